@@ -1,0 +1,28 @@
+"""What can go wrong, and the exit status that says so.
+
+0 done, 2 the user's input is wrong, 3 a tool is missing, 4 the exactness gate failed, 1 a defect of ours.
+"""
+
+
+class RobustHlsError(Exception):
+    """An expected failure: shown as one message, never as a traceback."""
+
+    exit_status = 1
+
+
+class UserError(RobustHlsError):
+    """The user's input is wrong. The message says what, where, what is allowed and how to mend it."""
+
+    exit_status = 2
+
+
+class ToolMissing(RobustHlsError):
+    """A program we need is missing or failing. The message names it and how to install it."""
+
+    exit_status = 3
+
+
+class ExactnessError(RobustHlsError):
+    """Two simulators of the same accelerator differ in at least one bit."""
+
+    exit_status = 4
