@@ -1,0 +1,61 @@
+"""The one place where TensorFlow is loaded, always as Keras 2 (QKeras needs it), quietly."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from qmodels.errors import RobustHlsError
+
+
+class Runtime(NamedTuple):
+    """The untyped libraries, as modules."""
+
+    tf: Any
+    keras: Any  # tf_keras
+    qkeras: Any
+
+
+@lru_cache(maxsize=1)
+def runtime() -> Runtime:
+    """Load TensorFlow, tf_keras and QKeras (about 5 s, once).
+
+    Raises:
+        RobustHlsError: TensorFlow was imported before us with Keras 3.
+    """
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # CUDA and oneDNN notices, not for a user
+    if os.environ["TF_USE_LEGACY_KERAS"] != "1":
+        raise RobustHlsError("QKeras needs Keras 2: run with TF_USE_LEGACY_KERAS=1")
+    with _quiet_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tf = importlib.import_module("tensorflow")
+        keras = importlib.import_module("tf_keras")
+        qkeras = importlib.import_module("qkeras")
+    tf.get_logger().setLevel("ERROR")
+    return Runtime(tf, keras, qkeras)
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hide what TensorFlow's C++ prints to file descriptor 2 before its log level applies."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python's, NumPy's and TensorFlow's global generators: Keras' initializers and dropout use them."""
+    runtime().keras.utils.set_random_seed(seed)
