@@ -1,1 +1,56 @@
-"""Attacks on the input grid: an attack is a frozen config object that turns a victim and images into examples."""
+"""Attacks as frozen config objects.
+
+    attack = parse_attack({"kind": "pgd-linf", "steps": 40, "loss": "dlr"})
+    result = attack(victim, x, y, epsilon_lsb=76, seed=0)
+    result.accuracy, result.x
+
+`AnyAttack` is the pydantic type of one attack in a config, told apart by `kind`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from qmodels.attacks.base import Attack, AttackResult, Diagnostics
+from qmodels.attacks.gradient import BIM, FGSM, MIM, PGD, PGDL2, GradientAttack
+from qmodels.attacks.noise import GaussianNoise, SphereNoise, UniformNoise
+from qmodels.errors import UserError
+
+AnyAttack = Annotated[
+    FGSM | BIM | PGD | PGDL2 | MIM | GaussianNoise | SphereNoise | UniformNoise,
+    Field(discriminator="kind"),
+]
+_ADAPTER: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
+
+
+def parse_attack(settings: dict[str, Any]) -> Attack:
+    """The attack that `settings` describe, for example `{"kind": "pgd-linf", "steps": 40}`.
+
+    Raises:
+        UserError: an unknown kind or setting; the message names it.
+    """
+    try:
+        return _ADAPTER.validate_python(settings)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UserError(f"attack {settings!r} is not understood: {problems}") from error
+
+
+__all__ = [
+    "BIM",
+    "FGSM",
+    "MIM",
+    "PGD",
+    "PGDL2",
+    "AnyAttack",
+    "Attack",
+    "AttackResult",
+    "Diagnostics",
+    "GaussianNoise",
+    "GradientAttack",
+    "SphereNoise",
+    "UniformNoise",
+    "parse_attack",
+]

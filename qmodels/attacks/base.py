@@ -24,7 +24,7 @@ LEVELS = 256  # the device sees x = k/256, k in 0..255
 def project_to_grid(x: Images) -> Images:
     """The nearest device input: x = k/256 with k in 0..255; NaN becomes 0."""
     steps = np.nan_to_num(np.rint(np.asarray(x, np.float64) * LEVELS), nan=0.0)
-    return (np.clip(steps, 0, LEVELS - 1) / LEVELS).astype(np.float32)
+    return np.asarray(np.clip(steps, 0, LEVELS - 1) / LEVELS, np.float32)
 
 
 def project_linf(x: Images, clean: Images, epsilon_lsb: int) -> Images:
@@ -32,7 +32,7 @@ def project_linf(x: Images, clean: Images, epsilon_lsb: int) -> Images:
     steps = np.rint(project_to_grid(x).astype(np.float64) * LEVELS)
     centre = np.rint(clean.astype(np.float64) * LEVELS)
     clipped = np.clip(steps, np.maximum(centre - epsilon_lsb, 0), np.minimum(centre + epsilon_lsb, LEVELS - 1))
-    return (clipped / LEVELS).astype(np.float32)
+    return np.asarray(clipped / LEVELS, np.float32)
 
 
 def project_l2(x: Images, clean: Images, epsilon_lsb: float) -> Images:
@@ -48,7 +48,7 @@ def project_l2(x: Images, clean: Images, epsilon_lsb: float) -> Images:
     scaled = np.trunc(delta * np.minimum(1.0, epsilon_lsb / np.maximum(norms, 1e-12)))
     steps = np.where(fits.reshape(norms.shape), nearest, scaled)
     centre = np.rint(clean.astype(np.float64) * LEVELS)
-    return (np.clip(centre + steps, 0, LEVELS - 1) / LEVELS).astype(np.float32)
+    return np.asarray(np.clip(centre + steps, 0, LEVELS - 1) / LEVELS, np.float32)
 
 
 @dataclass

@@ -1,0 +1,297 @@
+"""FGSM, BIM, PGD (L-infinity and L2) and MIM: one ascent loop with settings.
+
+The loop lives inside one `tf.function`. It keeps a real-valued iterate, so that steps below one LSB add up, but
+asks the victim only about grid points inside the ball; the worst grid point seen is the one returned.
+
+Sources: Goodfellow 2015 arXiv:1412.6572 (FGSM), Kurakin 2017 arXiv:1607.02533 (BIM), Madry 2018 arXiv:1706.06083
+(PGD), Dong 2018 arXiv:1710.06081 (MIM).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Norm, QueryCounter
+from qmodels.attacks.losses import LossName, Tensor, loss_function, margin
+from qmodels.errors import UserError
+from qmodels.runtime import runtime
+from qmodels.victims import GradientVictim, Images, Labels
+
+#: The usual ratio: the iterate can cross the ball 1.25 times.
+STEPS_ACROSS = 2.5
+BATCH = 500
+
+
+class GradientAttack(Attack):
+    """Signed or normalised gradient ascent inside a ball."""
+
+    steps: int = Field(40, ge=1)
+    step_lsb: float | None = Field(None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
+    restarts: int = Field(1, ge=1)
+    loss: LossName = "ce"
+    random_start: ClassVar[bool] = False
+    decay: float = Field(0.0, ge=0, description="momentum of the normalised gradient; 0 is none")
+
+    @property
+    def label(self) -> str:
+        """The kind, with the loss where it is not cross-entropy."""
+        return self.kind if self.loss == "ce" else f"{self.kind}({self.loss})"
+
+    def step_size(self, epsilon_lsb: float) -> float:
+        """Length of one step in LSBs."""
+        return self.step_lsb if self.step_lsb is not None else STEPS_ACROSS * epsilon_lsb / self.steps
+
+    def doubled(self) -> GradientAttack:
+        """The same attack with twice the iterations: stronger only if this one has not converged."""
+        return self.model_copy(update={"steps": 2 * self.steps})
+
+    def run(
+        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
+    ) -> tuple[Images, Diagnostics]:
+        """The worst grid point of every restart; restarts go on with the images that still stand."""
+        epsilon = bounded_epsilon(epsilon_lsb, x, self.norm)
+        ascent = compiled_ascent(gradient_model(victim), self.loss, self.norm)
+        best, score = x.copy(), np.full(len(x), -np.inf, np.float32)
+        zero = broken = 0
+        for restart in range(self.restarts):
+            start = self.start(x, epsilon, rng)
+            active = np.flatnonzero(score <= 0) if restart else np.arange(len(x))
+            for rows in np.array_split(active, max(1, -(-len(active) // BATCH))):
+                if not len(rows):
+                    continue
+                step = self.step_size(epsilon)
+                outcome = ascent(x[rows], start[rows], y[rows], epsilon, step, self.steps, self.decay)
+                victim.queries += len(rows) * (self.steps + 1)
+                better = outcome.score > score[rows]
+                best[rows[better]], score[rows[better]] = outcome.x[better], outcome.score[better]
+                if not restart:
+                    zero, broken = zero + int(outcome.zero.sum()), broken + int(outcome.non_finite.sum())
+        return best, Diagnostics(zero / max(len(x), 1), broken / max(len(x), 1))
+
+    def start(self, x: Images, epsilon: float, rng: np.random.Generator) -> Images:
+        """Where the ascent starts: `x`, or a random grid point in the ball."""
+        return random_start(x, epsilon, self.norm, rng) if self.random_start else x
+
+
+class FGSM(GradientAttack):
+    """One step of size epsilon along the sign of the gradient."""
+
+    kind: Literal["fgsm"] = "fgsm"
+    steps: Literal[1] = 1
+    iterative: ClassVar[bool] = False
+
+    def step_size(self, epsilon_lsb: float) -> float:
+        """The whole radius, unless set."""
+        return self.step_lsb if self.step_lsb is not None else epsilon_lsb
+
+
+class BIM(GradientAttack):
+    """Iterated FGSM from the clean image."""
+
+    kind: Literal["bim"] = "bim"
+
+
+class PGD(GradientAttack):
+    """Projected gradient descent from a random point of the L-infinity ball."""
+
+    kind: Literal["pgd-linf"] = "pgd-linf"
+    random_start: ClassVar[bool] = True
+
+
+class PGDL2(GradientAttack):
+    """Projected gradient descent from a random point of the L2 ball, steps along the normalised gradient."""
+
+    kind: Literal["pgd-l2"] = "pgd-l2"
+    norm: ClassVar[Norm] = "l2"
+    random_start: ClassVar[bool] = True
+
+
+class MIM(GradientAttack):
+    """BIM with momentum: gradients, each of unit mean magnitude, accumulate with `decay`."""
+
+    kind: Literal["mim"] = "mim"
+    decay: float = Field(1.0, ge=0)
+
+
+class Outcome(NamedTuple):
+    """What one ascent of one batch brought back."""
+
+    x: Images
+    score: NDArray[np.float32]  # margin of x, lifted above zero where the victim is wrong
+    zero: NDArray[np.bool_]  # the first gradient is exactly zero
+    non_finite: NDArray[np.bool_]  # some logit or gradient on the way is not finite
+
+
+def gradient_model(victim: QueryCounter) -> Any:
+    """The Keras model behind the victim.
+
+    Raises:
+        UserError: the victim gives outputs only.
+    """
+    if isinstance(victim.victim, GradientVictim):
+        return victim.victim.model
+    raise UserError(
+        f"victim {victim.name!r} gives no gradients: attack it with square, hopskipjump or another black-box attack, "
+        "or make the examples on the quantized model and score them there"
+    )
+
+
+def bounded_epsilon(epsilon_lsb: float, x: Images, norm: Norm) -> float:
+    """`epsilon_lsb`, but never more than the whole input cube holds."""
+    cube = float(LEVELS - 1)
+    if norm == "l2":
+        return min(float(epsilon_lsb), cube * float(np.sqrt(x[0].size)) if len(x) else cube)
+    return min(float(epsilon_lsb), cube)
+
+
+def random_start(x: Images, epsilon: float, norm: Norm, rng: np.random.Generator) -> Images:
+    """Random points of the ball: grid points for L-infinity; for L2 a uniform direction and volume-uniform radius."""
+    if norm == "linf":
+        radius = int(epsilon)
+        noise = rng.integers(-radius, radius + 1, x.shape).astype(np.float32)
+    else:
+        noise = rng.standard_normal(x.shape, np.float32)
+        flat = noise.reshape(len(x), -1)
+        radii = epsilon * rng.random((len(x), 1)) ** (1.0 / flat.shape[1])
+        flat *= radii / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    return np.clip(x + noise / LEVELS, 0, (LEVELS - 1) / LEVELS).astype(np.float32)
+
+
+class Ascent:
+    """The compiled loop of one model, loss and norm, for NumPy arrays."""
+
+    def __init__(self, model: Any, loss: LossName, norm: Norm) -> None:
+        self._loop = _build_loop(model, loss, norm)
+
+    def __call__(
+        self, x: Images, start: Images, y: Labels, epsilon: float, step: float, steps: int, decay: float
+    ) -> Outcome:
+        """Ascend from `start` inside the ball of `epsilon` LSBs around `x`."""
+        tf = runtime().tf
+        numbers = [tf.constant(value, tf.float32) for value in (epsilon, step, decay)]
+        images = (x * np.float32(LEVELS), start * np.float32(LEVELS), y.astype(np.int64))
+        found = self._loop(*images, *numbers, tf.constant(steps))
+        best, score, zero, finite = (value.numpy() for value in found)
+        return Outcome((best / LEVELS).astype(np.float32), score, zero, ~finite)
+
+
+@lru_cache(maxsize=32)
+def compiled_ascent(model: Any, loss: LossName, norm: Norm) -> Ascent:
+    """The ascent of a model: tracing takes a second, so recent ones are kept. Weights are read anew in each call."""
+    return Ascent(model, loss, norm)
+
+
+def _build_loop(model: Any, loss: LossName, norm: Norm) -> Any:
+    """The ascent as one TensorFlow graph, in LSBs."""
+    tf = runtime().tf
+    loss_of = loss_function(loss)
+    towards, onto = (_sign, _clip_linf) if norm == "linf" else (_unit, _clip_l2)
+    to_grid = _round_linf if norm == "linf" else _round_l2
+
+    def look(point: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient of the loss at a grid point, the score there, and whether everything is finite."""
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            logits = model(point / LEVELS, training=False)
+            losses = loss_of(logits, y)
+        gradient = tape.gradient(losses, point)
+        finite = tf.reduce_all(tf.math.is_finite(logits), axis=1) & tf.reduce_all(
+            tf.math.is_finite(_flat(gradient)), axis=1
+        )
+        return _finite(gradient), score_of(logits, y), finite
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def ascend(
+        clean: Tensor, start: Tensor, y: Tensor, epsilon: Tensor, step: Tensor, decay: Tensor, steps: Tensor
+    ) -> Any:
+        iterate = onto(start, clean, epsilon)
+        point = to_grid(iterate, clean, epsilon)
+        gradient, best_score, finite = look(point, y)
+        zero = tf.reduce_all(tf.equal(_flat(gradient), 0.0), axis=1)
+        best, momentum = point, tf.zeros_like(clean)
+        for index in tf.range(steps):
+            momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
+            iterate = onto(iterate + step * towards(momentum), clean, epsilon)
+            point = to_grid(iterate, clean, epsilon)
+            if index + 1 < steps:
+                gradient, score, fine = look(point, y)
+            else:  # nobody needs the gradient of the last point
+                logits = model(point / LEVELS, training=False)
+                score, fine = score_of(logits, y), tf.reduce_all(tf.math.is_finite(logits), axis=1)
+            better = score > best_score
+            best = tf.where(_wide(better, best), point, best)
+            best_score = tf.where(better, score, best_score)
+            finite = finite & fine
+        return best, best_score, zero, finite
+
+    return ascend
+
+
+def score_of(logits: Tensor, y: Tensor) -> Tensor:
+    """The margin, a hair above zero where a tie already goes to a wrong class; minus infinity for NaN."""
+    tf = runtime().tf
+    wrong = tf.cast(tf.argmax(logits, axis=1) != tf.cast(y, tf.int64), logits.dtype)
+    score = margin(logits, y) + 1e-6 * wrong
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
+    return tf.where(finite, score, tf.constant(-np.inf, logits.dtype))
+
+
+def _flat(x: Tensor) -> Tensor:
+    return runtime().tf.reshape(x, [runtime().tf.shape(x)[0], -1])
+
+
+def _wide(per_sample: Tensor, like: Tensor) -> Tensor:
+    """Shape (N,) to (N, 1, ...), to broadcast against images."""
+    return runtime().tf.reshape(per_sample, [-1] + [1] * (len(like.shape) - 1))
+
+
+def _finite(gradient: Tensor) -> Tensor:
+    tf = runtime().tf
+    return tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
+
+
+def _norm(x: Tensor) -> Tensor:
+    return _wide(runtime().tf.norm(_flat(x), axis=1), x)
+
+
+def _sign(gradient: Tensor) -> Tensor:
+    return runtime().tf.sign(gradient)
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    return gradient / (_norm(gradient) + 1e-30)
+
+
+def _unit_l1(gradient: Tensor) -> Tensor:
+    tf = runtime().tf
+    return gradient / (_wide(tf.reduce_mean(tf.abs(_flat(gradient)), axis=1), gradient) + 1e-30)
+
+
+def _clip_linf(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
+    tf = runtime().tf
+    return tf.clip_by_value(tf.clip_by_value(x, clean - epsilon, clean + epsilon), 0.0, LEVELS - 1.0)
+
+
+def _clip_l2(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
+    tf = runtime().tf
+    delta = tf.clip_by_value(x, 0.0, LEVELS - 1.0) - clean
+    return clean + delta * tf.minimum(1.0, epsilon / (_norm(delta) + 1e-30))
+
+
+def _round_linf(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
+    """The nearest grid point that is not farther out than the whole LSBs of epsilon."""
+    tf = runtime().tf
+    whole = tf.floor(epsilon)
+    return tf.clip_by_value(tf.round(x), clean - whole, clean + whole)
+
+
+def _round_l2(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
+    """The nearest grid point, or where that leaves the ball, the one rounded towards `clean`."""
+    tf = runtime().tf
+    nearest, inward = tf.round(x - clean), tf.cast(tf.cast(x - clean, tf.int32), x.dtype)
+    return clean + tf.where(_norm(nearest) <= epsilon, nearest, inward)
