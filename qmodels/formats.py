@@ -97,8 +97,10 @@ class FixedPoint(NamedTuple):
     @classmethod
     def from_hls4ml(cls, precision: Any) -> FixedPoint:
         """The format of an hls4ml precision object (`hls4ml/model/types.py`, integer and fixed types)."""
-        return cls.parse(str(precision)) if "fixed" in str(precision) else cls(
-            int(precision.width), int(precision.width), bool(precision.signed)
+        return (
+            cls.parse(str(precision))
+            if "fixed" in str(precision)
+            else cls(int(precision.width), int(precision.width), bool(precision.signed))
         )
 
     def to_raw(self, values: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,0 +1,218 @@
+"""Datasets on the device's 8-bit input grid: x = k/256, k in 0..255.
+
+`digits` is built in (scikit-learn ships it). The others come from `data_dir` or the environment variable
+ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz` is the user's own data.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmodels.errors import UserError
+from qmodels.victims import Images, Labels
+
+DATA_DIR_VARIABLE = "ROBUST_HLS_DATA"
+KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10")
+DATASETS = ("digits", *KERAS_DATASETS)
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+class Split(NamedTuple):
+    """Images (N, H, W, C) on the grid and labels (N,)."""
+
+    x: Images
+    y: Labels
+
+    def take(self, count: int | None) -> Split:
+        """The first `count` samples (all if None)."""
+        return Split(self.x[:count], self.y[:count])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three disjoint splits. Nothing is ever tuned on `test`."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image, (H, W, C)."""
+        return tuple(self.train.x.shape[1:])
+
+
+def load_dataset(
+    name: str,
+    *,
+    seed: int,
+    data_dir: Path | None = None,
+    validation_share: float = 0.1,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
+) -> Dataset:
+    """Load, check and split a dataset.
+
+    Args:
+        name: `digits`, `mnist`, `fashion_mnist`, `cifar10`, or the path of an `.npz` with
+            x_train, y_train, x_test, y_test.
+        seed: of the shuffle that picks the validation samples.
+        data_dir: where `<name>.npz` is looked for first; default: $ROBUST_HLS_DATA.
+        validation_share: share of the training samples held out.
+        limit_train: use only so many training samples (validation included).
+        limit_test: use only so many test samples.
+
+    Raises:
+        UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
+    """
+    source, arrays = _find(name, data_dir)
+    checked = check_arrays(arrays, source)
+    x, y = checked["x_train"], checked["y_train"]
+    order = np.random.default_rng(seed).permutation(len(x))[:limit_train]
+    held_out = max(1, round(len(order) * validation_share))
+    if held_out >= len(order):
+        raise UserError(f"{source}: {len(order)} training samples leave none after holding out {held_out}")
+    train, validation = order[held_out:], order[:held_out]
+    classes = int(y.max()) + 1
+    missing = sorted(set(range(classes)) - set(y[train].tolist()))
+    if missing:
+        raise UserError(f"{source}: y_train has no training sample of class {missing[0]} (classes 0..{classes - 1})")
+    return Dataset(
+        Path(name).stem,
+        Split(to_grid(x[train]), y[train]),
+        Split(to_grid(x[validation]), y[validation]),
+        Split(to_grid(checked["x_test"][:limit_test]), checked["y_test"][:limit_test]),
+        classes,
+    )
+
+
+def to_grid(pixels: NDArray[Any]) -> Images:
+    """Pixels k in 0..255 -> k/256 as float32 with a channel axis; k/255 is no binary fraction and costs bits."""
+    images = np.asarray(pixels, dtype=np.float32) / 256
+    return images[..., None] if images.ndim == 3 else images
+
+
+def check_arrays(arrays: dict[str, NDArray[Any]], source: str) -> dict[str, NDArray[Any]]:
+    """Images as uint8 (N, H, W[, C]) and labels as int64 (N,), or a UserError that names the array.
+
+    Float images are accepted if all are k/255 or k/256 (to 1e-3 of a step) or whole numbers 0..255.
+    """
+    for key in ARRAYS:
+        if key not in arrays:
+            raise UserError(f"{source}: array {key!r} is missing; an .npz needs {', '.join(ARRAYS)}")
+    checked: dict[str, NDArray[Any]] = {}
+    for part in ("train", "test"):
+        images = _check_images(arrays[f"x_{part}"], f"{source}: x_{part}")
+        labels = _check_labels(arrays[f"y_{part}"], f"{source}: y_{part}")
+        if len(images) != len(labels):
+            raise UserError(f"{source}: x_{part} has {len(images)} samples, y_{part} {len(labels)}; they must agree")
+        checked[f"x_{part}"], checked[f"y_{part}"] = images, labels
+    if checked["x_train"].shape[1:] != checked["x_test"].shape[1:]:
+        raise UserError(f"{source}: x_train and x_test hold images of different shapes")
+    classes = int(checked["y_train"].max()) + 1
+    present = np.unique(checked["y_train"])
+    if len(present) != classes:
+        empty = sorted(set(range(classes)) - set(present.tolist()))[0]
+        raise UserError(f"{source}: y_train has no sample of class {empty}; labels must be 0..K-1 without gaps")
+    if classes < 2:
+        raise UserError(f"{source}: y_train holds one class only; a classifier needs at least two")
+    if int(checked["y_test"].max()) >= classes:
+        raise UserError(f"{source}: y_test has label {int(checked['y_test'].max())}, y_train only 0..{classes - 1}")
+    return checked
+
+
+def _check_images(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise UserError(f"{where} has shape {images.shape}; allowed: (N, H, W) or (N, H, W, C), nothing empty")
+    if images.dtype == np.uint8:
+        return images
+    if not (np.issubdtype(images.dtype, np.floating) or np.issubdtype(images.dtype, np.integer)):
+        raise UserError(f"{where} has dtype {images.dtype}; allowed: uint8, or numbers in 0..255 or 0..1")
+    values = images.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(f"{where} contains NaN or infinity")
+    if values.min() < 0 or values.max() > 255:
+        raise UserError(f"{where} ranges over {values.min():g}..{values.max():g}; allowed: 0..255 or 0..1")
+    if np.issubdtype(images.dtype, np.integer):
+        return images.astype(np.uint8)
+    scales = (255.0, 256.0) if values.max() <= 1 else (1.0,)
+    for scale in scales:
+        steps = np.rint(values * scale)
+        if np.abs(values * scale - steps).max() < 1e-3 and steps.max() <= 255:
+            return steps.astype(np.uint8)
+    raise UserError(f"{where} is not 8-bit: values must be whole numbers 0..255, k/255 or k/256")
+
+
+def _check_labels(labels: NDArray[Any], where: str) -> Labels:
+    flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.ndim != 1 or len(flat) == 0:
+        raise UserError(f"{where} has shape {labels.shape}; allowed: (N,), class numbers, not one-hot")
+    if not np.issubdtype(flat.dtype, np.number) or not np.array_equal(flat, np.floor(flat)):
+        raise UserError(f"{where} has dtype {labels.dtype} or fractions; allowed: whole class numbers")
+    if flat.min() < 0 or flat.max() > 9999:
+        raise UserError(f"{where} has labels out of range ({flat.min()}..{flat.max()}); allowed: 0..K-1")
+    return flat.astype(np.int64)
+
+
+def _find(name: str, data_dir: Path | None) -> tuple[str, dict[str, NDArray[Any]]]:
+    if name.endswith(".npz"):
+        return name, read_npz(Path(name))
+    if name == "digits":
+        return "digits", _digits()
+    if name not in KERAS_DATASETS:
+        raise UserError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)} or the path of an .npz file")
+    folder = data_dir or (Path(os.environ[DATA_DIR_VARIABLE]) if os.environ.get(DATA_DIR_VARIABLE) else None)
+    if folder is not None and (folder / f"{name}.npz").exists():
+        return str(folder / f"{name}.npz"), read_npz(folder / f"{name}.npz")
+    return name, _from_keras(name)
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Arrays of an .npz file; object arrays are refused, since unpickling could run code."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files if key in ARRAYS}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise UserError(f"{path}: not a readable .npz archive ({error}); write one with numpy.savez") from None
+
+
+def _digits() -> dict[str, NDArray[Any]]:
+    """scikit-learn's 1,797 digits, 8x8, 17 grey levels, spread over 0..255; every fifth is a test sample."""
+    from sklearn.datasets import load_digits
+
+    bunch: Any = load_digits()
+    images = np.minimum(bunch.images * 16, 255).astype(np.uint8)
+    test = np.arange(len(images)) % 5 == 0
+    return {
+        "x_train": images[~test],
+        "y_train": bunch.target[~test],
+        "x_test": images[test],
+        "y_test": bunch.target[test],
+    }
+
+
+def _from_keras(name: str) -> dict[str, NDArray[Any]]:
+    from qmodels.runtime import runtime
+
+    load: Callable[[], Any] = getattr(runtime().keras.datasets, name).load_data
+    try:
+        (x_train, y_train), (x_test, y_test) = load()
+    except Exception as error:  # Keras raises bare Exception when a download fails
+        raise UserError(
+            f"data set {name!r} is neither in the data folder nor downloadable ({str(error)[:120]}); "
+            f"put {name}.npz into a folder and pass it as --data-dir or in ${DATA_DIR_VARIABLE}"
+        ) from None
+    return dict(zip(ARRAYS, (x_train, y_train, x_test, y_test), strict=True))

@@ -1,0 +1,51 @@
+"""Which layers carry weights, and how a config names them: `last-1`, `last-2`, or layer names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from qmodels.errors import UserError
+
+#: Layers whose kernel multiplies activations, by class name (the QKeras twins carry a leading Q).
+WEIGHTED = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
+_LAST = re.compile(r"last-(\d+)")
+
+
+def weighted_layers(model: Any) -> list[Any]:
+    """The layers with a kernel, in order from input to output."""
+    return [layer for layer in model.layers if type(layer).__name__.removeprefix("Q") in WEIGHTED]
+
+
+def select_layers(model: Any, selection: tuple[str, ...]) -> list[str]:
+    """Names of the weighted layers that `selection` means.
+
+    Args:
+        model: a Keras model.
+        selection: layer names, or `last-N` for the last N layers with weights.
+
+    Raises:
+        UserError: a name does not exist in the model; the nearest one is named.
+    """
+    names = [layer.name for layer in weighted_layers(model)]
+    chosen: list[str] = []
+    for item in selection:
+        last = _LAST.fullmatch(item)
+        if last and 1 <= int(last[1]) <= len(names):
+            chosen += names[-int(last[1]) :]
+        elif item in names:
+            chosen.append(item)
+        else:
+            near = difflib.get_close_matches(item, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"layers: {item!r} is no layer with weights{hint} "
+                f"(allowed: {', '.join(names)}, last-1 .. last-{len(names)})"
+            )
+    return [name for name in names if name in chosen]
+
+
+def kernel_of(layer: Any) -> Any:
+    """The kernel variable of a weighted layer."""
+    return layer.depthwise_kernel if hasattr(layer, "depthwise_kernel") else layer.kernel

@@ -1,0 +1,188 @@
+"""The float model's QKeras twin: same layers, low-bit weights, fixed-point activations.
+
+The exactness contract of hls4ml 1.3.0 is obeyed by construction: every quantizer has `alpha=1`, the input is
+rounded by `quantized_bits(9, 0, alpha=1)`, activations are `quantized_relu`, outputs are logits.
+
+A power-of-two step below 2**(1-bits) would need negative integer bits, which QKeras 0.9.0 cannot express. So the
+kernel is stored already rounded to its b-bit codes, and its quantizer is the (wider) grid these codes lie on: an
+identity on them. hls4ml's `bit_exact` pass derives the hardware type from the values and finds the b bits again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from qmodels.architectures import INPUT_GRID
+from qmodels.errors import UserError
+from qmodels.formats import FixedPoint
+from qmodels.quantize.layers import WEIGHTED, kernel_of, weighted_layers
+from qmodels.quantize.uniform import Clip, choose_format, snap
+from qmodels.runtime import runtime
+from qmodels.victims import Images
+
+#: Layers that only move or compare values: they keep every format and need no quantizer.
+TRANSPARENT = ("InputLayer", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling2D", "Flatten", "Reshape", "Dropout")
+MAX_GRID_BITS = 24  # float32 mantissa: finer grids would not be exact in TensorFlow
+MAX_BIAS_FRACTION = 14  # a finer bias would only widen the accumulator
+
+
+class QuantizationConfig(BaseModel):
+    """Bits and clipping. Activation formats are calibrated on training images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight_bits: int = Field(3, ge=2, le=8)
+    bias_bits: int = Field(8, ge=2, le=16)
+    activation_bits: int = Field(8, ge=2, le=8)
+    clip: Clip = Field("mse", description="max: clip nothing; mse: least squared error")
+    calibration_samples: int = Field(1000, ge=1, description="training images used to choose activation formats")
+
+
+@dataclass(frozen=True)
+class LayerFormats:
+    """The formats chosen for one layer, and what rounding its kernel cost."""
+
+    layer: str
+    weight: FixedPoint | None
+    bias: FixedPoint | None
+    activation: FixedPoint | None
+    distinct_weights: int = 0
+    relative_error: float = 0.0  # ||Q(W) - W|| / ||W||, Frobenius
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A QKeras model and the formats in it."""
+
+    model: Any
+    formats: tuple[LayerFormats, ...]
+
+
+def quantize_model(float_model: Any, config: QuantizationConfig, calibration: Images) -> QuantizedModel:
+    """Post-training quantization of a float Keras model into a QKeras model.
+
+    Args:
+        float_model: starts with a linear activation named `input_grid`, ends in logits.
+        config: bits and clipping.
+        calibration: training images (N, H, W, C); never validation or test images.
+
+    Raises:
+        UserError: a layer has no quantized twin.
+    """
+    _check_layers(float_model)
+    rounded, weights = _round_weights(float_model, config)
+    activations = _calibrate(rounded, config, calibration[: config.calibration_samples])
+    formats = weights | activations
+    model = runtime().keras.models.clone_model(float_model, clone_function=lambda layer: _twin(layer, formats))
+    for layer in weighted_layers(rounded):
+        model.get_layer(layer.name).set_weights(layer.get_weights())
+    model._name = f"{float_model.name}_quantized"
+    return QuantizedModel(model, tuple(formats[layer.name] for layer in model.layers if layer.name in formats))
+
+
+def _check_layers(model: Any) -> None:
+    if INPUT_GRID not in {layer.name for layer in model.layers}:
+        raise UserError(
+            f"model {model.name}: no layer named {INPUT_GRID!r}; start the float model with "
+            f"Activation('linear', name='{INPUT_GRID}') directly after its Input"
+        )
+    for layer in model.layers:
+        kind = type(layer).__name__
+        activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        is_relu = kind == "ReLU" or (kind == "Activation" and activation == "relu")
+        is_grid = layer.name == INPUT_GRID
+        if is_relu or is_grid or kind in TRANSPARENT or (kind in WEIGHTED and activation == "linear"):
+            continue
+        raise UserError(
+            f"model {model.name}: layer {layer.name!r} ({kind}, activation {activation}) cannot be quantized; "
+            f"allowed: {', '.join(WEIGHTED)} without activation, ReLU, {', '.join(TRANSPARENT)}, logits as output"
+        )
+
+
+def _round_weights(model: Any, config: QuantizationConfig) -> tuple[Any, dict[str, LayerFormats]]:
+    """A float copy of the model whose kernels and biases hold only representable values."""
+    rounded = runtime().keras.models.clone_model(model)
+    rounded.set_weights(model.get_weights())
+    formats: dict[str, LayerFormats] = {}
+    for layer in weighted_layers(rounded):
+        kernel = kernel_of(layer)
+        original = kernel.numpy().astype(np.float64)
+        weight_format = choose_format(original, config.weight_bits, config.clip)
+        codes = snap(original, weight_format)
+        kernel.assign(codes.astype(np.float32))
+        bias_format = _round_bias(layer, config.bias_bits)
+        error = float(np.linalg.norm(codes - original)) / max(float(np.linalg.norm(original)), 1e-12)
+        distinct = len(np.unique(codes))
+        formats[layer.name] = LayerFormats(layer.name, weight_format, bias_format, None, distinct, error)
+    return rounded, formats
+
+
+def _round_bias(layer: Any, bits: int) -> FixedPoint | None:
+    if not layer.use_bias:
+        return None
+    bias = layer.bias.numpy().astype(np.float64)
+    fmt = choose_format(bias, bits, "max")
+    if fmt.fraction > MAX_BIAS_FRACTION:
+        fmt = fmt._replace(integer=bits - MAX_BIAS_FRACTION)
+    layer.bias.assign(snap(bias, fmt).astype(np.float32))
+    return fmt
+
+
+def _calibrate(model: Any, config: QuantizationConfig, images: Images) -> dict[str, LayerFormats]:
+    """The format of every ReLU's output, from its values on training images (least squared error)."""
+    keras = runtime().keras
+    relus = [layer for layer in model.layers if _is_relu(layer)]
+    if not relus:
+        return {}
+    outputs = keras.Model(model.input, [layer.output for layer in relus]).predict(images, batch_size=500, verbose=0)
+    values: list[NDArray[Any]] = outputs if len(relus) > 1 else [outputs]
+    formats: dict[str, LayerFormats] = {}
+    for layer, value in zip(relus, values, strict=True):
+        fmt = choose_format(value, config.activation_bits, config.clip, signed=False)
+        if fmt.integer < 0:  # quantized_relu cannot have negative integer bits
+            fmt = fmt._replace(integer=0)
+        formats[layer.name] = LayerFormats(layer.name, None, None, fmt)
+    return formats
+
+
+def _is_relu(layer: Any) -> bool:
+    return type(layer).__name__ == "ReLU" or (
+        type(layer).__name__ == "Activation" and layer.name != INPUT_GRID and layer.activation.__name__ == "relu"
+    )
+
+
+def _twin(layer: Any, formats: dict[str, LayerFormats]) -> Any:
+    """The QKeras layer that stands for a Keras layer."""
+    qkeras = runtime().qkeras
+    if layer.name == INPUT_GRID:
+        return qkeras.QActivation(qkeras.quantized_bits(9, 0, alpha=1), name=layer.name)
+    if _is_relu(layer):
+        fmt = formats[layer.name].activation
+        assert fmt is not None  # set for every ReLU by _calibrate
+        return qkeras.QActivation(qkeras.quantized_relu(fmt.width, fmt.integer), name=layer.name)
+    kind = type(layer).__name__
+    if kind not in WEIGHTED:
+        return type(layer).from_config(layer.get_config())
+    chosen = formats[layer.name]
+    kernel = "depthwise_quantizer" if kind == "DepthwiseConv2D" else "kernel_quantizer"
+    quantizers = {kernel: _grid(chosen.weight), "bias_quantizer": _grid(chosen.bias)}
+    config = {
+        key: value for key, value in layer.get_config().items() if key not in ("activation", "trainable", "dtype")
+    }
+    return getattr(qkeras, f"Q{kind}")(**config, **{key: q for key, q in quantizers.items() if q is not None})
+
+
+def _grid(fmt: FixedPoint | None) -> Any:
+    """`quantized_bits` whose grid contains all of `fmt`: the same step, at least zero integer bits."""
+    if fmt is None:
+        return None
+    integer = max(fmt.integer - 1, 0)  # QKeras does not count the sign
+    bits = max(integer + fmt.fraction + 1, 2)
+    if bits > MAX_GRID_BITS:
+        raise UserError(f"weights in {fmt} are too small or too wide for exact float32 arithmetic; rescale the layer")
+    return runtime().qkeras.quantized_bits(bits, integer, alpha=1)
