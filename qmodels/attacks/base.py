@@ -18,6 +18,7 @@ from qmodels.victims import Images, Labels, Logits, Victim
 
 Norm = Literal["linf", "l2", "l1", "l0", "none"]
 Knowledge = Literal["white-box", "black-box", "transfer", "none"]
+Family = Literal["gradient", "minimal-norm", "score", "decision", "noise", "worst-case", "none"]
 LEVELS = 256  # the device sees x = k/256, k in 0..255
 
 
@@ -51,6 +52,12 @@ def project_l2(x: Images, clean: Images, epsilon_lsb: float) -> Images:
     return np.asarray(np.clip(centre + steps, 0, LEVELS - 1) / LEVELS, np.float32)
 
 
+def look_like_probabilities(logits: Logits) -> bool:
+    """Whether outputs are non-negative and add up to 1: softmax outputs handed in as logits."""
+    sums = logits.sum(axis=1)
+    return bool(len(logits)) and bool((logits >= 0).all() and np.allclose(sums, 1.0, atol=1e-3))
+
+
 @dataclass
 class QueryCounter:
     """A victim that counts the images it was shown; attacks query through it."""
@@ -78,6 +85,7 @@ class Diagnostics:
 
     zero_gradient_share: float = 0.0
     non_finite_share: float = 0.0
+    softmax_outputs: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ class Attack(BaseModel):
     kind: str
     norm: ClassVar[Norm] = "linf"
     knowledge: ClassVar[Knowledge] = "white-box"
+    family: ClassVar[Family] = "none"
     iterative: ClassVar[bool] = True
 
     @property
@@ -150,7 +159,9 @@ class Attack(BaseModel):
             counter.queries,
             perf_counter() - started,
             seed,
-            Diagnostics(diagnostics.zero_gradient_share, share),
+            Diagnostics(
+                diagnostics.zero_gradient_share, share, diagnostics.softmax_outputs or look_like_probabilities(logits)
+            ),
         )
 
     def project(self, x: Images, clean: Images, epsilon_lsb: float) -> Images:
@@ -161,8 +172,6 @@ class Attack(BaseModel):
             return project_l2(x, clean, epsilon_lsb)
         return project_to_grid(x)
 
-    def curve(
-        self, victim: Victim, x: Images, y: Labels, *, epsilons: list[float], seed: int
-    ) -> list[AttackResult]:
+    def curve(self, victim: Victim, x: Images, y: Labels, *, epsilons: list[float], seed: int) -> list[AttackResult]:
         """One result per epsilon (in LSBs): the accuracy-vs-epsilon curve."""
         return [self(victim, x, y, epsilon_lsb=epsilon, seed=seed) for epsilon in epsilons]

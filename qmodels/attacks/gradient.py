@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Norm, QueryCounter
+from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Norm, QueryCounter
 from qmodels.attacks.losses import LossName, Tensor, loss_function, margin
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
@@ -29,6 +29,8 @@ BATCH = 500
 
 class GradientAttack(Attack):
     """Signed or normalised gradient ascent inside a ball."""
+
+    family: ClassVar[Family] = "gradient"
 
     steps: int = Field(40, ge=1)
     step_lsb: float | None = Field(None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
@@ -71,7 +73,8 @@ class GradientAttack(Attack):
                 best[rows[better]], score[rows[better]] = outcome.x[better], outcome.score[better]
                 if not restart:
                     zero, broken = zero + int(outcome.zero.sum()), broken + int(outcome.non_finite.sum())
-        return best, Diagnostics(zero / max(len(x), 1), broken / max(len(x), 1))
+        n = max(len(x), 1)
+        return best, Diagnostics(zero / n, broken / n, self.loss == "ce-probabilities")
 
     def start(self, x: Images, epsilon: float, rng: np.random.Generator) -> Images:
         """Where the ascent starts: `x`, or a random grid point in the ball."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Knowledge, Norm, QueryCounter
+from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Knowledge, Norm, QueryCounter
 from qmodels.victims import Images, Labels, predictions
 
 
@@ -17,6 +17,7 @@ class NoiseAttack(Attack):
     """Adds noise `draws` times and keeps, for each image, the first draw that the victim gets wrong."""
 
     knowledge: ClassVar[Knowledge] = "none"
+    family: ClassVar[Family] = "noise"
     iterative: ClassVar[bool] = False
 
     draws: int = Field(1, ge=1)

@@ -1,0 +1,1 @@
+"""What is measured: robustness, its believability, and the properties behind it."""

@@ -1,0 +1,34 @@
+"""How much of a difference is chance: intervals and tests for counts of right answers."""
+
+from __future__ import annotations
+
+from math import comb, sqrt
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a share (Wilson 1927): honest near 0 and 1, where the usual one is not."""
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_p_value(lower: NDArray[np.bool_], higher: NDArray[np.bool_]) -> float:
+    """One-sided exact sign test on paired answers (McNemar 1947): chance that `lower` is not really lower."""
+    gained = int(np.sum(~lower & higher))
+    changed = gained + int(np.sum(lower & ~higher))
+    return float(sum(comb(changed, k) for k in range(gained, changed + 1)) / 2**changed)
+
+
+def unpaired_p_value(lower: float, higher: float, n_lower: int, n_higher: int) -> float:
+    """One-sided test that two shares of separate samples are equal, with Agresti and Caffo's (2000) correction."""
+    a, b = (lower * n_lower + 1) / (n_lower + 2), (higher * n_higher + 1) / (n_higher + 2)
+    spread = sqrt(a * (1 - a) / (n_lower + 2) + b * (1 - b) / (n_higher + 2))
+    return 1.0 - NormalDist().cdf((b - a) / spread)
