@@ -160,11 +160,11 @@ def _twin(layer: Any, formats: dict[str, LayerFormats]) -> Any:
     """The QKeras layer that stands for a Keras layer."""
     qkeras = runtime().qkeras
     if layer.name == INPUT_GRID:
-        return qkeras.QActivation(qkeras.quantized_bits(9, 0, alpha=1), name=layer.name)
+        return qkeras.QActivation("quantized_bits(9, 0, alpha=1)", name=layer.name)
     if _is_relu(layer):
         fmt = formats[layer.name].activation
         assert fmt is not None  # set for every ReLU by _calibrate
-        return qkeras.QActivation(qkeras.quantized_relu(fmt.width, fmt.integer), name=layer.name)
+        return qkeras.QActivation(f"quantized_relu({fmt.width}, {fmt.integer})", name=layer.name)
     kind = type(layer).__name__
     if kind not in WEIGHTED:
         return type(layer).from_config(layer.get_config())

@@ -1,0 +1,166 @@
+"""A QKeras model becomes an HLS project: a value (files and their digest), written where the user wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from hw.contract import check_contract
+from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.runtime import runtime
+
+#: Vitis unrolls and partitions at most this many weights of a layer; above, time-multiplex it.
+MAX_UNROLLED_WEIGHTS = 4096
+
+
+class HardwareConfig(BaseModel):
+    """What the accelerator is generated for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Literal["Vitis"] = "Vitis"
+    io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
+    part: str = Field("xcu250-figd2104-2L-e", pattern=r"^[A-Za-z0-9_-]+$", description="FPGA part")
+    clock_period_ns: float = Field(5.0, ge=0.5, le=1000.0)
+    project_name: str = Field("accelerator", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")
+    reuse_factor: int = Field(1, ge=1, le=1_000_000, description="multiplications per multiplier")
+    strategy: Literal["auto", "latency", "resource"] = Field(
+        "auto",
+        description=f"auto: resource for layers of more than {MAX_UNROLLED_WEIGHTS} weights, latency for the rest",
+    )
+
+
+@dataclass(frozen=True)
+class HlsProject:
+    """The files of an HLS project by relative path. Same model and config: same bytes, same digest."""
+
+    name: str
+    files: Mapping[str, bytes]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over paths and contents."""
+        total = hashlib.sha256()
+        for path in sorted(self.files):
+            content = self.files[path]
+            total.update(f"{path}\0{len(content)}\0".encode() + content)
+        return total.hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Write all files below `folder`."""
+        for relative, content in self.files.items():
+            target = folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            if target.suffix == ".sh":
+                target.chmod(0o755)
+
+
+def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool = False) -> Any:
+    """hls4ml's ModelGraph of a QKeras model, after all its passes, with bit-exact precision inference.
+
+    Args:
+        model: a QKeras model that fulfils the contract.
+        config: backend, part, clock, io type.
+        output_dir: where `graph.write()` would put the project.
+        trace: let the C simulation record every layer's output.
+
+    Raises:
+        UserError: the model breaks the exactness contract.
+    """
+    check_contract(model)
+    with legacy_keras(), contextlib.redirect_stdout(io.StringIO()):
+        from hls4ml.converters import convert_from_keras_model
+        from hls4ml.utils import config_from_keras_model
+
+        # granularity "name" and bit_exact=True together: one without the other differs silently.
+        hls_config = config_from_keras_model(model, granularity="name", backend=config.backend)
+        _apply_strategy(model, hls_config, config)
+        if trace:
+            for layer in hls_config["LayerName"].values():
+                layer["Trace"] = True
+        return convert_from_keras_model(
+            model,
+            hls_config=hls_config,
+            backend=config.backend,
+            io_type=config.io_type,
+            part=config.part,
+            clock_period=config.clock_period_ns,
+            project_name=config.project_name,
+            output_dir=str(output_dir),
+            bit_exact=True,
+        )
+
+
+def _apply_strategy(model: Any, hls_config: dict[str, Any], config: HardwareConfig) -> None:
+    hls_config["Model"]["ReuseFactor"] = config.reuse_factor
+    for layer in weighted_layers(model):
+        entry = hls_config["LayerName"][layer.name]
+        weights = int(kernel_of(layer).shape.num_elements())
+        resource = config.strategy == "resource" or (config.strategy == "auto" and weights > MAX_UNROLLED_WEIGHTS)
+        entry["Strategy"] = "Resource" if resource else "Latency"
+        least = -(-weights // MAX_UNROLLED_WEIGHTS) if resource else 1
+        entry["ReuseFactor"] = max(config.reuse_factor, least)  # hls4ml takes the nearest valid one
+
+
+def generate(model: Any, config: HardwareConfig) -> HlsProject:
+    """The HLS project of a QKeras model, as a value.
+
+    Raises:
+        UserError: the model breaks the exactness contract.
+    """
+    with tempfile.TemporaryDirectory(prefix="robust-hls-") as temporary:
+        folder = Path(temporary) / "project"
+        graph = convert(model, config, folder)
+        with contextlib.redirect_stdout(io.StringIO()):
+            graph.write()
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        stamp = str(graph.config.get_config_value("Stamp"))
+    return HlsProject(config.project_name, _normalised(files, graph, stamp))
+
+
+def _normalised(files: dict[str, bytes], graph: Any, stamp: str) -> dict[str, bytes]:
+    """Remove what differs from run to run: the random stamp, the folder, and the pickled Keras model.
+
+    hls4ml's own hls4ml_config.yml embeds the model behind a YAML tag that runs code when loaded; ours is plain.
+    """
+    files = {path: content.replace(stamp.encode(), b"csim") for path, content in files.items()}
+    plain = {key: value for key, value in graph.config.config.items() if key not in ("KerasModel", "Stamp")}
+    plain["OutputDir"] = "."
+    files["hls4ml_config.yml"] = yaml.safe_dump(_plain(plain), sort_keys=True).encode()
+    return files
+
+
+def _plain(value: Any) -> Any:
+    """Only what YAML knows: mappings, lists, numbers, strings, None."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+
+
+@contextlib.contextmanager
+def legacy_keras() -> Iterator[None]:
+    """hls4ml picks its front end by `import keras`, which would find Keras 3: show it tf_keras instead."""
+    missing = object()
+    saved = sys.modules.get("keras", missing)
+    sys.modules["keras"] = runtime().keras
+    try:
+        yield
+    finally:
+        if saved is missing:
+            del sys.modules["keras"]
+        else:
+            sys.modules["keras"] = saved  # type: ignore[assignment]

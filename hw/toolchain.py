@@ -1,0 +1,100 @@
+"""Finds the programs we drive, and says how to get the missing ones.
+
+Every tool can be pointed to by an environment variable (ROBUST_HLS_GXX=/opt/gcc/bin/g++); else PATH decides.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmodels.errors import ToolMissing
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program: its name on PATH, the variable that overrides it, what it is for, how to install it."""
+
+    command: str
+    variable: str
+    purpose: str
+    install: str
+    version_flag: str = "--version"
+
+
+GXX = Tool(
+    "g++",
+    "ROBUST_HLS_GXX",
+    "compiles hls4ml's C simulation and bitsim's kernels",
+    "Debian/Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++; macOS: xcode-select --install",
+)
+_AMD = "part of AMD Vitis; see https://www.amd.com/en/products/software/adaptive-socs-and-fpgas/vitis.html"
+TOOLS = (
+    GXX,
+    Tool("vitis-run", "ROBUST_HLS_VITIS_RUN", "synthesizes Vitis projects (2024.1 and later)", _AMD),
+    Tool("vitis_hls", "ROBUST_HLS_VITIS_HLS", "synthesizes Vitis projects (before 2024.1)", _AMD, "-version"),
+    Tool("vivado", "ROBUST_HLS_VIVADO", "implements the synthesized design", _AMD, "-version"),
+    Tool("verilator", "ROBUST_HLS_VERILATOR", "simulates Verilog", "Debian/Ubuntu: sudo apt install verilator"),
+    Tool("yosys", "ROBUST_HLS_YOSYS", "open synthesis", "Debian/Ubuntu: sudo apt install yosys"),
+)
+
+
+def find_tool(tool: Tool) -> Path | None:
+    """Where the tool is, or None."""
+    override = os.environ.get(tool.variable)
+    found = shutil.which(override or tool.command)
+    return Path(found) if found else None
+
+
+def require_tool(tool: Tool) -> Path:
+    """Where the tool is.
+
+    Raises:
+        ToolMissing: names the tool, its purpose, how to install it and the variable that points to it.
+    """
+    found = find_tool(tool)
+    if found is None:
+        raise ToolMissing(
+            f"{tool.command} not found: it {tool.purpose}. Install it ({tool.install}) "
+            f"or set {tool.variable} to its path."
+        )
+    return found
+
+
+def tool_version(tool: Tool) -> str:
+    """First line of what the tool says of its version; empty when it says nothing."""
+    path = find_tool(tool)
+    if path is None:
+        return ""
+    try:
+        done = subprocess.run([path, tool.version_flag], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return next(iter((done.stdout or done.stderr).splitlines()), "").strip()
+
+
+def run_gxx(commands: Sequence[Sequence[str]], cwd: Path) -> None:
+    """Run g++ with each argument list, all at once.
+
+    Raises:
+        ToolMissing: g++ is missing, or fails; its first error line is shown.
+    """
+    compiler = str(require_tool(GXX))
+    try:
+        jobs = [
+            subprocess.Popen(
+                [compiler, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            for arguments in commands
+        ]
+    except OSError as error:
+        raise ToolMissing(f"{compiler} cannot be run: {error}. {GXX.install}") from None
+    failures = [stderr for job in jobs for stderr in [job.communicate()[1]] if job.returncode != 0]
+    if failures:
+        lines = failures[0].splitlines()
+        first = next((line for line in lines if "error" in line.lower()), next(iter(lines), "no message"))
+        raise ToolMissing(f"{compiler} failed: {first.strip()[:500]} (try: {compiler} --version; {GXX.install})")
