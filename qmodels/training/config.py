@@ -1,0 +1,85 @@
+"""What training can be asked to do. Sizes of feedback learning say whether its source states them or we chose them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Method = Literal["standard", "adversarial", "trades", "feedback", "feedback-adversarial"]
+
+
+class AdversarialConfig(BaseModel):
+    """PGD adversarial training (Madry 2018, arXiv:1706.06083) and TRADES (Zhang 2019, arXiv:1901.08573)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epsilon_lsb: float = Field(default=76, gt=0, le=255, description="radius of the L-infinity ball in steps of 1/256")
+    steps: int = Field(default=7, ge=1)
+    step_lsb: float | None = Field(default=None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
+    warmup_epochs: int = Field(default=0, ge=0, description="epochs in which epsilon rises linearly to its full value")
+    clean_weight: float = Field(default=0.0, ge=0, le=1, description="adversarial: share of the clean cross-entropy")
+    beta: float = Field(
+        default=6.0, ge=0, description="trades: weight of the divergence between clean and attacked outputs"
+    )
+    validation_steps: int = Field(default=10, ge=1, description="PGD steps of the validation accuracy")
+    validation_samples: int = Field(default=1000, ge=1, description="validation images attacked after each epoch")
+
+
+class FeedbackConfig(BaseModel):
+    """Feedback learning (Song, Wang, Wang 2019, arXiv:1909.05443)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    high_share: float = Field(default=0.2, ge=0, le=1, description="stated: share of classes ranked most robust")
+    low_share: float = Field(
+        default=0.5, ge=0, le=1, description="stated: share ranked least robust; the rest is medium"
+    )
+    high_samples: int = Field(default=20, ge=0, description="stated: samples of each most robust class")
+    medium_samples: int = Field(default=100, ge=0, description="stated: samples of each class between")
+    low_samples: int = Field(default=150, ge=0, description="stated: samples of each least robust class")
+    top_directions: int = Field(
+        default=40, ge=1, description="stated: directions of smallest margin used for each sample"
+    )
+    factor_min: float = Field(default=1.5, gt=1, description="stated: nearest new example, in margins")
+    factor_max: float = Field(default=2.0, gt=1, description="stated: farthest new example, in margins")
+    directions: int = Field(
+        default=100, ge=1, description="ours: random orthonormal directions, each tried with both signs"
+    )
+    rounds: int = Field(default=2, ge=1, description="ours: rounds of measuring, generating and training on")
+    epochs_per_round: int = Field(default=5, ge=1, description="ours: epochs on original and generated examples")
+    round_learning_rate: float = Field(default=1e-3, gt=0, description="ours: learning rate at the start of each round")
+    probe_samples: int = Field(default=30, ge=1, description="ours: training samples per class that rank the classes")
+    t_max: float = Field(
+        default=0.5, gt=0, description="ours: margins beyond are infinite; RMS pixel change, image range 1"
+    )
+    t_start: float = Field(default=0.02, gt=0, description="ours: first distance tried; RMS pixel change")
+    growth: float = Field(default=1.5, gt=1, description="ours: ratio of successive distances while bracketing")
+    tolerance: float = Field(default=0.02, gt=0, lt=1, description="ours: bisection ends at this relative width")
+
+
+class TrainingConfig(BaseModel):
+    """One training. `epochs` are those before the first feedback round."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = "standard"
+    epochs: int = Field(default=30, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="cosine falls to zero over the epochs"
+    )
+    patience: int = Field(default=10, ge=1, description="stop after so many epochs without a better validation score")
+    adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
+    feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
+
+    @property
+    def attacks(self) -> bool:
+        """Whether training sees adversarial examples."""
+        return self.method in ("adversarial", "trades", "feedback-adversarial")
+
+    @property
+    def rounds(self) -> int:
+        """Feedback rounds after the first phase."""
+        return self.feedback.rounds if self.method.startswith("feedback") else 0

@@ -1,0 +1,179 @@
+"""One compiled training loop for every method. All randomness is a function of (seed, phase, epoch, batch)."""
+
+from __future__ import annotations
+
+from math import cos, pi
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmodels.attacks.gradient import STEPS_ACROSS, Ascent, compiled_ascent, random_start
+from qmodels.attacks.losses import cross_entropy
+from qmodels.data import Split
+from qmodels.errors import RobustHlsError
+from qmodels.progress import Bar
+from qmodels.runtime import runtime
+from qmodels.training.config import AdversarialConfig, TrainingConfig
+from qmodels.training.objectives import objective
+from qmodels.victims import Images, Labels
+
+EVALUATION_BATCH = 1000
+NOTE_EVERY = 20  # steps between updates of the loss beside the bar
+
+
+class EpochPlan(NamedTuple):
+    """Where an epoch stands: enough to know its learning rate, its epsilon and its random numbers."""
+
+    phase: int
+    epoch: int  # within the phase, from 0
+    epochs: int
+    learning_rate: float  # at the start of the phase
+    cosine: bool
+    epsilon_lsb: float
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step of this epoch."""
+        if not self.cosine:
+            return self.learning_rate
+        done = (self.epoch + step / steps) / self.epochs
+        return self.learning_rate * (1 + cos(pi * done)) / 2
+
+
+class Score(NamedTuple):
+    """How the model does on the validation split."""
+
+    loss: float
+    accuracy: float
+    pgd_accuracy: float | None
+
+
+class Loop:
+    """The compiled step of one model and method, with its optimizer (Adam, arXiv:1412.6980)."""
+
+    def __init__(self, model: Any, config: TrainingConfig, seed: int) -> None:
+        self.model, self.config, self.seed = model, config, seed
+        self.optimizer = runtime().keras.optimizers.Adam(config.learning_rate)
+        self.optimizer.build(model.trainable_variables)
+        self._step = _compile_step(model, self.optimizer, config)
+        self._evaluate = _compile_evaluation(model)
+        self._ascent: Ascent | None = compiled_ascent(model, "ce", "linf") if config.attacks else None
+
+    def optimizer_state(self) -> list[NDArray[Any]]:
+        """Adam's moments and its step count."""
+        return [variable.numpy() for variable in self.optimizer.variables]
+
+    def set_optimizer_state(self, values: list[NDArray[Any]]) -> None:
+        """The reverse of `optimizer_state`."""
+        for variable, value in zip(self.optimizer.variables, values, strict=True):
+            variable.assign(value)
+
+    def reset_optimizer(self) -> None:
+        """As new."""
+        self.set_optimizer_state([np.zeros_like(value) for value in self.optimizer_state()])
+
+    def epoch(self, data: Split, plan: EpochPlan, bar: Bar) -> float:
+        """One pass over `data` in a seeded order; the mean loss of its steps.
+
+        Every batch is full: the samples beyond the last one are left out, other ones in each epoch.
+
+        Raises:
+            RobustHlsError: the loss is no longer finite.
+        """
+        tf = runtime().tf
+        batch = min(self.config.batch_size, len(data.y))
+        steps = len(data.y) // batch
+        order = np.random.default_rng([self.seed, plan.phase, plan.epoch]).permutation(len(data.y))
+        total = 0.0
+        for step in range(steps):
+            rows = order[step * batch : (step + 1) * batch]
+            x, y = data.x[rows], data.y[rows]
+            attacked = self._attack_batch(x, y, plan, step)
+            rate = tf.constant(plan.rate(step, steps), tf.float32)
+            loss = float(self._step(tf.constant(x), tf.constant(attacked), tf.constant(y), rate))
+            total += loss
+            bar.advance(1, note=f"loss {loss:.3f}" if step % NOTE_EVERY == 0 else "")
+        if not np.isfinite(total):
+            raise RobustHlsError(
+                f"training: the loss is not finite in epoch {plan.epoch + 1}; lower training.learning_rate "
+                f"(now {plan.learning_rate:g})"
+            )
+        return total / steps
+
+    def evaluate(self, data: Split) -> Score:
+        """Loss and accuracy, and under attack for the methods that attack."""
+        tf = runtime().tf
+        losses = right = 0.0
+        for start in range(0, len(data.y), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            loss, hits = self._evaluate(tf.constant(data.x[part]), tf.constant(data.y[part]))
+            losses, right = losses + float(loss), right + int(hits)
+        count = len(data.y)
+        return Score(losses / count, right / count, self._pgd_accuracy(data))
+
+    def _attack_batch(self, x: Images, y: Labels, plan: EpochPlan, step: int) -> Images:
+        if self._ascent is None:
+            return x
+        rng = np.random.default_rng([self.seed, plan.phase, plan.epoch, step])
+        attack = self.config.adversarial
+        return _pgd(self._ascent, x, y, plan.epsilon_lsb, attack.steps, attack, rng)[0]
+
+    def _pgd_accuracy(self, data: Split) -> float | None:
+        """Share of validation images that stand a PGD of full epsilon, always from the same random starts."""
+        if self._ascent is None:
+            return None
+        attack = self.config.adversarial
+        images, labels = data.take(attack.validation_samples)
+        rng = np.random.default_rng([self.seed, 0xBAD])
+        standing = 0
+        for start in range(0, len(labels), EVALUATION_BATCH):
+            x, y = images[start : start + EVALUATION_BATCH], labels[start : start + EVALUATION_BATCH]
+            score = _pgd(self._ascent, x, y, attack.epsilon_lsb, attack.validation_steps, attack, rng)[1]
+            standing += int(np.sum(score <= 0))
+        return standing / len(labels)
+
+
+def _pgd(
+    ascent: Ascent,
+    x: Images,
+    y: Labels,
+    epsilon: float,
+    steps: int,
+    settings: AdversarialConfig,
+    rng: np.random.Generator,
+) -> tuple[Images, NDArray[np.float32]]:
+    """The worst grid points met by PGD and their margins (positive: misclassified)."""
+    # The step shrinks with epsilon while it warms up.
+    step = STEPS_ACROSS * epsilon / steps
+    if settings.step_lsb is not None:
+        step = settings.step_lsb * epsilon / settings.epsilon_lsb
+    outcome = ascent(x, random_start(x, epsilon, "linf", rng), y, epsilon, step, steps, 0.0)
+    return outcome.x, outcome.score
+
+
+def _compile_step(model: Any, optimizer: Any, config: TrainingConfig) -> Any:
+    tf = runtime().tf
+    loss_of = objective(config)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(clean: Any, attacked: Any, y: Any, rate: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = loss_of(model, clean, attacked, y)
+        variables = model.trainable_variables
+        optimizer.learning_rate.assign(rate)
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
+    return step
+
+
+def _compile_evaluation(model: Any) -> Any:
+    tf = runtime().tf
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def evaluate(x: Any, y: Any) -> Any:
+        logits = model(x, training=False)
+        hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == y, tf.int32))
+        return tf.reduce_sum(cross_entropy(logits, y)), hits
+
+    return evaluate

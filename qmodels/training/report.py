@@ -1,0 +1,72 @@
+"""What a training leaves behind besides weights: plain values that go into JSON as they are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Level = Literal["high", "medium", "low"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch. Phase 0 is the training itself, phase r the r-th feedback round."""
+
+    phase: int
+    epoch: int  # within the phase, from 1
+    learning_rate: float  # at the start of the epoch
+    epsilon_lsb: float  # 0 where nothing is attacked
+    loss: float  # mean over the batches
+    validation_loss: float
+    validation_accuracy: float
+    validation_pgd_accuracy: float | None = None
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """What early stopping maximises: the accuracy that counts, and among equals the smaller loss."""
+        attacked = self.validation_pgd_accuracy
+        return (self.validation_accuracy if attacked is None else attacked, -self.validation_loss)
+
+
+@dataclass(frozen=True)
+class ClassMargin:
+    """Margins of one class over its probe samples; a sample's margin is the mean of its smallest directions."""
+
+    label: int
+    samples: int  # correctly classified probe samples
+    mean: float  # L2 distance
+    min: float
+    std: float
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One feedback round: how robust each class was, how it was ranked, and what was made for it."""
+
+    round: int
+    levels: tuple[Level, ...]  # by class
+    examples: tuple[int, ...]  # generated, by class
+    before: tuple[ClassMargin, ...]
+    after: tuple[ClassMargin, ...] = ()
+
+    @property
+    def generated(self) -> int:
+        """Examples generated in this round."""
+        return sum(self.examples)
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """The whole training, resumed parts included."""
+
+    method: str
+    epochs: int  # epochs run, all phases together
+    best_epoch: int  # whose weights the model now has; counted from 1 over all phases
+    history: tuple[EpochRecord, ...]
+    seconds: float  # of all sessions together
+    resumed_from: int | None  # epochs already done when this session began; None if it began afresh
+    rounds: tuple[RoundRecord, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)

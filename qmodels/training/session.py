@@ -1,0 +1,198 @@
+"""A training from start to end: phases, early stopping, checkpoints and resuming.
+
+Phase 0 trains on the given data; each feedback round is a further phase on the data plus its new examples. After
+every epoch all that is needed to go on is on disk, so a run killed at any moment ends with the weights of an
+undisturbed one, bit for bit, on the same machine. Models that draw random numbers themselves (Dropout) are the
+exception: TensorFlow keeps their generators inside its graphs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from qmodels.data import Split
+from qmodels.progress import progress_bar
+from qmodels.runtime import set_seed
+from qmodels.training.checkpoint import (
+    State,
+    digest_of,
+    load_arrays,
+    load_state,
+    round_from_json,
+    save_arrays,
+    save_state,
+)
+from qmodels.training.config import TrainingConfig
+from qmodels.training.feedback import class_levels, class_margins, generate_examples
+from qmodels.training.loop import EpochPlan, Loop
+from qmodels.training.margins import BATCH
+from qmodels.training.report import ClassMargin, EpochRecord, RoundRecord, TrainingReport
+from qmodels.victims import KerasVictim
+
+STATE_FILE = "training.npz"
+ROUND_FILE = "round.npz"  # examples of the current feedback round
+
+
+def train(
+    model: Any, config: TrainingConfig, train: Split, validation: Split, *, seed: int, checkpoint_dir: Path
+) -> TrainingReport:
+    """Train `model` in place; go on where an interrupted call with the same arguments was stopped.
+
+    Args:
+        model: a tf_keras (or QKeras) model with logits as output.
+        config: the method and its sizes.
+        train: the data trained on.
+        validation: the data that decides when to stop and which epoch's weights are kept.
+        seed: of everything random; not negative.
+        checkpoint_dir: where checkpoints are kept. One of other data, settings or initial weights is ignored.
+
+    Returns:
+        What happened. The model has the weights of the best epoch of the last phase.
+
+    Raises:
+        RobustHlsError: the loss is no longer finite.
+    """
+    set_seed(seed)
+    session = _Session(model, config, train, validation, seed, checkpoint_dir)
+    session.run()
+    return session.report()
+
+
+class _Session:
+    def __init__(
+        self, model: Any, config: TrainingConfig, train: Split, validation: Split, seed: int, directory: Path
+    ) -> None:
+        self.model, self.config, self.seed = model, config, seed
+        self.data, self.validation = train, validation
+        self.directory = directory
+        self.digest = digest_of(model, config, train, validation, seed)
+        self.loop = Loop(model, config, seed)
+        self.victim = KerasVictim(model, "float", BATCH)
+        self.started = perf_counter()
+        found = load_state(directory / STATE_FILE, self.digest)
+        self.resumed_from = len(found.history) if found else None
+        self.state = found or State(model.get_weights(), self.loop.optimizer_state(), [])
+        self.earlier_seconds = self.state.seconds
+        model.set_weights(self.state.weights)
+        self.loop.set_optimizer_state(self.state.optimizer)
+
+    def run(self) -> None:
+        """All phases that are not done."""
+        if self.state.finished:
+            return
+        for phase in range(self.state.phase, self.config.rounds + 1):
+            data = self._data_of(phase)
+            if phase != self.state.phase:
+                self.state.phase, self.state.epoch, self.state.best = phase, 0, []
+                self.loop.reset_optimizer()
+            self._run_phase(data)
+            self.model.set_weights(self.state.best)
+        self._close_round(self.config.rounds)
+        self.state.finished = True
+        self._save()
+
+    def report(self) -> TrainingReport:
+        """What happened."""
+        state = self.state
+        last_phase = [(number, record) for number, record in enumerate(state.history, 1) if record.phase == state.phase]
+        best = max(last_phase, key=lambda item: (item[1].score, -item[0]))[0]
+        return TrainingReport(
+            self.config.method,
+            len(state.history),
+            best,
+            tuple(state.history),
+            round(state.seconds, 3),
+            self.resumed_from,
+            tuple(state.rounds),
+        )
+
+    def _run_phase(self, data: Split) -> None:
+        epochs = self._epochs_of(self.state.phase)
+        steps = max(1, len(data.y) // min(self.config.batch_size, len(data.y)))
+        name = f"feedback round {self.state.phase}" if self.state.phase else "training"
+        with progress_bar(name, epochs * steps) as bar:
+            bar.advance(self.state.epoch * steps)
+            while self.state.epoch < epochs and not self._is_stale():
+                self._run_epoch(data, epochs, bar)
+
+    def _run_epoch(self, data: Split, epochs: int, bar: Any) -> None:
+        plan = self._plan(epochs)
+        loss = self.loop.epoch(data, plan, bar)
+        score = self.loop.evaluate(self.validation)
+        record = EpochRecord(plan.phase, plan.epoch + 1, plan.rate(0, 1), plan.epsilon_lsb, loss, *score)
+        earlier = self._phase_records()
+        if not earlier or record.score > max(item.score for item in earlier):
+            self.state.best = self.model.get_weights()
+        self.state.history.append(record)
+        self.state.epoch += 1
+        self._save()
+
+    def _plan(self, epochs: int) -> EpochPlan:
+        config, phase, epoch = self.config, self.state.phase, self.state.epoch
+        rate = config.feedback.round_learning_rate if phase else config.learning_rate
+        warmup = 0 if phase else config.adversarial.warmup_epochs
+        epsilon = config.adversarial.epsilon_lsb * min(1.0, (epoch + 1) / (warmup + 1)) if config.attacks else 0.0
+        return EpochPlan(phase, epoch, epochs, rate, config.schedule == "cosine", epsilon)
+
+    def _epochs_of(self, phase: int) -> int:
+        return self.config.feedback.epochs_per_round if phase else self.config.epochs
+
+    def _phase_records(self) -> list[EpochRecord]:
+        return [record for record in self.state.history if record.phase == self.state.phase]
+
+    def _is_stale(self) -> bool:
+        """No better score for `patience` epochs, those of the epsilon warm-up not counted."""
+        scores = [record.score for record in self._phase_records()]
+        warmup = self.config.adversarial.warmup_epochs if self.config.attacks and not self.state.phase else 0
+        if len(scores) <= self.config.patience + warmup:
+            return False
+        return max(scores[-self.config.patience :]) <= max(scores[: -self.config.patience])
+
+    def _save(self) -> None:
+        self.state.weights = self.model.get_weights()
+        self.state.optimizer = self.loop.optimizer_state()
+        self.state.seconds = self.earlier_seconds + perf_counter() - self.started
+        save_state(self.directory / STATE_FILE, self.digest, self.state)
+
+    def _data_of(self, phase: int) -> Split:
+        """The training data, in a feedback round with its new examples."""
+        if phase == 0:
+            return self.data
+        new = self._load_round(phase) or self._make_round(phase)
+        return Split(np.concatenate([self.data.x, new.x]), np.concatenate([self.data.y, new.y]))
+
+    def _load_round(self, phase: int) -> Split | None:
+        """Examples that an earlier session made for this round."""
+        found = load_arrays(self.directory / ROUND_FILE, self.digest)
+        if found is None or found[1]["rounds"][-1]["round"] != phase:
+            return None
+        arrays, meta = found
+        self.state.rounds = [round_from_json(record) for record in meta["rounds"]]
+        return Split((arrays["k"] / np.float32(256)).astype(np.float32), arrays["y"])
+
+    def _make_round(self, phase: int) -> Split:
+        """Measure, rank, generate; kept on disk, since the weights it comes from are about to change."""
+        before = self._close_round(phase - 1)
+        config = self.config.feedback
+        levels = class_levels(np.array([item.mean for item in before]), config)
+        new, examples = generate_examples(self.victim.logits, self.data, levels, config, seed=self.seed, round_=phase)
+        self.state.rounds.append(RoundRecord(phase, levels, examples, before))
+        arrays: dict[str, Any] = {"k": np.rint(new.x * 256).astype(np.uint8), "y": new.y}
+        meta = {"rounds": [asdict(record) for record in self.state.rounds]}
+        save_arrays(self.directory / ROUND_FILE, self.digest, arrays, meta)
+        return new
+
+    def _close_round(self, phase: int) -> tuple[ClassMargin, ...]:
+        """Measure the classes as they are now, and note it as the outcome of a round just ended."""
+        if not self.config.rounds:
+            return ()
+        classes = int(self.model.output_shape[-1])
+        measured = class_margins(self.victim.logits, self.data, self.config.feedback, classes=classes, seed=self.seed)
+        if phase:
+            self.state.rounds[-1] = replace(self.state.rounds[-1], after=measured)
+        return measured
