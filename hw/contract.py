@@ -78,6 +78,6 @@ def _check_input(model: Any) -> None:
     quantizer = getattr(first, "quantizer", None) or getattr(first, "activation", None)
     if first is None or type(quantizer).__name__ != "quantized_bits" or getattr(quantizer, "alpha", None) != 1:
         raise UserError(
-            f"model {model.name}: the first layer must be QActivation(quantized_bits(9, 0, alpha=1)); without it hls4ml "
-            f"truncates the input"
+            f"model {model.name}: the first layer must be QActivation(quantized_bits(9, 0, alpha=1)); "
+            f"without it hls4ml truncates the input"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import itertools
 import os
 import sys
 import tempfile
@@ -56,7 +57,7 @@ class Csim:
         with ThreadPoolExecutor(self._threads) as pool:
             jobs = [
                 pool.submit(self._range, images, outputs, int(start), int(stop))
-                for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+                for start, stop in itertools.pairwise(bounds)
             ]
             for job in jobs:
                 job.result()

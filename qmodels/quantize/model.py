@@ -54,6 +54,15 @@ class LayerFormats:
     distinct_weights: int = 0
     relative_error: float = 0.0  # ||Q(W) - W|| / ||W||, Frobenius
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; formats as `fixed<3,0,RND_CONV,SAT>`."""
+        formats = {"weight": self.weight, "bias": self.bias, "activation": self.activation}
+        plain = {name: str(fmt) if fmt else None for name, fmt in formats.items()}
+        return {"layer": self.layer, **plain} | {
+            "distinct_weights": self.distinct_weights,
+            "relative_error": self.relative_error,
+        }
+
 
 @dataclass(frozen=True)
 class QuantizedModel:

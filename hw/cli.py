@@ -1,0 +1,135 @@
+"""The `robust-hls` command. Heavy imports stay inside the commands, so that --help answers at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qmodels.errors import RobustHlsError, UserError
+
+app = typer.Typer(
+    name="robust-hls",
+    help="Train low-bit networks, generate FPGA accelerators, and attack the accelerator bit for bit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Target = Annotated[
+    Path | None,
+    typer.Argument(metavar="[CONFIG|RUN]", help="A YAML experiment or a run folder; left out: the built-in demo."),
+]
+Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. mapping.mu=15.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default hls_projects/<name>.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", envvar="ROBUST_HLS_DATA", help="Folder with mnist.npz, cifar10.npz, ...")
+]
+OwnModel = Annotated[Path | None, typer.Option("--model", metavar="FILE", help="Your own model, .keras or .h5.")]
+OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
+
+
+@app.command("run")
+def run_command(
+    target: Target = None,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    out: Out = None,
+    resume: Resume = False,
+    data_dir: DataDir = None,
+    model: OwnModel = None,
+    data: OwnData = None,
+) -> None:
+    """The whole flow: train, map, quantize, project, simulate, attack, evaluate, report."""
+    _flow("report", target, settings, out, resume, data_dir, model, data)
+
+
+def _flow(
+    until: str,
+    target: Path | None,
+    settings: list[str],
+    out: Path | None,
+    resume: bool,
+    data_dir: Path | None,
+    model: Path | None,
+    data: str | None,
+) -> None:
+    """Open the run and bring it to the end of step `until`."""
+    from hw.flow.open import open_run
+    from hw.flow.pipeline import run_steps
+    from hw.flow.summary import show_summary
+
+    run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data)
+    with run.folder.lock():
+        run_steps(run, until, typer.echo)
+        show_summary(run, until)
+
+
+def _add_step(command: str, until: str, summary: str) -> None:
+    def step_command(
+        target: Target = None,
+        settings: Settings = [],  # noqa: B006 - typer copies it
+        out: Out = None,
+        resume: Resume = False,
+        data_dir: DataDir = None,
+        model: OwnModel = None,
+        data: OwnData = None,
+    ) -> None:
+        _flow(until, target, settings, out, resume, data_dir, model, data)
+
+    app.command(command, help=summary)(step_command)
+
+
+_add_step("train", "train", "Train the float model only.")
+_add_step("generate", "project", "Up to the HLS project; with --model from your own model.")
+_add_step("simulate", "simulate", "Up to the bit-accurate simulation and the exactness gate.")
+_add_step("attack", "attack", "Up to the adversarial examples.")
+_add_step("evaluate", "evaluate", "Up to the scores of every victim, with flags.")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help=".html, .md, .csv or .json; default: the console.")
+    ] = None,
+) -> None:
+    """Tables and plots of finished runs, side by side."""
+    from hw.flow.report import report_runs
+
+    report_runs(runs, output)
+
+
+@app.command()
+def doctor() -> None:
+    """Which tools and packages are found, and how to get the missing ones."""
+    from hw.flow.doctor import diagnose
+
+    raise typer.Exit(diagnose())
+
+
+def main() -> None:
+    """Entry point: errors become one message and an exit status."""
+    try:
+        app()
+    except RobustHlsError as error:
+        _die(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _die("stopped; run again with --resume to go on", 130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        _die(f"{error.filename or 'writing'}: {os.strerror(error.errno)}", UserError.exit_status)
+
+
+def _die(message: str, status: int) -> None:
+    typer.echo(f"robust-hls: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

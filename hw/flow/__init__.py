@@ -1,0 +1,1 @@
+"""The design flow: config, run folder, steps, evaluation, report."""

@@ -1,0 +1,188 @@
+"""The experiment: one YAML file, checked before anything runs, every default written out beside the results."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hw.project import HardwareConfig
+from qmodels.architectures import ModelConfig
+from qmodels.attacks import AnyAttack
+from qmodels.errors import UserError
+from qmodels.quantize.model import QuantizationConfig
+from qmodels.quantize.mulaw import MappingConfig
+from qmodels.training import TrainingConfig
+
+DEFAULT_CONFIG = "digits"
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Which images, and how they are split."""
+
+    name: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, or the path of an .npz")
+    validation_share: float = Field(0.1, gt=0, lt=0.9)
+    limit_train: int | None = Field(None, ge=2)
+    limit_test: int | None = Field(None, ge=1)
+
+
+class OwnModelConfig(ModelConfig):
+    """One of our architectures, or the user's own model file."""
+
+    file: Path | None = Field(None, description="your own .keras or .h5 model; then nothing is trained")
+
+
+class AttackPlan(Section):
+    """One attack at several strengths."""
+
+    attack: AnyAttack
+    epsilons_lsb: tuple[float, ...] = Field(min_length=1, description="radii in LSBs of 1/256")
+
+
+class EvaluationConfig(Section):
+    """What is attacked, how hard, on how many test images."""
+
+    samples: int = Field(1000, ge=1, description="test images per attack")
+    verify_random: int = Field(500, ge=0, description="random images in the exactness gate, besides the extreme ones")
+    check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
+    attacks: tuple[AttackPlan, ...] = ()
+
+
+class RunConfig(Section):
+    """The whole experiment."""
+
+    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="run folder's name")
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    model: OwnModelConfig = OwnModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    mapping: MappingConfig = MappingConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
+    hardware: HardwareConfig = HardwareConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def model_label(self) -> str:
+        """The row's name in tables before mapping: `Orig.`, `Adv.`, `F.L.`, or the own model's file name."""
+        if self.model.file is not None:
+            return self.model.file.stem
+        labels = {"standard": "Orig.", "adversarial": "Adv.", "feedback": "F.L.", "trades": "TRADES"}
+        return labels.get(self.training.method, self.training.method)
+
+    @property
+    def mapped_label(self) -> str:
+        """The row's name after the µ-law mapping."""
+        return f"{self.model_label}+mu" if self.mapping.mu > 0 else self.model_label
+
+
+def load_config(source: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, override and check an experiment.
+
+    Args:
+        source: a YAML file; None: the embedded digits experiment.
+        overrides: `a.b=value` settings, values as in YAML.
+
+    Raises:
+        UserError: names the file, the key, what is allowed, and for a misspelt key the nearest one.
+    """
+    where = str(source) if source else f"embedded {DEFAULT_CONFIG}.yaml"
+    text = _read(source) if source else files("hw.flow").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not plain YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: must be a mapping of sections ({', '.join(RunConfig.model_fields)})")
+    for override in overrides:
+        _override(raw, override)
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{where}: {_explain(item)}" for item in error.errors())) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML: every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable text file ({error})") from None
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override!r}: must look like section.key=value")
+    *parents, leaf = key.strip().split(".")
+    node = raw
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise UserError(f"--set {override!r}: {parent!r} is a value, not a section")
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
+
+
+def _explain(item: Any) -> str:
+    location = [part for part in item["loc"] if not (isinstance(part, str) and part in _UNION_TAGS)]
+    key = ".".join(str(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        known = _keys_beside(item["loc"])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"{key}: unknown key{hint} (allowed: {', '.join(known)})"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[:1].lower()}{message[1:]}; got {item['input']!r}" + _field_hint(item["loc"])
+
+
+#: pydantic puts the tag of a discriminated union into the location; users never wrote it.
+_UNION_TAGS = frozenset(
+    str(kind.model_fields["kind"].default)
+    for kind in AnyAttack.__origin__.__args__  # type: ignore[attr-defined]
+)
+
+
+def _owner(location: Sequence[Any]) -> type[BaseModel] | None:
+    """The model class whose key is the last part of `location`."""
+    node: Any = RunConfig
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        if isinstance(part, str) and part in _UNION_TAGS:
+            node = next(kind for kind in AnyAttack.__origin__.__args__ if kind.model_fields["kind"].default == part)  # type: ignore[attr-defined]
+            continue
+        field = getattr(node, "model_fields", {}).get(part)
+        if field is None:
+            return None
+        node = AttackPlan if part == "attacks" else field.annotation
+    return node if isinstance(node, type) and issubclass(node, BaseModel) else None
+
+
+def _keys_beside(location: Sequence[Any]) -> list[str]:
+    owner = _owner(location)
+    return list(owner.model_fields) if owner else []
+
+
+def _field_hint(location: Sequence[Any]) -> str:
+    owner = _owner(location)
+    field = owner.model_fields.get(str(location[-1])) if owner and location else None
+    return f" ({field.description})" if field and field.description else ""

@@ -1,0 +1,209 @@
+"""Attack and score: examples from every differentiable model, judged by every victim, the accelerator included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.exactness import require_exact
+from hw.flow.run import Run
+from qmodels.attacks import Attack, AttackResult, Diagnostics
+from qmodels.attacks.base import LEVELS, Knowledge
+from qmodels.metrics.masking import Row, attack_row, clean_row, scored_elsewhere, with_flags
+from qmodels.progress import progress_bar
+from qmodels.storage import atomic_path, digest_of
+from qmodels.victims import Images, KerasVictim, Labels, Victim, predictions
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model in the table: its row name, its victim, and its bits (None: float)."""
+
+    label: str
+    victim: Victim
+    bits: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack at one strength on one source: the unit of work that is kept and resumed."""
+
+    source: Contestant
+    attack: Attack
+    epsilon_lsb: float
+
+    @property
+    def title(self) -> str:
+        """For the progress bar and for error messages."""
+        return f"{self.attack.label} {self.epsilon_lsb:g} LSB on {self.source.label} ({self.source.victim.name})"
+
+
+def sources(run: Run) -> list[Contestant]:
+    """The differentiable models: float, float mapped, quantized."""
+    found = []
+    if run.float_model is not None and run.config.mapping.mu > 0:
+        found.append(Contestant(run.config.model_label, KerasVictim(run.float_model, "float")))
+    if run.mapped_model is not None:
+        found.append(Contestant(run.config.mapped_label, KerasVictim(run.mapped_model, "float")))
+    found.append(Contestant(run.config.mapped_label, run.quantized, weight_bits(run)))
+    return found
+
+
+def weight_bits(run: Run) -> int | None:
+    """Bits of a weight: from the config, or for the user's own QKeras model the widest weight in the project."""
+    return run.config.quantization.weight_bits if run.mapped_model is not None else None
+
+
+def test_images(run: Run) -> tuple[Images, Labels]:
+    """The images that are attacked."""
+    return run.data.test.take(run.config.evaluation.samples)
+
+
+def cells(run: Run) -> Iterator[Cell]:
+    """Everything to be attacked, in a fixed order."""
+    for source in sources(run):
+        for plan in run.config.evaluation.attacks:
+            for epsilon in plan.epsilons_lsb:
+                yield Cell(source, plan.attack, epsilon)
+                if (
+                    run.config.evaluation.check_convergence
+                    and hasattr(plan.attack, "doubled")
+                    and plan.attack.iterative
+                ):
+                    yield Cell(source, plan.attack.doubled(), epsilon)
+
+
+def run_attacks(run: Run) -> tuple[str, ...]:
+    """Run every cell that is not stored yet; names of the example files."""
+    x, y = test_images(run)
+    todo = list(cells(run))
+    names = []
+    with progress_bar("attacking", len(todo)) as bar:
+        for cell in todo:
+            path = cell_path(run, cell)
+            if load_result(path) is None:
+                result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=run.config.seed)
+                store_result(path, result)
+            names.append(path.relative_to(run.folder.path).as_posix())
+            bar.advance(note=cell.title)
+    return tuple(dict.fromkeys(names))
+
+
+def cell_path(run: Run, cell: Cell) -> Path:
+    """Where a cell's examples are kept; the name holds the digest of all they depend on."""
+    inputs = {name: run.folder.outputs(name) for name in ("train", "map", "quantize")}
+    key = digest_of(
+        {
+            "inputs": inputs,
+            "data": run.config.data.model_dump(mode="json"),
+            "samples": run.config.evaluation.samples,
+            "seed": run.config.seed,
+            "attack": cell.attack.model_dump(mode="json"),
+            "epsilon": cell.epsilon_lsb,
+            "source": [cell.source.label, cell.source.victim.name],
+        }
+    )
+    name = f"{cell.source.label}-{cell.source.victim.name}-{cell.attack.kind}-{cell.epsilon_lsb:g}-{key[:16]}.npz"
+    return run.folder / "attacks" / name
+
+
+def store_result(path: Path, result: AttackResult) -> None:
+    """Keep a result: examples as their 8-bit device inputs, the rest as it is."""
+    record = asdict(result) | {"x": None, "success": None}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file, steps=np.rint(result.x * LEVELS).astype(np.uint8), success=result.success, record=json.dumps(record)
+        )
+
+
+def load_result(path: Path) -> AttackResult | None:
+    """A stored result; None if there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            record = json.loads(str(stored["record"]))
+            record["diagnostics"] = Diagnostics(**record["diagnostics"])
+            images = (stored["steps"] / LEVELS).astype(np.float32)
+            return AttackResult(**record | {"x": images, "success": stored["success"]})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Score everything; the exactness gate on all adversarial examples; results.json as a value.
+
+    Raises:
+        ExactnessError: the accelerator and the quantized model differ in one bit.
+    """
+    x, y = test_images(run)
+    contestants = sources(run)
+    accelerator = Contestant(run.config.mapped_label, run.csim, weight_bits(run))
+    rows = [
+        clean_row(c.label, c.victim.name, predictions(c.victim, x) == y, bits=c.bits)
+        for c in (*contestants, accelerator)
+    ]
+    adversarial: list[Images] = []
+    todo = [cell for cell in cells(run) if not _is_doubled(run, cell)]
+    with progress_bar("scoring", len(todo)) as bar:
+        for cell in todo:
+            result = _stored(run, cell)
+            adversarial.append(result.x)
+            rows += _rows(run, cell, result, contestants, accelerator, y)
+            bar.advance(note=cell.title)
+    attacked = np.unique(np.concatenate([x[:0], *adversarial]), axis=0)
+    exact = require_exact(run.quantized, run.csim, attacked, adversarial=len(attacked), traces=run.traces)
+    gate = json.loads((run.folder / "simulation.json").read_text())
+    return {
+        "schema": 1,
+        "run": run.config.name,
+        "config_digest": digest_of(run.config.model_dump(mode="json")),
+        "rows": [row.as_json() for row in with_flags(rows)],
+        "exactness": gate | {"inputs": gate["inputs"] + exact.inputs, "adversarial_inputs": exact.adversarial_inputs},
+    }
+
+
+def _is_doubled(run: Run, cell: Cell) -> bool:
+    """Whether the cell only serves the convergence check of another one."""
+    return all(cell.attack != plan.attack for plan in run.config.evaluation.attacks)
+
+
+def _stored(run: Run, cell: Cell) -> AttackResult:
+    result = load_result(cell_path(run, cell))
+    if result is None:
+        raise RuntimeError(f"examples of {cell.title} are missing; run the attack step again")
+    return result
+
+
+def _rows(
+    run: Run, cell: Cell, result: AttackResult, contestants: list[Contestant], accelerator: Contestant, y: Labels
+) -> list[Row]:
+    """The row of the attacked model, and the same examples on the accelerator and on the other models."""
+    source = cell.source
+    doubled = None
+    if run.config.evaluation.check_convergence and hasattr(cell.attack, "doubled") and cell.attack.iterative:
+        doubled = _stored(run, Cell(source, cell.attack.doubled(), cell.epsilon_lsb))
+    own = attack_row(source.label, source.victim.name, cell.attack, result, bits=source.bits, doubled=doubled)
+    answers = predictions(source.victim, result.x)
+    same_function = source.victim.name == "quantized"  # the accelerator computes exactly this model
+    if cell.attack.family == "noise":  # noise knows nothing of its source: no transfer rows
+        return [own, _scored(own, accelerator, answers, result.x, y, "none")] if same_function else [own]
+    rows = [own, _scored(own, accelerator, answers, result.x, y, "white-box" if same_function else "transfer")]
+    others = [c for c in contestants if c is not source]
+    return rows + [_scored(own, other, answers, result.x, y, "transfer") for other in others]
+
+
+def _scored(own: Row, victim: Contestant, source_answers: Labels, x: Images, y: Labels, knowledge: Knowledge) -> Row:
+    answers: NDArray[np.int64] = predictions(victim.victim, x)
+    row = scored_elsewhere(
+        own,
+        victim.victim.name,
+        answers == y,
+        knowledge=knowledge,
+        disagreements=int(np.sum(answers != source_answers)),
+    )
+    return replace(row, model=victim.label, bits=victim.bits, source=f"{own.model}/{own.victim}")

@@ -1,0 +1,131 @@
+"""What each step does. Every function takes the run and returns the names of the files it left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from hw.contract import check_contract
+from hw.exactness import probe_images, require_exact
+from hw.flow.evaluation import evaluate, run_attacks
+from hw.flow.pipeline import Step
+from hw.flow.run import Run
+from qmodels.architectures import build_float
+from qmodels.errors import UserError
+from qmodels.quantize.model import quantize_model
+from qmodels.quantize.mulaw import map_weights
+from qmodels.storage import load_model, save_model, write_bytes, write_json
+from qmodels.training import train
+
+
+def train_step(run: Run) -> tuple[str, ...]:
+    """Train the float model, or take the user's own."""
+    own = run.config.model.file
+    if own is not None:
+        return _adopt(run, own)
+    model = build_float(run.config.model, run.data.input_shape, run.data.classes, run.config.seed)
+    report = train(
+        model,
+        run.config.training,
+        run.data.train,
+        run.data.validation,
+        seed=run.config.seed,
+        checkpoint_dir=run.folder / "checkpoints",
+    )
+    save_model(model, run.folder / "model.keras")
+    write_json(run.folder / "training.json", report.as_dict())
+    return "model.keras", "training.json"
+
+
+def _adopt(run: Run, own: Path) -> tuple[str, ...]:
+    """The user's model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
+    model = load_model(own)
+    expected, classes = (None, *run.data.input_shape), run.data.classes
+    if tuple(model.input_shape) != expected or model.output_shape[-1] != classes:
+        raise UserError(
+            f"{own}: takes {model.input_shape} and gives {model.output_shape}; the data set {run.data.name!r} needs "
+            f"{expected} and (None, {classes})"
+        )
+    if any(type(layer).__name__.startswith("Q") for layer in model.layers):
+        check_contract(model)
+        save_model(model, run.folder / "quantized.keras")
+        return ("quantized.keras",)
+    save_model(model, run.folder / "model.keras")
+    return ("model.keras",)
+
+
+def map_step(run: Run) -> tuple[str, ...]:
+    """Map the chosen layers' weights by the µ-law."""
+    if run.float_model is None:
+        return ()
+    mapped, layers = map_weights(run.float_model, run.config.mapping)
+    save_model(mapped, run.folder / "mapped.keras")
+    write_json(run.folder / "mapping.json", {"mu": run.config.mapping.mu, "layers": layers})
+    return "mapped.keras", "mapping.json"
+
+
+def quantize_step(run: Run) -> tuple[str, ...]:
+    """Round weights and calibrate activations on training images."""
+    if run.mapped_model is None:
+        return ()
+    quantized = quantize_model(run.mapped_model, run.config.quantization, run.data.train.x)
+    save_model(quantized.model, run.folder / "quantized.keras")
+    write_json(run.folder / "quantization.json", [formats.as_json() for formats in quantized.formats])
+    return "quantized.keras", "quantization.json"
+
+
+def project_step(run: Run) -> tuple[str, ...]:
+    """Generate the HLS project into `hls/`, replacing an older one whole."""
+    target, fresh = run.folder / "hls", run.folder / ".hls.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        run.project.write(fresh)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+    except OSError as error:
+        raise UserError(f"{target}: writing the HLS project failed ({error.strerror})") from None
+    write_json(run.folder / "project.json", {"digest": run.project.digest, "files": len(run.project.files)})
+    return ("project.json", *(f"hls/{name}" for name in run.project.files))
+
+
+def simulate_step(run: Run) -> tuple[str, ...]:
+    """Compile the C simulation and hold it against the QKeras model on clean, random and extreme inputs."""
+    clean = run.data.test.take(run.config.evaluation.samples).x
+    images = probe_images(run.data.input_shape, clean, run.config.evaluation.verify_random, run.config.seed)
+    exactness = require_exact(run.quantized, run.csim, images, traces=run.traces)
+    write_json(run.folder / "simulation.json", asdict(exactness))
+    return ("simulation.json",)
+
+
+def attack_step(run: Run) -> tuple[str, ...]:
+    """Make adversarial examples; every finished one is kept, so that a stopped step goes on where it was."""
+    return run_attacks(run)
+
+
+def evaluate_step(run: Run) -> tuple[str, ...]:
+    """Score all examples on all victims, the accelerator included, and flag what is not to be believed."""
+    write_json(run.folder / "results.json", evaluate(run))
+    return ("results.json",)
+
+
+def report_step(run: Run) -> tuple[str, ...]:
+    """The self-contained HTML report."""
+    from hw.flow.report import html_report
+
+    results = json.loads((run.folder / "results.json").read_text())
+    write_bytes(run.folder / "report.html", html_report([results], run.folder.path).encode())
+    return ("report.html",)
+
+
+STEPS = (
+    Step("train", ("data", "model", "training"), (), train_step),
+    Step("map", ("mapping",), ("train",), map_step),
+    Step("quantize", ("quantization", "data"), ("map",), quantize_step),
+    Step("project", ("hardware",), ("train", "quantize"), project_step),
+    Step("simulate", ("hardware", "evaluation", "data"), ("train", "quantize", "project"), simulate_step),
+    Step("attack", ("evaluation", "data"), ("train", "map", "quantize"), attack_step),
+    Step("evaluate", ("evaluation", "hardware", "data"), ("simulate", "attack"), evaluate_step),
+    Step("report", ("name",), ("evaluate",), report_step),
+)
