@@ -1,0 +1,51 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its virtual environment first.
+# Needed beforehand: python3 (3.10 to 3.13) with venv, make, g++.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint bench lock clean check-tools
+
+demo: $(READY)  ## the whole flow on built-in data: train, map, quantize, generate, simulate, attack, report
+	@$(BIN)/robust-hls run --resume
+
+test: $(READY)  ## the test suite
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff and mypy --strict
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(READY)  ## every speed claim, measured here
+	@for program in benchmarks/[a-z]*.py; do \
+		[ $$program = benchmarks/common.py ] || $(BIN)/python $$program --quick || exit 1; \
+	done
+
+lock:  ## resolve pyproject.toml anew for Python 3.10 to 3.13 on every platform (needs uv)
+	uv pip compile --universal --python-version 3.10 --generate-hashes --extra dev pyproject.toml -o requirements.lock
+
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)
+
+$(READY): requirements.lock pyproject.toml | check-tools
+	@echo "Installing into $(VENV) (some minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+check-tools:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "$(PYTHON) is missing. Debian/Ubuntu: sudo apt install python3 python3-venv; Fedora: sudo dnf install python3;" \
+		"macOS: brew install python@3.12"; exit 3; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.10 to 3.13 is needed. Install one of them and say which:" \
+		"make PYTHON=python3.12 ... (Debian/Ubuntu: sudo apt install python3.12 python3.12-venv;" \
+		"Fedora: sudo dnf install python3.12; macOS: brew install python@3.12)"; exit 3; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv. Debian/Ubuntu: sudo apt install python3-venv; Fedora: sudo dnf install python3;" \
+		"macOS: brew install python@3.12"; exit 3; }
+	@command -v $${ROBUST_HLS_GXX:-g++} >/dev/null 2>&1 || { \
+		echo "g++ is missing: it compiles the C simulation. Debian/Ubuntu: sudo apt install g++;" \
+		"Fedora: sudo dnf install gcc-c++; macOS: xcode-select --install"; exit 3; }
