@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.exactness import require_exact
+from hw.flow.config import AttackPlan
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS, Knowledge
-from qmodels.metrics.masking import Row, attack_row, clean_row, scored_elsewhere, with_flags
+from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path, digest_of
 from qmodels.victims import Images, KerasVictim, Labels, Victim, predictions
@@ -158,13 +159,54 @@ def evaluate(run: Run) -> dict[str, Any]:
     attacked = np.unique(np.concatenate([x[:0], *adversarial]), axis=0)
     exact = require_exact(run.quantized, run.csim, attacked, adversarial=len(attacked), traces=run.traces)
     gate = json.loads((run.folder / "simulation.json").read_text())
+    rows = with_flags(rows)
     return {
         "schema": 1,
         "run": run.config.name,
         "config_digest": digest_of(run.config.model_dump(mode="json")),
-        "rows": [row.as_json() for row in with_flags(rows)],
+        "rows": [row.as_json() for row in rows],
+        "worst_case": worst_cases(rows),
+        "attacks": [attack_settings(plan) for plan in run.config.evaluation.attacks],
         "exactness": gate | {"inputs": gate["inputs"] + exact.inputs, "adversarial_inputs": exact.adversarial_inputs},
     }
+
+
+def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Accuracy against all rows of one norm and ε at once: the images of a victim that survive every one of them.
+
+    Computed here because results.json does not keep the answers image by image.
+    """
+    found = []
+    for norm in dict.fromkeys(row.norm for row in rows if row.attack != CLEAN):
+        for verdict in verdicts([row for row in rows if row.norm == norm]):
+            found.append(
+                {
+                    "model": verdict.model,
+                    "victim": verdict.victim,
+                    "norm": norm,
+                    "epsilon_lsb": _finite(verdict.epsilon_lsb),
+                    "accuracy": verdict.worst,
+                    "lowest_row": verdict.worst_attack,
+                }
+            )
+    return found
+
+
+def attack_settings(plan: AttackPlan) -> dict[str, Any]:
+    """An attack's parameters as run, under the name its rows have; step lengths worked out for every ε."""
+    settings = plan.attack.model_dump(mode="json")
+    if hasattr(plan.attack, "step_size"):
+        settings["step_lsb"] = [_finite(plan.attack.step_size(epsilon)) for epsilon in plan.epsilons_lsb]
+    return {
+        "attack": plan.attack.label,
+        "epsilons_lsb": [_finite(epsilon) for epsilon in plan.epsilons_lsb],
+        "settings": settings,
+    }
+
+
+def _finite(epsilon: float) -> float | None:
+    """JSON lacks infinity: an unbounded attack has ε null."""
+    return epsilon if np.isfinite(epsilon) else None
 
 
 def _is_doubled(run: Run, cell: Cell) -> bool:
@@ -193,7 +235,7 @@ def _rows(
     if cell.attack.family == "noise":  # noise knows nothing of its source: no transfer rows
         return [own, _scored(own, accelerator, answers, result.x, y, "none")] if same_function else [own]
     rows = [own, _scored(own, accelerator, answers, result.x, y, "white-box" if same_function else "transfer")]
-    others = [c for c in contestants if c is not source]
+    others = [c for c in contestants if (c.label, c.victim.name) != (source.label, source.victim.name)]
     return rows + [_scored(own, other, answers, result.x, y, "transfer") for other in others]
 
 
