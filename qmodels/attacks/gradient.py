@@ -9,6 +9,7 @@ Sources: Goodfellow 2015 arXiv:1412.6572 (FGSM), Kurakin 2017 arXiv:1607.02533 (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -57,24 +58,31 @@ class GradientAttack(Attack):
     ) -> tuple[Images, Diagnostics]:
         """The worst grid point of every restart; restarts go on with the images that still stand."""
         epsilon = bounded_epsilon(epsilon_lsb, x, self.norm)
-        ascent = compiled_ascent(gradient_model(victim), self.loss, self.norm)
+        ascend = self.ascent(gradient_model(victim), epsilon)
+        targets = self.targets(victim, x, y)
         best, score = x.copy(), np.full(len(x), -np.inf, np.float32)
-        zero = broken = 0
-        for restart in range(self.restarts):
+        n, zero, broken = max(len(x), 1), 0, 0
+        for trial in range(self.restarts * targets.shape[1]):
             start = self.start(x, epsilon, rng)
-            active = np.flatnonzero(score <= 0) if restart else np.arange(len(x))
-            for rows in np.array_split(active, max(1, -(-len(active) // BATCH))):
-                if not len(rows):
-                    continue
-                step = self.step_size(epsilon)
-                outcome = ascent(x[rows], start[rows], y[rows], epsilon, step, self.steps, self.decay)
+            target = targets[:, trial % targets.shape[1]]
+            for rows in batches(np.flatnonzero(score <= 0) if trial else np.arange(len(x))):
+                outcome = ascend(x[rows], start[rows], y[rows], target[rows])
                 victim.queries += len(rows) * (self.steps + 1)
                 better = outcome.score > score[rows]
                 best[rows[better]], score[rows[better]] = outcome.x[better], outcome.score[better]
-                if not restart:
+                if not trial:
                     zero, broken = zero + int(outcome.zero.sum()), broken + int(outcome.non_finite.sum())
-        n = max(len(x), 1)
         return best, Diagnostics(zero / n, broken / n, self.loss == "ce-probabilities")
+
+    def ascent(self, model: Any, epsilon: float) -> Ascend:
+        """The compiled loop with this attack's settings."""
+        loop = compiled_ascent(model, self.loss, self.norm)
+        settings = (epsilon, self.step_size(epsilon), self.decay)
+        return lambda x, start, y, target: loop(x, start, y, target, self.steps, *settings)
+
+    def targets(self, victim: QueryCounter, x: Images, y: Labels) -> Labels:
+        """Target classes (N, trials) for targeted losses; one column of true labels means untargeted."""
+        return y[:, None]
 
     def start(self, x: Images, epsilon: float, rng: np.random.Generator) -> Images:
         """Where the ascent starts: `x`, or a random grid point in the ball."""
@@ -130,6 +138,14 @@ class Outcome(NamedTuple):
     non_finite: NDArray[np.bool_]  # some logit or gradient on the way is not finite
 
 
+Ascend = Callable[[Images, Images, Labels, Labels], Outcome]  # (x, start, y, target)
+
+
+def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Row numbers in nearly equal parts of at most `BATCH`."""
+    return np.array_split(rows, -(-len(rows) // BATCH)) if len(rows) else []
+
+
 def gradient_model(victim: QueryCounter) -> Any:
     """The Keras model behind the victim.
 
@@ -166,100 +182,122 @@ def random_start(x: Images, epsilon: float, norm: Norm, rng: np.random.Generator
 
 
 class Ascent:
-    """The compiled loop of one model, loss and norm, for NumPy arrays."""
+    """A compiled loop for NumPy arrays: converts to LSBs and back."""
 
-    def __init__(self, model: Any, loss: LossName, norm: Norm) -> None:
-        self._loop = _build_loop(model, loss, norm)
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
 
-    def __call__(
-        self, x: Images, start: Images, y: Labels, epsilon: float, step: float, steps: int, decay: float
-    ) -> Outcome:
-        """Ascend from `start` inside the ball of `epsilon` LSBs around `x`."""
+    def __call__(self, x: Images, start: Images, y: Labels, target: Labels, steps: int, *settings: float) -> Outcome:
+        """Ascend from `start` around `x`; `settings` start with the radius in LSBs."""
         tf = runtime().tf
-        numbers = [tf.constant(value, tf.float32) for value in (epsilon, step, decay)]
-        images = (x * np.float32(LEVELS), start * np.float32(LEVELS), y.astype(np.int64))
-        found = self._loop(*images, *numbers, tf.constant(steps))
-        best, score, zero, finite = (value.numpy() for value in found)
+        numbers = [tf.constant(value, tf.float32) for value in settings]
+        images = (x * np.float32(LEVELS), start * np.float32(LEVELS), y.astype(np.int64), target.astype(np.int64))
+        best, score, zero, finite = (value.numpy() for value in self._loop(*images, tf.constant(steps), *numbers))
         return Outcome((best / LEVELS).astype(np.float32), score, zero, ~finite)
 
 
 @lru_cache(maxsize=32)
 def compiled_ascent(model: Any, loss: LossName, norm: Norm) -> Ascent:
     """The ascent of a model: tracing takes a second, so recent ones are kept. Weights are read anew in each call."""
-    return Ascent(model, loss, norm)
+    return Ascent(_build_loop(model, loss, norm))
+
+
+class Ball(NamedTuple):
+    """Geometry of one norm, in LSBs, as TensorFlow functions."""
+
+    towards: Callable[[Tensor], Tensor]  # gradient -> direction of a step of length one
+    onto: Callable[[Tensor, Tensor, Tensor], Tensor]  # (x, clean, epsilon) -> x in the ball and in the cube
+    to_grid: Callable[[Tensor, Tensor, Tensor], Tensor]  # the same, on whole LSBs
+
+
+def ball_of(norm: Norm) -> Ball:
+    """The ball of that norm."""
+    return Ball(_sign, _clip_linf, _round_linf) if norm == "linf" else Ball(_unit, _clip_l2, _round_l2)
 
 
 def _build_loop(model: Any, loss: LossName, norm: Norm) -> Any:
     """The ascent as one TensorFlow graph, in LSBs."""
     tf = runtime().tf
-    loss_of = loss_function(loss)
-    towards, onto = (_sign, _clip_linf) if norm == "linf" else (_unit, _clip_l2)
-    to_grid = _round_linf if norm == "linf" else _round_l2
-
-    def look(point: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradient of the loss at a grid point, the score there, and whether everything is finite."""
-        with tf.GradientTape() as tape:
-            tape.watch(point)
-            logits = model(point / LEVELS, training=False)
-            losses = loss_of(logits, y)
-        gradient = tape.gradient(losses, point)
-        finite = tf.reduce_all(tf.math.is_finite(logits), axis=1) & tf.reduce_all(
-            tf.math.is_finite(_flat(gradient)), axis=1
-        )
-        return _finite(gradient), score_of(logits, y), finite
+    ball, look = ball_of(norm), looker(model, loss)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def ascend(
-        clean: Tensor, start: Tensor, y: Tensor, epsilon: Tensor, step: Tensor, decay: Tensor, steps: Tensor
-    ) -> Any:
-        iterate = onto(start, clean, epsilon)
-        point = to_grid(iterate, clean, epsilon)
-        gradient, best_score, finite = look(point, y)
-        zero = tf.reduce_all(tf.equal(_flat(gradient), 0.0), axis=1)
-        best, momentum = point, tf.zeros_like(clean)
-        for index in tf.range(steps):
+        clean: Tensor, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
+    ) -> tuple[Tensor, ...]:
+        epsilon, step, decay = settings
+        iterate = ball.onto(start, clean, epsilon)
+        best = ball.to_grid(iterate, clean, epsilon)
+        gradient, _, best_score, finite = look(best, y, target)
+        zero, momentum = is_zero(gradient), tf.zeros_like(clean)
+        for _ in tf.range(steps - 1):
             momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
-            iterate = onto(iterate + step * towards(momentum), clean, epsilon)
-            point = to_grid(iterate, clean, epsilon)
-            if index + 1 < steps:
-                gradient, score, fine = look(point, y)
-            else:  # nobody needs the gradient of the last point
-                logits = model(point / LEVELS, training=False)
-                score, fine = score_of(logits, y), tf.reduce_all(tf.math.is_finite(logits), axis=1)
-            better = score > best_score
-            best = tf.where(_wide(better, best), point, best)
-            best_score = tf.where(better, score, best_score)
-            finite = finite & fine
-        return best, best_score, zero, finite
+            iterate = ball.onto(iterate + step * ball.towards(momentum), clean, epsilon)
+            point = ball.to_grid(iterate, clean, epsilon)
+            gradient, _, score, fine = look(point, y, target)
+            best, best_score, finite = (
+                keep_better(point, score, best, best_score),
+                tf.maximum(score, best_score),
+                finite & fine,
+            )
+        # Nobody needs the gradient of the last point.
+        momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
+        point = ball.to_grid(ball.onto(iterate + step * ball.towards(momentum), clean, epsilon), clean, epsilon)
+        score = score_of(model(point / LEVELS, training=False), y)
+        return keep_better(point, score, best, best_score), tf.maximum(score, best_score), zero, finite
 
     return ascend
+
+
+def looker(model: Any, loss: LossName) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """(point in LSBs, y, target) -> (gradient, loss, score, everything finite), per image."""
+    tf = runtime().tf
+    loss_of = loss_function(loss)
+
+    def look(point: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(point)
+            logits = model(point / LEVELS, training=False)
+            losses = loss_of(logits, y, target)
+        gradient = tape.gradient(losses, point)
+        finite = all_finite(logits) & all_finite(gradient)
+        return tf.where(tf.math.is_finite(gradient), gradient, 0.0), losses, score_of(logits, y), finite
+
+    return look
 
 
 def score_of(logits: Tensor, y: Tensor) -> Tensor:
     """The margin, a hair above zero where a tie already goes to a wrong class; minus infinity for NaN."""
     tf = runtime().tf
     wrong = tf.cast(tf.argmax(logits, axis=1) != tf.cast(y, tf.int64), logits.dtype)
-    score = margin(logits, y) + 1e-6 * wrong
-    finite = tf.reduce_all(tf.math.is_finite(logits), axis=1)
-    return tf.where(finite, score, tf.constant(-np.inf, logits.dtype))
+    return tf.where(all_finite(logits), margin(logits, y) + 1e-6 * wrong, tf.constant(-np.inf, logits.dtype))
+
+
+def keep_better(point: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> Tensor:
+    """Per image, the point with the higher score."""
+    return runtime().tf.where(wide(score > best_score, best), point, best)
+
+
+def all_finite(x: Tensor) -> Tensor:
+    """(N, ...) -> (N,): no NaN or infinity in the sample."""
+    return runtime().tf.reduce_all(runtime().tf.math.is_finite(_flat(x)), axis=1)
+
+
+def is_zero(gradient: Tensor) -> Tensor:
+    """(N, ...) -> (N,): every component exactly zero."""
+    return runtime().tf.reduce_all(runtime().tf.equal(_flat(gradient), 0.0), axis=1)
+
+
+def wide(per_sample: Tensor, like: Tensor) -> Tensor:
+    """Shape (N,) to (N, 1, ...), to broadcast against images."""
+    return runtime().tf.reshape(per_sample, [-1] + [1] * (len(like.shape) - 1))
 
 
 def _flat(x: Tensor) -> Tensor:
     return runtime().tf.reshape(x, [runtime().tf.shape(x)[0], -1])
 
 
-def _wide(per_sample: Tensor, like: Tensor) -> Tensor:
-    """Shape (N,) to (N, 1, ...), to broadcast against images."""
-    return runtime().tf.reshape(per_sample, [-1] + [1] * (len(like.shape) - 1))
-
-
-def _finite(gradient: Tensor) -> Tensor:
-    tf = runtime().tf
-    return tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))
-
-
 def _norm(x: Tensor) -> Tensor:
-    return _wide(runtime().tf.norm(_flat(x), axis=1), x)
+    return wide(runtime().tf.norm(_flat(x), axis=1), x)
 
 
 def _sign(gradient: Tensor) -> Tensor:
@@ -272,7 +310,7 @@ def _unit(gradient: Tensor) -> Tensor:
 
 def _unit_l1(gradient: Tensor) -> Tensor:
     tf = runtime().tf
-    return gradient / (_wide(tf.reduce_mean(tf.abs(_flat(gradient)), axis=1), gradient) + 1e-30)
+    return gradient / (wide(tf.reduce_mean(tf.abs(_flat(gradient)), axis=1), gradient) + 1e-30)
 
 
 def _clip_linf(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:

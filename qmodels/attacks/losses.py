@@ -12,8 +12,8 @@ from typing import Any, Literal
 from qmodels.runtime import runtime
 
 Tensor = Any  # tf.Tensor: TensorFlow carries no types
-LossName = Literal["ce", "dlr", "margin", "ce-rescaled", "ce-probabilities"]
-Loss = Callable[[Tensor, Tensor], Tensor]  # (logits (N, C), labels (N,)) -> (N,)
+LossName = Literal["ce", "dlr", "margin", "ce-rescaled", "ce-probabilities", "dlr-targeted"]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # (logits (N, C), labels (N,), targets (N,)) -> (N,)
 
 #: Spread of the logits after rescaling: soft enough that softmax never saturates in single precision. Our choice.
 RESCALED_SPREAD = 10.0
@@ -22,8 +22,11 @@ _NEVER = -1e30  # stands for minus infinity without breeding NaN
 
 
 def loss_function(name: LossName) -> Loss:
-    """The loss of that name."""
-    return _LOSSES[name]
+    """The loss of that name; untargeted ones ignore their third argument."""
+    if name == "dlr-targeted":
+        return targeted_dlr
+    untargeted = _LOSSES[name]
+    return lambda logits, y, _target: untargeted(logits, y)
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ def _right(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return tf.reduce_sum(tf.where(hot, logits, tf.zeros_like(logits)), axis=1), hot
 
 
-_LOSSES: dict[LossName, Loss] = {
+_LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
     "ce": cross_entropy,
     "dlr": difference_of_logits_ratio,
     "margin": margin,

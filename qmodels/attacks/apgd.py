@@ -1,0 +1,144 @@
+"""APGD: projected gradient ascent that chooses its own step size, with cross-entropy, DLR and targeted DLR.
+
+Source: Croce & Hein 2020, arXiv:2003.01690, algorithm 1. As in `gradient.py` the iterate is real, the victim
+sees grid points only, and the worst grid point is returned.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qmodels.attacks.base import Norm, QueryCounter
+from qmodels.attacks.gradient import (
+    Ascend,
+    Ascent,
+    GradientAttack,
+    ball_of,
+    is_zero,
+    keep_better,
+    looker,
+    wide,
+)
+from qmodels.attacks.losses import LossName, Tensor
+from qmodels.runtime import runtime
+from qmodels.victims import Images, Labels
+
+MOMENTUM = 0.75  # alpha of the paper
+PATIENCE = 0.75  # rho: the loss must have risen in this share of a window's steps
+FIRST_STEP = 2.0  # in units of epsilon
+
+
+class APGD(GradientAttack):
+    """APGD on cross-entropy in the L-infinity ball."""
+
+    kind: Literal["apgd-ce"] = "apgd-ce"
+    steps: int = Field(100, ge=2)
+    random_start: ClassVar[bool] = True
+
+    @property
+    def label(self) -> str:
+        """The kind says which loss."""
+        return self.kind
+
+    def ascent(self, model: Any, epsilon: float) -> Ascend:
+        """The compiled loop; step sizes follow from the radius."""
+        loop = compiled_apgd(model, self.loss, self.norm, self.steps)
+        return lambda x, start, y, target: loop(x, start, y, target, self.steps, epsilon)
+
+
+class APGDDLR(APGD):
+    """APGD on the difference of logits ratio."""
+
+    kind: Literal["apgd-dlr"] = "apgd-dlr"  # type: ignore[assignment]
+    loss: LossName = "dlr"
+
+
+class APGDL2(APGD):
+    """APGD in the L2 ball."""
+
+    kind: Literal["apgd-l2"] = "apgd-l2"  # type: ignore[assignment]
+    norm: ClassVar[Norm] = "l2"
+
+
+class APGDTargeted(APGD):
+    """APGD on targeted DLR, towards each of the most likely wrong classes in turn."""
+
+    kind: Literal["apgd-t"] = "apgd-t"  # type: ignore[assignment]
+    loss: LossName = "dlr-targeted"
+    classes: int = Field(9, ge=1, description="how many target classes are tried")
+
+    def targets(self, victim: QueryCounter, x: Images, y: Labels) -> Labels:
+        """The likeliest wrong classes of each clean image, likeliest first."""
+        logits = victim.logits(x).astype(np.float64)
+        logits[np.arange(len(y)), y] = -np.inf
+        count = min(self.classes, logits.shape[1] - 1)
+        return np.argsort(-logits, axis=1, kind="stable")[:, :count].astype(np.int64)
+
+
+def checkpoints(steps: int) -> NDArray[np.int32]:
+    """Per step, the length of the window that ends there, or 0: windows shrink from 22 % to 6 % of the steps."""
+    ends, position, previous = [0], 0.22, 0.0
+    while position < 1.0:
+        ends.append(int(np.ceil(position * steps)))
+        position, previous = position + max(position - previous - 0.03, 0.06), position
+    windows = np.zeros(steps + 1, np.int32)
+    for start, end in itertools.pairwise(ends):
+        windows[min(end, steps)] = end - start
+    return windows
+
+
+@lru_cache(maxsize=32)
+def compiled_apgd(model: Any, loss: LossName, norm: Norm, steps: int) -> Ascent:
+    """The compiled loop; `steps` fixes the checkpoints."""
+    tf = runtime().tf
+    ball, look, windows = ball_of(norm), looker(model, loss), tf.constant(checkpoints(steps))
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def ascend(
+        clean: Tensor, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
+    ) -> tuple[Tensor, ...]:
+        (epsilon,) = settings
+
+        def move(x: Tensor, before: Tensor, gradient: Tensor, length: Tensor, first: Tensor) -> Tensor:
+            """A gradient step, blended with the previous move from the second step on."""
+            stepped = ball.onto(x + wide(length, x) * ball.towards(gradient), clean, epsilon)
+            blended = x + MOMENTUM * (stepped - x) + (1.0 - MOMENTUM) * (x - before)
+            return tf.where(first, stepped, ball.onto(blended, clean, epsilon))
+
+        x = before = top = ball.onto(start, clean, epsilon)
+        best = ball.to_grid(x, clean, epsilon)
+        gradient, value, best_score, finite = look(best, y, target)
+        zero, top_gradient, top_value, last_top = is_zero(gradient), gradient, value, value
+        length = last_length = FIRST_STEP * epsilon * tf.ones_like(value)
+        rises = tf.zeros_like(value)
+        for index in tf.range(1, steps + 1):
+            x, before = move(x, before, gradient, length, index == 1), x
+            point = ball.to_grid(x, clean, epsilon)
+            gradient, new_value, score, fine = look(point, y, target)
+            best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
+            finite = finite & fine
+            rises, value = rises + tf.cast(new_value > value, tf.float32), new_value
+            higher = wide(new_value > top_value, x)
+            top, top_gradient = tf.where(higher, x, top), tf.where(higher, gradient, top_gradient)
+            top_value = tf.maximum(new_value, top_value)
+            window = tf.cast(windows[index], tf.float32)
+            if window > 0:  # too few rises, or nothing has changed since the last check: halve and go back to the top
+                stuck = (length >= last_length) & (top_value <= last_top)
+                halve = (rises < PATIENCE * window) | stuck
+                last_length, last_top, rises = length, top_value, tf.zeros_like(rises)
+                length = tf.where(halve, length / 2.0, length)
+                back = wide(halve, x)
+                x, gradient = tf.where(back, top, x), tf.where(back, top_gradient, gradient)
+                value = tf.where(halve, top_value, value)
+        return best, best_score, zero, finite
+
+    return Ascent(ascend)
+
+
+__all__ = ["APGD", "APGDDLR", "APGDL2", "APGDTargeted", "checkpoints"]
