@@ -1,0 +1,121 @@
+// C interface: create a program from its encoding, run it over a batch with threads, destroy it.
+#include "exact.h"
+#include "io.h"
+#include "layers.h"
+#include "linear.h"
+#include "softmax.h"
+#include <mutex>
+#include <thread>
+
+namespace {
+enum OpCode { INPUT, OUTPUT, FAST_LINEAR, EXACT_LINEAR, MAP, BINARY, POOL, FAST_MAX_POOL, GATHER, SOFTMAX };
+
+struct Program {
+    size_t arena_bytes = 0;
+    std::vector<std::unique_ptr<Op>> ops;
+    std::mutex lock;
+    std::vector<char *> idle; // arenas are kept between calls: small batches would pay for the page faults
+
+    ~Program() {
+        for (char *a : idle)
+            free(a);
+    }
+    char *take() {
+        std::lock_guard<std::mutex> hold(lock);
+        if (idle.empty())
+            return (char *)aligned_alloc(64, arena_bytes);
+        char *a = idle.back();
+        idle.pop_back();
+        return a;
+    }
+    void give(char *a) {
+        std::lock_guard<std::mutex> hold(lock);
+        idle.push_back(a);
+    }
+};
+
+Op *make(int64_t code, Reader &r) {
+    switch (code) {
+    case INPUT: return new Input(r);
+    case OUTPUT: return new Output(r);
+    case FAST_LINEAR: return new FastLinear(r);
+    case EXACT_LINEAR: return new ExactLinear(r);
+    case MAP: return new Map(r);
+    case BINARY: return new Binary(r);
+    case POOL: return new Pool(r);
+    case FAST_MAX_POOL: return new FastMaxPool(r);
+    case GATHER: return new Gather(r);
+    case SOFTMAX: return new Softmax(r);
+    }
+    return nullptr;
+}
+} // namespace
+
+extern "C" {
+const char *bitsim_isa() { return BITSIM_ISA; }
+int bitsim_lanes() { return L; }
+
+// code: arena bytes, tensors, ops, then 9 numbers a tensor, then (opcode, numbers...) an op. Null if it makes no sense.
+void *bitsim_create(const int64_t *code, const void *const *blobs, int64_t n_blobs) {
+    auto program = std::make_unique<Program>();
+    program->arena_bytes = (size_t)(code[0] + 63) / 64 * 64 + 64;
+    const int64_t n_tensors = code[1], n_ops = code[2];
+    const int64_t *p = code + 3;
+    std::vector<Tensor> tensors;
+    for (int64_t i = 0; i < n_tensors; i++, p += 9) {
+        Tensor t{(int)p[0], (int)p[1], (int)p[2], (int)p[3], (int)p[4], (int)p[5], (int)p[6], (int)p[7], 0, 0, (size_t)p[8], 0};
+        t.cp = (t.c + 1) / 2, t.full_w = t.pl + t.w + t.pr, t.row_bytes = 2 * L * esize(t.etype);
+        tensors.push_back(t);
+    }
+    std::vector<Blob> table;
+    for (int64_t i = 0; i < n_blobs; i++)
+        table.push_back(Blob{blobs[i]});
+    Reader reader{p, tensors, table.data()};
+    for (int64_t i = 0; i < n_ops; i++) {
+        Op *op = make(reader.next(), reader);
+        if (!op)
+            return nullptr;
+        program->ops.emplace_back(op);
+    }
+    return program.release();
+}
+
+void bitsim_destroy(void *program) { delete (Program *)program; }
+
+// counters: one int64 a counter, added to; null outside of overflow reports. Returns 0, or 1 when out of memory.
+int bitsim_run(void *handle, const void *const *inputs, void *const *outputs, int64_t samples, int doubles, int threads,
+               int64_t *counters, int64_t n_counters) {
+    Program &program = *(Program *)handle;
+    const int64_t blocks = (samples + L - 1) / L;
+    std::atomic<int64_t> next{0};
+    std::atomic<int> failed{0};
+    std::mutex lock;
+    auto work = [&]() {
+        char *arena = program.take();
+        if (!arena) {
+            failed = 1;
+            return;
+        }
+        std::vector<int64_t> local(counters ? n_counters : 0);
+        Context ctx{arena, inputs, outputs, doubles != 0, 0, 0, counters ? local.data() : nullptr};
+        for (int64_t b; (b = next++) < blocks;) {
+            ctx.first = b * L;
+            ctx.valid = (int)std::min<int64_t>(L, samples - ctx.first);
+            for (const auto &op : program.ops)
+                op->run(ctx);
+        }
+        program.give(arena);
+        std::lock_guard<std::mutex> hold(lock);
+        for (size_t i = 0; i < local.size(); i++)
+            counters[i] += local[i];
+    };
+    const int extra = (int)std::min<int64_t>(threads, blocks) - 1;
+    std::vector<std::thread> pool;
+    for (int i = 0; i < extra; i++)
+        pool.emplace_back(work);
+    work();
+    for (auto &t : pool)
+        t.join();
+    return failed;
+}
+}

@@ -1,0 +1,143 @@
+// The user's float arrays in and out: exactly ap_fixed's constructor from double and its conversion to float.
+#pragma once
+#include "steps.h"
+
+struct Format {
+    int width, fraction, is_signed, rounding, overflow; // overflow: WRAP, SAT, SAT_ZERO, SAT_SYM, WRAP_SM
+};
+
+// ap_fixed_base(double): the 54-bit mantissa is shifted onto the grid, rounded, then wrapped or saturated.
+static inline i128 fixed_from_double(double d, const Format &f) {
+    if (d == 0 || std::isnan(d))
+        return 0;
+    int exponent;
+    const double m = std::frexp(d, &exponent);
+    const i128 man = (i128)(int64_t)std::ldexp(m, 53); // exact: 53 significant bits
+    const int shift = 53 - exponent - f.fraction;
+    const i128 high = f.is_signed ? ((i128)1 << (f.width - 1)) - 1 : ((i128)1 << f.width) - 1;
+    const i128 low = f.is_signed ? -high - 1 : 0;
+    i128 r;
+    if (shift > 0)
+        r = shift_right<i128>(man, std::min(shift, 100), f.rounding);
+    else if (-shift <= 66)
+        r = man << -shift;
+    else if (f.overflow == 0)
+        return 0; // every kept bit is a zero
+    else
+        r = man > 0 ? high + 1 : low - 2;
+    if (f.overflow != 0 && (r > high || r < low || (f.overflow == 3 && f.is_signed && r == low))) {
+        if (f.overflow == 2)
+            return 0;
+        if (f.overflow == 3 && f.is_signed)
+            return r < 0 ? -high : high;
+        return r < 0 ? low : high;
+    }
+    const u128 mask = (((u128)1 << (f.width - 1)) << 1) - 1;
+    const i128 bits = (i128)((u128)r & mask);
+    return bits > high ? bits - ((i128)1 << f.width) : bits;
+}
+
+struct Input : Op {
+    Tensor dst;
+    int which;
+    Format format;
+    explicit Input(Reader &r) : dst(r.tensor()) {
+        which = (int)r.next();
+        format.width = (int)r.next(), format.fraction = (int)r.next(), format.is_signed = (int)r.next();
+        format.rounding = (int)r.next(), format.overflow = (int)r.next();
+    }
+
+    // Saturating, int16-sized results from float: round and clamp in float, where both are exact.
+    bool simple() const {
+        return (dst.etype == U8 || dst.etype == I16) && format.overflow == 1 && format.fraction < 100 &&
+               format.fraction > -100 && (format.rounding == TRN || format.rounding == RND_CONV);
+    }
+    void convert_simple(const float *x, int16_t *out, int n) const {
+        const float scale = std::ldexp(1.0f, format.fraction);
+        const float hi = (float)(format.is_signed ? (1 << (format.width - 1)) - 1 : (1 << format.width) - 1);
+        const float lo = format.is_signed ? -hi - 1 : 0;
+        // clamping first keeps the rounding's argument small; both bounds are integers, so the order does not matter.
+        // NaN compares false with everything and becomes 0, as in ap_fixed.
+        if (format.rounding == TRN)
+            for (int i = 0; i < n; i++) {
+                float v = x[i] * scale;
+                v = v > hi ? hi : v < lo ? lo : v == v ? v : 0;
+                out[i] = (int16_t)(int32_t)std::floor(v);
+            }
+        else
+            for (int i = 0; i < n; i++) {
+                float v = x[i] * scale;
+                v = v > hi ? hi : v < lo ? lo : v == v ? v : 0;
+                out[i] = (int16_t)(int32_t)std::nearbyint(v);
+            }
+    }
+
+    void run_simple(Context &ctx, const float *x, int size) const {
+        constexpr int CH = 256;
+        int16_t tmp[L][CH];
+        for (int e0 = 0; e0 < size; e0 += CH) {
+            const int n = std::min(CH, size - e0);
+            for (int l = 0; l < L; l++)
+                convert_simple(x + (int64_t)std::min(l, ctx.valid - 1) * size + e0, tmp[l], n);
+            for (int e = 0; e < n; e++) {
+                char *row = dst.element(ctx.arena, e0 + e);
+                if (dst.etype == U8)
+                    for (int l = 0; l < L; l++)
+                        ((uint8_t *)row)[2 * l] = (uint8_t)tmp[l][e];
+                else
+                    for (int l = 0; l < L; l++)
+                        ((int16_t *)row)[2 * l] = tmp[l][e];
+            }
+        }
+    }
+    template <class F> void run_any(Context &ctx, const F *x, int size) const {
+        for (int e = 0; e < size; e++) {
+            i128 v[L];
+            for (int l = 0; l < L; l++)
+                v[l] = fixed_from_double((double)x[(int64_t)std::min(l, ctx.valid - 1) * size + e], format);
+            store_values(dst.element(ctx.arena, e), dst.etype, 2, v, L);
+        }
+    }
+    void run(Context &ctx) const override {
+        const int size = dst.h * dst.w * dst.c;
+        dst.zero_border(ctx.arena);
+        if (ctx.doubles)
+            run_any(ctx, (const double *)ctx.inputs[which] + ctx.first * size, size);
+        else if (simple())
+            run_simple(ctx, (const float *)ctx.inputs[which] + ctx.first * size, size);
+        else
+            run_any(ctx, (const float *)ctx.inputs[which] + ctx.first * size, size);
+    }
+};
+
+// to_float / to_double: nearest even, once.
+struct Output : Op {
+    Tensor src;
+    int which, fraction;
+    explicit Output(Reader &r) : src(r.tensor()) { which = (int)r.next(), fraction = (int)r.next(); }
+    template <class F> void write(Context &ctx, F *out) const {
+        const int size = src.h * src.w * src.c;
+        const F lsb = std::ldexp((F)1, -fraction);
+        for (int e = 0; e < size; e++) {
+            const char *p = src.element(ctx.arena, e);
+            for (int l = 0; l < ctx.valid; l++) {
+                F v;
+                switch (src.etype) {
+                case U8: v = (F)((const uint8_t *)p)[2 * l]; break;
+                case I16: v = (F)((const int16_t *)p)[2 * l]; break;
+                case I32: v = (F)((const int32_t *)p)[2 * l]; break;
+                case I64: v = (F)((const int64_t *)p)[2 * l]; break;
+                default: v = (F)((const uint64_t *)p)[2 * l];
+                }
+                out[(int64_t)l * size + e] = v * lsb;
+            }
+        }
+    }
+    void run(Context &ctx) const override {
+        const int64_t at = ctx.first * src.h * src.w * src.c;
+        if (ctx.doubles)
+            write(ctx, (double *)ctx.outputs[which] + at);
+        else
+            write(ctx, (float *)ctx.outputs[which] + at);
+    }
+};

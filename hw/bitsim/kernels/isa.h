@@ -1,0 +1,73 @@
+// The few instructions that differ between machines. Everything else is plain C++ with GCC vector types.
+//
+//   dot16(acc, x, w): acc[i] += x[2i] * w[0] + x[2i+1] * w[1]   int16 x int16 -> int32
+//   dot8(acc, x, w):  acc[i] += x[2i] * w[0] + x[2i+1] * w[1]   uint8 x int8  -> int16, modulo 2^16
+//
+// `w` holds its pair repeated over the vector. dot8's pair sum must not exceed int16 (the lowering proves it).
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#if defined(BITSIM_PORTABLE)
+#define BITSIM_ISA "portable"
+#define VB 32
+#elif defined(__AVX512BW__) && defined(__AVX512VNNI__)
+#define BITSIM_ISA "avx512vnni"
+#define VB 64
+#elif defined(__AVX2__) && defined(__AVXVNNI__)
+#define BITSIM_ISA "avxvnni"
+#define VB 32
+#elif defined(__AVX2__)
+#define BITSIM_ISA "avx2"
+#define VB 32
+#else
+#define BITSIM_ISA "portable"
+#define VB 32
+#endif
+
+typedef int16_t v16 __attribute__((vector_size(VB), may_alias));
+typedef int32_t v32 __attribute__((vector_size(VB), may_alias));
+typedef uint8_t vu8 __attribute__((vector_size(VB), may_alias));
+
+// One sample a lane: a row of a tensor holds two channels of L samples.
+constexpr int L = VB / 2;
+
+#if VB == 64
+static inline v32 dot16(v32 acc, v16 x, v32 w) {
+    return (v32)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)x, (__m512i)w);
+}
+static inline v16 dot8(v16 acc, v16 x, v32 w) {
+    return acc + (v16)_mm512_maddubs_epi16((__m512i)x, (__m512i)w);
+}
+#elif defined(__AVX2__) && !defined(BITSIM_PORTABLE)
+static inline v32 dot16(v32 acc, v16 x, v32 w) {
+#if defined(__AVXVNNI__)
+    return (v32)_mm256_dpwssd_avx_epi32((__m256i)acc, (__m256i)x, (__m256i)w);
+#else
+    return acc + (v32)_mm256_madd_epi16((__m256i)x, (__m256i)w);
+#endif
+}
+static inline v16 dot8(v16 acc, v16 x, v32 w) {
+    return acc + (v16)_mm256_maddubs_epi16((__m256i)x, (__m256i)w);
+}
+#else
+static inline v32 dot16(v32 acc, v16 x, v32 w) {
+    v32 pairs = (v32)x;
+    return acc + ((pairs << 16) >> 16) * ((w << 16) >> 16) + (pairs >> 16) * (w >> 16);
+}
+static inline v16 dot8(v16 acc, v16 x, v32 w) {
+    v16 pairs = (v16)w;
+    return acc + (x & 0xff) * ((pairs << 8) >> 8) + ((x >> 8) & 0xff) * (pairs >> 8);
+}
+#endif
+
+static inline v32 broadcast(const int32_t *w) { return v32{} + *w; }
+template <class V> static inline V load(const void *p) {
+    V v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class V> static inline void store(void *p, V v) { memcpy(p, &v, sizeof v); }

@@ -1,0 +1,1 @@
+"""Softmax (not yet)."""
