@@ -13,15 +13,18 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from qmodels.attacks.apgd import APGD, APGDDLR, APGDL2, APGDTargeted
 from qmodels.attacks.base import Attack, AttackResult, Diagnostics
 from qmodels.attacks.gradient import BIM, FGSM, MIM, PGD, PGDL2, GradientAttack
 from qmodels.attacks.noise import GaussianNoise, SphereNoise, UniformNoise
+from qmodels.attacks.score import NES, ZOO, SimBA
+from qmodels.attacks.square import Square, SquareL2
 from qmodels.errors import UserError
 
-AnyAttack = Annotated[
-    FGSM | BIM | PGD | PGDL2 | MIM | GaussianNoise | SphereNoise | UniformNoise,
-    Field(discriminator="kind"),
-]
+Gradient = FGSM | BIM | PGD | PGDL2 | MIM | APGD | APGDDLR | APGDL2 | APGDTargeted
+Noise = GaussianNoise | SphereNoise | UniformNoise
+Score = Square | SquareL2 | SimBA | NES | ZOO
+AnyAttack = Annotated[Gradient | Noise | Score, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
 
 
@@ -39,18 +42,27 @@ def parse_attack(settings: dict[str, Any]) -> Attack:
 
 
 __all__ = [
+    "APGD",
+    "APGDDLR",
+    "APGDL2",
     "BIM",
     "FGSM",
     "MIM",
+    "NES",
     "PGD",
     "PGDL2",
+    "ZOO",
+    "APGDTargeted",
     "AnyAttack",
     "Attack",
     "AttackResult",
     "Diagnostics",
     "GaussianNoise",
     "GradientAttack",
+    "SimBA",
     "SphereNoise",
+    "Square",
+    "SquareL2",
     "UniformNoise",
     "parse_attack",
 ]

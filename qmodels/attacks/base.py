@@ -6,7 +6,7 @@ Subclasses write `run`, the algorithm, and may be sloppy about the ball and the 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import ClassVar, Literal
 
@@ -86,6 +86,8 @@ class Diagnostics:
     zero_gradient_share: float = 0.0
     non_finite_share: float = 0.0
     softmax_outputs: bool = False
+    #: (N,) queries spent on each image until it fell, -1 where it never did; black-box attacks fill it in.
+    queries_to_success: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,17 @@ class AttackResult:
     def accuracy(self) -> float:
         """The attacked victim's accuracy on these examples."""
         return float(1.0 - self.success.mean())
+
+    def accuracy_after(self, queries: int) -> float:
+        """Accuracy had every image been given only this many queries: the accuracy-vs-queries curve.
+
+        Raises:
+            ValueError: the attack keeps no count per image (gradient attacks do not).
+        """
+        spent = self.diagnostics.queries_to_success
+        if spent is None:
+            raise ValueError(f"{self.attack} counts no queries per image: only black-box attacks do")
+        return float(1.0 - np.mean(self.success & (spent >= 0) & (spent <= queries)))
 
 
 class Attack(BaseModel):
@@ -159,8 +172,10 @@ class Attack(BaseModel):
             counter.queries,
             perf_counter() - started,
             seed,
-            Diagnostics(
-                diagnostics.zero_gradient_share, share, diagnostics.softmax_outputs or look_like_probabilities(logits)
+            replace(
+                diagnostics,
+                non_finite_share=share,
+                softmax_outputs=diagnostics.softmax_outputs or look_like_probabilities(logits),
             ),
         )
 
