@@ -1,0 +1,268 @@
+"""Rows of one or several runs -> the headline table: one line per model, victim and bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isinf
+
+from hw.flow.report.source import Ball, Results
+from qmodels.metrics.masking import CLEAN, EXPLANATIONS, UNBOUNDED_LSB, Row
+
+#: A letter per flag, put behind the number it spoils and explained below the table.
+MARKS: dict[str, str] = {
+    "attacked-above-clean": "A",
+    "single-step-stronger": "S",
+    "accuracy-rises-with-epsilon": "E",
+    "not-converged": "C",
+    "unbounded-below-100": "U",
+    "black-box-stronger": "B",
+    "zero-gradients": "Z",
+    "non-finite": "N",
+    "softmax-outputs": "P",
+    "accelerator-disagrees": "D",
+}
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "none": "no norm"}
+
+
+@dataclass(frozen=True)
+class Number:
+    """An accuracy with the flags that spoil it and the row it comes from."""
+
+    accuracy: float
+    flags: tuple[str, ...] = ()
+    row: Row | None = None
+
+    @property
+    def marks(self) -> str:
+        """The flags as letters."""
+        return marks_of(self.flags)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One attack at one ε."""
+
+    attack: str
+    norm: str
+    epsilon_lsb: float
+    family: str
+
+    @property
+    def title(self) -> str:
+        """The attack, with its norm where the name does not tell and it is not L-infinity."""
+        tells = self.norm == "linf" or self.norm in self.attack
+        return self.attack if tells else f"{self.attack} {NORMS.get(self.norm, self.norm)}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model as one victim."""
+
+    run: str
+    model: str
+    victim: str
+    bits: int | None
+    clean: Number | None
+    attacked: tuple[Number | None, ...]  # beside the table's columns
+    transfer: Number | None
+    worst: Number | None
+    flags: tuple[str, ...]
+
+    @property
+    def bits_text(self) -> str:
+        """Weight bits; a dash for float models."""
+        return "–" if self.bits is None else str(self.bits)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The table that a report opens with."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    ball: Ball | None  # of the transfer and worst-case columns
+    per_image: bool  # whether worst is the minimum image by image, not just the lowest row
+    setting: str  # n and seed
+    flags: tuple[str, ...]  # raised anywhere in the table
+
+    @property
+    def groups(self) -> list[tuple[str, list[int]]]:
+        """Neighbouring columns of one attack: its title and their places."""
+        found: dict[str, list[int]] = {}
+        for place, column in enumerate(self.columns):
+            found.setdefault(column.title, []).append(place)
+        return list(found.items())
+
+    @property
+    def ball_text(self) -> str:
+        """The ball in words."""
+        return f"{NORMS[self.ball[0]]} ε = {self.ball[1]:g} LSB" if self.ball else ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the last columns mean."""
+        if self.ball is None:
+            return []
+        worst = "share of images that survive every row" if self.per_image else "the lowest row"
+        return [
+            f"transfer: the strongest attack made on another model, {self.ball_text}",
+            f"worst: {worst}, all attacks and transfers together, {self.ball_text}",
+        ]
+
+
+def headline(runs: Sequence[Results]) -> Headline:
+    """The headline table of one or several runs."""
+    rows = [row for results in runs for row in results.rows]
+    columns = attack_columns(rows)
+    ball = headline_ball(rows)
+    lines = tuple(
+        _line(results, key, columns, ball)
+        for results in runs
+        for key in dict.fromkeys((row.model, row.victim, row.bits) for row in results.rows)
+    )
+    return Headline(
+        columns=columns,
+        lines=lines,
+        ball=ball,
+        per_image=all(results.worst for results in runs),
+        setting=_setting(runs),
+        flags=_ordered(flag for line in lines for flag in line.flags),
+    )
+
+
+def attack_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+    """Every bounded attack at every ε; attacks in their order in the results, noise last, ε rising."""
+    found = dict.fromkeys(
+        Column(row.attack, row.norm, row.epsilon_lsb, row.family)
+        for row in rows
+        if row.attack != CLEAN and row.knowledge != "transfer" and is_bounded(row)
+    )
+    order = list(dict.fromkeys(column.title for column in found))
+    return tuple(sorted(found, key=lambda c: (c.family == "noise", order.index(c.title), c.epsilon_lsb)))
+
+
+def headline_ball(rows: Iterable[Row]) -> Ball | None:
+    """The ball in which most attacks were run, L-infinity first, among equals the largest: one ε for all lines."""
+    attacks: dict[Ball, set[str]] = {}
+    for row in rows:
+        if row.knowledge in ("white-box", "black-box") and row.attack != CLEAN and is_bounded(row):
+            attacks.setdefault((row.norm, row.epsilon_lsb), set()).add(row.attack)
+    return max(attacks, key=lambda ball: (ball[0] == "linf", len(attacks[ball]), ball[1]), default=None)
+
+
+def is_bounded(row: Row) -> bool:
+    """Whether the attack is held to a ball smaller than the whole input cube."""
+    return not isinf(row.epsilon_lsb) and not (row.norm == "linf" and row.epsilon_lsb >= UNBOUNDED_LSB)
+
+
+def unbounded_checks(results: Results) -> list[str]:
+    """One sentence per unbounded attack: it must fool every model always, else it is broken."""
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in results.rows:
+        if row.attack != CLEAN and row.knowledge != "transfer" and not is_bounded(row):
+            groups.setdefault((row.attack, row.epsilon_lsb), []).append(row)
+    return [_check(*key, rows) for key, rows in groups.items()]
+
+
+def worst_curve(results: Results, model: str, victim: str, norm: str = "linf") -> list[tuple[float, float]]:
+    """(ε, worst case) of one victim, ε rising, bounded attacks only."""
+    points = {
+        row.epsilon_lsb: _worst(results, model, victim, (norm, row.epsilon_lsb))
+        for row in results.rows
+        if (row.model, row.victim, row.norm) == (model, victim, norm) and row.attack != CLEAN and is_bounded(row)
+    }
+    return [(epsilon, number.accuracy) for epsilon, number in sorted(points.items()) if number is not None]
+
+
+def percent(accuracy: float) -> str:
+    """Per cent with one decimal."""
+    return f"{100 * accuracy:.1f}"
+
+
+def marks_of(flags: Iterable[str]) -> str:
+    """Flags as letters; a question mark for one this version does not know."""
+    return "".join(MARKS.get(flag, "?") for flag in flags)
+
+
+def explanation(flag: str) -> str:
+    """A flag in plain words."""
+    return next((text for known, text in EXPLANATIONS.items() if known == flag), "not known to this version")
+
+
+def exactness_text(results: Results) -> str:
+    """The gate's figures in one sentence."""
+    gate = results.exactness
+    if not gate:
+        return "exactness: not checked in this run"
+    return (
+        f"exactness: {gate.get('mismatched_outputs', '?')} outputs differ between {gate.get('candidate', '?')} and "
+        f"{gate.get('reference', '?')} over {gate.get('inputs', '?')} inputs, "
+        f"{gate.get('adversarial_inputs', '?')} of them adversarial"
+    )
+
+
+def _line(results: Results, key: tuple[str, str, int | None], columns: Sequence[Column], ball: Ball | None) -> Line:
+    model, victim, bits = key
+    rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
+    clean = _lowest(row for row in rows if row.attack == CLEAN)
+    own = [row for row in rows if row.attack != CLEAN and row.knowledge != "transfer"]
+    attacked = tuple(
+        _lowest(row for row in own if (row.attack, row.norm, row.epsilon_lsb) == (c.attack, c.norm, c.epsilon_lsb))
+        for c in columns
+    )
+    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and (row.norm, row.epsilon_lsb) == ball)
+    worst = _worst(results, model, victim, ball) if ball else None
+    shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]
+    flags = _ordered(flag for number in shown for flag in number.flags)
+    return Line(results.run, model, victim, bits, clean, attacked, transfer, worst, flags)
+
+
+def _worst(results: Results, model: str, victim: str, ball: Ball) -> Number | None:
+    lowest = _lowest(
+        row
+        for row in results.rows
+        if (row.model, row.victim) == (model, victim) and row.attack != CLEAN and (row.norm, row.epsilon_lsb) == ball
+    )
+    if lowest is None:
+        return None
+    # no flags: they say that a number is too high, and a minimum over all rows is not raised by one broken attack
+    return Number(min(results.worst.get((model, victim, ball), 1.0), lowest.accuracy))
+
+
+def _lowest(rows: Iterable[Row]) -> Number | None:
+    row = min(rows, key=lambda row: row.accuracy, default=None)
+    return None if row is None else Number(row.accuracy, row.flags, row)
+
+
+def _check(attack: str, epsilon: float, rows: Sequence[Row]) -> str:
+    bound = "no bound" if isinf(epsilon) else f"ε = {epsilon:g} LSB"
+    name = f"unbounded check: {attack}, {bound}"
+    standing = [row for row in rows if row.accuracy > 0]
+    if not standing:
+        return f"{name}, leaves 0.0 % on all {len(rows)} victims, as it must"
+    left = ", ".join(f"{row.model}/{row.victim} {percent(row.accuracy)} %" for row in standing)
+    return f"{name}, must leave 0 % and leaves {left}"
+
+
+def _setting(runs: Sequence[Results]) -> str:
+    """n and seed, per run where they differ."""
+
+    def say(results: Results) -> str:
+        n = _values(row.n for row in results.rows)
+        return f"n = {n}, seed {_values(row.seed for row in results.rows if row.attack != CLEAN) or '–'}"
+
+    texts = {results.run: say(results) for results in runs}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{run}: {text}" for run, text in texts.items())
+
+
+def _values(values: Iterable[int]) -> str:
+    return "/".join(str(value) for value in sorted(set(values)))
+
+
+def _ordered(flags: Iterable[str]) -> tuple[str, ...]:
+    """Each flag once, known ones in the order of their explanations."""
+    order = list(MARKS)
+    return tuple(sorted(set(flags), key=lambda flag: (order.index(flag) if flag in order else len(order), flag)))
