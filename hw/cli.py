@@ -31,6 +31,7 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", envvar="ROBUST_HLS_DATA", help="Folder with mnist.npz, cifar10.npz, ...")
 ]
 OwnModel = Annotated[Path | None, typer.Option("--model", metavar="FILE", help="Your own model, .keras or .h5.")]
+Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
 OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
 
 
@@ -43,9 +44,10 @@ def run_command(
     data_dir: DataDir = None,
     model: OwnModel = None,
     data: OwnData = None,
+    engine: Engine = None,
 ) -> None:
     """The whole flow: train, map, quantize, project, simulate, attack, evaluate, report."""
-    _flow("report", target, settings, out, resume, data_dir, model, data)
+    _flow("report", target, settings, out, resume, data_dir, model, data, engine)
 
 
 def _flow(
@@ -57,13 +59,14 @@ def _flow(
     data_dir: Path | None,
     model: Path | None,
     data: str | None,
+    engine: str | None,
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
     from hw.flow.open import open_run
     from hw.flow.pipeline import run_steps
     from hw.flow.summary import show_summary
 
-    run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data)
+    run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine)
     with run.folder.lock():
         run_steps(run, until, typer.echo)
         show_summary(run, until)
@@ -78,8 +81,9 @@ def _add_step(command: str, until: str, summary: str) -> None:
         data_dir: DataDir = None,
         model: OwnModel = None,
         data: OwnData = None,
+        engine: Engine = None,
     ) -> None:
-        _flow(until, target, settings, out, resume, data_dir, model, data)
+        _flow(until, target, settings, out, resume, data_dir, model, data, engine)
 
     app.command(command, help=summary)(step_command)
 

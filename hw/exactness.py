@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from qmodels.errors import ExactnessError
 from qmodels.victims import Images, Victim
 
+EXTREMES = 7  # images at the end of `probe_images`
+
 Trace = Callable[[Images], dict[str, NDArray[Any]]]
 
 
@@ -27,14 +29,14 @@ class Exactness:
 
 
 def probe_images(shape: tuple[int, ...], clean: Images, random: int, seed: int) -> Images:
-    """Clean, random and extreme device inputs: all 0, all 255, both checkerboards, a ramp, single bright pixels."""
+    """Clean, random and, last, `EXTREMES` device inputs: all 0, all 255, checkerboards, a ramp, one bright pixel."""
     rng = np.random.default_rng(seed)
     indices = np.indices(shape).sum(axis=0)
     ramp = np.arange(np.prod(shape)).reshape(shape) % 256
     one_pixel = np.zeros((2, *shape), np.int64)
     one_pixel[0].flat[0] = one_pixel[1].flat[-1] = 255
     extreme = np.stack([indices * 0, indices * 0 + 255, indices % 2 * 255, (indices + 1) % 2 * 255, ramp, *one_pixel])
-    steps = np.concatenate([extreme, rng.integers(0, 256, (random, *shape)), rng.choice([0, 255], (random, *shape))])
+    steps = np.concatenate([rng.integers(0, 256, (random, *shape)), rng.choice([0, 255], (random, *shape)), extreme])
     return np.concatenate([clean, (steps / 256).astype(np.float32)])
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hw.project import HardwareConfig
 from qmodels.architectures import ModelConfig
-from qmodels.attacks import AnyAttack
+from qmodels.attacks import AnyAttack, Attack
 from qmodels.errors import UserError
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
@@ -49,6 +50,31 @@ class AttackPlan(Section):
     attack: AnyAttack
     epsilons_lsb: tuple[float, ...] = Field(min_length=1, description="radii in LSBs of 1/256")
 
+    @model_validator(mode="after")
+    def _epsilons_fit_the_attack(self) -> AttackPlan:
+        least, most = epsilon_range(self.attack)
+        for epsilon in self.epsilons_lsb:
+            if not least <= epsilon <= most:  # NaN is in no range
+                allowed = f"{least:g} .. {most:g} LSB" if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
+                meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
+                raise ValueError(f"epsilons_lsb: {self.attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
+        return self
+
+
+def epsilon_range(attack: Attack) -> tuple[float, float]:
+    """Smallest and largest radius in LSBs: a pixel moves by 1 to 255; in other norms pixels add up."""
+    if attack.norm == "linf":
+        return 1.0, math.inf if attack.family == "minimal-norm" else 255.0
+    return math.nextafter(0.0, 1.0), math.inf
+
+
+class SimulationConfig(Section):
+    """Which simulator stands for the accelerator, and how much of it hls4ml's own C simulation checks."""
+
+    engine: Literal["bitsim", "csim"] = Field("bitsim", description="csim: hls4ml's own, thousands of times slower")
+    verify_samples: int = Field(256, ge=1, description="inputs of each gate that csim checks when bitsim is the engine")
+    verify_random: int = Field(500, ge=0, description="random images in the gate, besides the extreme ones")
+
 
 class EvaluationConfig(Section):
     """What is attacked, how hard, on how many test images."""
@@ -70,6 +96,7 @@ class RunConfig(Section):
     mapping: MappingConfig = MappingConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     hardware: HardwareConfig = HardwareConfig()
+    simulation: SimulationConfig = SimulationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
@@ -100,16 +127,19 @@ def load_config(source: Path | None, overrides: Sequence[str] = ()) -> RunConfig
     text = _read(source) if source else files("hw.flow").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
         raise UserError(f"{where}: not plain YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{where}: must be a mapping of sections ({', '.join(RunConfig.model_fields)})")
     for override in overrides:
         _override(raw, override)
     try:
-        return RunConfig.model_validate(raw)
+        config = RunConfig.model_validate(raw)
     except ValidationError as error:
         raise UserError("\n".join(f"{where}: {_explain(item)}" for item in error.errors())) from None
+    for key in _not_finite(config.model_dump()):
+        raise UserError(f"{where}: {key}: must be a finite number")
+    return config
 
 
 def dump_config(config: RunConfig) -> str:
@@ -138,7 +168,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override!r}: {parent!r} is a value, not a section")
     try:
         node[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
 
 
@@ -147,11 +177,54 @@ def _explain(item: Any) -> str:
     key = ".".join(str(part) for part in location)
     if item["type"] == "extra_forbidden":
         known = _keys_beside(item["loc"])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return f"{key}: unknown key{hint} (allowed: {', '.join(known)})"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[:1].lower()}{message[1:]}; got {item['input']!r}" + _field_hint(item["loc"])
+        return f"{key}: unknown key" + _choices(str(location[-1]), known)
+    got = _abridged(item["input"])
+    if item["type"] == "union_tag_invalid":
+        return f"{key}.kind: unknown attack {item['ctx']['tag']!r}" + _choices(item["ctx"]["tag"], sorted(_UNION_TAGS))
+    if item["type"] == "union_tag_not_found":
+        return f"{key}: kind is missing (allowed: {', '.join(sorted(_UNION_TAGS))}); got {got}"
+    if item["type"] == "literal_error":
+        return f"{key}: {got} is not allowed" + _choices(str(item["input"]), _alternatives(item["loc"]))
+    if item["type"] == "value_error":  # our own validators say what they got
+        return f"{key}: {item['msg'].removeprefix('Value error, ')}"
+    message = _PLAIN.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
+    return f"{key}: {message}; got {got}" + _field_hint(item["loc"])
+
+
+#: pydantic's words for these name Python types that a user of YAML does not know.
+_PLAIN = {
+    "model_type": "must be a section of `key: value` lines",
+    "model_attributes_type": "must be a section of `key: value` lines",
+    "dict_type": "must be a section of `key: value` lines",
+    "tuple_type": "must be a list, as in [a, b]",
+    "missing": "is missing",
+}
+
+
+def _abridged(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
+
+
+def _choices(given: str, allowed: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
+    return (f"; did you mean {near[0]!r}?" if near else "") + f" (allowed: {', '.join(allowed)})"
+
+
+def _alternatives(location: Sequence[Any]) -> list[str]:
+    owner = _owner(location)
+    field = owner.model_fields.get(str(location[-1])) if owner else None
+    return [str(value) for value in get_args(field.annotation)] if field else []
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    """Keys of NaN and infinite numbers; an epsilon may be infinite and has its own check."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, item in items:
+        if name != "epsilons_lsb":
+            yield from _not_finite(item, f"{key}.{name}" if key else str(name))
 
 
 #: pydantic puts the tag of a discriminated union into the location; users never wrote it.

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.exactness import require_exact
 from hw.flow.config import AttackPlan
+from hw.flow.gate import combined, pass_gate
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS, Knowledge
@@ -56,6 +56,11 @@ def sources(run: Run) -> list[Contestant]:
     return found
 
 
+def accelerator_of(run: Run) -> Contestant:
+    """The accelerator, in the simulator that the config asks for."""
+    return Contestant(run.config.mapped_label, run.accelerator, weight_bits(run))
+
+
 def weight_bits(run: Run) -> int | None:
     """Bits of a weight: from the config, or for the user's own QKeras model the widest weight in the project."""
     return run.config.quantization.weight_bits if run.mapped_model is not None else None
@@ -68,8 +73,11 @@ def test_images(run: Run) -> tuple[Images, Labels]:
 
 def cells(run: Run) -> Iterator[Cell]:
     """Everything to be attacked, in a fixed order."""
-    for source in sources(run):
-        for plan in run.config.evaluation.attacks:
+    accelerator, differentiable = accelerator_of(run), sources(run)
+    for plan in run.config.evaluation.attacks:
+        # Attacks that need outputs only go straight for the accelerator; gradients exist only in Keras models.
+        targets = [accelerator] if plan.attack.knowledge == "black-box" else differentiable
+        for source in targets:
             for epsilon in plan.epsilons_lsb:
                 yield Cell(source, plan.attack, epsilon)
                 if (
@@ -143,7 +151,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     """
     x, y = test_images(run)
     contestants = sources(run)
-    accelerator = Contestant(run.config.mapped_label, run.csim, weight_bits(run))
+    accelerator = accelerator_of(run)
     rows = [
         clean_row(c.label, c.victim.name, predictions(c.victim, x) == y, bits=c.bits)
         for c in (*contestants, accelerator)
@@ -157,7 +165,7 @@ def evaluate(run: Run) -> dict[str, Any]:
             rows += _rows(run, cell, result, contestants, accelerator, y)
             bar.advance(note=cell.title)
     attacked = np.unique(np.concatenate([x[:0], *adversarial]), axis=0)
-    exact = require_exact(run.quantized, run.csim, attacked, adversarial=len(attacked), traces=run.traces)
+    record = pass_gate(run, attacked, adversarial=True)
     gate = json.loads((run.folder / "simulation.json").read_text())
     rows = with_flags(rows)
     return {
@@ -167,7 +175,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),
         "attacks": [attack_settings(plan) for plan in run.config.evaluation.attacks],
-        "exactness": gate | {"inputs": gate["inputs"] + exact.inputs, "adversarial_inputs": exact.adversarial_inputs},
+        "exactness": combined(gate, record),
     }
 
 
@@ -231,6 +239,8 @@ def _rows(
         doubled = _stored(run, Cell(source, cell.attack.doubled(), cell.epsilon_lsb))
     own = attack_row(source.label, source.victim.name, cell.attack, result, bits=source.bits, doubled=doubled)
     answers = predictions(source.victim, result.x)
+    if source.victim is accelerator.victim:
+        return [own]
     same_function = source.victim.name == "quantized"  # the accelerator computes exactly this model
     if cell.attack.family == "noise":  # noise knows nothing of its source: no transfer rows
         return [own, _scored(own, accelerator, answers, result.x, y, "none")] if same_function else [own]

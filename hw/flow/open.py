@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def open_run(
     data_dir: Path | None = None,
     model: Path | None = None,
     data: str | None = None,
+    engine: str | None = None,
 ) -> Run:
     """A checked run.
 
@@ -34,6 +36,7 @@ def open_run(
         data_dir: where data sets are looked for.
         model: the user's own model.
         data: data set name or .npz path.
+        engine: which simulator stands for the accelerator.
 
     Raises:
         UserError: something is wrong with any of these.
@@ -42,25 +45,27 @@ def open_run(
     if target is not None and is_run and not (target / "config.yaml").exists():
         raise UserError(f"{target}: no run in this folder (config.yaml is missing)")
     source = target / "config.yaml" if target is not None and is_run else target
-    config = load_config(source, [*settings, *_shortcuts(model, data)])
+    config = load_config(source, [*_shortcuts(model, data, engine), *settings])
     if config.model.file is not None and not config.model.file.is_file():
         raise UserError(f"model.file: {config.model.file}: no such file")
     folder = RunFolder(out or (target if is_run and target else OUTPUT_ROOT / config.name))
-    if folder.exists() and not resume and not is_run:
+    if folder.exists() and not resume and not (is_run and target and folder.path.resolve() == target.resolve()):
         raise UserError(f"{folder.path}: holds a run already; add --resume to go on with it, or choose another --out")
     return Run(config, folder, data_dir)
 
 
-def _shortcuts(model: Path | None, data: str | None) -> list[str]:
+def _shortcuts(model: Path | None, data: str | None, engine: str | None) -> list[str]:
     """--model and --data as overrides; the run is then named after the model."""
     overrides = []
     if model is not None:
         overrides.append(f"model.file={_quoted(str(model.resolve()))}")
-        stem = "".join(c if c.isalnum() or c in "_-" else "_" for c in model.stem).strip("_-") or "model"
+        stem = re.sub(r"[^A-Za-z0-9_-]", "_", model.stem).strip("_-")[:63] or "model"
         overrides.append(f"name={_quoted(stem)}")
     if data is not None:
         path = data if data in DATASETS else str(Path(data).resolve()) if data.endswith(".npz") else data
         overrides.append(f"data.name={_quoted(path)}")
+    if engine is not None:
+        overrides.append(f"simulation.engine={_quoted(engine)}")
     return overrides
 
 

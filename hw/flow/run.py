@@ -10,14 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from hw.csim import Csim, simulate, trace
-from hw.exactness import Trace, keras_trace
+from hw.accelerator import BitSimVictim
+from hw.csim import Csim, simulate
 from hw.flow.config import RunConfig
 from hw.flow.folder import RunFolder
 from hw.project import HlsProject, generate
 from qmodels.data import Dataset, load_dataset
 from qmodels.storage import load_model
-from qmodels.victims import KerasVictim
+from qmodels.victims import KerasVictim, Victim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
 
@@ -75,13 +75,17 @@ class Run:
         """hls4ml's C simulation, compiled."""
         return simulate(self.project, int(self.quantized_model.output_shape[-1]), self.config.hardware)
 
+    @cached_property
+    def bitsim(self) -> BitSimVictim | None:
+        """bitsim of the accelerator; None when the config asks for csim."""
+        if self.config.simulation.engine == "csim":
+            return None
+        return BitSimVictim(self.quantized_model, self.config.hardware)
+
     @property
-    def traces(self) -> tuple[Trace, Trace]:
-        """Layer by layer outputs of the QKeras model and of the C simulation: where a mismatch begins."""
-        return (
-            lambda x: keras_trace(self.quantized_model, x),
-            lambda x: trace(self.quantized_model, self.config.hardware, x),
-        )
+    def accelerator(self) -> Victim:
+        """The simulator that stands for the accelerator in attacks and scores."""
+        return self.bitsim or self.csim
 
 
 def environment(seed: int) -> dict[str, Any]:

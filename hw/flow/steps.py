@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 from hw.contract import check_contract
-from hw.exactness import probe_images, require_exact
+from hw.exactness import EXTREMES, probe_images
 from hw.flow.evaluation import evaluate, run_attacks
+from hw.flow.examples import pick_examples
+from hw.flow.gate import pass_gate
 from hw.flow.pipeline import Step
 from hw.flow.run import Run
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
+from qmodels.metrics.masking import Row
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import map_weights
 from qmodels.storage import load_model, save_model, write_bytes, write_json
@@ -91,11 +93,11 @@ def project_step(run: Run) -> tuple[str, ...]:
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:
-    """Compile the C simulation and hold it against the QKeras model on clean, random and extreme inputs."""
+    """Build the simulators and hold them against the QKeras model on clean, random and extreme inputs."""
     clean = run.data.test.take(run.config.evaluation.samples).x
-    images = probe_images(run.data.input_shape, clean, run.config.evaluation.verify_random, run.config.seed)
-    exactness = require_exact(run.quantized, run.csim, images, traces=run.traces)
-    write_json(run.folder / "simulation.json", asdict(exactness))
+    images = probe_images(run.data.input_shape, clean, run.config.simulation.verify_random, run.config.seed)
+    record = pass_gate(run, images, adversarial=False, always=EXTREMES)
+    write_json(run.folder / "simulation.json", asdict(record))
     return ("simulation.json",)
 
 
@@ -106,16 +108,17 @@ def attack_step(run: Run) -> tuple[str, ...]:
 
 def evaluate_step(run: Run) -> tuple[str, ...]:
     """Score all examples on all victims, the accelerator included, and flag what is not to be believed."""
-    write_json(run.folder / "results.json", evaluate(run))
-    return ("results.json",)
+    results = evaluate(run)
+    write_json(run.folder / "examples.json", pick_examples(run, [Row.from_json(row) for row in results["rows"]]))
+    write_json(run.folder / "results.json", results)
+    return "results.json", "examples.json"
 
 
 def report_step(run: Run) -> tuple[str, ...]:
     """The self-contained HTML report."""
-    from hw.flow.report import html_report
+    from hw.flow.report import html_report, load_run
 
-    results = json.loads((run.folder / "results.json").read_text())
-    write_bytes(run.folder / "report.html", html_report([results], run.folder.path).encode())
+    write_bytes(run.folder / "report.html", html_report([load_run(run.folder.path)]).encode())
     return ("report.html",)
 
 
@@ -124,8 +127,8 @@ STEPS = (
     Step("map", ("mapping",), ("train",), map_step),
     Step("quantize", ("quantization", "data"), ("map",), quantize_step),
     Step("project", ("hardware",), ("train", "quantize"), project_step),
-    Step("simulate", ("hardware", "evaluation", "data"), ("train", "quantize", "project"), simulate_step),
-    Step("attack", ("evaluation", "data"), ("train", "map", "quantize"), attack_step),
-    Step("evaluate", ("evaluation", "hardware", "data"), ("simulate", "attack"), evaluate_step),
+    Step("simulate", ("hardware", "simulation", "evaluation", "data"), ("train", "quantize", "project"), simulate_step),
+    Step("attack", ("hardware", "evaluation", "data"), ("train", "map", "quantize"), attack_step),
+    Step("evaluate", ("evaluation", "hardware", "simulation", "data"), ("simulate", "attack"), evaluate_step),
     Step("report", ("name",), ("evaluate",), report_step),
 )

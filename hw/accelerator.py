@@ -1,0 +1,36 @@
+"""bitsim as a victim: the accelerator, attacked at the speed of the machine's integer units."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.bitsim import BitSim
+from hw.project import HardwareConfig, convert
+from qmodels.victims import Images, Logits
+
+
+class BitSimVictim:
+    """The bits of one QKeras model's accelerator, from bitsim."""
+
+    name = "bitsim"
+
+    def __init__(self, model: Any, config: HardwareConfig) -> None:
+        with tempfile.TemporaryDirectory(prefix="robust-hls-") as folder:  # nothing is written there
+            self.simulator = BitSim.from_graph(convert(model, config, Path(folder)))
+
+    def __repr__(self) -> str:
+        return f"BitSimVictim({self.simulator!r})"
+
+    def logits(self, x: Images) -> Logits:
+        """Logits (N, classes) of images (N, ...)."""
+        outputs: NDArray[Any] = self.simulator.predict(np.asarray(x, np.float32))
+        return np.asarray(outputs, np.float32)
+
+    def trace(self, x: Images) -> dict[str, NDArray[Any]]:
+        """Every layer's output, by layer name."""
+        return self.simulator.trace(np.asarray(x, np.float32))
