@@ -195,11 +195,13 @@ def exactness_text(results: Results) -> str:
     gate = results.exactness
     if not gate:
         return "exactness: not checked in this run"
-    return (
-        f"exactness: {gate.get('mismatched_outputs', '?')} outputs differ between {gate.get('candidate', '?')} and "
-        f"{gate.get('reference', '?')} over {gate.get('inputs', '?')} inputs, "
-        f"{gate.get('adversarial_inputs', '?')} of them adversarial"
+    engine = gate.get("engine") or gate.get("candidate") or "the accelerator"
+    text = (
+        f"exactness: {gate.get('mismatched_outputs', '?')} outputs of {engine} differ from the quantized model over "
+        f"{gate.get('inputs', '?')} inputs, {gate.get('adversarial_inputs', '?')} of them adversarial"
     )
+    judged = gate.get("csim_inputs")
+    return text if judged is None or engine == "csim" else f"{text}; csim was held against {judged} of them too"
 
 
 def _line(results: Results, key: tuple[str, str, int | None], columns: Sequence[Column], ball: Ball | None) -> Line:

@@ -1,0 +1,112 @@
+"""The report as one HTML file that needs nothing else: styles, plots, images and the sorting script are inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hw.flow.report.images import example_cards
+from hw.flow.report.plots import Plot, accuracy_plots, margin_plot, training_plots
+from hw.flow.report.source import FinishedRun
+from hw.flow.report.tables import (
+    MARKS,
+    NORMS,
+    Headline,
+    exactness_text,
+    explanation,
+    headline,
+    marks_of,
+    percent,
+    unbounded_checks,
+    worst_curve,
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says about one run."""
+
+    run: FinishedRun
+    checks: list[str]
+    exactness: str
+    accuracy: list[Plot]
+    worst: list[dict[str, Any]]  # worst case of every victim, a column per ε
+    cards: list[dict[str, Any]]
+    training: list[Plot]
+    records: dict[str, list[dict[str, Any]]]  # tables that are shown as they are
+    figures: dict[str, dict[str, Any]]  # key and value lists that are shown as they are
+
+
+def html_report(runs: Sequence[FinishedRun]) -> str:
+    """The page for one or several runs."""
+    page = _environment().get_template("report.html.j2")
+    return page.render(table=headline([run.results for run in runs]), sections=[_section(run) for run in runs])
+
+
+def _section(run: FinishedRun) -> Section:
+    margins = margin_plot(run.training)
+    table = headline([run.results])
+    return Section(
+        run=run,
+        checks=unbounded_checks(run.results),
+        exactness=exactness_text(run.results),
+        accuracy=accuracy_plots(run.results),
+        worst=_worst_table(run, table),
+        cards=example_cards(run.examples),
+        training=[*training_plots(run.training), *([margins] if margins else [])],
+        records=_records(run),
+        figures=_figures(run),
+    )
+
+
+def _worst_table(run: FinishedRun, table: Headline) -> list[dict[str, Any]]:
+    return [
+        {"model": line.model, "victim": line.victim, "bits": line.bits}
+        | {f"ε = {epsilon:g}": percent(worst) for epsilon, worst in worst_curve(run.results, line.model, line.victim)}
+        for line in table.lines
+    ]
+
+
+def _records(run: FinishedRun) -> dict[str, list[dict[str, Any]]]:
+    """Layer by layer tables: quantization always, others where results.json has them."""
+    found = {"Quantization by layer": run.quantization, "Lipschitz constants": run.results.plain.get("lipschitz")}
+    return {title: rows for title, rows in found.items() if isinstance(rows, list) and rows}
+
+
+def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:
+    environment = run.environment if isinstance(run.environment, dict) else {}
+    found: dict[str, Any] = {
+        "µ-law mapping": run.mapping,
+        "Hardware cost": run.results.plain.get("cost"),
+        "HLS project": run.project,
+        "Environment": {key: value for key, value in environment.items() if key != "packages"},
+        "Packages": environment.get("packages"),
+    }
+    return {title: values for title, values in found.items() if isinstance(values, dict) and values}
+
+
+def _environment() -> Environment:
+    """Templates that escape every value; only our own SVG is let through as it is."""
+    environment = Environment(
+        loader=PackageLoader("hw.flow", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "marks": marks_of, "explain": explanation, "value": _value}
+    environment.globals |= {"MARKS": MARKS, "NORMS": NORMS, "svg": lambda plot: Markup(plot.svg)}
+    return environment
+
+
+def _value(value: Any) -> str:
+    """A value of an unknown table: four digits are enough of a float, a dash stands for nothing."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value))
+    return "–" if value is None else str(value)

@@ -1,0 +1,71 @@
+"""Small images as PNG data URIs, enlarged pixel by pixel."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 112  # pixels, at least
+
+
+def stored_image(pixels: str, shape: list[int]) -> NDArray[np.uint8] | None:
+    """A grey (H, W) or colour (H, W, 3) image; None when the inputs are no image (flat data, odd channels).
+
+    Args:
+        pixels: one byte per input, in base64.
+        shape: of the model's input.
+    """
+    image = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(shape)
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    return image if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3) else None
+
+
+def data_uri(image: NDArray[np.uint8]) -> str:
+    """The image as a PNG that a browser shows without asking anyone."""
+    factor = max(1, ceil(SIDE / max(image.shape[:2])))
+    return "data:image/png;base64," + base64.b64encode(png(image.repeat(factor, 0).repeat(factor, 1))).decode()
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """8-bit grey or RGB as PNG: signature, header, one zlib stream of unfiltered lines, end."""
+    height, width = image.shape[:2]
+    colour_type = 0 if image.ndim == 2 else 2
+    lines = np.pad(image.reshape(height, -1), ((0, 0), (1, 0)))  # every line begins with its filter: 0, none
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0))
+        + _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
+        + _chunk(b"IEND", b"")
+    )
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def example_cards(examples: Any) -> list[dict[str, Any]]:
+    """One card per stored example: both images, the true label, and what every victim answered."""
+    if not examples:
+        return []
+    cards = []
+    for sample in examples["samples"]:
+        pair = [stored_image(sample[which], examples["shape"]) for which in ("clean", "attacked")]
+        cards.append(
+            {
+                "index": sample["index"],
+                "label": sample["label"],
+                "images": [data_uri(image) for image in pair if image is not None],
+                "answers": [
+                    (victim, [(answer, answer == sample["label"]) for answer in answers])
+                    for victim, answers in zip(examples["victims"], sample["answers"], strict=True)
+                ],
+            }
+        )
+    return cards

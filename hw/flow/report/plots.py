@@ -1,0 +1,202 @@
+"""Plots as inline SVG that takes the page's text colour and font, so that one drawing suits light and dark.
+
+matplotlib is imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from hw.flow.report.source import Results
+from hw.flow.report.tables import is_bounded, worst_curve
+from qmodels.metrics.masking import CLEAN, Row
+
+#: Stands for the page's text colour while matplotlib draws; no series has it.
+_INK = "#010203"
+#: Told apart by shape and dash as well as by colour; mid tones that show on white and on near-black.
+_STYLES = (
+    {"color": "#3b82c4", "marker": "o", "linestyle": "-"},
+    {"color": "#d9822b", "marker": "s", "linestyle": "--"},
+    {"color": "#2f9e77", "marker": "^", "linestyle": "-"},
+    {"color": "#a25fc0", "marker": "x", "linestyle": ":"},
+    {"color": "#c44e52", "marker": "D", "linestyle": "-."},
+    {"color": "#8c8c3a", "marker": "v", "linestyle": "--"},
+)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing with its title; `svg` is ours, not the user's, and needs no escaping but in its texts."""
+
+    title: str
+    svg: str
+
+
+def accuracy_plots(results: Results) -> list[Plot]:
+    """Accuracy over ε, a line per victim: one plot per white-box attack run at several ε, and the worst case."""
+    victims = list(dict.fromkeys((row.model, row.victim, row.bits) for row in results.rows))
+    attacks = dict.fromkeys(
+        row.attack for row in results.rows if row.knowledge == "white-box" and row.norm == "linf" and is_bounded(row)
+    )
+    plots = []
+    for attack in attacks:
+        lines = {_victim_name(*key): _curve(results, key[:2], attack) for key in victims}
+        plots.append((f"{attack}, white-box", lines))
+    worst = {_victim_name(*key): _with_clean(results, key[:2], worst_curve(results, key[0], key[1])) for key in victims}
+    plots.append(("worst case of all attacks", worst))
+    return [
+        Plot(title, _accuracy_plot(lines, results))
+        for title, lines in plots
+        if any(len(line) > 2 for line in lines.values())  # clean and one ε are no curve
+    ]
+
+
+def training_plots(training: Any) -> list[Plot]:
+    """Loss and validation accuracy over the epochs; rounds of feedback learning are marked."""
+    history = (training or {}).get("history") or []
+    if len(history) < 2:
+        return []
+    names = {"training": "loss", "validation": "validation_loss"}
+    loss = {label: [epoch[key] for epoch in history] for label, key in names.items()}
+    names = {"validation, clean": "validation_accuracy", "validation, PGD": "validation_pgd_accuracy"}
+    accuracy = {label: [_percent(epoch.get(key)) for epoch in history] for label, key in names.items()}
+    starts = [n for n, (a, b) in enumerate(pairwise(history), start=1) if a["phase"] != b["phase"]]
+    return [
+        Plot("loss", _history_plot(loss, "loss", starts, None)),
+        Plot("validation accuracy", _history_plot(accuracy, "accuracy, %", starts, 100.0)),
+    ]
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _history_plot(lines: dict[str, list[float | None]], ylabel: str, starts: Sequence[int], top: float | None) -> str:
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (label, values) in enumerate(lines.items()):
+            points = [(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=label, **_line(number) | {"marker": ""})
+        for start in starts:
+            axes.axvline(start + 0.5, color=_INK, alpha=0.35, linewidth=0.8)
+        axes.set(xlabel="epoch", ylabel=ylabel, ylim=(0, top))
+        _finish(axes)
+
+    return _svg(draw, (4.6, 3.0))
+
+
+def margin_plot(training: Any) -> Plot | None:
+    """Mean margin of every class, before the first feedback round and after the last one."""
+    rounds = (training or {}).get("rounds") or []
+    if not rounds:
+        return None
+    states = {"before round 1": rounds[0]["before"], f"after round {len(rounds)}": rounds[-1]["after"]}
+    states = {name: margins for name, margins in states.items() if margins}
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (name, margins) in enumerate(states.items()):
+            places = [m["label"] + 0.4 * (number - 0.5) for m in margins]
+            spread = [m["std"] for m in margins]
+            color = _STYLES[number]["color"]
+            axes.bar(places, [m["mean"] for m in margins], 0.38, yerr=spread, label=name, color=color,
+                     ecolor=_INK, error_kw={"linewidth": 0.8})  # fmt: skip
+        axes.set(xlabel="class", ylabel="L2 margin (mean ± std)", xticks=[m["label"] for m in rounds[0]["before"]])
+        _finish(axes)
+
+    return Plot("margins by class", _svg(draw, (4.6, 3.0)))
+
+
+def _curve(results: Results, victim: tuple[str, str], attack: str) -> list[tuple[float, float]]:
+    def belongs(row: Row) -> bool:
+        mine = (row.model, row.victim) == victim and row.knowledge == "white-box" and row.norm == "linf"
+        return mine and row.attack == attack and is_bounded(row)
+
+    return _with_clean(results, victim, sorted((row.epsilon_lsb, row.accuracy) for row in results.rows if belongs(row)))
+
+
+def _with_clean(
+    results: Results, victim: tuple[str, str], points: list[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    clean = [(0.0, r.accuracy) for r in results.rows if r.attack == CLEAN and (r.model, r.victim) == victim]
+    return clean + points if points else []
+
+
+def _victim_name(model: str, victim: str, bits: int | None) -> str:
+    name = f"{model} {victim}" + (f", {bits} bits" if bits is not None else "")
+    # to matplotlib, $ begins mathematics and a leading _ hides the line from the legend
+    return name.replace("$", r"\$") if not name.startswith("_") else _victim_name(f"\u200b{model}", victim, bits)
+
+
+def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results) -> str:
+    ticks = sorted({0.0} | {e for line in lines.values() for e, _ in line})
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (name, line) in enumerate(lines.items()):
+            if line:
+                axes.plot(*zip(*((e, 100 * a) for e, a in line), strict=True), label=name, **_line(number))
+        axes.set(xlabel="ε in LSB", ylabel="accuracy, %", ylim=(0, 100), xticks=_apart(ticks))
+        above = axes.secondary_xaxis("top", functions=(lambda lsb: lsb / 256, lambda share: share * 256))
+        above.set_xlabel("ε / 256")
+        _finish(axes)
+
+    return _svg(draw, (4.6, 3.7))
+
+
+def _apart(ticks: Sequence[float]) -> list[float]:
+    """Ticks at the ε that were run, without those that would overlap their neighbour."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or tick - kept[-1] >= max(ticks) / 16:
+            kept.append(tick)
+    return kept
+
+
+def _line(number: int) -> dict[str, Any]:
+    return {**_STYLES[number % len(_STYLES)], "markersize": 4.5, "linewidth": 1.5, "markerfacecolor": "none"}
+
+
+def _finish(axes: Any) -> None:
+    axes.grid(alpha=0.15, color=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    """What `draw` draws, as an SVG element for an HTML page."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",  # text stays text and takes the page's font
+        "svg.hashsalt": "robust-hls",  # the same results give the same bytes
+        "font.size": 9,
+    }
+    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    with matplotlib.rc_context(settings | dict.fromkeys(inked, _INK)):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _inline(buffer.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """Without what only a file of its own needs: prolog, namespaces, metadata, ids that would occur twice."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    return svg.replace(_INK, "currentColor")
