@@ -34,7 +34,7 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     x, y = test_images(run)
     chosen = np.sort(np.unique(y, return_index=True)[1])[:MOST]
     clean, attacked = x[chosen], result.x[chosen]
-    victims = [*sources(run), Contestant(run.config.mapped_label, run.csim, weight_bits(run))]
+    victims = [*sources(run), Contestant(run.config.mapped_label, run.accelerator, weight_bits(run))]
     answers = [predictions(c.victim, np.concatenate([clean, attacked])).reshape(2, -1) for c in victims]
     return {
         "attack": cell.attack.label,
