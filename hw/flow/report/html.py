@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from hw.flow.report.images import example_cards
 from hw.flow.report.plots import Plot, accuracy_plots, margin_plot, training_plots
@@ -90,7 +89,7 @@ def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:
 
 
 def _environment() -> Environment:
-    """Templates that escape every value; only our own SVG is let through as it is."""
+    """Templates that escape every value; only our own SVG, escaped by matplotlib, is marked safe."""
     environment = Environment(
         loader=PackageLoader("hw.flow", "templates"),
         autoescape=True,
@@ -99,7 +98,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "marks": marks_of, "explain": explanation, "value": _value}
-    environment.globals |= {"MARKS": MARKS, "NORMS": NORMS, "svg": lambda plot: Markup(plot.svg)}
+    environment.globals |= {"MARKS": MARKS, "NORMS": NORMS}
     return environment
 
 

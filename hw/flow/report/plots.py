@@ -31,7 +31,7 @@ _STYLES = (
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing with its title; `svg` is ours, not the user's, and needs no escaping but in its texts."""
+    """A drawing with its title; matplotlib has escaped the texts in `svg`."""
 
     title: str
     svg: str
