@@ -15,8 +15,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from qmodels.attacks.apgd import APGD, APGDDLR, APGDL2, APGDTargeted
 from qmodels.attacks.base import Attack, AttackResult, Diagnostics
+from qmodels.attacks.decision import BoundaryAttack, GeoDA, HopSkipJump, HopSkipJumpLinf
+from qmodels.attacks.fmn import FMN, FMNL0, FMNL1, FMNLinf
 from qmodels.attacks.gradient import BIM, FGSM, MIM, PGD, PGDL2, GradientAttack
+from qmodels.attacks.jacobian import JSMA, DeepFool
 from qmodels.attacks.noise import GaussianNoise, SphereNoise, UniformNoise
+from qmodels.attacks.penalty import CWL2, EAD, CWLinf
 from qmodels.attacks.score import NES, ZOO, SimBA
 from qmodels.attacks.square import Square, SquareL2
 from qmodels.errors import UserError
@@ -24,7 +28,9 @@ from qmodels.errors import UserError
 Gradient = FGSM | BIM | PGD | PGDL2 | MIM | APGD | APGDDLR | APGDL2 | APGDTargeted
 Noise = GaussianNoise | SphereNoise | UniformNoise
 Score = Square | SquareL2 | SimBA | NES | ZOO
-AnyAttack = Annotated[Gradient | Noise | Score, Field(discriminator="kind")]
+MinimalNorm = CWL2 | CWLinf | EAD | DeepFool | JSMA | FMN | FMNLinf | FMNL1 | FMNL0
+Decision = HopSkipJump | HopSkipJumpLinf | BoundaryAttack | GeoDA
+AnyAttack = Annotated[Gradient | MinimalNorm | Noise | Score | Decision, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
 
 
@@ -46,7 +52,13 @@ __all__ = [
     "APGDDLR",
     "APGDL2",
     "BIM",
+    "CWL2",
+    "EAD",
     "FGSM",
+    "FMN",
+    "FMNL0",
+    "FMNL1",
+    "JSMA",
     "MIM",
     "NES",
     "PGD",
@@ -56,9 +68,16 @@ __all__ = [
     "AnyAttack",
     "Attack",
     "AttackResult",
+    "BoundaryAttack",
+    "CWLinf",
+    "DeepFool",
     "Diagnostics",
+    "FMNLinf",
     "GaussianNoise",
+    "GeoDA",
     "GradientAttack",
+    "HopSkipJump",
+    "HopSkipJumpLinf",
     "SimBA",
     "SphereNoise",
     "Square",

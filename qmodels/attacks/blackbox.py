@@ -95,7 +95,12 @@ class Search:
 
 def lengths(delta: NDArray[Any]) -> NDArray[np.float64]:
     """Euclidean length per sample."""
-    return np.asarray(np.linalg.norm(delta.reshape(len(delta), -1).astype(np.float64), axis=1))
+    return np.asarray(np.linalg.norm(flat(delta).astype(np.float64), axis=1))
+
+
+def flat(x: NDArray[Any]) -> NDArray[Any]:
+    """(N, ...) to (N, size), also for N = 0."""
+    return x.reshape(len(x), int(np.prod(x.shape[1:])))
 
 
 def spread(per_sample: NDArray[Any], like: NDArray[Any]) -> NDArray[Any]:

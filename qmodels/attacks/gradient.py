@@ -9,6 +9,7 @@ Sources: Goodfellow 2015 arXiv:1412.6572 (FGSM), Kurakin 2017 arXiv:1607.02533 (
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -29,25 +30,19 @@ BATCH = 500
 
 
 class GradientAttack(Attack):
-    """Signed or normalised gradient ascent inside a ball."""
+    """Gradient ascent inside a ball, with restarts: what all members of the family share."""
 
     family: ClassVar[Family] = "gradient"
 
     steps: int = Field(40, ge=1)
-    step_lsb: float | None = Field(None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
     restarts: int = Field(1, ge=1)
     loss: LossName = "ce"
     random_start: ClassVar[bool] = False
-    decay: float = Field(0.0, ge=0, description="momentum of the normalised gradient; 0 is none")
 
     @property
     def label(self) -> str:
         """The kind, with the loss where it is not cross-entropy."""
         return self.kind if self.loss == "ce" else f"{self.kind}({self.loss})"
-
-    def step_size(self, epsilon_lsb: float) -> float:
-        """Length of one step in LSBs."""
-        return self.step_lsb if self.step_lsb is not None else STEPS_ACROSS * epsilon_lsb / self.steps
 
     def doubled(self) -> GradientAttack:
         """The same attack with twice the iterations: stronger only if this one has not converged."""
@@ -74,11 +69,9 @@ class GradientAttack(Attack):
                     zero, broken = zero + int(outcome.zero.sum()), broken + int(outcome.non_finite.sum())
         return best, Diagnostics(zero / n, broken / n, self.loss == "ce-probabilities")
 
+    @abstractmethod
     def ascent(self, model: Any, epsilon: float) -> Ascend:
         """The compiled loop with this attack's settings."""
-        loop = compiled_ascent(model, self.loss, self.norm)
-        settings = (epsilon, self.step_size(epsilon), self.decay)
-        return lambda x, start, y, target: loop(x, start, y, target, self.steps, *settings)
 
     def targets(self, victim: QueryCounter, x: Images, y: Labels) -> Labels:
         """Target classes (N, trials) for targeted losses; one column of true labels means untargeted."""
@@ -89,7 +82,27 @@ class GradientAttack(Attack):
         return random_start(x, epsilon, self.norm, rng) if self.random_start else x
 
 
-class FGSM(GradientAttack):
+class SteppedAttack(GradientAttack):
+    """Steps of a fixed length along the sign of the gradient, or in L2 along its direction."""
+
+    step_lsb: float | None = Field(None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
+
+    def step_size(self, epsilon_lsb: float) -> float:
+        """Length of one step in LSBs."""
+        return self.step_lsb if self.step_lsb is not None else STEPS_ACROSS * epsilon_lsb / self.steps
+
+    def momentum(self) -> float:
+        """How much of the accumulated gradient stays; 0 is none."""
+        return 0.0
+
+    def ascent(self, model: Any, epsilon: float) -> Ascend:
+        """The compiled loop with this attack's settings."""
+        loop = compiled_ascent(model, self.loss, self.norm)
+        settings = (epsilon, self.step_size(epsilon), self.momentum())
+        return lambda x, start, y, target: loop(x, start, y, target, self.steps, *settings)
+
+
+class FGSM(SteppedAttack):
     """One step of size epsilon along the sign of the gradient."""
 
     kind: Literal["fgsm"] = "fgsm"
@@ -101,20 +114,20 @@ class FGSM(GradientAttack):
         return self.step_lsb if self.step_lsb is not None else epsilon_lsb
 
 
-class BIM(GradientAttack):
+class BIM(SteppedAttack):
     """Iterated FGSM from the clean image."""
 
     kind: Literal["bim"] = "bim"
 
 
-class PGD(GradientAttack):
+class PGD(SteppedAttack):
     """Projected gradient descent from a random point of the L-infinity ball."""
 
     kind: Literal["pgd-linf"] = "pgd-linf"
     random_start: ClassVar[bool] = True
 
 
-class PGDL2(GradientAttack):
+class PGDL2(SteppedAttack):
     """Projected gradient descent from a random point of the L2 ball, steps along the normalised gradient."""
 
     kind: Literal["pgd-l2"] = "pgd-l2"
@@ -122,11 +135,15 @@ class PGDL2(GradientAttack):
     random_start: ClassVar[bool] = True
 
 
-class MIM(GradientAttack):
+class MIM(SteppedAttack):
     """BIM with momentum: gradients, each of unit mean magnitude, accumulate with `decay`."""
 
     kind: Literal["mim"] = "mim"
     decay: float = Field(1.0, ge=0)
+
+    def momentum(self) -> float:
+        """The decay factor."""
+        return self.decay
 
 
 class Outcome(NamedTuple):

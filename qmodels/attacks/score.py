@@ -133,7 +133,6 @@ class ZOO(ScoreAttack):
     pixels: int = Field(16, ge=1, description="pixels probed per step, two queries each")
     probe_lsb: int = Field(8, ge=1, description="finite difference; below one LSB there is none")
     step_lsb: float = Field(8.0, gt=0, description="Adam's step")
-    confidence: float = Field(1e-3, ge=0, description="margin beyond which a fallen image only shrinks")
     weight: float = Field(1e-4, ge=0, description="weight of the squared length against the margin")
 
     def run(

@@ -1,0 +1,322 @@
+"""HopSkipJump, Boundary and GeoDA: attacks that see decisions only, so that they hit the accelerator itself.
+
+All images move together: each round asks the victim about every probe of every image in one large batch. Positions
+are real numbers, but what is asked is rounded to whole LSBs, and probes are at least one LSB wide: on a device
+with an 8-bit input a finer difference does not exist. An image is finished as soon as it is in the ball.
+
+Sources: Chen 2020 arXiv:1904.02144 (HopSkipJump), Brendel 2018 arXiv:1712.04248 (Boundary), Rahmati 2020
+arXiv:2003.06468 (GeoDA).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Knowledge, Norm, QueryCounter
+from qmodels.attacks.blackbox import TOP, Rows, flat, fooled, lengths, spread, to_images
+from qmodels.victims import Images, Labels
+
+Points = NDArray[np.float64]  # images in LSBs, not necessarily whole
+PROBES_AT_ONCE = 20_000  # images per question; bounds memory
+MAX_BISECTIONS = 16
+
+
+@dataclass
+class Boundary:
+    """Every image's nearest wrong example so far, and its queries."""
+
+    victim: QueryCounter
+    clean: Points
+    y: Labels
+    norm: Norm
+    epsilon: float
+    budget: int
+    best: Points = field(init=False)
+    distance: NDArray[np.float64] = field(init=False)
+    spent: NDArray[np.int64] = field(init=False)
+    fell_after: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.y)
+        self.best, self.distance = self.clean.copy(), np.full(count, np.inf)
+        self.spent, self.fell_after = np.zeros(count, np.int64), np.full(count, -1)
+
+    def active(self) -> Rows:
+        """Images with an example that is still outside the ball, and queries left."""
+        open_ = (self.distance > max(self.epsilon, 0.0)) if np.isfinite(self.epsilon) else self.distance > 0
+        return np.flatnonzero(open_ & np.isfinite(self.distance) & (self.spent < self.budget))
+
+    def ask(self, rows: Rows, points: Points) -> NDArray[np.bool_]:
+        """Whether the rounded points are wrong, one per row; nearer examples are kept."""
+        whole = np.clip(np.rint(points), 0, TOP)
+        self.spent[rows] += 1
+        wrong = fooled(self.victim, to_images(whole), self.y[rows])
+        self.keep(rows[wrong], whole[wrong])
+        return wrong
+
+    def keep(self, rows: Rows, examples: Points) -> None:
+        """Note examples known to be wrong where they are nearer than the best."""
+        distance = self.lengths(examples - self.clean[rows])
+        nearer = distance < self.distance[rows]
+        kept = rows[nearer]
+        self.best[kept], self.distance[kept] = examples[nearer], distance[nearer]
+        fallen = kept[(self.distance[kept] <= self.epsilon) & (self.fell_after[kept] < 0)]
+        self.fell_after[fallen] = self.spent[fallen]
+
+    def probe(self, rows: Rows, centre: Points, noise: Points) -> NDArray[np.bool_]:
+        """Decisions (rows, probes) around `centre`; `noise` is (rows, probes, ...) in LSBs."""
+        count = noise.shape[1]
+        points = np.clip(np.rint(centre[:, None] + noise), 0, TOP).reshape(-1, *centre.shape[1:])
+        self.spent[rows] += count
+        return fooled(self.victim, to_images(points), self.y[rows].repeat(count)).reshape(-1, count)
+
+    def lengths(self, delta: Points) -> NDArray[np.float64]:
+        """Length of each change in the attack's norm."""
+        if self.norm == "l2":
+            return lengths(delta)
+        return np.asarray(np.abs(flat(delta)).max(axis=1, initial=0.0))
+
+    def toward(self, rows: Rows, points: Points, share: NDArray[np.float64]) -> Points:
+        """Points moved towards the clean image until only `share` of their distance is left."""
+        clean = self.clean[rows]
+        if self.norm == "l2":
+            return np.asarray(clean + spread(share, points) * (points - clean))
+        reach = spread(share * self.lengths(points - clean), points)
+        return np.asarray(np.clip(points, clean - reach, clean + reach))
+
+    def bisect(self, rows: Rows, points: Points, finest: float = 1.0) -> Points:
+        """The last wrong point on the way from each (wrong) point to its clean image, to within `finest` LSBs."""
+        low, high = np.zeros(len(rows)), np.ones(len(rows))
+        distance = self.lengths(points - self.clean[rows])
+        for _ in range(MAX_BISECTIONS):
+            coarse = np.flatnonzero(((high - low) * distance > finest) & (self.spent[rows] < self.budget))
+            if not len(coarse):
+                break
+            middle = (low[coarse] + high[coarse]) / 2
+            wrong = self.ask(rows[coarse], self.toward(rows[coarse], points[coarse], middle))
+            high[coarse[wrong]], low[coarse[~wrong]] = middle[wrong], middle[~wrong]
+        return self.toward(rows, points, high)
+
+    def diagnostics(self) -> Diagnostics:
+        """The per-image query counts, for the accuracy-vs-queries curve."""
+        return Diagnostics(queries_to_success=self.fell_after)
+
+
+class DecisionAttack(Attack):
+    """Starts from a wrong example and walks along the decision boundary towards the clean image."""
+
+    norm: ClassVar[Norm] = "l2"
+    knowledge: ClassVar[Knowledge] = "black-box"
+    family: ClassVar[Family] = "decision"
+
+    queries: int = Field(1000, ge=10, description="budget per image")
+
+    def run(
+        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
+    ) -> tuple[Images, Diagnostics]:
+        """The nearest wrong grid point of every image."""
+        clean = np.rint(x.astype(np.float64) * LEVELS)
+        boundary = Boundary(victim, clean, y, self.norm, epsilon_lsb, self.queries)
+        find_starts(boundary, rng)
+        self.walk(boundary, rng)
+        return to_images(boundary.best), boundary.diagnostics()
+
+    @abstractmethod
+    def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
+        """Bring the examples nearer until budgets are spent."""
+
+
+def find_starts(boundary: Boundary, rng: np.random.Generator, tries: int = 30) -> None:
+    """A first wrong example for every image: the nearest of the other images if it is taken for another class.
+
+    That costs one query per image, since the victim's answers for all of them are known then; uniform noise
+    stands in where no image helps.
+    """
+    everyone = np.arange(len(boundary.y))
+    logits = boundary.victim.logits(to_images(boundary.clean))
+    boundary.spent += 1
+    taken_for = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
+    boundary.keep(mistaken := everyone[(taken_for != boundary.y) & (taken_for >= 0)], boundary.clean[mistaken])
+    vectors = flat(boundary.clean)
+    squares = np.sum(vectors**2, axis=1)
+    for row in np.flatnonzero(np.isinf(boundary.distance)):
+        gaps = squares - 2 * vectors @ vectors[row]
+        gaps[(taken_for == boundary.y[row]) | (taken_for < 0)] = np.inf
+        if np.isfinite(gaps.min()):
+            boundary.keep(np.array([row]), boundary.clean[[int(gaps.argmin())]])
+    for _ in range(tries):
+        rows = np.flatnonzero(np.isinf(boundary.distance) & (boundary.spent < boundary.budget))
+        if not len(rows):
+            return
+        boundary.ask(rows, rng.integers(0, LEVELS, boundary.clean[rows].shape).astype(np.float64))
+
+
+class HopSkipJump(DecisionAttack):
+    """Estimates the boundary's normal from decisions around it, jumps along it, bisects back."""
+
+    kind: Literal["hopskipjump"] = "hopskipjump"
+    first_probes: int = Field(32, ge=2, description="probes of the first estimate; they grow with the square root")
+    most_probes: int = Field(1000, ge=2)
+    probe_lsb: float = Field(2.0, ge=1, description="standard deviation of a probe, per pixel")
+
+    def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
+        """Estimate, jump, bisect."""
+        rows = boundary.active()
+        position = boundary.best.copy()
+        position[rows] = boundary.bisect(rows, position[rows])
+        turn = 0
+        while len(rows := boundary.active()):
+            turn += 1
+            probes = min(int(self.first_probes * np.sqrt(turn)), self.most_probes)
+            left = boundary.budget - boundary.spent[rows]
+            probes = max(2, min(probes, int(left.max())))
+            rows = rows[left >= min(probes, int(left.max()))]  # the others wait until estimates are small enough
+            normal = self.normal(boundary, rows, position[rows], probes, rng)
+            position[rows] = self.jump(boundary, rows, position[rows], normal, turn)
+
+    def normal(self, boundary: Boundary, rows: Rows, centre: Points, probes: int, rng: np.random.Generator) -> Points:
+        """Unit vector into the wrong region; for L-infinity its sign."""
+        normal = estimate_normal(boundary, rows, centre, probes, self.probe_lsb, rng)
+        return np.sign(normal) if self.norm == "linf" else normal / spread(np.maximum(lengths(normal), 1e-12), normal)
+
+    def jump(self, boundary: Boundary, rows: Rows, position: Points, normal: Points, turn: int) -> Points:
+        """As far along the normal as stays wrong, then back to the boundary; stays put where nothing works."""
+        reach = boundary.lengths(position - boundary.clean[rows]) / np.sqrt(turn)
+        landed, new = np.zeros(len(rows), bool), position.copy()
+        while len(flying := np.flatnonzero(~landed & (reach > 1.0) & (boundary.spent[rows] < boundary.budget))):
+            there = np.clip(position[flying] + spread(reach[flying], position) * normal[flying], 0, TOP)
+            wrong = boundary.ask(rows[flying], there)
+            landed[flying[wrong]], new[flying[wrong]] = True, there[wrong]
+            reach[flying[~wrong]] /= 2
+        done = np.flatnonzero(landed)
+        new[done] = boundary.bisect(rows[done], new[done])
+        worse = boundary.lengths(new - boundary.clean[rows]) > boundary.distance[rows]
+        new[worse] = boundary.best[rows[worse]]
+        return new
+
+
+class HopSkipJumpLinf(HopSkipJump):
+    """HopSkipJump in the L-infinity norm."""
+
+    kind: Literal["hopskipjump-linf"] = "hopskipjump-linf"  # type: ignore[assignment]
+    norm: ClassVar[Norm] = "linf"
+
+
+def estimate_normal(
+    boundary: Boundary, rows: Rows, centre: Points, probes: int, width: float, rng: np.random.Generator, waves: int = 0
+) -> Points:
+    """Average of random probes, those found wrong minus the others, less the mean decision (HopSkipJump, eq. 16)."""
+    total, decided = np.zeros(centre.shape), np.zeros(len(rows))
+    mean_noise = np.zeros(centre.shape)
+    at_once = max(1, PROBES_AT_ONCE // max(len(rows), 1))
+    for first in range(0, probes, at_once):
+        count = min(at_once, probes - first)
+        noise = np.rint(width * directions((len(rows), count, *centre.shape[1:]), waves, rng))
+        votes = np.where(boundary.probe(rows, centre, noise), 1.0, -1.0)
+        total += np.einsum("np,np...->n...", votes, noise)
+        mean_noise += noise.sum(axis=1)
+        decided += votes.sum(axis=1)
+    return np.asarray(
+        total - spread(decided / probes, centre) * mean_noise * (np.abs(spread(decided, centre)) < probes)
+    )
+
+
+def directions(shape: tuple[int, ...], waves: int, rng: np.random.Generator) -> Points:
+    """Normal noise of variance one; with `waves` only of the lowest frequencies of each image axis."""
+    if not waves or len(shape) < 5:
+        return rng.standard_normal(shape)
+    from scipy.fft import idctn
+
+    rows, columns = min(waves, shape[2]), min(waves, shape[3])
+    spectrum = np.zeros(shape)
+    spectrum[:, :, :rows, :columns] = rng.standard_normal((*shape[:2], rows, columns, *shape[4:]))
+    noise: Points = idctn(spectrum, axes=(2, 3), norm="ortho")
+    return np.asarray(noise * np.sqrt(shape[2] * shape[3] / (rows * columns)))
+
+
+class BoundaryAttack(DecisionAttack):
+    """Random steps around the clean image, then a step towards it, both of adapting length."""
+
+    kind: Literal["boundary"] = "boundary"
+    around: float = Field(0.1, gt=0, description="first step around, as a share of the distance")
+    towards: float = Field(0.1, gt=0, lt=1, description="first step towards the image, as a share of the distance")
+
+    def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
+        """Two queries a turn; the step lengths follow the share of successes (wanted: about one in two and in four)."""
+        rows = boundary.active()
+        position = boundary.best.copy()
+        position[rows] = boundary.bisect(rows, position[rows])
+        around, towards = (np.full(len(position), value) for value in (self.around, self.towards))
+        while len(rows := boundary.active()):
+            turned = around_step(boundary.clean[rows], position[rows], around[rows], rng)
+            wrong = boundary.ask(rows, turned)
+            around[rows] = np.clip(around[rows] * np.where(wrong, 1.1, 1 / 1.1), 1e-3, 1.0)
+            rows, turned = rows[wrong], turned[wrong]
+            if not len(rows):
+                continue
+            nearer = boundary.toward(rows, turned, 1 - towards[rows])
+            wrong = boundary.ask(rows, nearer)
+            towards[rows] = np.clip(towards[rows] * np.where(wrong, 1.3, 1 / 1.1), 1e-3, 0.5)
+            position[rows] = np.where(spread(wrong, turned), nearer, turned)
+
+
+def around_step(clean: Points, position: Points, share: NDArray[np.float64], rng: np.random.Generator) -> Points:
+    """A random step at right angles to the way to the clean image, that keeps the distance."""
+    way = position - clean
+    distance = spread(np.maximum(lengths(way), 1e-12), way)
+    noise = rng.standard_normal(position.shape)
+    unit = way / distance
+    noise -= unit * spread(np.sum(flat(noise * unit), axis=1), way)
+    noise *= spread(share, way) * distance / spread(np.maximum(lengths(noise), 1e-12), way)
+    moved = way + noise
+    return np.asarray(np.clip(clean + moved * distance / spread(np.maximum(lengths(moved), 1e-12), way), 0, TOP))
+
+
+class GeoDA(DecisionAttack):
+    """Takes the boundary for a plane: its normal at the nearest point, seen from the clean image, is the way out."""
+
+    kind: Literal["geoda"] = "geoda"
+    rounds: int = Field(6, ge=1, description="estimates of the normal; later ones get more of the budget")
+    growth: float = Field(1.5, ge=1, description="by how much each estimate's probes exceed the last one's")
+    waves: int = Field(8, ge=0, description="probes use this many lowest frequencies per axis; 0 is all")
+    probe_lsb: float = Field(4.0, ge=1, description="standard deviation of a probe, per pixel")
+
+    def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
+        """Estimate the normal, go from the clean image along it, bisect."""
+        rows = boundary.active()
+        position = boundary.best.copy()
+        position[rows] = boundary.bisect(rows, position[rows])
+        shares = self.growth ** np.arange(self.rounds)
+        left = boundary.budget - int(boundary.spent.max(initial=0)) - MAX_BISECTIONS * self.rounds
+        for share in shares / shares.sum():
+            rows = boundary.active()
+            if not len(rows):
+                return
+            probes = max(2, int(max(left, 2 * self.rounds) * share))
+            normal = estimate_normal(boundary, rows, position[rows], probes, self.probe_lsb, rng, self.waves)
+            normal /= spread(np.maximum(lengths(normal), 1e-12), normal)
+            position[rows] = self.shoot(boundary, rows, position[rows], normal)
+
+    def shoot(self, boundary: Boundary, rows: Rows, position: Points, normal: Points) -> Points:
+        """The boundary along the ray from the clean image; the old point where the ray finds none nearer."""
+        clean, new = boundary.clean[rows], position.copy()
+        distance = boundary.lengths(position - clean)
+        hit = np.zeros(len(rows), bool)
+        for stretch in (1.0, 1.5, 2.5):
+            open_ = np.flatnonzero(~hit & (boundary.spent[rows] < boundary.budget))
+            if not len(open_):
+                break
+            there = np.clip(clean[open_] + spread(stretch * distance[open_], clean) * normal[open_], 0, TOP)
+            wrong = boundary.ask(rows[open_], there)
+            hit[open_[wrong]], new[open_[wrong]] = True, there[wrong]
+        done = np.flatnonzero(hit)
+        new[done] = boundary.bisect(rows[done], new[done])
+        worse = boundary.lengths(new - clean) > boundary.distance[rows]
+        new[worse] = boundary.best[rows[worse]]
+        return new

@@ -1,0 +1,176 @@
+"""DeepFool and JSMA: attacks that follow the gradients of single logits.
+
+Sources: Moosavi-Dezfooli 2016 arXiv:1511.04599 (DeepFool), Papernot 2016 arXiv:1511.07528 (JSMA). Images that have
+fallen, judged on the grid, leave the batch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Norm, QueryCounter
+from qmodels.attacks.blackbox import TOP, flat, lengths, spread, to_images
+from qmodels.attacks.gradient import batches, gradient_model
+from qmodels.runtime import runtime
+from qmodels.victims import Images, Labels
+
+Points = NDArray[np.float64]  # images in LSBs
+
+
+class JacobianAttack(Attack):
+    """Moves images by the gradients of their logits until they are wrong."""
+
+    family: ClassVar[Family] = "minimal-norm"
+
+    def run(
+        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
+    ) -> tuple[Images, Diagnostics]:
+        """Moved images, batch by batch."""
+        model = gradient_model(victim)
+        zero, results = 0, [x[:0]]
+        for rows in batches(np.arange(len(x))):
+            moved, zeros = self.walk(model, victim, x[rows], y[rows])
+            results.append(moved)
+            zero += zeros
+        return np.concatenate(results), Diagnostics(zero / max(len(x), 1))
+
+    def walk(self, model: Any, victim: QueryCounter, x: Images, y: Labels) -> tuple[Images, int]:
+        """One batch; also how many images had a zero gradient at the start."""
+        raise NotImplementedError
+
+
+class DeepFool(JacobianAttack):
+    """Steps to the nearest of the linearised class boundaries, again and again."""
+
+    kind: Literal["deepfool"] = "deepfool"
+    norm: ClassVar[Norm] = "l2"
+    steps: int = Field(100, ge=1)
+    overshoot: float = Field(0.008, ge=0)
+    candidates: int = Field(10, ge=2, description="classes considered: the likeliest")
+
+    def walk(self, model: Any, victim: QueryCounter, x: Images, y: Labels) -> tuple[Images, int]:
+        """Each image's own number of steps."""
+        gradients = compiled_gradients(model)
+        clean = x.astype(np.float64) * LEVELS
+        change, result, zeros = np.zeros(x.shape), x.copy(), 0
+        classes = likeliest(victim.logits(x), y, self.candidates)
+        rows = np.arange(len(x))
+        for turn in range(self.steps):
+            result[rows] = to_images(clean[rows] + (1 + self.overshoot * (1 + turn)) * change[rows])
+            logits, slopes = gradients(result[rows], classes[rows])
+            victim.queries += len(rows)
+            standing = ~is_wrong(logits, y[rows])
+            rows, logits, slopes = rows[standing], logits[standing], slopes[standing]
+            if not len(rows):
+                break
+            gaps = np.take_along_axis(logits, classes[rows], axis=1)
+            step = self.step(gaps[:, 1:] - gaps[:, :1], slopes[:, 1:] - slopes[:, :1])
+            zeros += int((lengths(step) == 0).sum()) if turn == 0 else 0
+            change[rows] += step
+        return result, zeros
+
+    def step(self, gaps: Points, slopes: Points) -> Points:
+        """The shortest way, in LSBs, onto the nearest linearised boundary (at least a hundredth of an LSB)."""
+        size = np.sqrt(np.sum(slopes.reshape(*gaps.shape, -1) ** 2, axis=2))
+        distance = np.where(size > 0, np.abs(gaps) / np.maximum(size, 1e-30), np.inf)
+        nearest = distance.argmin(axis=1)
+        rows = np.arange(len(gaps))
+        unit = slopes[rows, nearest] / spread(np.maximum(size[rows, nearest], 1e-30), slopes[:, 0])
+        reach = np.where(np.isfinite(distance[rows, nearest]), np.maximum(distance[rows, nearest], 0.01), 0.0)
+        return np.asarray(unit * spread(reach, unit))
+
+
+class JSMA(JacobianAttack):
+    """Changes the two most salient pixels by theta, towards the likeliest wrong class."""
+
+    kind: Literal["jsma"] = "jsma"
+    norm: ClassVar[Norm] = "l0"
+    theta_lsb: float = Field(20.0, gt=0, description="change of a pixel per step; 0.08 of the range")
+    gamma: float = Field(1.0, gt=0, le=1, description="share of the pixels that may change")
+    steps: int = Field(2000, ge=1)
+
+    def walk(self, model: Any, victim: QueryCounter, x: Images, y: Labels) -> tuple[Images, int]:
+        """Two pixels a step, up or down, whichever is more salient."""
+        gradients = compiled_gradients(model)
+        points, zeros = flat(x.astype(np.float64) * LEVELS), 0
+        clean = points.copy()
+        classes = likeliest(victim.logits(x), y, 2)
+        rows = np.arange(len(x))
+        for turn in range(self.steps):
+            images = to_images(points[rows]).reshape(-1, *x.shape[1:])
+            logits, slopes = gradients(images, classes[rows])
+            victim.queries += len(rows)
+            going = ~is_wrong(logits, y[rows])
+            rows, slopes = rows[going], slopes[going]
+            if not len(rows):
+                break
+            towards = flat(slopes[:, 1])
+            away = flat(slopes[:, 0])
+            moves = self.moves(towards, away, points[rows], self.spare(points[rows] - clean[rows]))
+            zeros += int((np.abs(flat(slopes)).max(axis=1) == 0).sum()) if turn == 0 else 0
+            points[rows] = np.clip(points[rows] + moves, 0, TOP)
+            rows = rows[np.abs(moves).max(axis=1) > 0]
+        return to_images(points).reshape(x.shape), zeros
+
+    def spare(self, change: Points) -> NDArray[np.bool_]:
+        """Pixels that may change: all until gamma is used up, then those already changed."""
+        touched = change != 0
+        full = touched.sum(axis=1, keepdims=True) + 2 > self.gamma * change.shape[1]
+        return np.asarray(touched | ~full)
+
+    def moves(self, towards: Points, away: Points, points: Points, allowed: NDArray[np.bool_]) -> Points:
+        """Plus or minus theta at the two pixels where the target gains most and the right class loses most."""
+        net = towards - away
+        room = np.where(net > 0, points < TOP, points > 0) & allowed
+        saliency = np.where(room, np.abs(net), 0.0)
+        best = np.argsort(-saliency, axis=1, kind="stable")[:, :2]
+        chosen = np.take_along_axis(saliency, best, axis=1) > 0
+        moves = np.zeros(points.shape)
+        signs = np.sign(np.take_along_axis(net, best, axis=1)) * chosen
+        np.put_along_axis(moves, best, self.theta_lsb * signs, axis=1)
+        return moves
+
+
+def likeliest(logits: NDArray[Any], y: Labels, count: int) -> Labels:
+    """(N, count): the right class, then the likeliest wrong ones."""
+    scores = np.nan_to_num(logits.astype(np.float64))
+    scores[np.arange(len(y)), y] = np.inf
+    return np.argsort(-scores, axis=1, kind="stable")[:, : min(count, logits.shape[1])].astype(np.int64)
+
+
+def is_wrong(logits: NDArray[Any], y: Labels) -> NDArray[np.bool_]:
+    """Where a finite output names another class."""
+    wrong: NDArray[np.bool_] = (logits.argmax(axis=1) != y) & np.isfinite(logits).all(axis=1)
+    return wrong
+
+
+@lru_cache(maxsize=16)
+def compiled_gradients(model: Any) -> Any:
+    """(x, classes (N, K)) -> (logits (N, C), gradient of each of the K logits per LSB (N, K, ...)).
+
+    One pass of N * K images: cheaper than K backward passes through a graph that is K times larger.
+    """
+    tf = runtime().tf
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def graph(x: Any, classes: Any) -> Any:
+        count = tf.shape(classes)[1]
+        repeated = tf.repeat(x, count, axis=0)
+        with tf.GradientTape() as tape:
+            tape.watch(repeated)
+            logits = model(repeated, training=False)
+            picked = tf.gather(logits, tf.reshape(classes, [-1]), batch_dims=1)
+        gradient = tape.gradient(picked, repeated)
+        gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+        return logits[::count], tf.reshape(gradient, tf.concat([tf.shape(classes), tf.shape(x)[1:]], axis=0))
+
+    def gradients(x: Images, classes: Labels) -> tuple[NDArray[np.float64], Points]:
+        logits, slopes = graph(x, classes)
+        return logits.numpy().astype(np.float64), slopes.numpy().astype(np.float64) / LEVELS
+
+    return gradients
