@@ -30,6 +30,9 @@ def build_once(kind: str, digest: str, build: Callable[[Path, Path], None]) -> P
         build: called as build(work, final): fills the folder `work`, which is then renamed to `final`.
 
     Two processes may build the same thing at once: each works in its own folder and the first rename wins.
+
+    Raises:
+        UserError: the cache folder cannot be written to, or the disk is full.
     """
     final = cache_root() / kind / digest
     if final.is_dir():
@@ -48,6 +51,10 @@ def build_once(kind: str, digest: str, build: Callable[[Path, Path], None]) -> P
         except OSError:
             if not final.is_dir():
                 raise
+    except OSError as error:
+        raise UserError(
+            f"cache folder {final.parent}: {error.strerror or error}; make room or set {CACHE_VARIABLE} to another one"
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return final

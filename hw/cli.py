@@ -64,12 +64,17 @@ def _flow(
     """Open the run and bring it to the end of step `until`."""
     from hw.flow.open import open_run
     from hw.flow.pipeline import run_steps
+    from hw.flow.preflight import check_run
     from hw.flow.summary import show_summary
 
     run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine)
-    with run.folder.lock():
-        run_steps(run, until, typer.echo)
-        show_summary(run, until)
+    check_run(run, until)
+    try:
+        with run.folder.lock():
+            run_steps(run, until, typer.echo)
+            show_summary(run, until)
+    except KeyboardInterrupt:  # caught here: typer would end without a word
+        _die("stopped; run again with --resume to go on", 130)
 
 
 def _add_step(command: str, until: str, summary: str) -> None:
@@ -116,18 +121,21 @@ def doctor() -> None:
     raise typer.Exit(diagnose())
 
 
+#: The machine's state, not a defect of ours.
+_NOT_OUR_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+
+
 def main() -> None:
     """Entry point: errors become one message and an exit status."""
     try:
         app()
     except RobustHlsError as error:
         _die(str(error), error.exit_status)
-    except KeyboardInterrupt:
-        _die("stopped; run again with --resume to go on", 130)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in _NOT_OUR_FAULT:
             raise
-        _die(f"{error.filename or 'writing'}: {os.strerror(error.errno)}", UserError.exit_status)
+        where = error.filename or "writing failed"
+        _die(f"{where}: {os.strerror(error.errno)}; make room or choose another --out", UserError.exit_status)
 
 
 def _die(message: str, status: int) -> None:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from qmodels.errors import UserError
+from qmodels.quantize.layers import WEIGHTED
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 #: `input` is hls4ml's own; the rest would not compile as C++ names.
@@ -21,11 +22,12 @@ def check_contract(model: Any) -> None:
     """Raise UserError naming the first layer and setting that hls4ml would not reproduce exactly."""
     for layer in model.layers:
         check_layer_name(layer.name)
+        kind = type(layer).__name__
+        if kind in WEIGHTED:
+            raise UserError(f"layer {layer.name!r}: {kind} has float weights; use Q{kind}")
         for setting, quantizer in _quantizers(layer):
             _check_quantizer(layer.name, setting, quantizer)
-        activation = getattr(getattr(layer, "activation", None), "__name__", "")
-        if activation == "softmax":
-            raise UserError(f"layer {layer.name!r}: softmax is never bit-exact in hls4ml; end the model in logits")
+        _check_activation(layer)
     _check_input(model)
 
 
@@ -68,16 +70,47 @@ def _check_quantizer(layer: str, setting: str, quantizer: Any) -> None:
         )
 
 
+def _check_activation(layer: Any) -> None:
+    activation = getattr(layer, "quantizer", None) or getattr(layer, "activation", None)
+    kind = getattr(activation, "__name__", type(activation).__name__)
+    if kind == "softmax" or type(layer).__name__ == "Softmax":
+        raise UserError(f"layer {layer.name!r}: softmax is never bit-exact in hls4ml; end the model in logits")
+    if kind not in _ACTIVATIONS:
+        raise UserError(
+            f"layer {layer.name!r}: activation {kind} is not reproduced exactly by hls4ml; allowed: quantized_relu, "
+            f"quantized_bits(..., alpha=1), quantized_tanh, quantized_sigmoid, relu, linear"
+        )
+    for setting, exact in _ACTIVATIONS[kind].items():
+        value = getattr(activation, setting, exact[0])
+        if value not in exact:
+            raise UserError(
+                f"layer {layer.name!r}: {kind} with {setting}={value!r} is not reproduced exactly by hls4ml; "
+                f"set {setting}={exact[0]!r}"
+            )
+
+
+#: Activations that are exact, and the settings they must have (first: what to set). Measured with bit_exact=True.
+_ACTIVATIONS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "NoneType": {},
+    "linear": {},
+    "relu": {},
+    "quantized_relu": {"negative_slope": (0.0,)},
+    "quantized_bits": {"alpha": (1, None), "symmetric": (0,), "keep_negative": (True,)},
+    "quantized_tanh": {},
+    "quantized_sigmoid": {},
+}
+
+
 def _power_of_two(value: float) -> bool:
     return value > 0 and float(value).hex().split("p")[0] in ("0x1.0000000000000", "0x1.0")
 
 
 def _check_input(model: Any) -> None:
     """The first layer must round the input; without it hls4ml truncates to ap_fixed<16,6>."""
-    first = model.layers[1] if len(model.layers) > 1 else None
-    quantizer = getattr(first, "quantizer", None) or getattr(first, "activation", None)
-    if first is None or type(quantizer).__name__ != "quantized_bits" or getattr(quantizer, "alpha", None) != 1:
+    first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
+    quantizer = getattr(first, "quantizer", None)
+    if type(first).__name__ != "QActivation" or type(quantizer).__name__ != "quantized_bits":
         raise UserError(
             f"model {model.name}: the first layer must be QActivation(quantized_bits(9, 0, alpha=1)); "
-            f"without it hls4ml truncates the input"
+            f"without it hls4ml truncates the input (found: {getattr(first, 'name', 'no layer')!r})"
         )

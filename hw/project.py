@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hw.contract import check_contract
+from hw.contract import RESERVED, check_contract
+from qmodels.errors import UserError
 from qmodels.quantize.layers import kernel_of, weighted_layers
 from qmodels.runtime import runtime
 
@@ -40,6 +41,13 @@ class HardwareConfig(BaseModel):
         description=f"auto: resource for layers of more than {MAX_UNROLLED_WEIGHTS} weights, latency for the rest",
     )
 
+    @field_validator("project_name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name in RESERVED:
+            raise ValueError(f"{name!r} is a word of C++ or hls4ml; choose another name for the top function")
+        return name
+
 
 @dataclass(frozen=True)
 class HlsProject:
@@ -58,8 +66,10 @@ class HlsProject:
         return total.hexdigest()
 
     def write(self, folder: Path) -> None:
-        """Write all files below `folder`."""
+        """Write all files below `folder`; a path that would lead out of it is refused."""
         for relative, content in self.files.items():
+            if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
+                raise ValueError(f"{relative}: not a path inside the project")
             target = folder / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
@@ -77,9 +87,21 @@ def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool
         trace: let the C simulation record every layer's output.
 
     Raises:
-        UserError: the model breaks the exactness contract.
+        UserError: the model breaks the exactness contract, or hls4ml cannot convert it.
     """
     check_contract(model)
+    try:
+        return _convert(model, config, output_dir, trace)
+    except OSError:  # a full disk is no fault of the model
+        raise
+    except Exception as error:  # hls4ml raises bare Exception for layers it does not know
+        raise UserError(
+            f"model {model.name}: hls4ml cannot convert it ({type(error).__name__}: {str(error)[:300]}); see "
+            f"https://fastmachinelearning.org/hls4ml for the layers it supports"
+        ) from error
+
+
+def _convert(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) -> Any:
     with legacy_keras(), contextlib.redirect_stdout(io.StringIO()):
         from hls4ml.converters import convert_from_keras_model
         from hls4ml.utils import config_from_keras_model

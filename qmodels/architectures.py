@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from qmodels.errors import UserError
 from qmodels.runtime import runtime, set_seed
@@ -23,10 +23,10 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: Literal["mlp", "cnn4"] = "cnn4"
-    filters: tuple[int, ...] = Field((16, 32), description="cnn4: filters of the two convolutions")
+    filters: tuple[PositiveInt, ...] = Field((16, 32), description="cnn4: filters of the two convolutions")
     kernel_size: int = Field(3, ge=1, le=11)
     padding: Literal["same", "valid"] = "same"
-    hidden: tuple[int, ...] = Field((64,), description="units of the hidden fully connected layers")
+    hidden: tuple[PositiveInt, ...] = Field((64,), description="units of the hidden fully connected layers")
 
 
 def build_float(config: ModelConfig, input_shape: tuple[int, ...], classes: int, seed: int) -> Any:

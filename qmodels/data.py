@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from qmodels.victims import Images, Labels
 DATA_DIR_VARIABLE = "ROBUST_HLS_DATA"
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10")
 DATASETS = ("digits", *KERAS_DATASETS)
+#: What reading a truncated, damaged or encrypted zip archive may raise besides OSError and ValueError.
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -87,7 +90,10 @@ def load_dataset(
     classes = int(y.max()) + 1
     missing = sorted(set(range(classes)) - set(y[train].tolist()))
     if missing:
-        raise UserError(f"{source}: y_train has no training sample of class {missing[0]} (classes 0..{classes - 1})")
+        raise UserError(
+            f"{source}: y_train has no training sample of class {missing[0]} (classes 0..{classes - 1}) after limiting "
+            f"to {len(order)} samples and holding {held_out} out; raise data.limit_train"
+        )
     return Dataset(
         Path(name).stem,
         Split(to_grid(x[train]), y[train]),
@@ -158,7 +164,8 @@ def _check_labels(labels: NDArray[Any], where: str) -> Labels:
     flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.ndim != 1 or len(flat) == 0:
         raise UserError(f"{where} has shape {labels.shape}; allowed: (N,), class numbers, not one-hot")
-    if not np.issubdtype(flat.dtype, np.number) or not np.array_equal(flat, np.floor(flat)):
+    is_real = np.issubdtype(flat.dtype, np.integer) or np.issubdtype(flat.dtype, np.floating)
+    if not is_real or not np.array_equal(flat, np.floor(flat)):
         raise UserError(f"{where} has dtype {labels.dtype} or fractions; allowed: whole class numbers")
     if flat.min() < 0 or flat.max() > 9999:
         raise UserError(f"{where} has labels out of range ({flat.min()}..{flat.max()}); allowed: 0..K-1")
@@ -173,6 +180,10 @@ def _find(name: str, data_dir: Path | None) -> tuple[str, dict[str, NDArray[Any]
     if name not in KERAS_DATASETS:
         raise UserError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)} or the path of an .npz file")
     folder = data_dir or (Path(os.environ[DATA_DIR_VARIABLE]) if os.environ.get(DATA_DIR_VARIABLE) else None)
+    if folder is not None and not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; --data-dir or ${DATA_DIR_VARIABLE} must name the one with {name}.npz"
+        )
     if folder is not None and (folder / f"{name}.npz").exists():
         return str(folder / f"{name}.npz"), read_npz(folder / f"{name}.npz")
     return name, _from_keras(name)
@@ -185,7 +196,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
             return {key: archive[key] for key in archive.files if key in ARRAYS}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    # TypeError, AttributeError: a single array (.npy) under the name of an archive
+    except (OSError, ValueError, TypeError, AttributeError, *ARCHIVE_ERRORS) as error:
         raise UserError(f"{path}: not a readable .npz archive ({error}); write one with numpy.savez") from None
 
 

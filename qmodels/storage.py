@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qmodels.data import ARCHIVE_ERRORS
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 
@@ -40,7 +42,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(target)
     except OSError as error:
-        raise UserError(f"{target}: writing failed ({error.strerror}); the file was left as it was") from None
+        reason = error.strerror or error  # h5py gives only a text
+        raise UserError(f"{target}: writing failed ({reason}); the file was left as it was") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,7 +79,8 @@ def model_digest(model: Any) -> str:
 
 def save_model(model: Any, target: Path) -> None:
     """Save a Keras or QKeras model as `.keras`, atomically."""
-    with atomic_path(target) as temporary:
+    with atomic_path(target) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `keras.constraints.serialize", UserWarning)  # QKeras' quantizers do it
         model.save(temporary)
 
 
@@ -93,7 +97,7 @@ def load_model(path: Path) -> Any:
     runtime().qkeras.utils._add_supported_quantized_objects(custom)
     try:
         return runtime().keras.models.load_model(path, custom_objects=custom, compile=False)
-    except (ValueError, TypeError, KeyError, OSError, AttributeError) as error:
+    except Exception as error:  # a damaged or foreign file makes Keras, h5py and zipfile raise almost anything
         raise UserError(f"{path}: cannot be loaded as a Keras 2 / QKeras model: {str(error)[:300]}") from None
 
 
@@ -112,8 +116,8 @@ def _architecture(path: Path) -> Any:
             return json.loads(stored)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable {path.suffix} model ({error})") from None
+    except (OSError, KeyError, ValueError, TypeError, RecursionError, *ARCHIVE_ERRORS) as error:
+        raise UserError(f"{path}: not a readable {path.suffix} model ({error}); save it with model.save()") from None
 
 
 def _refuse_code(node: Any, path: Path) -> None:

@@ -80,7 +80,6 @@ class EvaluationConfig(Section):
     """What is attacked, how hard, on how many test images."""
 
     samples: int = Field(1000, ge=1, description="test images per attack")
-    verify_random: int = Field(500, ge=0, description="random images in the exactness gate, besides the extreme ones")
     check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
     attacks: tuple[AttackPlan, ...] = ()
 

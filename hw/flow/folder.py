@@ -34,10 +34,13 @@ class RunFolder:
         Raises:
             UserError: the folder cannot be made, or another process works in it.
         """
+        is_new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
+            if is_new:
+                self._remove_if_empty()
             raise UserError(f"{self.path}: cannot write there ({error.strerror}); choose another --out") from None
         try:
             try:
@@ -47,6 +50,15 @@ class RunFolder:
             yield
         finally:
             os.close(handle)
+            if is_new:
+                self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        """A run that could not even start leaves no folder behind."""
+        with contextlib.suppress(OSError):
+            if {path.name for path in self.path.iterdir()} <= {".lock"}:
+                (self.path / ".lock").unlink(missing_ok=True)
+                self.path.rmdir()
 
     def is_done(self, step: str, key: str) -> bool:
         """Whether `step` finished with the inputs that `key` stands for, and its outputs are untouched."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from time import perf_counter
 from typing import Any
 
@@ -20,7 +21,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Step:
-    """One named step: what it reads of the config, which steps it builds on, what it leaves, what it does."""
+    """One named step: what it reads of the config (sections, dotted keys), what it builds on, leaves and does."""
 
     name: str
     sections: tuple[str, ...]
@@ -37,7 +38,7 @@ def run_steps(run: Run, until: str, say: Say) -> None:
         say: told one line per step.
     """
     steps = steps_until(until)
-    prepare(run)
+    describe(run)
     for number, step in enumerate(steps, start=1):
         key = step_key(run, step)
         if run.folder.is_done(step.name, key):
@@ -49,11 +50,10 @@ def run_steps(run: Run, until: str, say: Say) -> None:
         run.folder.mark_done(step.name, key, outputs, perf_counter() - started)
 
 
-def prepare(run: Run) -> None:
-    """Check what can be checked before any work, then write the resolved config and the environment."""
+def describe(run: Run) -> None:
+    """Write the resolved config and the environment."""
     from hw.flow.config import dump_config
 
-    _ = run.data
     write_bytes(run.folder / "config.yaml", dump_config(run.config).encode())
     write_json(run.folder / "environment.json", environment(run.config.seed))
 
@@ -63,7 +63,7 @@ def step_key(run: Run, step: Step) -> str:
     config = run.config.model_dump(mode="json")
     parts: dict[str, Any] = {
         "seed": run.config.seed,
-        "config": {section: config[section] for section in step.sections},
+        "config": {section: reduce(dict.__getitem__, section.split("."), config) for section in step.sections},
         "inputs": {name: run.folder.outputs(name) for name in step.after},
     }
     if "model" in step.sections and run.config.model.file is not None:

@@ -44,6 +44,12 @@ class Run:
         )
 
     @cached_property
+    def own_model(self) -> Any | None:
+        """The user's model as it is in his file; None when we train one."""
+        path = self.config.model.file
+        return load_model(path) if path is not None else None
+
+    @cached_property
     def float_model(self) -> Any | None:
         """The trained float model; None when the user brought a QKeras model."""
         path = self.folder / "model.keras"

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
-from hw.contract import check_contract
 from hw.exactness import EXTREMES, probe_images
 from hw.flow.evaluation import evaluate, run_attacks
 from hw.flow.examples import pick_examples
 from hw.flow.gate import pass_gate
 from hw.flow.pipeline import Step
+from hw.flow.preflight import is_quantized
 from hw.flow.run import Run
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import map_weights
-from qmodels.storage import load_model, save_model, write_bytes, write_json
+from qmodels.storage import save_model, write_bytes, write_json
 from qmodels.training import train
 
 
 def train_step(run: Run) -> tuple[str, ...]:
     """Train the float model, or take the user's own."""
-    own = run.config.model.file
-    if own is not None:
-        return _adopt(run, own)
+    if run.own_model is not None:
+        return _adopt(run)
     model = build_float(run.config.model, run.data.input_shape, run.data.classes, run.config.seed)
     report = train(
         model,
@@ -41,21 +39,13 @@ def train_step(run: Run) -> tuple[str, ...]:
     return "model.keras", "training.json"
 
 
-def _adopt(run: Run, own: Path) -> tuple[str, ...]:
+def _adopt(run: Run) -> tuple[str, ...]:
     """The user's model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
-    model = load_model(own)
-    expected, classes = (None, *run.data.input_shape), run.data.classes
-    if tuple(model.input_shape) != expected or model.output_shape[-1] != classes:
-        raise UserError(
-            f"{own}: takes {model.input_shape} and gives {model.output_shape}; the data set {run.data.name!r} needs "
-            f"{expected} and (None, {classes})"
-        )
-    if any(type(layer).__name__.startswith("Q") for layer in model.layers):
-        check_contract(model)
-        save_model(model, run.folder / "quantized.keras")
-        return ("quantized.keras",)
-    save_model(model, run.folder / "model.keras")
-    return ("model.keras",)
+    name = "quantized.keras" if is_quantized(run.own_model) else "model.keras"
+    for stale in ("model.keras", "mapped.keras", "quantized.keras"):  # of an earlier config of this run
+        (run.folder / stale).unlink(missing_ok=True)
+    save_model(run.own_model, run.folder / name)
+    return (name,)
 
 
 def map_step(run: Run) -> tuple[str, ...]:
@@ -127,7 +117,12 @@ STEPS = (
     Step("map", ("mapping",), ("train",), map_step),
     Step("quantize", ("quantization", "data"), ("map",), quantize_step),
     Step("project", ("hardware",), ("train", "quantize"), project_step),
-    Step("simulate", ("hardware", "simulation", "evaluation", "data"), ("train", "quantize", "project"), simulate_step),
+    Step(
+        "simulate",
+        ("hardware", "simulation", "evaluation.samples", "data"),
+        ("train", "quantize", "project"),
+        simulate_step,
+    ),
     Step("attack", ("hardware", "evaluation", "data"), ("train", "map", "quantize"), attack_step),
     Step("evaluate", ("evaluation", "hardware", "simulation", "data"), ("simulate", "attack"), evaluate_step),
     Step("report", ("name",), ("evaluate",), report_step),

@@ -40,7 +40,7 @@ def select_layers(model: Any, selection: tuple[str, ...]) -> list[str]:
             near = difflib.get_close_matches(item, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UserError(
-                f"layers: {item!r} is no layer with weights{hint} "
+                f"mapping.layers: {item!r} is no layer with weights{hint} "
                 f"(allowed: {', '.join(names)}, last-1 .. last-{len(names)})"
             )
     return [name for name in names if name in chosen]

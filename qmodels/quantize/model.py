@@ -83,7 +83,7 @@ def quantize_model(float_model: Any, config: QuantizationConfig, calibration: Im
     Raises:
         UserError: a layer has no quantized twin.
     """
-    _check_layers(float_model)
+    check_quantizable(float_model)
     rounded, weights = _round_weights(float_model, config)
     activations = _calibrate(rounded, config, calibration[: config.calibration_samples])
     formats = weights | activations
@@ -94,7 +94,8 @@ def quantize_model(float_model: Any, config: QuantizationConfig, calibration: Im
     return QuantizedModel(model, tuple(formats[layer.name] for layer in model.layers if layer.name in formats))
 
 
-def _check_layers(model: Any) -> None:
+def check_quantizable(model: Any) -> None:
+    """Raise UserError naming the first layer of a float model that has no quantized twin."""
     if INPUT_GRID not in {layer.name for layer in model.layers}:
         raise UserError(
             f"model {model.name}: no layer named {INPUT_GRID!r}; start the float model with "
