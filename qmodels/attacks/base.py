@@ -86,8 +86,8 @@ class Diagnostics:
     zero_gradient_share: float = 0.0
     non_finite_share: float = 0.0
     softmax_outputs: bool = False
-    #: (N,) queries spent on each image until it fell, -1 where it never did; black-box attacks fill it in.
-    queries_to_success: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+    #: Per image, the queries spent until it fell, -1 where it never did; black-box attacks fill it in.
+    queries_to_success: tuple[int, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ class AttackResult:
         Raises:
             ValueError: the attack keeps no count per image (gradient attacks do not).
         """
-        spent = self.diagnostics.queries_to_success
-        if spent is None:
+        if self.diagnostics.queries_to_success is None:
             raise ValueError(f"{self.attack} counts no queries per image: only black-box attacks do")
+        spent = np.asarray(self.diagnostics.queries_to_success)
         return float(1.0 - np.mean(self.success & (spent >= 0) & (spent <= queries)))
 
 

@@ -90,7 +90,7 @@ class Search:
 
     def diagnostics(self) -> Diagnostics:
         """The per-image query counts, for the accuracy-vs-queries curve."""
-        return Diagnostics(queries_to_success=self.fell_after)
+        return Diagnostics(queries_to_success=tuple(self.fell_after.tolist()))
 
 
 def lengths(delta: NDArray[Any]) -> NDArray[np.float64]:

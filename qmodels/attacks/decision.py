@@ -105,7 +105,7 @@ class Boundary:
 
     def diagnostics(self) -> Diagnostics:
         """The per-image query counts, for the accuracy-vs-queries curve."""
-        return Diagnostics(queries_to_success=self.fell_after)
+        return Diagnostics(queries_to_success=tuple(self.fell_after.tolist()))
 
 
 class DecisionAttack(Attack):

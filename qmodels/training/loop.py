@@ -147,7 +147,7 @@ def _pgd(
     step = STEPS_ACROSS * epsilon / steps
     if settings.step_lsb is not None:
         step = settings.step_lsb * epsilon / settings.epsilon_lsb
-    outcome = ascent(x, random_start(x, epsilon, "linf", rng), y, epsilon, step, steps, 0.0)
+    outcome = ascent(x, random_start(x, epsilon, "linf", rng), y, y, steps, epsilon, step, 0.0)
     return outcome.x, outcome.score
 
 
