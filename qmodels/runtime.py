@@ -39,6 +39,8 @@ def runtime() -> Runtime:
         keras = importlib.import_module("tf_keras")
         qkeras = importlib.import_module("qkeras")
     tf.get_logger().setLevel("ERROR")
+    # tf_keras serialises QKeras' quantizers through the constraints API and warns about it, model by model.
+    warnings.filterwarnings("ignore", "The `keras.constraints.serialize", UserWarning)
     return Runtime(tf, keras, qkeras)
 
 

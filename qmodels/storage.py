@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,8 +78,7 @@ def model_digest(model: Any) -> str:
 
 def save_model(model: Any, target: Path) -> None:
     """Save a Keras or QKeras model as `.keras`, atomically."""
-    with atomic_path(target) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The `keras.constraints.serialize", UserWarning)  # QKeras' quantizers do it
+    with atomic_path(target) as temporary:
         model.save(temporary)
 
 
