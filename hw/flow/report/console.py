@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from shutil import get_terminal_size
+from textwrap import wrap
 
 from hw.flow.report.source import Results
 from hw.flow.report.tables import (
@@ -26,14 +27,16 @@ def console_text(runs: Sequence[Results], width: int | None = None) -> str:
     table = headline(runs)
     names = ", ".join(dict.fromkeys(results.run for results in runs))
     lines = [f"{names}: accuracy in %, {table.setting}, ε in LSB (1 LSB = 1/256), {_norms(table)}", ""]
-    for block in _blocks(table, len(runs) > 1, width or min(get_terminal_size((100, 24)).columns, 120)):
+    width = width or min(get_terminal_size((100, 24)).columns, 120)
+    for block in _blocks(table, len(runs) > 1, width):
         lines += [*block, ""]
-    lines += table.notes
-    lines += [f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}" for flag in table.flags]
+    notes = table.notes + [f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}" for flag in table.flags]
     for results in runs:
         prefix = f"{results.run}: " if len(runs) > 1 else ""
-        lines += [prefix + text for text in (exactness_text(results), *unbounded_checks(results))]
-        lines += [f"{prefix}{attack.attack}: {attack.describe()}" for attack in results.attacks]
+        notes += [prefix + text for text in (exactness_text(results), *unbounded_checks(results))]
+        notes += [f"{prefix}{attack.attack}: {attack.describe()}" for attack in results.attacks]
+    for note in notes:
+        lines += wrap(note, width, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(printable(line.rstrip()) for line in lines)
 
 

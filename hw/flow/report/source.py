@@ -79,8 +79,11 @@ def load_run(folder: Path) -> FinishedRun:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        what = "no results.json in this folder" if folder.is_dir() else "no such run folder"
-        raise UserError(f"{folder}: {what}; finish the run with `robust-hls run {folder} --resume`") from None
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such run folder") from None
+        raise UserError(
+            f"{folder}: no results.json in this folder; finish the run with `robust-hls evaluate {folder}`"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     extras = {
@@ -100,7 +103,9 @@ def parse_results(plain: Any, where: str = "results.json") -> Results:
         UserError: another schema, or not the shape of results.json.
     """
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-        raise UserError(f"{where}: not a results.json of schema {SCHEMA}; run `robust-hls evaluate` on the run again")
+        raise UserError(
+            f"{where}: not a results.json of schema {SCHEMA}; run `robust-hls evaluate` on the run folder again"
+        )
     try:
         return Results(
             run=str(plain["run"]),

@@ -126,16 +126,15 @@ def test_console_states_what_a_number_needs_and_fits(width):
     text = console_text([parse_results(results())], width)
     for needed in ("n = 200", "seed 7", "1 LSB = 1/256", "L∞", "55.0Z", "42.0", "Z zero-gradients:", "3000 inputs",
                    "2000 of them adversarial", "csim was held against 300", "steps=40"):  # fmt: skip
-        assert needed in text
-    table = text[: text.index("transfer:")]
-    assert max(map(len, table.splitlines())) <= width
-    assert "255" not in table
+        assert needed in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= width
+    assert "255" not in text[: text.index("transfer:")]
 
 
 def test_console_cuts_a_wide_table_between_attacks_and_names_the_lines_again():
     rows = results()["rows"] + [row("float", f"attack-{i}", 0.5, 16) for i in range(20)]
     text = console_text([parse_results(results(rows=rows))], 80)
-    assert text.count("model    victim") > 2 or text.count("model   victim") > 2
+    assert text.count("victim bits") > 2
     assert max(map(len, text[: text.index("transfer:")].splitlines())) <= 80
 
 
