@@ -112,7 +112,7 @@ def save_arrays(path: Path, digest: str, arrays: dict[str, NDArray[Any]], meta: 
 def load_arrays(path: Path, digest: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
     """Arrays and values of `path`; None if it is missing, unreadable or of another digest."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             meta: dict[str, Any] = json.loads(archive["meta"].tobytes())
             if meta.pop("digest", None) != digest:
                 return None

@@ -48,14 +48,17 @@ class FeedbackConfig(BaseModel):
     )
     rounds: int = Field(default=2, ge=1, description="ours: rounds of measuring, generating and training on")
     epochs_per_round: int = Field(default=5, ge=1, description="ours: epochs on original and generated examples")
+    examples_per_original: float = Field(
+        default=1.0, gt=0, description="ours: new examples an epoch takes for each original, drawn anew every epoch"
+    )
     round_learning_rate: float = Field(default=1e-3, gt=0, description="ours: learning rate at the start of each round")
-    probe_samples: int = Field(default=30, ge=1, description="ours: training samples per class that rank the classes")
+    probe_samples: int = Field(default=20, ge=1, description="ours: training samples per class that rank the classes")
     t_max: float = Field(
         default=0.5, gt=0, description="ours: margins beyond are infinite; RMS pixel change, image range 1"
     )
-    t_start: float = Field(default=0.02, gt=0, description="ours: first distance tried; RMS pixel change")
+    t_start: float = Field(default=0.1, gt=0, description="ours: first distance tried; RMS pixel change")
     growth: float = Field(default=1.5, gt=1, description="ours: ratio of successive distances while bracketing")
-    tolerance: float = Field(default=0.02, gt=0, lt=1, description="ours: bisection ends at this relative width")
+    tolerance: float = Field(default=0.05, gt=0, lt=1, description="ours: bisection ends at this relative width")
 
 
 class TrainingConfig(BaseModel):

@@ -23,9 +23,13 @@ class EpochRecord:
 
     @property
     def score(self) -> tuple[float, float]:
-        """What early stopping maximises: the accuracy that counts, and among equals the smaller loss."""
-        attacked = self.validation_pgd_accuracy
-        return (self.validation_accuracy if attacked is None else attacked, -self.validation_loss)
+        """What early stopping maximises: the accuracy that counts, and among equals the smaller loss.
+
+        A feedback round only refines, so that accuracies differ by a few validation images: there the loss decides.
+        """
+        if self.validation_pgd_accuracy is not None:
+            return (self.validation_pgd_accuracy, -self.validation_loss)
+        return (0.0 if self.phase else self.validation_accuracy, -self.validation_loss)
 
 
 @dataclass(frozen=True)

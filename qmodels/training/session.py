@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from qmodels.data import Split
-from qmodels.progress import progress_bar
+from qmodels.progress import Bar, progress_bar
 from qmodels.runtime import set_seed
 from qmodels.training.checkpoint import (
     State,
@@ -86,11 +86,11 @@ class _Session:
         if self.state.finished:
             return
         for phase in range(self.state.phase, self.config.rounds + 1):
-            data = self._data_of(phase)
+            new = self._examples_of(phase)
             if phase != self.state.phase:
                 self.state.phase, self.state.epoch, self.state.best = phase, 0, []
                 self.loop.reset_optimizer()
-            self._run_phase(data)
+            self._run_phase(new)
             self.model.set_weights(self.state.best)
         self._close_round(self.config.rounds)
         self.state.finished = True
@@ -111,18 +111,19 @@ class _Session:
             tuple(state.rounds),
         )
 
-    def _run_phase(self, data: Split) -> None:
+    def _run_phase(self, new: Split | None) -> None:
         epochs = self._epochs_of(self.state.phase)
-        steps = max(1, len(data.y) // min(self.config.batch_size, len(data.y)))
+        batch = min(self.config.batch_size, len(self.data.y))
+        steps = (len(self.data.y) + self._examples_per_epoch(new)) // batch
         name = f"feedback round {self.state.phase}" if self.state.phase else "training"
         with progress_bar(name, epochs * steps) as bar:
             bar.advance(self.state.epoch * steps)
             while self.state.epoch < epochs and not self._is_stale():
-                self._run_epoch(data, epochs, bar)
+                self._run_epoch(new, epochs, bar)
 
-    def _run_epoch(self, data: Split, epochs: int, bar: Any) -> None:
+    def _run_epoch(self, new: Split | None, epochs: int, bar: Bar) -> None:
         plan = self._plan(epochs)
-        loss = self.loop.epoch(data, plan, bar)
+        loss = self.loop.epoch(self._epoch_data(new), plan, bar)
         score = self.loop.evaluate(self.validation)
         record = EpochRecord(plan.phase, plan.epoch + 1, plan.rate(0, 1), plan.epsilon_lsb, loss, *score)
         earlier = self._phase_records()
@@ -159,12 +160,20 @@ class _Session:
         self.state.seconds = self.earlier_seconds + perf_counter() - self.started
         save_state(self.directory / STATE_FILE, self.digest, self.state)
 
-    def _data_of(self, phase: int) -> Split:
-        """The training data, in a feedback round with its new examples."""
-        if phase == 0:
+    def _epoch_data(self, new: Split | None) -> Split:
+        """The training data, in a feedback round with some of its new examples."""
+        if new is None:
             return self.data
-        new = self._load_round(phase) or self._make_round(phase)
-        return Split(np.concatenate([self.data.x, new.x]), np.concatenate([self.data.y, new.y]))
+        rng = np.random.default_rng([self.seed, self.state.phase, self.state.epoch, 0xD1CE])
+        rows = rng.permutation(len(new.y))[: self._examples_per_epoch(new)]
+        return Split(np.concatenate([self.data.x, new.x[rows]]), np.concatenate([self.data.y, new.y[rows]]))
+
+    def _examples_per_epoch(self, new: Split | None) -> int:
+        return min(len(new.y), round(self.config.feedback.examples_per_original * len(self.data.y))) if new else 0
+
+    def _examples_of(self, phase: int) -> Split | None:
+        """The new examples of a feedback round."""
+        return (self._load_round(phase) or self._make_round(phase)) if phase else None
 
     def _load_round(self, phase: int) -> Split | None:
         """Examples that an earlier session made for this round."""
