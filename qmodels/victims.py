@@ -64,6 +64,21 @@ class KerasVictim:
         return np.concatenate(batches) if batches else np.empty((0, self.model.output_shape[-1]), np.float32)
 
 
+class AcceleratorVictim:
+    """The accelerator with the gradients of the model that it computes: white-box attacks judged on the device."""
+
+    def __init__(self, accelerator: Victim, model: Any) -> None:
+        self.accelerator, self.model = accelerator, model
+        self.name: str = accelerator.name
+
+    def __repr__(self) -> str:
+        return f"AcceleratorVictim({self.accelerator!r}, {self.model.name})"
+
+    def logits(self, x: Images) -> Logits:
+        """The accelerator's logits (N, classes)."""
+        return self.accelerator.logits(x)
+
+
 def predictions(victim: Victim, x: Images) -> Labels:
     """Predicted classes; -1 where a logit is not finite, so that NaN is never counted as a right answer."""
     logits = victim.logits(x)

@@ -23,6 +23,7 @@ from qmodels.attacks.noise import GaussianNoise, SphereNoise, UniformNoise
 from qmodels.attacks.penalty import CWL2, EAD, CWLinf
 from qmodels.attacks.score import NES, ZOO, SimBA
 from qmodels.attacks.square import Square, SquareL2
+from qmodels.attacks.worst_case import WorstCase
 from qmodels.errors import UserError
 
 Gradient = FGSM | BIM | PGD | PGDL2 | MIM | APGD | APGDDLR | APGDL2 | APGDTargeted
@@ -30,7 +31,7 @@ Noise = GaussianNoise | SphereNoise | UniformNoise
 Score = Square | SquareL2 | SimBA | NES | ZOO
 MinimalNorm = CWL2 | CWLinf | EAD | DeepFool | JSMA | FMN | FMNLinf | FMNL1 | FMNL0
 Decision = HopSkipJump | HopSkipJumpLinf | BoundaryAttack | GeoDA
-AnyAttack = Annotated[Gradient | MinimalNorm | Noise | Score | Decision, Field(discriminator="kind")]
+AnyAttack = Annotated[Gradient | MinimalNorm | Noise | Score | Decision | WorstCase, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
 
 
@@ -83,5 +84,6 @@ __all__ = [
     "Square",
     "SquareL2",
     "UniformNoise",
+    "WorstCase",
     "parse_attack",
 ]

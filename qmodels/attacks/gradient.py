@@ -219,6 +219,19 @@ def compiled_ascent(model: Any, loss: LossName, norm: Norm) -> Ascent:
     return Ascent(_build_loop(model, loss, norm))
 
 
+@lru_cache(maxsize=16)
+def compiled_gradient(model: Any, loss: LossName) -> Callable[[Images, Labels], NDArray[np.float64]]:
+    """(x, y) -> gradient of the loss per LSB; not-finite values become zero."""
+    tf, look = runtime().tf, looker(model, loss)
+    graph = tf.function(lambda point, y: look(point, y, y)[0], reduce_retracing=True)
+
+    def gradient(x: Images, y: Labels) -> NDArray[np.float64]:
+        found = graph(tf.constant(x * np.float32(LEVELS)), tf.constant(y.astype(np.int64)))
+        return np.asarray(found.numpy(), np.float64)
+
+    return gradient
+
+
 class Ball(NamedTuple):
     """Geometry of one norm, in LSBs, as TensorFlow functions."""
 
