@@ -185,11 +185,11 @@ class Encoder:
         """Dense, convolution, depthwise convolution."""
         source = self.slot(op.source)
         plan = self.plan(op)
-        self.paths[op.out.layer] = plan.path.name.lower()
+        self.paths[op.layer] = plan.path.name.lower()
         if plan.path is Path.EXACT:
             self.exact_linear(op, plan, source)
             return
-        compiled = compile_recipe(start_recipe(op, plan, op.out.layer), plan.low, plan.high)
+        compiled = compile_recipe(start_recipe(op, plan, op.layer), plan.low, plan.high)
         out = self.make(op.out, compiled.low, compiled.high)
         weights, bias = pack_weights(plan)
         w = op.window
@@ -208,7 +208,7 @@ class Encoder:
     def exact_linear(self, op: Linear, plan: LinearPlan, source: Slot) -> None:
         """Every cast where csim has it."""
         accumulator = plan.accumulator
-        layer = op.out.layer
+        layer = op.layer
         taps, parity, weights = window_taps(op, plan.weights, source)
         low, high = min(source.low, 0), max(source.high, 0)
         extremes = [int(w) * x for w in (weights.min(), weights.max()) for x in (low, high)]

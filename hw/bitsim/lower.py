@@ -65,7 +65,10 @@ def precision_format(layer: Any, precision: Any) -> FixedPoint:
 
 def from_float(x: float, target: FixedPoint) -> int:
     """The raw integer of `ap_fixed(double)`."""
-    numerator, denominator = float(x).as_integer_ratio()
+    if np.isnan(x):
+        return 0
+    # ap_fixed reads infinity's bits as the number 2**1024
+    numerator, denominator = (int(np.sign(x)) << 1024, 1) if np.isinf(x) else float(x).as_integer_ratio()
     fraction = denominator.bit_length() - 1
     width = max(numerator.bit_length() + 2, 56)
     return quantize(numerator, FixedPoint(width, width - fraction), target)

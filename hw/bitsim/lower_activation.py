@@ -76,7 +76,7 @@ def _negative_table(function: Callable[[np.float32], float], size: int, fmt: Fix
 _INT = FixedPoint(32, 32)
 
 
-def _index(x: FixedPoint, size: int, divisor: int) -> tuple[Action, ...]:
+def index_actions(x: FixedPoint, size: int, divisor: int) -> tuple[Action, ...]:
     """int(x * size / divisor): C++ divides, and converts to int, towards zero."""
     if x.fraction < 0:
         scaled: tuple[Action, ...] = (ShiftLeft(-x.fraction), Affine(size), DivideTowardsZero(divisor))
@@ -94,7 +94,7 @@ def _looked_up(low: Lowering, layer: Any, x: FixedPoint, name: str) -> tuple[tup
     function, span = _SYMMETRIC[name]
     size, fmt = int(layer.get_attr("table_size")), low.type_of(layer, "table_t")
     offset = span * size // (2 * span)
-    steps = (*_index(x, size, 2 * span), Affine(1, offset), Clamp(0, size - 1), Table(_table(function, size, float(span), fmt)))
+    steps = (*index_actions(x, size, 2 * span), Affine(1, offset), Clamp(0, size - 1), Table(_table(function, size, float(span), fmt)))
     return steps, fmt
 
 
@@ -180,7 +180,7 @@ def _parametrized(low: Lowering, layer: Any) -> None:
 
 def _negative_index(x: FixedPoint, size: int) -> tuple[Action, ...]:
     """int(x * size / -8), at most size - 1."""
-    return (*_index(x, size, -8), Clamp(0, size - 1))
+    return (*index_actions(x, size, -8), Clamp(0, size - 1))
 
 
 def _elu_like(low: Lowering, layer: Any, source: Value, out: Value, fmt: FixedPoint, alpha: int) -> None:

@@ -63,7 +63,7 @@ def _emit(low: Lowering, layer: Any, source: Value, weights: Ints, fmt: FixedPoi
     order = None if more.get("depthwise") else _order(layer, accumulator, n_in)
     cast = recipe(Cast(accumulator, out.format, layer.name))
     bias = _bias(low, layer, accumulator)
-    low.emit(Linear(source, out, window, weights, fmt, bias, accumulator, cast, order=order, **more))
+    low.emit(Linear(source, out, window, weights, fmt, bias, accumulator, cast, layer.name, order=order, **more))
 
 
 @handles("Dense")

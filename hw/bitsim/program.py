@@ -7,7 +7,7 @@ the range of the numbers that reach it is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Union
 
@@ -70,7 +70,7 @@ class Linear:
 
     `weights` (filters, rows, columns, channels), or (channels, rows, columns, 1) when depthwise, are raw integers;
     `bias` is raw in the accumulator's format. `order[f]` lists each filter's products (flat indices into its
-    weights) as csim adds them. `recipe` starts from the accumulator.
+    weights) as csim adds them. `recipe` starts from the accumulator. `layer` names it, whatever is fused into it.
     """
 
     source: Value
@@ -81,6 +81,7 @@ class Linear:
     bias: Ints
     accumulator: FixedPoint
     recipe: Recipe
+    layer: str
     depthwise: bool = False
     order: Ints | None = None
 
@@ -165,7 +166,6 @@ class Softmax:
     exp_table: Ints
     inverse_table: Ints
     diagonal: int
-    difference: tuple[int, int]
     on_difference: Recipe
     to_index: Recipe
     sum_range: tuple[int, int]
@@ -192,26 +192,3 @@ class Network:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     traced: dict[str, Value] = field(default_factory=dict)
-    output_shapes: tuple[tuple[int, ...], ...] = ()
-    traced_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def fused(self) -> Network:
-        """The same outputs with fewer operations: a map moves into the one operation that feeds only it."""
-        readers: dict[int, int] = {}
-        for op in self.ops:
-            for value in sources(op):
-                readers[value.index] = readers.get(value.index, 0) + 1
-        visible = {value.index for value in self.outputs}
-        makers: dict[int, int] = {}
-        ops: list[Op] = []
-        for op in self.ops:
-            made = makers.get(op.source.index) if isinstance(op, Map) and op.recipe.uniform else None
-            if isinstance(op, Map) and made is not None and readers[op.source.index] == 1:
-                previous = ops[made]
-                if op.source.index not in visible and isinstance(previous, (Linear, Map, Binary, Pool)):
-                    ops[made] = replace(previous, out=op.out, recipe=previous.recipe + op.recipe)
-                    makers[op.out.index] = made
-                    continue
-            makers[op.out.index] = len(ops)
-            ops.append(op)
-        return replace(self, ops=tuple(ops))

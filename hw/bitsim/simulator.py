@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hw.bitsim import library
 from hw.bitsim.encode import Encoded, Encoder
+from hw.bitsim.fuse import fuse
 from hw.bitsim.lower import lower
 from hw.bitsim.program import Network, Value
 from qmodels.errors import UserError
@@ -75,7 +76,7 @@ class BitSim:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._machines: dict[str, _Machine] = {}
-        self._machines["predict"] = _Machine(network.fused(), network.outputs)
+        self._machines["predict"] = _Machine(fuse(network), network.outputs)
 
     @classmethod
     def from_graph(cls, model_graph: Any) -> BitSim:
@@ -92,7 +93,7 @@ class BitSim:
         network = lower(model_graph)
         if _structure(network) != _structure(self._network):
             raise UserError("update_weights needs a model of the same layers, shapes and formats; use BitSim.from_graph")
-        machine = _Machine(network.fused(), network.outputs)
+        machine = _Machine(fuse(network), network.outputs)
         self._network, self._machines = network, {"predict": machine}
 
     @property

@@ -1,0 +1,110 @@
+"""What every benchmark shares: the machine, timing peers in turn, the table and the JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """The machine a figure was measured on."""
+    model = platform.processor() or platform.machine()
+    flags: list[str] = []
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                model = value.strip()
+            if key.strip() == "flags":
+                wanted = ("avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni")
+                flags = [flag for flag in value.split() if flag in wanted]
+    return {
+        "cpu": model,
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "vector_extensions": flags,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """`--quick` and `--json OUT`, which every benchmark takes."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument("--quick", action="store_true", help="fewer samples and repetitions")
+    arguments.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
+    return arguments
+
+
+@dataclass
+class Timings:
+    """Rates of peers that were timed in turn: A B A B, so that a busy moment hits both."""
+
+    rates: dict[str, list[float]]
+
+    def median(self, name: str) -> float:
+        """Median rate, in items a second."""
+        return statistics.median(self.rates[name])
+
+    def best(self, name: str) -> float:
+        """Highest rate seen."""
+        return max(self.rates[name])
+
+    def ratio(self, name: str, peer: str) -> float:
+        """Median over the rounds of the rate of `name` over the rate of `peer` in the same round."""
+        pairs = zip(self.rates[name], self.rates[peer], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+
+def interleave(peers: Mapping[str, tuple[Callable[[], object], int]], rounds: int) -> Timings:
+    """Time every peer `rounds` times, in turn, after one untimed call each.
+
+    Args:
+        peers: name -> (what to call, how many items one call handles).
+        rounds: how often.
+    """
+    for call, _ in peers.values():
+        call()
+    rates: dict[str, list[float]] = {name: [] for name in peers}
+    for _ in range(rounds):
+        for name, (call, items) in peers.items():
+            start = time.perf_counter()
+            call()
+            rates[name].append(items / (time.perf_counter() - start))
+    return Timings(rates)
+
+
+@dataclass
+class Report:
+    """Figures by key, what was left out, and free-form details."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def figure(self, key: str, value: float, note: str = "") -> None:
+        """Record and show one figure."""
+        self.figures[key] = float(value)
+        print(f"{key:28s} {value:14.4g}  {note}", flush=True)
+
+    def leave_out(self, key: str, why: str) -> None:
+        """A figure that could not be measured here."""
+        self.left_out[key] = why
+        print(f"{key:28s} {'left out':>14s}  {why}", flush=True)
+
+    def write(self, path: Path | None) -> None:
+        """The JSON every benchmark writes."""
+        content = {
+            "schema": 1, "machine": machine(), "figures": self.figures, "left_out": self.left_out, "details": self.details,
+        }
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content, indent=1) + "\n")
