@@ -6,6 +6,7 @@ ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz`
 
 from __future__ import annotations
 
+import difflib
 import os
 import zipfile
 import zlib
@@ -178,7 +179,11 @@ def _find(name: str, data_dir: Path | None) -> tuple[str, dict[str, NDArray[Any]
     if name == "digits":
         return "digits", _digits()
     if name not in KERAS_DATASETS:
-        raise UserError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)} or the path of an .npz file")
+        near = difflib.get_close_matches(name, DATASETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UserError(
+            f"data.name: unknown data set {name!r}{hint} (allowed: {', '.join(DATASETS)}, or the path of an .npz file)"
+        )
     folder = data_dir or (Path(os.environ[DATA_DIR_VARIABLE]) if os.environ.get(DATA_DIR_VARIABLE) else None)
     if folder is not None and not folder.is_dir():
         raise UserError(
@@ -192,7 +197,7 @@ def _find(name: str, data_dir: Path | None) -> tuple[str, dict[str, NDArray[Any]
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays of an .npz file; object arrays are refused, since unpickling could run code."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files if key in ARRAYS}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

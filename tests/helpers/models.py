@@ -1,0 +1,68 @@
+"""Tiny models and data that many tests share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hw.project import HardwareConfig
+from qmodels.architectures import ModelConfig, build_float
+from qmodels.data import Dataset, load_dataset
+from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
+from qmodels.runtime import runtime
+from qmodels.victims import Images
+
+HARDWARE = HardwareConfig()
+STREAM = HardwareConfig(io_type="io_stream")
+BITS = QuantizationConfig(weight_bits=3, activation_bits=5, calibration_samples=200)
+
+
+class Toolbox:
+    """A small trained CNN on digits, quantized; made when first asked for, then never changed."""
+
+    @cached_property
+    def data(self) -> Dataset:
+        """Digits, 400 training and 80 test images."""
+        return load_dataset("digits", seed=0, limit_train=400, limit_test=80)
+
+    @cached_property
+    def float_model(self) -> Any:
+        """cnn4 with two and four filters, trained for a moment: its weights and biases are no longer initial."""
+        keras = runtime().keras
+        model = build_float(ModelConfig(filters=(2, 4), hidden=(8,)), self.data.input_shape, self.data.classes, seed=0)
+        model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(self.data.train.x, self.data.train.y, epochs=3, batch_size=40, verbose=0)
+        return model
+
+    @cached_property
+    def quantized(self) -> QuantizedModel:
+        """Its 3-bit twin."""
+        return quantize_model(self.float_model, BITS, self.data.train.x)
+
+
+def grid_images(count: int, shape: tuple[int, ...] = (8, 8, 1), seed: int = 0) -> Images:
+    """Random device inputs."""
+    return (np.random.default_rng(seed).integers(0, 256, (count, *shape)) / 256).astype(np.float32)
+
+
+def qkeras_model(*body: Any, shape: tuple[int, ...] = (4, 4, 1), classes: int = 3, **last: Any) -> Any:
+    """input grid, flatten, `body`, QDense: what a user brings along. `last` overrides settings of the QDense."""
+    q, keras = runtime().qkeras, runtime().keras
+    settings = {"name": "logits", **weight_quantizers(), **last}
+    image = keras.Input(shape, name="image")
+    x = q.QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
+    x = keras.layers.Flatten(name="flatten")(x)
+    for layer in body:
+        x = layer(x)
+    return keras.Model(image, q.QDense(classes, **settings)(x), name="own")
+
+
+def weight_quantizers(bits: int = 4) -> dict[str, Any]:
+    """Quantizers that fulfil the contract."""
+    q = runtime().qkeras
+    return {
+        "kernel_quantizer": q.quantized_bits(bits, 0, alpha=1),
+        "bias_quantizer": q.quantized_bits(bits, 0, alpha=1),
+    }
