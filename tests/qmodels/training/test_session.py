@@ -183,7 +183,7 @@ def test_the_cosine_falls_to_zero_and_starts_anew_in_each_round(tmp_path):
 
 
 def test_a_diverging_training_says_so(tmp_path):
-    with pytest.raises(RobustHlsError, match="not finite in epoch 1; lower .*learning_rate"):
+    with pytest.raises(RobustHlsError, match=r"not finite in epoch 1; lower .*learning_rate"):
         run(tiny_config(learning_rate=1e30), tmp_path)
 
 
