@@ -71,7 +71,7 @@ class Record:
                 if str(stored["key"]) != key:
                     return None
                 return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
-        except (OSError, KeyError, *ARCHIVE_ERRORS):
+        except (OSError, ValueError, KeyError, *ARCHIVE_ERRORS):
             return None
 
 
