@@ -44,7 +44,7 @@ def parse_attack(settings: dict[str, Any]) -> Attack:
     try:
         return _ADAPTER.validate_python(settings)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        problems = "; ".join(": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors())
         raise UserError(f"attack {settings!r} is not understood: {problems}") from error
 
 

@@ -41,8 +41,8 @@ def project_l2(x: Images, clean: Images, epsilon_lsb: float) -> Images:
 
     The difference is scaled to the ball and then rounded towards zero, so that rounding cannot leave the ball.
     """
-    delta = (np.asarray(x, np.float64) - clean) * LEVELS
-    delta = np.nan_to_num(delta)
+    wanted = np.where(np.isnan(x), clean, np.clip(x, 0.0, 1.0)).astype(np.float64)
+    delta = (wanted - clean) * LEVELS
     norms = np.linalg.norm(delta.reshape(len(delta), -1), axis=1).reshape((-1,) + (1,) * (delta.ndim - 1))
     nearest = np.rint(delta)
     fits = np.linalg.norm(nearest.reshape(len(delta), -1), axis=1) <= epsilon_lsb

@@ -93,6 +93,12 @@ class Search:
         return Diagnostics(queries_to_success=tuple(self.fell_after.tolist()))
 
 
+def rise(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Difference of two margins; zero where either output was not finite."""
+    known = np.isfinite(above) & np.isfinite(below)
+    return np.where(known, np.where(known, above, 0.0) - np.where(known, below, 0.0), 0.0)
+
+
 def lengths(delta: NDArray[Any]) -> NDArray[np.float64]:
     """Euclidean length per sample."""
     return np.asarray(np.linalg.norm(flat(delta).astype(np.float64), axis=1))

@@ -24,7 +24,7 @@ from qmodels.attacks.base import (
     project_l2,
     project_linf,
 )
-from qmodels.attacks.blackbox import TOP, Search, Steps, spread, to_images, to_steps
+from qmodels.attacks.blackbox import TOP, Search, Steps, rise, spread, to_images, to_steps
 from qmodels.attacks.gradient import STEPS_ACROSS, bounded_epsilon
 from qmodels.victims import Images, Labels
 
@@ -120,8 +120,7 @@ class NES(ScoreAttack):
         for _ in range(self.probes):
             probe = self.sigma_lsb * rng.standard_normal(total.shape)
             up, down = _whole(position[rows] + probe), _whole(position[rows] - probe)
-            change = search.ask(rows, up) - search.ask(rows, down)
-            total += spread(np.nan_to_num(change, posinf=0.0, neginf=0.0), total) * (up - down)
+            total += spread(rise(search.ask(rows, up), search.ask(rows, down)), total) * (up - down)
         return total
 
 
@@ -173,8 +172,7 @@ class ZOO(ScoreAttack):
                 moved[index, picked[:, column]] = np.clip(pixel, 0, TOP)
                 ends.append(moved[index, picked[:, column]])
                 values.append(search.ask(rows, moved.reshape(-1, *shape)))
-            rise = np.nan_to_num(values[0] - values[1], posinf=0.0, neginf=0.0)
-            slopes[:, column] = rise / np.maximum(ends[0] - ends[1], 1)
+            slopes[:, column] = rise(values[0], values[1]) / np.maximum(ends[0] - ends[1], 1)
         return slopes
 
 

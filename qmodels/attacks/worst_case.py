@@ -67,7 +67,7 @@ class Record:
     def load(cls, path: Path, key: str) -> Record | None:
         """The record in `path` if it is whole and about the same question."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 if str(stored["key"]) != key:
                     return None
                 return cls(**{name: stored[name] for name in cls.__dataclass_fields__})

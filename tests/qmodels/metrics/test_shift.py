@@ -1,0 +1,67 @@
+"""Quantization shift, amplification, gradient agreement and boundary distance on networks small enough to check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qmodels.attacks.base import AttackResult
+from qmodels.metrics.margins import boundary_distance
+from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
+from qmodels.runtime import runtime
+
+
+def linear(weights: list[list[float]], name: str = "fc") -> Any:
+    """x @ weights, two inputs, logits out."""
+    keras = runtime().keras
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(len(weights[0]), use_bias=False, name=name)])
+    model.set_weights([np.array(weights, np.float32)])
+    return model
+
+
+def test_quantization_shift_of_a_known_step() -> None:
+    q, keras = runtime().qkeras, runtime().keras
+    model = keras.Sequential([keras.Input((1,)), q.QActivation("quantized_relu(2,1)", name="relu")])  # steps of 0.5
+    clean = np.array([[0.5], [0.5], [0.5]], np.float32)
+    attacked = np.array([[0.625], [1.0], [0.5]], np.float32)  # absorbed; passed; no change: left out
+    (shift,) = quantization_shift(model, clean, attacked)
+    assert (shift.layer, shift.mean, shift.absorbed_share) == ("relu", 0.5, 0.5)
+
+
+def test_amplification_of_a_linear_layer() -> None:
+    clean, attacked = np.array([[1.0, 0.0]], np.float32), np.array([[1.0, 0.5]], np.float32)
+    (row,) = amplification(linear([[1.0, 0.0], [0.0, 1.0]]), linear([[1.0, 0.0], [0.0, 3.0]]), clean, attacked)
+    assert (row.layer, row.reference, row.quantized) == ("fc", 0.5, 1.5)
+
+
+def test_gradient_agreement_of_equal_opposite_and_dead_gradients() -> None:
+    x, y = np.ones((4, 2), np.float32), np.zeros(4, np.int64)
+    model = linear([[1.0, -1.0], [2.0, -1.0]])
+    same = gradient_agreement(model, linear([[2.0, -2.0], [4.0, -2.0]]), x, y, "margin")
+    assert same.cosine == pytest.approx(1.0) and same.sign == 1.0
+    turned = gradient_agreement(model, linear([[-1.0, 1.0], [-2.0, 1.0]]), x, y, "margin")
+    assert turned.cosine == pytest.approx(-1.0) and turned.sign == 0.0
+    dead = gradient_agreement(model, linear([[0.0, 0.0], [0.0, 0.0]]), x, y, "margin")
+    assert (dead.zero_share_reference, dead.zero_share_quantized, dead.cosine) == (0.0, 1.0, 0.0)
+    assert zero_gradient_share(linear([[0.0, 0.0], [0.0, 0.0]]), x, y) == 1.0
+
+
+def result(attack: str, steps: list[list[int]], success: list[bool]) -> AttackResult:
+    x = (np.array(steps) / 256).astype(np.float32)
+    return AttackResult(attack, x, np.array(success), np.inf, 0, 0.0, 0)
+
+
+def test_boundary_distance_is_the_per_sample_minimum_over_successes() -> None:
+    clean = np.zeros((3, 2), np.float32)
+    few = result("few", [[10, 0], [1, 1], [0, 0]], [True, False, False])
+    small = result("small", [[4, 4], [3, 4], [200, 200]], [True, True, False])
+    distance = boundary_distance([few, small], clean)
+    np.testing.assert_array_equal(distance.l0, [1, 2, np.inf])
+    np.testing.assert_array_equal(distance.l1, [8, 7, np.inf])
+    np.testing.assert_array_equal(distance.l2, [np.sqrt(32), 5, np.inf])
+    np.testing.assert_array_equal(distance.linf, [4, 4, np.inf])
+    assert list(distance.attack["l0"]) == ["few", "small", ""]
+    with pytest.raises(ValueError, match="3 clean images"):
+        boundary_distance([], clean)
