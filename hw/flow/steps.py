@@ -12,6 +12,7 @@ from hw.flow.gate import pass_gate
 from hw.flow.pipeline import Step
 from hw.flow.preflight import is_quantized
 from hw.flow.run import Run
+from hw.flow.testbench import clean_bench, full_bench
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
@@ -74,10 +75,15 @@ def project_step(run: Run) -> tuple[str, ...]:
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         run.project.write(fresh)
+        clean_bench(run).write(
+            fresh
+        )  # until the attacks are there; not an output of this step: a later one replaces it
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
     except OSError as error:
-        raise UserError(f"{target}: writing the HLS project failed ({error.strerror})") from None
+        raise UserError(f"{target}: writing the HLS project failed ({error.strerror}); then --resume") from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     write_json(run.folder / "project.json", {"digest": run.project.digest, "files": len(run.project.files)})
     return ("project.json", *(f"hls/{name}" for name in run.project.files))
 
@@ -94,6 +100,20 @@ def simulate_step(run: Run) -> tuple[str, ...]:
 def attack_step(run: Run) -> tuple[str, ...]:
     """Make adversarial examples; every finished one is kept, so that a stopped step goes on where it was."""
     return run_attacks(run)
+
+
+def testbench_step(run: Run) -> tuple[str, ...]:
+    """Put clean and adversarial inputs, with the outputs they must give, into the HLS project's test bench."""
+    bench = full_bench(run)
+    names = bench.write(run.folder / "hls")
+    record = {
+        "digest": bench.digest,
+        "project_digest": run.project.digest,
+        "inputs": len(bench.inputs),
+        "adversarial_inputs": bench.adversarial,
+    }
+    write_json(run.folder / "testbench.json", record)
+    return ("testbench.json", *(f"hls/{name}" for name in names))
 
 
 def evaluate_step(run: Run) -> tuple[str, ...]:
@@ -124,6 +144,7 @@ STEPS = (
         simulate_step,
     ),
     Step("attack", ("hardware", "evaluation", "data"), ("train", "map", "quantize"), attack_step),
+    Step("testbench", ("testbench", "evaluation", "data"), ("quantize", "project", "attack"), testbench_step),
     Step("evaluate", ("evaluation", "hardware", "simulation", "data"), ("simulate", "attack"), evaluate_step),
     Step("report", ("name",), ("evaluate",), report_step),
 )

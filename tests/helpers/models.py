@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,3 +67,15 @@ def weight_quantizers(bits: int = 4) -> dict[str, Any]:
         "kernel_quantizer": q.quantized_bits(bits, 0, alpha=1),
         "bias_quantizer": q.quantized_bits(bits, 0, alpha=1),
     }
+
+
+def write_data(path: Path) -> None:
+    """Sixty 4x4 training images of three classes and twelve test images, learnable: a bright row tells the class."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 60), ("test", 12)):
+        labels = np.arange(count) % 3
+        images = rng.integers(0, 128, (count, 4, 4), dtype=np.uint8)
+        images[np.arange(count), labels] += 127
+        arrays |= {f"x_{part}": images, f"y_{part}": labels}
+    np.savez(path, **arrays)
