@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hw.contract import RESERVED, check_contract
+from hw.testbench import with_checks
 from qmodels.errors import UserError
 from qmodels.quantize.layers import kernel_of, weighted_layers
 from qmodels.runtime import runtime
@@ -149,7 +151,15 @@ def generate(model: Any, config: HardwareConfig) -> HlsProject:
             graph.write()
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         stamp = str(graph.config.get_config_value("Stamp"))
-    return HlsProject(config.project_name, _normalised(files, graph, stamp))
+    files = _normalised(files, graph, stamp)
+    return HlsProject(config.project_name, _with_checks(files, config, model))
+
+
+def _with_checks(files: dict[str, bytes], config: HardwareConfig, model: Any) -> dict[str, bytes]:
+    """The test bench compares and fails; `tb_data` is written apart, because the attacks come later."""
+    bench = f"{config.project_name}_test.cpp"
+    inputs, outputs = prod(model.input_shape[1:]), prod(model.output_shape[1:])
+    return files | {bench: with_checks(files[bench].decode(), config.backend, inputs, outputs).encode()}
 
 
 def _normalised(files: dict[str, bytes], graph: Any, stamp: str) -> dict[str, bytes]:

@@ -84,6 +84,15 @@ class EvaluationConfig(Section):
     attacks: tuple[AttackPlan, ...] = ()
 
 
+class TestBenchConfig(Section):
+    """How many inputs the HLS project's test bench holds; RTL cosimulation is slow."""
+
+    __test__ = False  # not a pytest class
+
+    clean: int = Field(64, ge=1, description="clean test images in tb_data")
+    adversarial: int = Field(128, ge=0, description="adversarial examples in tb_data, in turn from every attack")
+
+
 class RunConfig(Section):
     """The whole experiment."""
 
@@ -97,6 +106,7 @@ class RunConfig(Section):
     hardware: HardwareConfig = HardwareConfig()
     simulation: SimulationConfig = SimulationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    testbench: TestBenchConfig = TestBenchConfig()
 
     @property
     def model_label(self) -> str:
