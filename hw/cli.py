@@ -104,7 +104,7 @@ _add_step("evaluate", "evaluate", "Up to the scores of every victim, with flags.
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help=".html, .md, .csv or .json; default: the console.")
+        Path | None, typer.Option("-o", "--output", help=".html, .md, .csv, .json or .svg; default: the console.")
     ] = None,
 ) -> None:
     """Tables and plots of finished runs, side by side."""

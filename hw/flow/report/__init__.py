@@ -16,7 +16,8 @@ from rich.console import Console
 from hw.flow.report.console import console_text
 from hw.flow.report.export import csv_text, json_text, markdown_text
 from hw.flow.report.html import html_report
-from hw.flow.report.source import FinishedRun, load_run, parse_results
+from hw.flow.report.plots import accuracy_plots, standalone
+from hw.flow.report.source import FinishedRun, Results, load_run, parse_results
 from qmodels.errors import UserError
 from qmodels.storage import write_bytes
 
@@ -25,6 +26,7 @@ _WRITERS: dict[str, Callable[[Sequence[FinishedRun]], str]] = {
     ".md": lambda runs: markdown_text([run.results for run in runs]),
     ".csv": lambda runs: csv_text([run.results for run in runs]),
     ".json": lambda runs: json_text([run.results for run in runs]),
+    ".svg": lambda runs: _worst_case_svg(runs[0].results),
 }
 
 
@@ -42,7 +44,7 @@ def report_runs(runs: Sequence[Path], output: Path | None) -> None:
 
     Args:
         runs: run folders.
-        output: file to write, by its suffix HTML, Markdown, CSV or JSON; None: the console.
+        output: file to write, HTML, Markdown, CSV, JSON or SVG (the first run) by its suffix; None: the console.
 
     Raises:
         UserError: an unknown suffix, a folder without results, or a file that cannot be written.
@@ -55,6 +57,14 @@ def report_runs(runs: Sequence[Path], output: Path | None) -> None:
     else:
         write_bytes(output, _WRITERS[output.suffix.lower()](finished).encode())
         _print(f"written: {output}")
+
+
+def _worst_case_svg(results: Results) -> str:
+    """Accuracy over ε, worst case of all attacks, one line per victim."""
+    plots = accuracy_plots(results)
+    if not plots:
+        raise UserError(f"run {results.run}: no attack was run at several ε, so there is no curve to draw")
+    return standalone(plots[-1])
 
 
 def _told_apart(finished: list[FinishedRun], folders: Sequence[Path]) -> list[FinishedRun]:

@@ -56,6 +56,14 @@ def accuracy_plots(results: Results) -> list[Plot]:
     ]
 
 
+def standalone(plot: Plot) -> str:
+    """The plot as a file of its own, readable on light and on dark pages."""
+    root = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="640"'
+    colours = "svg{color:#1f2328;font-family:sans-serif}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}"
+    head, body = plot.svg.replace("<svg", root, 1).split(">", 1)
+    return f"{head}>\n<style>{colours}</style>{body}"
+
+
 def training_plots(training: Any) -> list[Plot]:
     """Loss and validation accuracy over the epochs; rounds of feedback learning are marked."""
     history = (training or {}).get("history") or []
