@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Method = Literal["standard", "adversarial", "trades", "feedback", "feedback-adversarial"]
 
@@ -27,7 +27,7 @@ class AdversarialConfig(BaseModel):
 
 
 class FeedbackConfig(BaseModel):
-    """Feedback learning (Song, Wang, Wang 2019, arXiv:1909.05443)."""
+    """Feedback learning (Song, Wang, Li 2019, arXiv:1909.05443)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,18 +47,26 @@ class FeedbackConfig(BaseModel):
         default=100, ge=1, description="ours: random orthonormal directions, each tried with both signs"
     )
     rounds: int = Field(default=2, ge=1, description="ours: rounds of measuring, generating and training on")
-    epochs_per_round: int = Field(default=5, ge=1, description="ours: epochs on original and generated examples")
+    epochs_per_round: int = Field(default=20, ge=1, description="ours: epochs on original and generated examples")
     examples_per_original: float = Field(
-        default=1.0, gt=0, description="ours: new examples an epoch takes for each original, drawn anew every epoch"
+        default=0.25, gt=0, description="ours: new examples an epoch takes for each original, drawn anew every epoch"
     )
-    round_learning_rate: float = Field(default=1e-3, gt=0, description="ours: learning rate at the start of each round")
+    round_learning_rate: float = Field(default=2e-3, gt=0, description="ours: learning rate at the start of each round")
     probe_samples: int = Field(default=20, ge=1, description="ours: training samples per class that rank the classes")
     t_max: float = Field(
-        default=0.5, gt=0, description="ours: margins beyond are infinite; RMS pixel change, image range 1"
+        default=0.3, gt=0, description="ours: margins beyond are infinite; RMS pixel change, image range 1"
     )
     t_start: float = Field(default=0.1, gt=0, description="ours: first distance tried; RMS pixel change")
-    growth: float = Field(default=1.5, gt=1, description="ours: ratio of successive distances while bracketing")
+    growth: float = Field(default=1.75, gt=1, description="ours: ratio of successive distances while bracketing")
     tolerance: float = Field(default=0.05, gt=0, lt=1, description="ours: bisection ends at this relative width")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeedbackConfig:
+        if self.high_share + self.low_share > 1:
+            raise ValueError(f"high_share + low_share is {self.high_share + self.low_share:g}; allowed: at most 1")
+        if self.factor_min > self.factor_max:
+            raise ValueError(f"factor_min {self.factor_min:g} is above factor_max {self.factor_max:g}")
+        return self
 
 
 class TrainingConfig(BaseModel):
@@ -67,8 +75,8 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = "standard"
-    epochs: int = Field(default=30, ge=1)
-    batch_size: int = Field(default=64, ge=1)
+    epochs: int = Field(default=40, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="cosine falls to zero over the epochs"

@@ -1,6 +1,6 @@
 """Feedback learning: new training examples where the decision boundary is near, more for the less robust classes.
 
-Source: Song, Wang, Wang, "Feedback Learning for Improving the Robustness of Neural Networks" (arXiv:1909.05443).
+Source: Song, Wang, Li, "Feedback Learning for Improving the Robustness of Neural Networks" (arXiv:1909.05443).
 Stated there: classes are ranked by robustness; the top 20 % get 20 samples each, the bottom 50 % 150, the others
 100; the 40 directions of smallest margin of each sample give examples at 1.5 to 2 times the margin, and these
 "non-adversarial" examples join the training data. What it leaves open here, and we chose: how directions are drawn

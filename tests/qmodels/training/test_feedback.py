@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from qmodels.data import Split
 from qmodels.training import FeedbackConfig, class_margins
@@ -103,3 +104,16 @@ def test_class_margins_skip_misclassified_samples_and_rank_the_nearer_class_lowe
 def test_a_class_never_classified_correctly_has_margin_zero(grey):
     margins = class_margins(lambda x: np.tile(np.float32([0, 1]), (len(x), 1)), grey, CONFIG, classes=2, seed=0)
     assert (margins[0].samples, margins[0].mean) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"high_share": 0.6}, "high_share .* at most 1"),
+        ({"factor_min": 3.0}, "factor_min 3 is above factor_max 2"),
+        ({"topdirections": 40}, "topdirections"),
+    ],
+)
+def test_sizes_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        FeedbackConfig(**settings)

@@ -25,7 +25,13 @@ def tiny_model(seed: int = 0) -> Any:
 
 def tiny_config(method: str = "standard", **changes: Any) -> TrainingConfig:
     feedback = FeedbackConfig(
-        high_samples=2, medium_samples=4, low_samples=6, rounds=2, epochs_per_round=2, probe_samples=3
+        high_samples=2,
+        medium_samples=4,
+        low_samples=6,
+        rounds=2,
+        epochs_per_round=2,
+        probe_samples=3,
+        round_learning_rate=1e-3,
     )
     adversarial = AdversarialConfig(epsilon_lsb=16, steps=2, warmup_epochs=1, validation_steps=3)
     settings = {"epochs": 3, "batch_size": 50, "feedback": feedback, "adversarial": adversarial, **changes}
