@@ -10,9 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.bitsim.plan import LinearPlan, Path, channel_pairs, plan_linear, product_format, start_recipe
-from hw.bitsim.program import Alias, Binary, Gather, Input, Ints, Linear, Map, Merge, Network, Op, Pool, Softmax, Value, sources
-from hw.bitsim.recipes import OVERFLOW_CODE, ROUND_CODE, Cast, Compiler, Counter, Recipe, StepCode, compile_recipe, recipe
+from hw.bitsim.program import Alias, Binary, Gather, Input, Ints, Linear, Map, Merge, Network, Op, Pad, Pool, Softmax, Value, sources
+from hw.bitsim.recipes import (
+    OVERFLOW_CODE,
+    ROUND_CODE,
+    ROUND_MODES,
+    Cast,
+    Compiler,
+    Counter,
+    Recipe,
+    StepCode,
+    compile_recipe,
+    recipe,
+    round_shift,
+)
 from qmodels.errors import UserError
+from qmodels.formats import FixedPoint
 
 
 class Kernel(IntEnum):
@@ -28,6 +41,7 @@ class Kernel(IntEnum):
     FAST_MAX_POOL = 7
     GATHER = 8
     SOFTMAX = 9
+    FAST_ADD = 10
 
 
 class Storage(IntEnum):
@@ -100,8 +114,8 @@ class Encoded:
 class Encoder:
     """Walks a network once, keeping the interval of every value."""
 
-    def __init__(self, network: Network, lanes: int, counting: bool = False) -> None:
-        self.network, self.lanes, self.counting = network, lanes, counting
+    def __init__(self, network: Network, lanes: int, counting: bool = False, bytes_in: bool = False) -> None:
+        self.network, self.lanes, self.counting, self.bytes_in = network, lanes, counting, bytes_in
         self.slots: dict[int, Slot] = {}
         self.words: list[int] = []
         self.blobs: list[NDArray[Any]] = []
@@ -177,8 +191,12 @@ class Encoder:
     def input(self, op: Input) -> None:
         """The user's array."""
         f = op.out.format
-        out = self.make(op.out, f.raw_min, f.raw_max)
-        self.emit(Kernel.INPUT, out, op.which, f.width, f.fraction, int(f.signed), ROUND_CODE[f.rounding],
+        low, high = f.raw_min, f.raw_max
+        if self.bytes_in and may_be_bytes(f):
+            low, high = 0, 255
+        out = self.make(op.out, low, high)
+        # the bounds that a block of samples must keep to; the machine for all numbers takes the blocks that do not
+        self.emit(Kernel.INPUT, out, op.which, *self.wide(low), *self.wide(high), f.width, f.fraction, int(f.signed), ROUND_CODE[f.rounding],
                   OVERFLOW_CODE[f.overflow])
 
     def linear(self, op: Linear) -> None:
@@ -193,7 +211,10 @@ class Encoder:
         out = self.make(op.out, compiled.low, compiled.high)
         weights, bias = pack_weights(plan)
         w = op.window
-        finish = finish_numbers(compiled, self.slots[out].storage, plan)
+        lane = 16 if plan.path is Path.INT8 else 32
+        finish = finish_numbers(compiled, self.slots[out].storage, lane, plan.low, plan.high)
+        if plan.path is Path.INT8_CHUNKED:
+            finish[0] = 0
         self.emit(Kernel.FAST_LINEAR, self.read(op.source), out, w.height, w.width, w.stride_y, w.stride_x, w.pad_top,
                   w.pad_left, len(bias), int(plan.path), plan.chunk, word_for(compiled.peak),
                   self.blob(weights), self.blob(bias), *finish, *self.steps(compiled))
@@ -247,9 +268,28 @@ class Encoder:
         low, high = merge_interval(op.merge, first, second)
         compiled = compile_recipe(op.recipe, low, high)
         out = self.make(op.out, compiled.low, compiled.high)
+        fast = None if op.merge is not Merge.ADD or self.counting else self._fast_add(op, first, second, compiled)
+        if fast is not None:
+            self.emit(Kernel.FAST_ADD, self.read(op.one), self.read(op.two), out, *fast)
+            return
         self.emit(Kernel.BINARY, self.read(op.one), self.read(op.two), out,
                   word_for(compiled.peak, first.peak, second.peak), int(op.merge),
                   *self.steps(first), *self.steps(second), *self.steps(compiled))
+
+    def _fast_add(self, op: Binary, first: Compiler, second: Compiler, compiled: Compiler) -> list[int] | None:
+        """[lane bits, shift one, shift two, finish...] when a residual addition is shifts, a round and a clamp."""
+        narrow = (Storage.U8, Storage.I16)
+        if any(self.slot(value).storage not in narrow for value in (op.one, op.two, op.out)):
+            return None
+        shifts = []
+        for part in (first, second):
+            if any(step.code is not StepCode.SHL for step in part.steps) or len(part.steps) > 1:
+                return None
+            shifts.append(part.steps[0].n if part.steps else 0)
+        lane = 16 if max(first.peak, second.peak, compiled.peak) < 1 << 15 else 32
+        low, high = merge_interval(op.merge, first, second)
+        finish = finish_numbers(compiled, self.slot(op.out).storage, lane, low, high)
+        return [lane, *shifts, *finish] if finish[0] else None
 
     def pool(self, op: Pool) -> None:
         """Windows."""
@@ -311,6 +351,10 @@ class Encoder:
         out = self.make(op.out, f.raw_min, f.raw_max)
         self.emit(Kernel.GATHER, self.read(op.source), out, word_for(compiled.peak), len(op.to),
                   self.blob(op.from_.astype(np.int32)), self.blob(op.to.astype(np.int32)), *self.steps(compiled))
+
+    def pad(self, op: Pad) -> None:
+        """Zeros around."""
+        self.gather(op.gather())
 
     def alias(self, op: Alias) -> None:
         """Another shape: free when the layout is the same, a move otherwise."""
@@ -379,7 +423,7 @@ class Encoder:
     def encode(self, seen: tuple[Value, ...], widen: frozenset[int] = frozenset()) -> Encoded:
         """The program that writes the `seen` values to the user's output arrays."""
         handlers = {Input: self.input, Linear: self.linear, Map: self.map, Binary: self.binary, Pool: self.pool,
-                    Gather: self.gather, Alias: self.alias, Softmax: self.softmax}
+                    Gather: self.gather, Pad: self.pad, Alias: self.alias, Softmax: self.softmax}
         self.widen = widen
         uses = last_uses(self.network, seen)
         for op in self.network.ops:
@@ -392,7 +436,7 @@ class Encoder:
         if not widen and not self.counting:
             demoted = self._demote_bytes()
             if demoted:
-                return Encoder(self.network, self.lanes).encode(seen, frozenset(demoted))
+                return Encoder(self.network, self.lanes, bytes_in=self.bytes_in).encode(seen, frozenset(demoted))
         for which, value in enumerate(seen):
             self.emit(Kernel.OUTPUT, self.read(value), which, value.format.fraction)
         arena = place(self, uses)
@@ -409,6 +453,11 @@ class Encoder:
                 table += [int(slot.storage), *slot.value.image, *slot.pads, self.root(slot).offset]
         code = np.array([arena, size, self.n_ops, *table, *self.words], dtype=np.int64)
         return Encoded(code, tuple(self.blobs), tuple(self.counters), self.paths)
+
+
+def may_be_bytes(fmt: FixedPoint) -> bool:
+    """A signed type whose numbers are bytes when none is negative: hls4ml's input type for 8-bit pixels."""
+    return fmt.signed and fmt.raw_max == 255
 
 
 def last_uses(network: Network, seen: tuple[Value, ...]) -> dict[int, int]:
@@ -487,41 +536,38 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
     return np.concatenate(blocks), low.astype(np.uint32).view(np.int32)
 
 
-def finish_numbers(compiled: Compiler, storage: Storage, plan: LinearPlan) -> list[int]:
+def finish_numbers(compiled: Compiler, storage: Storage, lane: int, low_in: int, high_in: int) -> list[int]:
     """[use, wrap shift, shift, constant, mask, low, high] when the whole recipe is wrap, round, clamp; use = 0 else."""
-    lane = 16 if plan.path is Path.INT8 else 32
     no = [0] * 7
-    if storage not in (Storage.U8, Storage.I16) or plan.path is Path.INT8_CHUNKED:
+    if storage not in (Storage.U8, Storage.I16):
         return no
     steps = list(compiled.steps)
     drop = shift = constant = mask = 0
     low, high = (0, 255) if storage is Storage.U8 else (-(1 << 15), (1 << 15) - 1)
     if steps and steps[0].code is StepCode.WRAP and steps[0].mode and steps[0].n <= lane:
-        drop = lane - steps.pop(0).n
-    elif plan.low < -(1 << (lane - 1)) or plan.high >= 1 << (lane - 1):
+        wrap = steps.pop(0)
+        drop, high_in = lane - wrap.n, (1 << (wrap.n - 1)) - 1
+    elif low_in < -(1 << (lane - 1)) or high_in >= 1 << (lane - 1):
         return no
+    first: tuple[int, int] | None = None
+    if len(steps) > 1 and steps[0].code is StepCode.CLAMP and steps[1].code is StepCode.SHR:
+        # rounding keeps order: clamping (a ReLU) before it is clamping after it, at the rounded bounds
+        step, mode = steps.pop(0), ROUND_MODES[steps[0].mode]
+        first = round_shift(step.a, steps[0].n, mode), round_shift(step.b, steps[0].n, mode)
     if steps and steps[0].code is StepCode.SHR:
         step = steps.pop(0)
         half = 1 << (step.n - 1)
         forms = {0: (0, 0), 2: (half, 0), 5: (half - 1, 0), 6: (half - 1, 1)}
-        if step.mode not in forms or step.n >= lane:
+        if step.mode not in forms or step.n >= lane or high_in + half >= 1 << (lane - 1):
             return no
         shift = step.n
         constant, mask = forms[step.mode]
-        before = _after_wrap(compiled, plan)
-        if before[1] + half >= 1 << (lane - 1):
-            return no
     if steps and steps[0].code is StepCode.CLAMP:
         step = steps.pop(0)
         low, high = step.a, step.b
+    if first is not None:
+        low, high = min(max(first[0], low), high), min(max(first[1], low), high)
     return no if steps else [1, drop, shift, constant, mask, low, high]
-
-
-def _after_wrap(compiled: Compiler, plan: LinearPlan) -> tuple[int, int]:
-    first = compiled.steps[0]
-    if first.code is StepCode.WRAP:
-        return -(1 << (first.n - 1)), (1 << (first.n - 1)) - 1
-    return plan.low, plan.high
 
 
 def window_taps(op: Linear, weights: Ints, source: Slot) -> tuple[NDArray[np.int32], NDArray[np.int32], Ints]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from hw.bitsim.plan import plan_linear
-from hw.bitsim.program import Binary, Linear, Map, Network, Op, Pool, sources
+from hw.bitsim.program import Alias, Binary, Input, Linear, Map, Network, Op, Pad, Pool, Value, sources
 from hw.bitsim.recipes import Cast, Param, Recipe, ShiftLeft, StepCode, compile_recipe
 from qmodels.formats import FixedPoint
 
@@ -16,6 +16,7 @@ _WIDEST_SCALE = 24  # bits a folded weight may have; more gains nothing, int16 l
 
 def fuse(network: Network) -> Network:
     """The network without its invisible intermediate values where that is exact."""
+    network = _look_beyond_edges(_without_aliases(network))
     readers: dict[int, int] = {}
     for op in network.ops:
         for value in sources(op):
@@ -32,6 +33,53 @@ def fuse(network: Network) -> Network:
                 makers[op.out.index] = at
                 continue
         makers[op.out.index] = len(ops)
+        ops.append(op)
+    return replace(network, ops=tuple(ops))
+
+
+def _reading(op: Op, renamed: dict[int, Value]) -> Op:
+    """The operation with some of its sources replaced."""
+    if isinstance(op, Input):
+        return op
+    if isinstance(op, Binary):
+        return replace(op, one=renamed.get(op.one.index, op.one), two=renamed.get(op.two.index, op.two))
+    return replace(op, source=renamed.get(op.source.index, op.source))
+
+
+def _without_aliases(network: Network) -> Network:
+    """Read the original where the alias has the same shape (clones)."""
+    renamed: dict[int, Value] = {}
+    ops: list[Op] = []
+    for old in network.ops:
+        op = _reading(old, renamed)
+        if isinstance(op, Alias) and op.source.image == op.out.image:
+            renamed[op.out.index] = op.source
+        else:
+            ops.append(op)
+    outputs = tuple(renamed.get(value.index, value) for value in network.outputs)
+    return replace(network, ops=tuple(ops), outputs=outputs)
+
+
+def _look_beyond_edges(network: Network) -> Network:
+    """Padding that only linear layers read becomes their own."""
+    visible = {value.index for value in network.outputs}
+    readers: dict[int, list[Op]] = {}
+    for op in network.ops:
+        for value in sources(op):
+            readers.setdefault(value.index, []).append(op)
+    dropped = {
+        op.out.index: op for op in network.ops
+        if isinstance(op, Pad) and op.out.index not in visible
+        and all(isinstance(reader, Linear) for reader in readers.get(op.out.index, []))
+    }
+    ops: list[Op] = []
+    for op in network.ops:
+        if isinstance(op, Pad) and op.out.index in dropped:
+            continue
+        if isinstance(op, Linear) and op.source.index in dropped:
+            pad = dropped[op.source.index]
+            window = replace(op.window, pad_top=op.window.pad_top + pad.top, pad_left=op.window.pad_left + pad.left)
+            op = replace(op, source=pad.source, window=window)
         ops.append(op)
     return replace(network, ops=tuple(ops))
 

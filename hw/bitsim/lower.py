@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hw.bitsim.program import Input, Ints, Network, Op, Value
 from hw.bitsim.recipes import quantize
 from qmodels.errors import UserError
-from qmodels.formats import FixedPoint
+from qmodels.formats import FixedPoint, Rounding
 
 Handler = Callable[["Lowering", Any], None]
 _HANDLERS: dict[str, Handler] = {}
@@ -60,7 +60,9 @@ def precision_format(layer: Any, precision: Any) -> FixedPoint:
         refuse(layer, f"numbers of type {type(precision).__name__} ({precision})")
     if getattr(precision, "saturation_bits", 0):
         refuse(layer, f"saturation bits ({precision})")
-    return FixedPoint.from_hls4ml(precision)
+    fmt = FixedPoint.from_hls4ml(precision)
+    # ap_int converts from ap_fixed as C++ converts double to int
+    return fmt._replace(rounding=Rounding.TRN_ZERO) if kind == "IntegerPrecisionType" else fmt
 
 
 def from_float(x: float, target: FixedPoint) -> int:

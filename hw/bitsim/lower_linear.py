@@ -80,7 +80,7 @@ def _dense(low: Lowering, layer: Any) -> None:
     _emit(low, layer, source, np.ascontiguousarray(raw), fmt, Window())
 
 
-def _window(layer: Any) -> Window:
+def _window(low: Lowering, layer: Any) -> Window:
     """From a 1D or 2D convolution's attributes."""
     for name in ("dilation", "dilation_height", "dilation_width"):
         if layer.get_attr(name, 1) not in (None, 1):
@@ -88,6 +88,9 @@ def _window(layer: Any) -> Window:
     if layer.get_attr("data_format", "channels_last") != "channels_last":
         refuse(layer, "channels_first data")
     get = layer.get_attr
+    one_high = int(get("filt_height", 1)) == 1 and int(get("stride_height", 1)) > 1
+    if low.stream and one_high and not layer.class_name.startswith("Pointwise"):
+        refuse(layer, "a kernel one high with a vertical stride in io_stream, where hls4ml's C++ ignores that stride")
     return Window(
         int(get("filt_height", 1)), int(get("filt_width")), int(get("stride_height", 1)), int(get("stride_width")),
         int(get("pad_top", 0)), int(get("pad_left")),
@@ -96,7 +99,7 @@ def _window(layer: Any) -> Window:
 
 @handles("Conv1D", "Conv2D", "PointwiseConv1D", "PointwiseConv2D", "Conv2DBatchnorm")
 def _convolution(low: Lowering, layer: Any) -> None:
-    window = _window(layer)
+    window = _window(low, layer)
     raw, fmt = _weights(low, layer)
     filters, channels = int(layer.get_attr("n_filt")), int(layer.get_attr("n_chan"))
     if layer.get_attr("_weights_transposed", False):
@@ -108,7 +111,7 @@ def _convolution(low: Lowering, layer: Any) -> None:
 
 @handles("DepthwiseConv1D", "DepthwiseConv2D")
 def _depthwise(low: Lowering, layer: Any) -> None:
-    window = _window(layer)
+    window = _window(low, layer)
     raw, fmt = _weights(low, layer)
     channels = int(layer.get_attr("n_chan"))
     if int(layer.get_attr("n_filt")) != channels:

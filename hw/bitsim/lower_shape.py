@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.bitsim.lower import Lowering, handles, refuse
-from hw.bitsim.program import Alias, Gather, Map, Value
+from hw.bitsim.program import Alias, Gather, Map, Pad, Value
 from hw.bitsim.recipes import Cast, recipe
 
 
@@ -71,6 +71,10 @@ def _zero_padding(low: Lowering, layer: Any) -> None:
     around = [(int(get("pad_left")), int(get("pad_right"))), (0, 0)]
     if layer.class_name == "ZeroPadding2D":
         around.insert(0, (int(get("pad_top")), int(get("pad_bottom"))))
+    if low.format(layer) == source.format:
+        (top, bottom), (left, right) = around[0] if len(around) == 3 else (0, 0), around[-2]
+        low.emit(Pad(source, low.result(layer), top, left, bottom, right))
+        return
     _moved(low, layer, source, np.pad(_indices(source), around, constant_values=-1))
 
 

@@ -149,6 +149,26 @@ class Gather:
 
 
 @dataclass(frozen=True)
+class Pad:
+    """Zeros around an image. A convolution that reads it can look beyond its input's edge instead."""
+
+    source: Value
+    out: Value
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def gather(self) -> Gather:
+        """The same as a move."""
+        height, width, channels = self.source.image
+        index = np.arange(self.source.size, dtype=np.int32).reshape(height, width, channels)
+        around = ((self.top, self.bottom), (self.left, self.right), (0, 0))
+        index = np.pad(index, around, constant_values=-1).reshape(-1)
+        return Gather(self.source, self.out, index, np.arange(self.out.size, dtype=np.int32), Recipe())
+
+
+@dataclass(frozen=True)
 class Alias:
     """The same elements in the same order under another shape."""
 
@@ -174,7 +194,7 @@ class Softmax:
     recipe: Recipe
 
 
-Op = Union[Input, Linear, Map, Binary, Pool, Gather, Alias, Softmax]
+Op = Union[Input, Linear, Map, Binary, Pool, Gather, Pad, Alias, Softmax]
 
 
 def sources(op: Op) -> tuple[Value, ...]:

@@ -48,6 +48,7 @@ ROUND_CODE = {
     Rounding.RND_MIN_INF: 5,
     Rounding.RND_CONV: 6,
 }
+ROUND_MODES = {code: mode for mode, code in ROUND_CODE.items()}
 OVERFLOW_CODE = {
     Overflow.WRAP: 0,
     Overflow.SAT: 1,

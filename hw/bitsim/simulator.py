@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.bitsim import library
-from hw.bitsim.encode import Encoded, Encoder
+from hw.bitsim.encode import Encoded, Encoder, may_be_bytes
 from hw.bitsim.fuse import fuse
 from hw.bitsim.lower import lower
 from hw.bitsim.program import Network, Value
@@ -40,9 +40,13 @@ class LayerOverflow:
 class _Machine:
     """One compiled program: an encoding and the library's handle on it."""
 
-    def __init__(self, network: Network, seen: tuple[Value, ...], counting: bool = False) -> None:
+    def __init__(
+        self, network: Network, seen: tuple[Value, ...], counting: bool = False, fallback: _Machine | None = None
+    ) -> None:
         self._library = library.load()
-        self.encoded: Encoded = Encoder(network, self._library.bitsim_lanes(), counting).encode(seen)
+        encoder = Encoder(network, self._library.bitsim_lanes(), counting, bytes_in=fallback is not None)
+        self.encoded: Encoded = encoder.encode(seen)
+        self._fallback = fallback
         pointers = (ctypes.c_void_p * max(1, len(self.encoded.blobs)))(*[b.ctypes.data for b in self.encoded.blobs])
         code = self.encoded.code
         self._handle = self._library.bitsim_create(code.ctypes.data, pointers, len(self.encoded.blobs))
@@ -62,7 +66,7 @@ class _Machine:
         pointers = (ctypes.c_void_p * len(inputs))(*[x.ctypes.data for x in inputs])
         results = (ctypes.c_void_p * max(1, len(outputs)))(*[y.ctypes.data for y in outputs])
         failed = self._library.bitsim_run(
-            self._handle, pointers, results, samples, int(dtype == np.float64), threads,
+            self._handle, None if self._fallback is None else self._fallback._handle, pointers, results, samples, int(dtype == np.float64), threads,
             None if counters is None else counters.ctypes.data, 0 if counters is None else len(counters),
         )
         if failed:
@@ -70,13 +74,24 @@ class _Machine:
         return outputs
 
 
+def _predictor(network: Network) -> _Machine:
+    """The machine for `predict`: for inputs of 8-bit pixels in a signed type, with a faster one before it.
+
+    The faster one takes the inputs to be 0..255; a block of samples where one is negative is done again by the other.
+    """
+    fused = fuse(network)
+    machine = _Machine(fused, fused.outputs)
+    if any(may_be_bytes(value.format) for value in network.inputs):
+        return _Machine(fused, fused.outputs, fallback=machine)
+    return machine
+
+
 class BitSim:
     """Simulates one hls4ml model: `predict` and `trace` give what the model's own C simulation gives, bit for bit."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
-        self._machines: dict[str, _Machine] = {}
-        self._machines["predict"] = _Machine(fuse(network), network.outputs)
+        self._machines: dict[str, _Machine] = {"predict": _predictor(network)}
 
     @classmethod
     def from_graph(cls, model_graph: Any) -> BitSim:
@@ -93,8 +108,7 @@ class BitSim:
         network = lower(model_graph)
         if _structure(network) != _structure(self._network):
             raise UserError("update_weights needs a model of the same layers, shapes and formats; use BitSim.from_graph")
-        machine = _Machine(fuse(network), network.outputs)
-        self._network, self._machines = network, {"predict": machine}
+        self._network, self._machines = network, {"predict": _predictor(network)}
 
     @property
     def formats(self) -> dict[str, FixedPoint]:

@@ -55,6 +55,7 @@ struct Context {
     int64_t first;       // index of the block's first sample
     int valid;           // samples in this block, at most L
     int64_t *counters;   // overflows per counter, or null
+    bool out_of_bounds;  // an input left the bounds the program was made for
 };
 
 struct Reader {

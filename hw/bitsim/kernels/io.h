@@ -1,6 +1,6 @@
 // The user's float arrays in and out: exactly ap_fixed's constructor from double and its conversion to float.
 #pragma once
-#include "steps.h"
+#include "linear.h"
 
 struct Format {
     int width, fraction, is_signed, rounding, overflow; // overflow: WRAP, SAT, SAT_ZERO, SAT_SYM, WRAP_SM
@@ -37,14 +37,32 @@ static inline i128 fixed_from_double(double d, const Format &f) {
     return bits > high ? bits - ((i128)1 << f.width) : bits;
 }
 
+// L x L int16, transposed: after log2(L) rounds of interleaving halves, row e holds element e of every sample.
+static inline void transpose(v16 *a) {
+    v16 b[L];
+    for (int round = 1; round < L; round *= 2) {
+        for (int i = 0; i < L / 2; i++) {
+            b[2 * i] = interleave_low(a[i], a[i + L / 2]);
+            b[2 * i + 1] = interleave_high(a[i], a[i + L / 2]);
+        }
+        for (int i = 0; i < L; i++)
+            a[i] = b[i];
+    }
+}
+
 struct Input : Op {
     Tensor dst;
     int which;
+    i128 low, high; // the bounds this program was made for
     Format format;
+    std::vector<ptrdiff_t> rows; // of each element
     explicit Input(Reader &r) : dst(r.tensor()) {
         which = (int)r.next();
+        low = r.wide(), high = r.wide();
         format.width = (int)r.next(), format.fraction = (int)r.next(), format.is_signed = (int)r.next();
         format.rounding = (int)r.next(), format.overflow = (int)r.next();
+        for (int e = 0; e < dst.h * dst.w * dst.c; e++)
+            rows.push_back(dst.element(nullptr, e) - (char *)nullptr);
     }
 
     // Saturating, int16-sized results from float: round and clamp in float, where both are exact.
@@ -52,50 +70,79 @@ struct Input : Op {
         return (dst.etype == U8 || dst.etype == I16) && format.overflow == 1 && format.fraction < 100 &&
                format.fraction > -100 && (format.rounding == TRN || format.rounding == RND_CONV);
     }
-    void convert_simple(const float *x, int16_t *out, int n) const {
+    // clamping first keeps the rounding's argument small; both bounds are integers, so the order does not matter.
+    // NaN compares false with everything and becomes 0, as in ap_fixed. Returns the smallest result.
+    template <class R> int convert(const float *x, int16_t *out, int n, R round) const {
         const float scale = std::ldexp(1.0f, format.fraction);
         const float hi = (float)(format.is_signed ? (1 << (format.width - 1)) - 1 : (1 << format.width) - 1);
         const float lo = format.is_signed ? -hi - 1 : 0;
-        // clamping first keeps the rounding's argument small; both bounds are integers, so the order does not matter.
-        // NaN compares false with everything and becomes 0, as in ap_fixed.
-        if (format.rounding == TRN)
-            for (int i = 0; i < n; i++) {
-                float v = x[i] * scale;
-                v = v > hi ? hi : v < lo ? lo : v == v ? v : 0;
-                out[i] = (int16_t)(int32_t)std::floor(v);
-            }
-        else
-            for (int i = 0; i < n; i++) {
-                float v = x[i] * scale;
-                v = v > hi ? hi : v < lo ? lo : v == v ? v : 0;
-                out[i] = (int16_t)(int32_t)std::nearbyint(v);
-            }
+        int least = 0;
+        for (int i = 0; i < n; i++) {
+            float v = x[i] * scale;
+            v = v == v ? v : 0;
+            v = v > hi ? hi : v;
+            v = v < lo ? lo : v;
+            const int r = (int)round(v);
+            least = r < least ? r : least;
+            out[i] = (int16_t)r;
+        }
+        return least;
     }
 
+    // CH elements of every sample, converted, transposed, and stored as rows of channel pairs.
     void run_simple(Context &ctx, const float *x, int size) const {
-        constexpr int CH = 256;
-        int16_t tmp[L][CH];
+        constexpr int CH = 4 * L;
+        alignas(64) int16_t tmp[L][CH];
+        int least = 0;
         for (int e0 = 0; e0 < size; e0 += CH) {
             const int n = std::min(CH, size - e0);
-            for (int l = 0; l < L; l++)
-                convert_simple(x + (int64_t)std::min(l, ctx.valid - 1) * size + e0, tmp[l], n);
-            for (int e = 0; e < n; e++) {
-                char *row = dst.element(ctx.arena, e0 + e);
-                if (dst.etype == U8)
-                    for (int l = 0; l < L; l++)
-                        ((uint8_t *)row)[2 * l] = (uint8_t)tmp[l][e];
-                else
-                    for (int l = 0; l < L; l++)
-                        ((int16_t *)row)[2 * l] = tmp[l][e];
+            for (int l = 0; l < L; l++) {
+                const float *from = x + (int64_t)std::min(l, ctx.valid - 1) * size + e0;
+                const int m = format.rounding == TRN ? convert(from, tmp[l], n, [](float v) { return std::floor(v); })
+                                                     : convert(from, tmp[l], n, [](float v) { return std::nearbyint(v); });
+                least = std::min(least, m);
             }
+            for (int part = 0; part < n; part += L) {
+                v16 block[L];
+                for (int l = 0; l < L; l++)
+                    block[l] = load<v16>(&tmp[l][part]);
+                transpose(block);
+                scatter(ctx.arena, block, e0 + part, std::min(L, n - part));
+            }
+        }
+        ctx.out_of_bounds |= least < low;
+    }
+    void scatter(char *arena, const v16 *block, int e0, int n) const {
+        for (int i = 0; i < n; i++) {
+            const int c = (e0 + i) % dst.c;
+            if ((c & 1) && i > 0)
+                continue; // stored with its neighbour
+            if (c & 1) {
+                merge_odd(arena + rows[e0], block[0]);
+                continue;
+            }
+            const bool pair = c + 1 < dst.c && i + 1 < n;
+            const v16 second = pair ? block[i + 1] : v16{};
+            store_row(arena + rows[e0 + i], dst.etype, &block[i], &second);
+        }
+    }
+    // an odd channel whose even neighbour was in the block before
+    void merge_odd(char *element, v16 v) const {
+        for (int l = 0; l < L; l++) {
+            if (dst.etype == U8)
+                ((uint8_t *)element)[2 * l] = (uint8_t)v[l];
+            else
+                ((int16_t *)element)[2 * l] = v[l];
         }
     }
     template <class F> void run_any(Context &ctx, const F *x, int size) const {
         for (int e = 0; e < size; e++) {
             i128 v[L];
-            for (int l = 0; l < L; l++)
+            for (int l = 0; l < L; l++) {
                 v[l] = fixed_from_double((double)x[(int64_t)std::min(l, ctx.valid - 1) * size + e], format);
-            store_values(dst.element(ctx.arena, e), dst.etype, 2, v, L);
+                ctx.out_of_bounds |= v[l] < low || v[l] > high;
+            }
+            store_values(ctx.arena + rows[e], dst.etype, 2, v, L);
         }
     }
     void run(Context &ctx) const override {

@@ -64,6 +64,24 @@ static inline v16 dot8(v16 acc, v16 x, v32 w) {
 }
 #endif
 
+// Shifts by one amount for all lanes. GCC would take int16 lanes apart: AVX2 has no shift by a vector for them.
+#if VB == 64
+static inline v16 sar(v16 a, int s) { return (v16)_mm512_sra_epi16((__m512i)a, _mm_cvtsi32_si128(s)); }
+static inline v16 shl(v16 a, int s) { return (v16)_mm512_sll_epi16((__m512i)a, _mm_cvtsi32_si128(s)); }
+static inline v32 sar(v32 a, int s) { return (v32)_mm512_sra_epi32((__m512i)a, _mm_cvtsi32_si128(s)); }
+static inline v32 shl(v32 a, int s) { return (v32)_mm512_sll_epi32((__m512i)a, _mm_cvtsi32_si128(s)); }
+#elif defined(__AVX2__) && !defined(BITSIM_PORTABLE)
+static inline v16 sar(v16 a, int s) { return (v16)_mm256_sra_epi16((__m256i)a, _mm_cvtsi32_si128(s)); }
+static inline v16 shl(v16 a, int s) { return (v16)_mm256_sll_epi16((__m256i)a, _mm_cvtsi32_si128(s)); }
+static inline v32 sar(v32 a, int s) { return (v32)_mm256_sra_epi32((__m256i)a, _mm_cvtsi32_si128(s)); }
+static inline v32 shl(v32 a, int s) { return (v32)_mm256_sll_epi32((__m256i)a, _mm_cvtsi32_si128(s)); }
+#else
+static inline v16 sar(v16 a, int s) { return a >> (int16_t)s; }
+static inline v16 shl(v16 a, int s) { return a << (int16_t)s; }
+static inline v32 sar(v32 a, int s) { return a >> s; }
+static inline v32 shl(v32 a, int s) { return a << s; }
+#endif
+
 static inline v32 broadcast(const int32_t *w) { return v32{} + *w; }
 template <class V> static inline V load(const void *p) {
     V v;

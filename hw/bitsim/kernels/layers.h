@@ -224,3 +224,73 @@ struct Gather : WordOp<Gather> {
         }
     }
 };
+
+// A residual addition: ((one << shift) + (two << shift)), rounded and clamped, on whole vectors.
+struct FastAdd : Op {
+    Tensor one, two, dst;
+    int lane, shift1, shift2;
+    Finish finish;
+    explicit FastAdd(Reader &r) : one(r.tensor()), two(r.tensor()), dst(r.tensor()) {
+        lane = (int)r.next(), shift1 = (int)r.next(), shift2 = (int)r.next();
+        finish = Finish::read(r);
+    }
+    // A row is 2L values: two vectors of int16, or four of int32.
+    static void widen(const char *p, int etype, v16 *v) {
+        if (etype == U8) {
+            const vu8 bytes = load<vu8>(p);
+            v[0] = interleave_bytes<0>(bytes), v[1] = interleave_bytes<1>(bytes);
+        } else
+            v[0] = load<v16>(p), v[1] = load<v16>(p + VB);
+    }
+    template <int HALF> static v16 interleave_bytes(vu8 bytes) {
+        typedef uint8_t half __attribute__((vector_size(VB / 2)));
+        half h;
+        memcpy(&h, (const char *)&bytes + HALF * (VB / 2), sizeof h);
+        return __builtin_convertvector(h, v16);
+    }
+    static void narrow(char *p, int etype, const v16 *v) {
+        if (etype == U8) {
+            typedef uint8_t half __attribute__((vector_size(VB / 2)));
+            store(p, __builtin_convertvector(v[0], half));
+            store(p + VB / 2, __builtin_convertvector(v[1], half));
+        } else
+            store(p, v[0]), store(p + VB, v[1]);
+    }
+    void add_row16(const char *a, const char *b, char *out) const {
+        v16 x[2], y[2];
+        widen(a, one.etype, x);
+        widen(b, two.etype, y);
+        for (int i = 0; i < 2; i++)
+            x[i] = finish.apply(shl(x[i], shift1) + shl(y[i], shift2));
+        narrow(out, dst.etype, x);
+    }
+    // even and odd channels as int32 lanes, and back
+    void add_row32(const char *a, const char *b, char *out) const {
+        v16 x[2], y[2];
+        widen(a, one.etype, x);
+        widen(b, two.etype, y);
+        for (int i = 0; i < 2; i++) {
+            const v32 p = (v32)x[i], q = (v32)y[i];
+            const v32 even = finish.apply(shl(sar(shl(p, 16), 16), shift1) + shl(sar(shl(q, 16), 16), shift2));
+            const v32 odd = finish.apply(shl(sar(p, 16), shift1) + shl(sar(q, 16), shift2));
+            x[i] = (v16)((even & 0xffff) | shl(odd, 16));
+        }
+        narrow(out, dst.etype, x);
+    }
+    template <int LANE> void run_lane(Context &ctx) const {
+        const int rows = dst.w * dst.cp;
+        for (int y = 0; y < dst.h; y++) {
+            const char *a = one.pixel(ctx.arena, y, 0), *b = two.pixel(ctx.arena, y, 0);
+            char *out = dst.pixel(ctx.arena, y, 0);
+            for (int r = 0; r < rows; r++, a += one.row_bytes, b += two.row_bytes, out += dst.row_bytes)
+                LANE == 16 ? add_row16(a, b, out) : add_row32(a, b, out);
+        }
+    }
+    void run(Context &ctx) const override {
+        dst.zero_border(ctx.arena);
+        if (lane == 16)
+            run_lane<16>(ctx);
+        else
+            run_lane<32>(ctx);
+    }
+};

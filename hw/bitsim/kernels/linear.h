@@ -18,21 +18,6 @@ struct Dot16 { // int16 data and weights, int32 accumulators: a pixel is two vec
     static vec dot(vec acc, const char *x, v32 w) { return dot16(acc, load<v16>(x), w); }
 };
 
-// ((a + c + ((a >> s) & m)) >> s) clamped: every common rounding, without a branch.
-struct Finish {
-    bool use;
-    int drop, s, c, m, lo, hi;
-    template <class V> V apply(V a) const {
-        typedef typename std::decay<decltype(a[0])>::type E;
-        if (drop)
-            a = (a << (E)drop) >> (E)drop;
-        a = (a + (E)c + ((a >> (E)s) & (E)m)) >> (E)s;
-        const V low = V{} + (E)lo, high = V{} + (E)hi;
-        a = a < low ? low : a;
-        return a > high ? high : a;
-    }
-};
-
 static inline v16 narrow_pairs(v32 a, v32 b) { // even int16 of each: 2L lanes of 32 bits to L lanes of 16
 #if VB == 64
     return __builtin_shufflevector((v16)a, (v16)b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,
@@ -61,7 +46,7 @@ static inline v16 interleave_high(v16 a, v16 b) {
 // One row (two filters of one pixel) from finished accumulators.
 static inline void store_row(char *row, int etype, const v16 *a, const v16 *b) {
     if (etype == U8)
-        store(row, (v16)((*a & 0xff) | (*b << 8)));
+        store(row, (v16)((*a & 0xff) | shl(*b, 8)));
     else {
         store(row, interleave_low(*a, *b));
         store(row + VB, interleave_high(*a, *b));
@@ -69,7 +54,7 @@ static inline void store_row(char *row, int etype, const v16 *a, const v16 *b) {
 }
 static inline void store_row(char *row, int etype, const v32 *a, const v32 *b) {
     if (etype == U8)
-        store(row, narrow_pairs((a[0] & 0xff) | (b[0] << 8), (a[1] & 0xff) | (b[1] << 8)));
+        store(row, narrow_pairs((a[0] & 0xff) | shl(b[0], 8), (a[1] & 0xff) | shl(b[1], 8)));
     else {
         store(row, (v32)((a[0] & 0xffff) | (b[0] << 16)));
         store(row + VB, (v32)((a[1] & 0xffff) | (b[1] << 16)));
@@ -82,21 +67,23 @@ struct FastLinear : Op {
     const int32_t *weights, *bias;
     Finish finish;
     Steps steps;
+    std::vector<ptrdiff_t> from, to; // where a pixel's window begins, where its result goes
 
     explicit FastLinear(Reader &r) : src(r.tensor()), dst(r.tensor()) {
         kh = (int)r.next(), kw = (int)r.next(), sh = (int)r.next(), sw = (int)r.next();
         py = (int)r.next(), px = (int)r.next(), nf = (int)r.next(), path = (int)r.next(), chunk = (int)r.next();
         word = (int)r.next();
         weights = r.blob<int32_t>(), bias = r.blob<int32_t>();
-        finish.use = r.next(), finish.drop = (int)r.next(), finish.s = (int)r.next(), finish.c = (int)r.next();
-        finish.m = (int)r.next(), finish.lo = (int)r.next(), finish.hi = (int)r.next();
+        finish = Finish::read(r);
         steps = Steps::read(r);
+        for (int p = 0; p < dst.pixels(); p++) {
+            from.push_back(src.pixel(nullptr, (p / dst.w) * sh - py, (p % dst.w) * sw - px) - (char *)nullptr);
+            to.push_back(dst.pixel(nullptr, p / dst.w, p % dst.w) - (char *)nullptr);
+        }
     }
 
     int run_length() const { return kw * src.cp; }
-    const char *source(char *arena, int pixel) const {
-        return src.pixel(arena, (pixel / dst.w) * sh - py, (pixel % dst.w) * sw - px);
-    }
+    const char *source(char *arena, int pixel) const { return arena + from[pixel]; }
 
     template <class T> void finish_generic(char *arena, const T *acc, int pixel, int npix, int f0, int nfilt) const {
         // acc: [filter][pixel][L]
@@ -104,7 +91,7 @@ struct FastLinear : Op {
         T *v = const_cast<T *>(acc);
         machine.run(steps, v, nfilt * npix * L);
         for (int p = 0; p < npix; p++) {
-            char *out = dst.pixel(arena, (pixel + p) / dst.w, (pixel + p) % dst.w);
+            char *out = arena + to[pixel + p];
             for (int f = 0; f < nfilt && f0 + f < 2 * dst.cp; f++)
                 store_values(out + ((f0 + f) / 2) * dst.row_bytes + (f & 1) * esize(dst.etype), dst.etype, 2,
                              v + (f * npix + p) * L, L);
@@ -162,7 +149,7 @@ struct FastLinear : Op {
             for (int v = 0; v < NV; v++)
                 acc[f][v] = finish.apply(acc[f][v]);
         for (int p = 0; p < P; p++) {
-            char *out = dst.pixel(arena, (pixel + p) / dst.w, (pixel + p) % dst.w) + (size_t)(f0 / 2) * dst.row_bytes;
+            char *out = arena + to[pixel + p] + (size_t)(f0 / 2) * dst.row_bytes;
             for (int f = 0; f < F && f0 + f < 2 * dst.cp; f += 2, out += dst.row_bytes)
                 store_row(out, dst.etype, &acc[f][p * D::per_pixel], &acc[f + 1][p * D::per_pixel]);
         }

@@ -183,3 +183,25 @@ template <class T> struct Machine {
         }
     }
 };
+
+// ((a + c + ((a >> s) & m)) >> s) clamped: every common rounding, without a branch.
+struct Finish {
+    bool use;
+    int drop, s, c, m, lo, hi;
+    static Finish read(Reader &r) {
+        Finish f;
+        f.use = r.next(), f.drop = (int)r.next(), f.s = (int)r.next(), f.c = (int)r.next();
+        f.m = (int)r.next(), f.lo = (int)r.next(), f.hi = (int)r.next();
+        return f;
+    }
+    template <class V> V apply(V a) const {
+        typedef typename std::decay<decltype(a[0])>::type E;
+        if (drop)
+            a = sar(shl(a, drop), drop);
+        a = sar(a + (E)c + (sar(a, s) & (E)m), s);
+        const V low = V{} + (E)lo, high = V{} + (E)hi;
+        a = a < low ? low : a;
+        return a > high ? high : a;
+    }
+};
+
