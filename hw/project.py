@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import sys
@@ -14,6 +15,7 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -114,7 +116,7 @@ def _convert(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) 
         if trace:
             for layer in hls_config["LayerName"].values():
                 layer["Trace"] = True
-        return convert_from_keras_model(
+        graph = convert_from_keras_model(
             model,
             hls_config=hls_config,
             backend=config.backend,
@@ -125,6 +127,29 @@ def _convert(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) 
             output_dir=str(output_dir),
             bit_exact=True,
         )
+    _tighten_weights(graph)
+    return graph
+
+
+def _tighten_weights(graph: Any) -> None:
+    """Give every weight the fewest integer bits that hold its values.
+
+    hls4ml 1.3.0 (`utils/qinterval.py`, minimal_kif) counts a zero as needing zero integer bits, so a kernel below one
+    half that holds a zero, as most do, gets a wider type than its values: 3-bit codes of step 1/64 become 6 bits.
+    """
+    for layer in graph.get_layers():
+        for weight in layer.get_weights():
+            old = weight.type.precision
+            if not hasattr(old, "integer") or not np.any(weight.data):
+                continue
+            fraction = old.width - old.integer
+            raw = np.rint(np.asarray(weight.data, np.float64) * 2.0**fraction)
+            largest = int(max(raw.max(), -raw.min() - 1, 0))
+            width = max(largest.bit_length() + bool(old.signed), 1 + bool(old.signed))
+            if width < old.width:
+                new = copy.copy(old)  # other weights may share the old one
+                new.width, new.integer = width, width - fraction
+                weight.update_precision(new)
 
 
 def _apply_strategy(model: Any, hls_config: dict[str, Any], config: HardwareConfig) -> None:

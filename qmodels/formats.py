@@ -39,7 +39,7 @@ class Overflow(str, Enum):
     WRAP_SM = "WRAP_SM"  # sign-magnitude wrap
 
 
-_PATTERN = re.compile(r"(?:ap_)?(u?)fixed<\s*(\d+)\s*,\s*(-?\d+)\s*(?:,\s*(?:AP_)?(\w+))?(?:,\s*(?:AP_)?(\w+))?")
+_PATTERN = re.compile(r"(?:ap_)?(u?)fixed<([1-9]\d*),(-?\d+)(?:,(?:AP_)?(\w+))?(?:,(?:AP_)?(\w+))?(?:,\d+)?>")
 
 
 class FixedPoint(NamedTuple):
@@ -88,7 +88,7 @@ class FixedPoint(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> FixedPoint:
         """Read `ap_ufixed<6,2,AP_RND_CONV,AP_SAT,0>` or `fixed<6,2>`; ValueError for anything else."""
-        found = _PATTERN.match(text.replace(" ", ""))
+        found = _PATTERN.fullmatch(text.replace(" ", ""))
         if found is None:
             raise ValueError(f"{text!r} is not a fixed-point type such as fixed<16,6,TRN,WRAP>")
         unsigned, width, integer, rounding, overflow = found.groups()

@@ -41,6 +41,8 @@ def runtime() -> Runtime:
     tf.get_logger().setLevel("ERROR")
     # tf_keras serialises QKeras' quantizers through the constraints API and warns about it, model by model.
     warnings.filterwarnings("ignore", "The `keras.constraints.serialize", UserWarning)
+    # QKeras calls its initializer a second time when the first values are too small for the quantizer.
+    warnings.filterwarnings("ignore", "The initializer .* is unseeded", UserWarning)
     return Runtime(tf, keras, qkeras)
 
 

@@ -104,8 +104,6 @@ def float_model(*body: Any, grid: str = "input_grid") -> Any:
         (lambda: float_model(layers().BatchNormalization(name="norm")), "layer 'norm' (BatchNormalization"),
     ],
 )
-# QKeras shares one unseeded initializer between kernels of such quantizers
-@pytest.mark.filterwarnings("ignore:The initializer HeNormal is unseeded:UserWarning")
 def test_a_model_that_the_accelerator_would_not_reproduce(cli: Cli, build: Build, message: str) -> None:
     save_model(build(), cli.folder / "own.keras")
     assert message in cli.refuses("generate", "--model", "own.keras")
