@@ -69,9 +69,9 @@ def weight_quantizers(bits: int = 4) -> dict[str, Any]:
     }
 
 
-def write_data(path: Path) -> None:
+def write_data(path: Path, seed: int = 0) -> None:
     """Sixty 4x4 training images of three classes and twelve test images, learnable: a bright row tells the class."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     arrays = {}
     for part, count in (("train", 60), ("test", 12)):
         labels = np.arange(count) % 3
