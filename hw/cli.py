@@ -30,7 +30,11 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that 
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", envvar="ROBUST_HLS_DATA", help="Folder with mnist.npz, cifar10.npz, ...")
 ]
-OwnModel = Annotated[Path | None, typer.Option("--model", metavar="FILE", help="Your own model, .keras or .h5.")]
+OwnModel = Annotated[
+    Path | None, typer.Option("--model", metavar="FILE", help="Your own model: .keras, .h5, or .json with weights.")
+]
+Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights .h5 of a .json model.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended in your model, and say what changed.")]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
 OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
 
@@ -45,8 +49,11 @@ def run_command(
     model: OwnModel = None,
     data: OwnData = None,
     engine: Engine = None,
+    weights: Weights = None,
+    repair: Repair = False,
 ) -> None:
     """The whole flow: train, map, quantize, project, simulate, attack, evaluate, report."""
+    settings = [*settings, *_own_model_settings(weights, repair)]
     _flow("report", target, settings, out, resume, data_dir, model, data, engine)
 
 
@@ -77,6 +84,12 @@ def _flow(
         _die("stopped; run again with --resume to go on", 130)
 
 
+def _own_model_settings(weights: Path | None, repair: bool) -> list[str]:
+    """--weights and --repair as overrides of the config."""
+    quoted = "'" + str(weights.resolve()).replace("'", "''") + "'" if weights is not None else ""
+    return [f"model.weights={quoted}"] * (weights is not None) + ["model.repair=true"] * repair
+
+
 def _add_step(command: str, until: str, summary: str) -> None:
     def step_command(
         target: Target = None,
@@ -87,7 +100,10 @@ def _add_step(command: str, until: str, summary: str) -> None:
         model: OwnModel = None,
         data: OwnData = None,
         engine: Engine = None,
+        weights: Weights = None,
+        repair: Repair = False,
     ) -> None:
+        settings = [*settings, *_own_model_settings(weights, repair)]
         _flow(until, target, settings, out, resume, data_dir, model, data, engine)
 
     app.command(command, help=summary)(step_command)

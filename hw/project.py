@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hw.contract import RESERVED, check_contract
+from hw.contract import RESERVED, Violation, accumulator_warnings, check_contract
 from hw.testbench import with_checks
 from qmodels.errors import UserError
 from qmodels.quantize.layers import kernel_of, weighted_layers
@@ -93,7 +93,7 @@ def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool
     Raises:
         UserError: the model breaks the exactness contract, or hls4ml cannot convert it.
     """
-    check_contract(model)
+    check_contract(model, config.backend)
     try:
         return _convert(model, config, output_dir, trace)
     except OSError:  # a full disk is no fault of the model
@@ -163,8 +163,25 @@ def _apply_strategy(model: Any, hls_config: dict[str, Any], config: HardwareConf
         entry["ReuseFactor"] = max(config.reuse_factor, least)  # hls4ml takes the nearest valid one
 
 
+@dataclass(frozen=True)
+class Design:
+    """An HLS project with what is known about it before any synthesis."""
+
+    project: HlsProject
+    warnings: tuple[Violation, ...]
+
+
 def generate(model: Any, config: HardwareConfig) -> HlsProject:
     """The HLS project of a QKeras model, as a value.
+
+    Raises:
+        UserError: the model breaks the exactness contract.
+    """
+    return generate_design(model, config).project
+
+
+def generate_design(model: Any, config: HardwareConfig) -> Design:
+    """The HLS project, and what TensorFlow may not reproduce of it.
 
     Raises:
         UserError: the model breaks the exactness contract.
@@ -176,8 +193,8 @@ def generate(model: Any, config: HardwareConfig) -> HlsProject:
             graph.write()
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         stamp = str(graph.config.get_config_value("Stamp"))
-    files = _normalised(files, graph, stamp)
-    return HlsProject(config.project_name, _with_checks(files, config, model))
+    files = _with_checks(_normalised(files, graph, stamp), config, model)
+    return Design(HlsProject(config.project_name, files), tuple(accumulator_warnings(graph)))
 
 
 def _with_checks(files: dict[str, bytes], config: HardwareConfig, model: Any) -> dict[str, bytes]:

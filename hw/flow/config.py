@@ -41,7 +41,9 @@ class DataConfig(Section):
 class OwnModelConfig(ModelConfig):
     """One of our architectures, or the user's own model file."""
 
-    file: Path | None = Field(None, description="your own .keras or .h5 model; then nothing is trained")
+    file: Path | None = Field(None, description="your own model (.keras, .h5, .json); then nothing is trained")
+    weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
+    repair: bool = Field(False, description="mend breaks of the exactness contract that do not change the outputs")
 
 
 class AttackPlan(Section):

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from hw.flow.run import Run, environment
-from qmodels.storage import digest_of, file_digest, write_bytes, write_json
+from qmodels.storage import digest_of, file_digest, weights_file, write_bytes, write_json
 
 Say = Callable[[str], None]
 
@@ -67,7 +67,8 @@ def step_key(run: Run, step: Step) -> str:
         "inputs": {name: run.folder.outputs(name) for name in step.after},
     }
     if "model" in step.sections and run.config.model.file is not None:
-        parts["model"] = file_digest(run.config.model.file)
+        weights = weights_file(run.config.model.file, run.config.model.weights)
+        parts["model"] = [file_digest(path) for path in (run.config.model.file, weights) if path is not None]
     if "data" in step.sections:
         splits = (run.data.train, run.data.validation, run.data.test)
         parts["data"] = [hashlib.sha256(part.x.tobytes() + part.y.tobytes()).hexdigest() for part in splits]

@@ -10,7 +10,7 @@ from hw.flow.run import Run
 from hw.toolchain import GXX, require_tool
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
-from qmodels.quantize.layers import select_layers
+from qmodels.quantize.layers import is_quantized, select_layers
 from qmodels.quantize.model import check_quantizable
 
 
@@ -40,7 +40,7 @@ def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
         )
     if is_quantized(model):
-        check_contract(model)
+        check_contract(model, run.config.hardware.backend)
     else:
         _check_float(run, model)
 
@@ -49,8 +49,3 @@ def _check_float(run: Run, model: Any) -> None:
     check_quantizable(model)
     if run.config.mapping.mu > 0:
         select_layers(model, run.config.mapping.layers)
-
-
-def is_quantized(model: Any) -> bool:
-    """Whether a model is QKeras already: it then goes to the accelerator as it is."""
-    return any(type(layer).__name__.startswith("Q") for layer in model.layers)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from hw.accelerator import BitSimVictim
+from hw.contract import OutputChange, Repaired, output_change, repair_model
 from hw.csim import Csim, simulate
 from hw.flow.config import RunConfig
 from hw.flow.folder import RunFolder
-from hw.project import HlsProject, generate
+from hw.project import Design, HlsProject, generate_design
 from qmodels.data import Dataset, load_dataset
+from qmodels.quantize.layers import is_quantized
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
 
@@ -45,9 +47,27 @@ class Run:
 
     @cached_property
     def own_model(self) -> Any | None:
-        """The user's model as it is in his file; None when we train one."""
+        """The user's model, repaired if he asked for it; None when we train one."""
+        return self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+
+    @cached_property
+    def _own_model_as_it_is(self) -> Any | None:
         path = self.config.model.file
-        return load_model(path) if path is not None else None
+        return load_model(path, self.config.model.weights) if path is not None else None
+
+    @cached_property
+    def repaired(self) -> Repaired | None:
+        """The user's QKeras model with its repairs, when he asked for them."""
+        model = self._own_model_as_it_is
+        if model is None or not self.config.model.repair or not is_quantized(model):
+            return None
+        return repair_model(model, self.config.hardware.backend)
+
+    def repair_change(self) -> OutputChange | None:
+        """How the repairs changed the outputs on test images."""
+        if self.repaired is None:
+            return None
+        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).x)
 
     @cached_property
     def float_model(self) -> Any | None:
@@ -74,7 +94,12 @@ class Run:
     @cached_property
     def project(self) -> HlsProject:
         """The HLS project, as a value."""
-        return generate(self.quantized_model, self.config.hardware)
+        return self.design.project
+
+    @cached_property
+    def design(self) -> Design:
+        """The HLS project, with what is known about it."""
+        return generate_design(self.quantized_model, self.config.hardware)
 
     @cached_property
     def csim(self) -> Csim:

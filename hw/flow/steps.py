@@ -10,12 +10,12 @@ from hw.flow.evaluation import evaluate, run_attacks
 from hw.flow.examples import pick_examples
 from hw.flow.gate import pass_gate
 from hw.flow.pipeline import Step
-from hw.flow.preflight import is_quantized
 from hw.flow.run import Run
 from hw.flow.testbench import clean_bench, full_bench
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
+from qmodels.quantize.layers import is_quantized
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import map_weights
 from qmodels.storage import save_model, write_bytes, write_json
@@ -43,10 +43,14 @@ def train_step(run: Run) -> tuple[str, ...]:
 def _adopt(run: Run) -> tuple[str, ...]:
     """The user's model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
     name = "quantized.keras" if is_quantized(run.own_model) else "model.keras"
-    for stale in ("model.keras", "mapped.keras", "quantized.keras"):  # of an earlier config of this run
+    for stale in ("model.keras", "mapped.keras", "quantized.keras", "repair.json"):  # of an earlier config of this run
         (run.folder / stale).unlink(missing_ok=True)
     save_model(run.own_model, run.folder / name)
-    return (name,)
+    change = run.repair_change()
+    if run.repaired is None or change is None:
+        return (name,)
+    write_json(run.folder / "repair.json", {"repairs": run.repaired.repairs, "change": asdict(change)})
+    return name, "repair.json"
 
 
 def map_step(run: Run) -> tuple[str, ...]:
@@ -84,7 +88,14 @@ def project_step(run: Run) -> tuple[str, ...]:
         raise UserError(f"{target}: writing the HLS project failed ({error.strerror}); then --resume") from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    write_json(run.folder / "project.json", {"digest": run.project.digest, "files": len(run.project.files)})
+    write_json(
+        run.folder / "project.json",
+        {
+            "digest": run.project.digest,
+            "files": len(run.project.files),
+            "warnings": [str(warning) for warning in run.design.warnings],
+        },
+    )
     return ("project.json", *(f"hls/{name}" for name in run.project.files))
 
 

@@ -49,3 +49,8 @@ def select_layers(model: Any, selection: tuple[str, ...]) -> list[str]:
 def kernel_of(layer: Any) -> Any:
     """The kernel variable of a weighted layer."""
     return layer.depthwise_kernel if hasattr(layer, "depthwise_kernel") else layer.kernel
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether a model is QKeras already: it then goes to the accelerator as it is."""
+    return any(type(layer).__name__.startswith("Q") for layer in model.layers)

@@ -1,0 +1,19 @@
+"""The exactness contract: what hls4ml 1.3.0 reproduces bit for bit. Everything else is refused by name, or repaired."""
+
+from hw.contract.accumulators import accumulator_warnings
+from hw.contract.names import RESERVED, check_layer_name
+from hw.contract.repair import OutputChange, Repaired, output_change, repair_model
+from hw.contract.rules import Violation, check_contract, violations
+
+__all__ = [
+    "RESERVED",
+    "OutputChange",
+    "Repaired",
+    "Violation",
+    "accumulator_warnings",
+    "check_contract",
+    "check_layer_name",
+    "output_change",
+    "repair_model",
+    "violations",
+]
