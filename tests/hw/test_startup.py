@@ -1,0 +1,65 @@
+"""Starting is quick: nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("tensorflow", "tf_keras", "keras", "qkeras", "hls4ml", "sklearn", "matplotlib", "scipy")
+REPORT = f"import sys; print('loaded:', *[name for name in {HEAVY!r} if name in sys.modules])"
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    return done.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys; sys.argv = ['robust-hls', '--help']\ntry:\n    import hw.cli; hw.cli.main()\n"
+    code += f"finally:\n    {REPORT}"
+    out = python(code)
+    assert out.splitlines()[-1] == "loaded:"
+    for command in ("run", "train", "generate", "simulate", "attack", "evaluate", "report", "doctor"):
+        assert f" {command} " in out
+
+
+@pytest.mark.parametrize(
+    "modules",
+    ["hw, qmodels", "hw.csim, hw.project, hw.exactness, hw.cache, hw.flow.config, hw.flow.open, qmodels.data"],
+)
+def test_importing_the_packages_loads_no_tensorflow(modules: str) -> None:
+    assert python(f"import {modules}\n{REPORT}").splitlines()[-1] in ("loaded:", "loaded: scipy")
+
+
+def test_a_wrong_config_is_told_without_loading_tensorflow() -> None:
+    code = (
+        "import sys; sys.argv = ['robust-hls', 'run', '--set', 'sed=1']\n"
+        f"try:\n    import hw.cli; hw.cli.main()\nexcept SystemExit as end:\n    {REPORT}; print(end.code)"
+    )
+    assert python(code).splitlines()[-2:] in (["loaded:", "2"], ["loaded: scipy", "2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["run", "--set", "sed=1"], 2, "sed: unknown key; did you mean 'seed'?"),
+        (["doctor"], 0, ""),
+        (["run", "none.yaml"], 2, "robust-hls: none.yaml: no such file"),
+    ],
+)
+def test_the_installed_command_ends_with_its_status(
+    tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    command = Path(sys.executable).with_name("robust-hls")
+    if not command.exists():
+        pytest.skip("the package is not installed beside this Python")
+    done = subprocess.run([command, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
