@@ -19,6 +19,7 @@ from hw.bitsim.recipes import (
     Compiler,
     Counter,
     Recipe,
+    ShiftLeft,
     StepCode,
     compile_recipe,
     recipe,
@@ -123,6 +124,7 @@ class Encoder:
         self.paths: dict[str, str] = {}
         self.n_ops = 0
         self.widen: frozenset[int] = frozenset()
+        self.plans: dict[int, LinearPlan] = {}
 
     # -- numbers
 
@@ -224,7 +226,9 @@ class Encoder:
         source = self.slot(op.source)
         if self.counting:
             return LinearPlan(Path.EXACT, op.weights, op.bias, op.accumulator, 0, 0)
-        return plan_linear(op, source.low, source.high, source.storage is Storage.U8)
+        plan = plan_linear(op, source.low, source.high, source.storage is Storage.U8)
+        self.plans[op.out.index] = plan
+        return plan
 
     def exact_linear(self, op: Linear, plan: LinearPlan, source: Slot) -> None:
         """Every cast where csim has it."""
@@ -302,14 +306,7 @@ class Encoder:
         if op.maximum:
             sums, low, high = None, first.low, first.high
         else:
-            accumulator = op.on_sum.actions[0]
-            assert isinstance(accumulator, Cast)
-            bound = accumulator.target
-            sums = compile_recipe(op.on_sum, min(bound.raw_min, 0) + min(first.low, 0), bound.raw_max + max(first.high, 0)) \
-                if not op.tree else compile_recipe(op.on_sum, 2 * bound.raw_min, 2 * bound.raw_max)
-            count = w.height * w.width
-            low = max(sums.low, min(count * first.low, 0))
-            high = min(sums.high, max(count * first.high, 0)) if high > 0 else sums.high
+            sums = self._pool_sums(op, first)
             low, high = self._average_bounds(op, first, sums)
         divided = [compile_recipe(what, low, high) for what in op.divide]
         after = (min(d.low for d in divided), max(d.high for d in divided)) if divided else (low, high)
@@ -327,14 +324,18 @@ class Encoder:
             numbers += self.steps(d)
         self.emit(Kernel.POOL, *numbers, *self.steps(compiled))
 
+    def _pool_sums(self, op: Pool, first: Compiler) -> Compiler:
+        """The steps after every addition."""
+        low, high = accumulated(op)
+        if op.tree:
+            return compile_recipe(op.on_sum, 2 * low, 2 * high)
+        return compile_recipe(op.on_sum, low + min(first.low, 0), high + max(first.high, 0))
+
     def _average_bounds(self, op: Pool, first: Compiler, sums: Compiler) -> tuple[int, int]:
         count = op.window.height * op.window.width
         low, high = min(count * first.low, 0), max(count * first.high, 0)
-        bound = op.on_sum.actions[0]
-        assert isinstance(bound, Cast)
-        if low >= bound.target.raw_min and high <= bound.target.raw_max:
-            return low, high
-        return sums.low, sums.high
+        fits = accumulated(op)
+        return (low, high) if fits[0] <= low and high <= fits[1] else (sums.low, sums.high)
 
     def _window_inside(self, op: Pool) -> bool:
         height, width, _ = op.source.image
@@ -416,7 +417,7 @@ class Encoder:
         for op in self.network.ops:
             if isinstance(op, Linear):
                 slot = self.slot(op.source)
-                if slot.storage is Storage.U8 and plan_linear(op, slot.low, slot.high).path is Path.INT16:
+                if slot.storage is Storage.U8 and self.plans[op.out.index].path is Path.INT16:
                     wide.add(self.root(slot).value.index)
         return wide
 
@@ -453,6 +454,14 @@ class Encoder:
                 table += [int(slot.storage), *slot.value.image, *slot.pads, self.root(slot).offset]
         code = np.array([arena, size, self.n_ops, *table, *self.words], dtype=np.int64)
         return Encoded(code, tuple(self.blobs), tuple(self.counters), self.paths)
+
+
+def accumulated(op: Pool) -> tuple[int, int]:
+    """Range of an average's running sum, on the grid it is kept on."""
+    cast = op.on_sum.actions[0]
+    assert isinstance(cast, Cast)
+    shift = sum(action.bits for action in op.on_sum.actions[1:] if isinstance(action, ShiftLeft))
+    return cast.target.raw_min << shift, cast.target.raw_max << shift
 
 
 def may_be_bytes(fmt: FixedPoint) -> bool:
@@ -516,14 +525,14 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
     pairs = channel_pairs(plan.weights)
     filters = len(pairs)
     padded = filters + filters % 2
-    grown = np.zeros((padded, *pairs.shape[1:]), np.int64)
+    kind = np.int16 if plan.path is Path.INT16 else np.int8
+    grown = np.zeros((padded, *pairs.shape[1:]), kind)
     grown[:filters] = pairs
     if plan.path is Path.INT16:
-        words = (grown[..., 0] & 0xFFFF) | ((grown[..., 1] & 0xFFFF) << 16)
-    else:
-        half = (grown[..., 0] & 0xFF) | ((grown[..., 1] & 0xFF) << 8)
-        words = half | (half << 16)
-    packed = words.astype(np.uint32).view(np.int32)
+        packed = grown.view(np.int32)[..., 0]
+    else:  # bytes: the pair, twice
+        half = grown.view(np.uint16)[..., 0].astype(np.uint32)
+        packed = (half | half << 16).view(np.int32)
     blocks = []
     at = 0
     while at < padded:

@@ -6,6 +6,7 @@ templates/vitis/nnet_utils). A layer family registers a handler for its class na
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -51,6 +52,11 @@ def precision_kind(precision: Any) -> str:
     return next((kind for kind in _KINDS if kind in names), names[0])
 
 
+@functools.cache
+def _parsed(text: str) -> FixedPoint:
+    return FixedPoint.parse(text)
+
+
 def precision_format(layer: Any, precision: Any) -> FixedPoint:
     """The FixedPoint of an hls4ml precision; UserError for floating point, power-of-two and unknown types."""
     kind = precision_kind(precision)
@@ -60,7 +66,7 @@ def precision_format(layer: Any, precision: Any) -> FixedPoint:
         refuse(layer, f"numbers of type {type(precision).__name__} ({precision})")
     if getattr(precision, "saturation_bits", 0):
         refuse(layer, f"saturation bits ({precision})")
-    fmt = FixedPoint.from_hls4ml(precision)
+    fmt = _parsed(str(precision)) if kind == "FixedPrecisionType" else FixedPoint.from_hls4ml(precision)
     # ap_int converts from ap_fixed as C++ converts double to int
     return fmt._replace(rounding=Rounding.TRN_ZERO) if kind == "IntegerPrecisionType" else fmt
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hw.bitsim.lower import Lowering, handles, refuse
 from hw.bitsim.program import Pool, Value, Window
-from hw.bitsim.recipes import Cast, DivideTowardsZero, Recipe, recipe
+from hw.bitsim.recipes import Cast, DivideTowardsZero, Recipe, ShiftLeft, recipe
 from qmodels.formats import FixedPoint
 
 
@@ -73,17 +73,22 @@ def _average(
         on_input = recipe(Cast(source.format, accumulator, layer.name, "accumulator"))
         on_sum = recipe(Cast(accumulator, accumulator, layer.name, "accumulator"))
     else:
-        on_input, on_sum = aligned_sum(layer, source.format, accumulator)
+        on_input, on_sum, back = aligned_sum(layer, source.format, accumulator)
+        divide = tuple(back + part for part in divide)
     return Pool(source, out, window, False, tree, 0, on_input, on_sum, divide,
                 recipe(Cast(accumulator, out.format, layer.name)))
 
 
-def aligned_sum(layer: Any, source: FixedPoint, accumulator: FixedPoint) -> tuple[Recipe, Recipe]:
-    """`accum += x`: the sum is exact, then cast. Only possible one grid at a time, so the grids must agree."""
-    if source.fraction > accumulator.fraction:
-        refuse(layer, f"an accumulator {accumulator} coarser than the data {source}")
-    exact = FixedPoint(source.width + accumulator.fraction - source.fraction, source.integer, source.signed)
-    return recipe(Cast(source, exact)), recipe(Cast(accumulator, accumulator, layer.name, "accumulator"))
+def aligned_sum(layer: Any, source: FixedPoint, accumulator: FixedPoint) -> tuple[Recipe, Recipe, Recipe]:
+    """`accum += x`: the sum is exact, then cast. Recipes for x, for the sum, and from the sum's grid to accum_t's.
+
+    The running sum is kept on the finer of the two grids.
+    """
+    finer = max(source.fraction - accumulator.fraction, 0)
+    fine = FixedPoint(accumulator.width + finer, accumulator.integer, accumulator.signed)
+    exact = FixedPoint(source.width + max(-finer, fine.fraction - source.fraction), source.integer, source.signed)
+    on_sum = recipe(Cast(fine, accumulator, layer.name, "accumulator"), ShiftLeft(finer))
+    return recipe(Cast(source, exact)), on_sum, recipe(Cast(fine, accumulator))
 
 
 @handles("GlobalPooling1D", "GlobalPooling2D")

@@ -161,10 +161,10 @@ def _cast_all(raws: Ints, source: FixedPoint, target: FixedPoint) -> Ints:
 
 def _legacy(low: Lowering, layer: Any, source: Value, out: Value) -> None:
     x, get = source.format, layer.get_attr
-    _, table = _named(low, layer, "table_t")
-    size = int(get("table_size", 1024))
-    exp_size = size if low.stream else int(get("exp_table_size", size))
-    inverse_size = size if low.stream else int(get("inv_table_size", size))
+    # the generated config leaves table_t and table_size at activ_config's defaults
+    table, size = FixedPoint(18, 8), int(get("table_size", 1024))
+    exp_size = 1024 if low.stream else int(get("exp_table_size", size))
+    inverse_size = 1024 if low.stream else int(get("inv_table_size", size))
     points = [Float(2 * 8.0 * (i - exp_size / 2.0) / exp_size) for i in range(exp_size)]
     exps = _quantized([float(exp_float(p)) for p in points], table)
     steps = [Float(64.0 * i / inverse_size) for i in range(inverse_size)]

@@ -55,11 +55,12 @@ def product_format(op: Linear) -> FixedPoint:
 def _bounds(op: Linear, weights: Ints, bias: Ints, low: int, high: int) -> tuple[int, int]:
     """Bounds of every partial sum, in any order (the padding's zeros included)."""
     low, high = min(low, 0), max(high, 0)
-    flat = weights.reshape(len(weights), -1).astype(object)
-    first, second = flat * low, flat * high
-    least = np.minimum(np.minimum(first, second), 0).sum(axis=1) + bias
-    most = np.maximum(np.maximum(first, second), 0).sum(axis=1) + bias
-    return int(least.min()), int(most.max())
+    flat = weights.reshape(len(weights), -1)
+    positive = np.maximum(flat, 0).sum(axis=1).tolist()  # below 2**62: weights are shifted to at most 30 bits
+    negative = np.minimum(flat, 0).sum(axis=1).tolist()
+    sums = zip(positive, negative, bias.tolist(), strict=True)
+    bounds = [(p * low + n * high + b, p * high + n * low + b) for p, n, b in sums]
+    return min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
 
 
 def _fits(low: int, high: int, bounds: tuple[int, int]) -> bool:
@@ -131,9 +132,12 @@ def _pairs_fit(weights: Ints, high: int) -> bool:
     """vpmaddubsw saturates a pair's sum: no pair may get there."""
     if weights.min() < -128 or weights.max() > 127:
         return False
+    if 2 * high * int(np.abs(weights).max()) <= _INT16[1]:
+        return True
     pairs = channel_pairs(weights)
-    most = np.maximum(pairs, 0).sum(axis=3).max() * high
-    least = np.minimum(pairs, 0).sum(axis=3).min() * high
+    first, second = pairs[..., 0], pairs[..., 1]
+    most = (np.maximum(first, 0) + np.maximum(second, 0)).max() * high
+    least = (np.minimum(first, 0) + np.minimum(second, 0)).min() * high
     return bool(most <= _INT16[1] and least >= _INT16[0])
 
 

@@ -164,8 +164,14 @@ class Recipe:
 
     @property
     def uniform(self) -> bool:
-        """True when every element is treated alike, and nothing needs the saved value twice."""
-        return not any(isinstance(action, Param) for action in self.actions)
+        """True when every element is treated alike."""
+        return not any(map(_has_parameters, self.actions))
+
+
+def _has_parameters(action: Action) -> bool:
+    if isinstance(action, Choose):
+        return any(map(_has_parameters, (*action.yes, *action.no)))
+    return isinstance(action, Param)
 
 
 def recipe(*actions: Action) -> Recipe:

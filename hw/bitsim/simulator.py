@@ -20,6 +20,7 @@ from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 
 Array = NDArray[Any]
+_OUT_OF_BOUNDS = 2  # bitsim_run: an input left the bounds, and there was no other program
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ class _Machine:
     """One compiled program: an encoding and the library's handle on it."""
 
     def __init__(
-        self, network: Network, seen: tuple[Value, ...], counting: bool = False, fallback: _Machine | None = None
+        self, network: Network, seen: tuple[Value, ...], counting: bool = False, bytes_in: bool = False
     ) -> None:
         self._library = library.load()
-        encoder = Encoder(network, self._library.bitsim_lanes(), counting, bytes_in=fallback is not None)
+        encoder = Encoder(network, self._library.bitsim_lanes(), counting, bytes_in)
         self.encoded: Encoded = encoder.encode(seen)
-        self._fallback = fallback
+        self._network = network
+        self._fallback: _Machine | None = None
         pointers = (ctypes.c_void_p * max(1, len(self.encoded.blobs)))(*[b.ctypes.data for b in self.encoded.blobs])
         code = self.encoded.code
         self._handle = self._library.bitsim_create(code.ctypes.data, pointers, len(self.encoded.blobs))
@@ -65,25 +67,26 @@ class _Machine:
         outputs = [np.empty((samples, value.size), dtype) for value in self.seen]
         pointers = (ctypes.c_void_p * len(inputs))(*[x.ctypes.data for x in inputs])
         results = (ctypes.c_void_p * max(1, len(outputs)))(*[y.ctypes.data for y in outputs])
-        failed = self._library.bitsim_run(
+        result = self._library.bitsim_run(
             self._handle, None if self._fallback is None else self._fallback._handle, pointers, results, samples, int(dtype == np.float64), threads,
             None if counters is None else counters.ctypes.data, 0 if counters is None else len(counters),
         )
-        if failed:
+        if result == _OUT_OF_BOUNDS and self._fallback is None:
+            self._fallback = _Machine(self._network, self.seen)
+            return self.run(inputs, threads, counters)
+        if result:
             raise MemoryError("bitsim could not allocate its working memory")
         return outputs
 
 
 def _predictor(network: Network) -> _Machine:
-    """The machine for `predict`: for inputs of 8-bit pixels in a signed type, with a faster one before it.
+    """The machine for `predict`.
 
-    The faster one takes the inputs to be 0..255; a block of samples where one is negative is done again by the other.
+    Inputs of 8-bit pixels in a signed type are first taken to be 0..255; a block of samples where one is negative is
+    done again by a machine for all numbers.
     """
     fused = fuse(network)
-    machine = _Machine(fused, fused.outputs)
-    if any(may_be_bytes(value.format) for value in network.inputs):
-        return _Machine(fused, fused.outputs, fallback=machine)
-    return machine
+    return _Machine(fused, fused.outputs, bytes_in=any(may_be_bytes(value.format) for value in network.inputs))
 
 
 class BitSim:
@@ -115,6 +118,11 @@ class BitSim:
         """Format of every layer's output."""
         known = {value.layer: value.format for value in self._network.inputs}
         return known | {name: value.format for name, value in self._network.traced.items()}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The layers whose results `predict` returns."""
+        return tuple(value.layer for value in self._network.outputs)
 
     @property
     def paths(self) -> dict[str, str]:

@@ -60,8 +60,9 @@ class Branch:
 class _Builder:
     """Draws layers until the branch is long enough."""
 
-    def __init__(self, seed: int, name: str, stream: bool) -> None:
+    def __init__(self, seed: int, name: str, stream: bool, formats: list[FixedPoint]) -> None:
         self.rng = np.random.default_rng(seed)
+        self.formats = formats
         self.seed, self.name, self.stream = seed, name, stream
         self.settings: dict[str, dict[str, Any]] = {}
         self.layers: list[Any] = []
@@ -76,8 +77,12 @@ class _Builder:
     def label(self, kind: str) -> str:
         return f"{self.name}_{kind}{len(self.layers)}"
 
-    def format(self, **more: Any) -> str:
-        return str(random_format(self.rng, **more))
+    def format(self, widest: int = 18, narrowest: int = 2) -> str:
+        """One of the model's formats: the fewer there are, the fewer templates g++ instantiates."""
+        fits = [fmt for fmt in self.formats if narrowest <= fmt.width <= widest]
+        if not fits or self.rng.random() < 0.1:
+            return str(random_format(self.rng, widest, narrowest))
+        return str(fits[self.rng.integers(len(fits))])
 
     def linear(self, build: Any, x: Any, kind: str, weights: tuple[str, ...] = ("weight",), products: int = 0) -> Any:
         """A layer with weights: its own weight, bias, accumulator and result formats; half of them hold every product."""
@@ -142,14 +147,26 @@ class _Builder:
             return self.linear(lambda name: keras.BatchNormalization(name=name), x, "bn", ("scale",))
         if draw < 0.7:
             return self.quantizer(x)
+        if draw < 0.76:
+            return self.softmax(x)
         return self.activation(x)
+
+    def softmax(self, x: Any) -> Any:
+        """Softmax in one of hls4ml's four ways."""
+        name, rng = self.label("softmax"), self.rng
+        kind = str(rng.choice(["Stable", "Latency", "Legacy", "Argmax"]))
+        table = self.format(widest=18, narrowest=10)
+        settings = {"Precision": {"result": self.format()}, "Implementation": kind.lower(), "ExpTableT": table, "InvTableT": table,
+                    "TableSize": 256}
+        return self.add(self.keras.Activation("softmax", name=name), x, **settings)
 
     def image(self, x: Any) -> Any:
         """One more layer on (h, w, c)."""
         draw, keras, rng = self.rng.random(), self.keras, self.rng
         height, width = int(x.shape[1]), int(x.shape[2])
         kernel = (int(rng.integers(1, min(3, height) + 1)), int(rng.integers(1, min(3, width) + 1)))
-        stride = int(rng.integers(1, 3))
+        # in io_stream hls4ml ignores the vertical stride of kernels one high (docs/hls4ml_findings.md)
+        stride = 1 if self.stream and kernel[0] == 1 else int(rng.integers(1, 3))
         padding = str(rng.choice(["same", "valid"]))
         if draw < 0.35:
             filters = int(rng.integers(1, 6))
@@ -309,7 +326,9 @@ def compile_csim(graph: Any, folder: Path) -> None:
 def random_model(seeds: list[int], folder: Path, stream: bool = False, backend: str = "Vitis") -> RandomModel:
     """A model with one branch a seed."""
     shutil.rmtree(folder, ignore_errors=True)
-    branches = [_Builder(seed, f"n{seed}", stream).build() for seed in seeds]
+    rng = np.random.default_rng(seeds[0] + 7)
+    formats = [random_format(rng, widest, narrowest) for widest, narrowest in ((8, 2), (12, 6), (18, 8)) for _ in range(4)]
+    branches = [_Builder(seed, f"n{seed}", stream, formats).build() for seed in seeds]
     model = runtime().keras.Model([b.source for b in branches], [b.output for b in branches])
     for branch in branches:
         rng = np.random.default_rng(branch.seed + 1)

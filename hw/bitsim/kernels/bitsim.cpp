@@ -128,7 +128,7 @@ int64_t bitsim_peak(int kind, int64_t rounds) {
 }
 
 // other: the program for blocks whose inputs leave the bounds this one was made for, or null.
-// counters: one int64 a counter, added to; null outside of overflow reports. Returns 0, or 1 when out of memory.
+// counters: one int64 a counter, added to; null outside of overflow reports. Returns 0, 1 when out of memory, 2 when `other` is needed and null.
 int bitsim_run(void *handle, void *other, const void *const *inputs, void *const *outputs, int64_t samples, int doubles, int threads,
                int64_t *counters, int64_t n_counters) {
     Program &program = *(Program *)handle;
@@ -146,6 +146,10 @@ int bitsim_run(void *handle, void *other, const void *const *inputs, void *const
             ctx.valid = (int)std::min<int64_t>(L, samples - ctx.first);
             if (run_block(program, ctx))
                 continue;
+            if (!other) {
+                failed = 2;
+                break;
+            }
             if (!second)
                 second = std::make_unique<Arena>(*(Program *)other);
             if (!second->memory)

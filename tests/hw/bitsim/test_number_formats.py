@@ -60,7 +60,10 @@ def run_cpp(folder: Path, body: str) -> list[int]:
     headers = Path(hls4ml.__file__).parent / "templates" / "vivado" / "ap_types"
     source = folder / "casts.cpp"
     source.write_text(PROGRAM + "int main() {\n" + body + "return 0; }\n")
-    subprocess.run(["g++", "-O0", "-w", "-DNDEBUG", "-std=c++17", f"-I{headers}", str(source), "-o", str(folder / "casts")], check=True)
+    subprocess.run(
+        ["g++", "-O0", "-w", "-DNDEBUG", "-std=c++17", f"-I{headers}", str(source), "-o", str(folder / "casts")],
+        check=True,
+    )
     done = subprocess.run([str(folder / "casts")], capture_output=True, text=True, check=True)
     return [int(line) for line in done.stdout.split()]
 
@@ -77,7 +80,8 @@ def cast_network(source, target):
     low = Value(2, "low", (2,), FixedPoint(30, 30, False))
     high = Value(3, "high", (2,), FixedPoint(40, 40, True))
     ops = (
-        Input(first, 0), Map(first, second, recipe(Cast(source, target))),
+        Input(first, 0),
+        Map(first, second, recipe(Cast(source, target))),
         Map(second, low, recipe(Cast(whole, low.format))),
         Map(second, high, recipe(Cast(FixedPoint(target.width, target.width - 30, target.signed), high.format))),
     )
@@ -91,21 +95,30 @@ def test_casts_and_conversions_from_double_equal_ap_fixed(tmp_path):
     # every rounding with every overflow, where ties and saturation are common
     pairs += [
         (FixedPoint(10, 5, source_signed), FixedPoint(6, 4, signed, rounding, overflow))
-        for rounding in Rounding for overflow in Overflow for signed in (True, False) for source_signed in (True, False)
+        for rounding in Rounding
+        for overflow in Overflow
+        for signed in (True, False)
+        for source_signed in (True, False)
         if signed or overflow is not Overflow.WRAP_SM
     ][::2]
     vectors = [raw_vectors(rng, a, VECTORS) for a, _ in pairs]
     doubles = [
-        np.concatenate([
-            rng.normal(size=20) * b.maximum, rng.integers(-40, 40, 16) * b.lsb / 4, rng.normal(size=8) * 1e-9,
-            [0.0, -0.0, 1e30, -1e30],
-        ])
+        np.concatenate(
+            [
+                rng.normal(size=20) * b.maximum,
+                rng.integers(-40, 40, 16) * b.lsb / 4,
+                rng.normal(size=8) * 1e-9,
+                [0.0, -0.0, 1e30, -1e30],
+            ]
+        )
         for _, b in pairs
     ]
     body = []
     for (a, b), raws, xs in zip(pairs, vectors, doubles, strict=True):
         bits = ",".join(f"{raw & ((1 << a.width) - 1)}ull" for raw in raws)
-        body.append(f"{{ const unsigned long long v[] = {{{bits}}}; cast<{cpp_type(a)}, {cpp_type(b)}>(v, {len(raws)}); }}\n")
+        body.append(
+            f"{{ const unsigned long long v[] = {{{bits}}}; cast<{cpp_type(a)}, {cpp_type(b)}>(v, {len(raws)}); }}\n"
+        )
         numbers = ",".join(float(x).hex() for x in xs)
         body.append(f"{{ const double v[] = {{{numbers}}}; number<{cpp_type(b)}>(v, {len(xs)}); }}\n")
     printed = iter(run_cpp(tmp_path, "".join(body)))
@@ -135,7 +148,8 @@ def machine_input(b, xs):
     low = Value(1, "low", (1,), FixedPoint(30, 30, False))
     high = Value(2, "high", (1,), FixedPoint(40, 40, True))
     ops = (
-        Input(first, 0), Map(first, low, recipe(Cast(whole, low.format))),
+        Input(first, 0),
+        Map(first, low, recipe(Cast(whole, low.format))),
         Map(first, high, recipe(Cast(FixedPoint(b.width, b.width - 30, b.signed), high.format))),
     )
     parts = BitSim(Network(ops, (first,), (low, high), {})).predict(np.array(xs).reshape(-1, 1))
