@@ -23,6 +23,7 @@ from qmodels.attacks.blackbox import TOP, Rows, flat, fooled, lengths, spread, t
 from qmodels.victims import Images, Labels
 
 Points = NDArray[np.float64]  # images in LSBs, not necessarily whole
+Noise = NDArray[np.int16]  # changes in whole LSBs
 PROBES_AT_ONCE = 20_000  # images per question; bounds memory
 MAX_BISECTIONS = 16
 
@@ -69,12 +70,14 @@ class Boundary:
         fallen = kept[(self.distance[kept] <= self.epsilon) & (self.fell_after[kept] < 0)]
         self.fell_after[fallen] = self.spent[fallen]
 
-    def probe(self, rows: Rows, centre: Points, noise: Points) -> NDArray[np.bool_]:
-        """Decisions (rows, probes) around `centre`; `noise` is (rows, probes, ...) in LSBs."""
+    def probe(self, rows: Rows, centre: Points, noise: Noise) -> NDArray[np.bool_]:
+        """Decisions (rows, probes) around `centre`; `noise` is (rows, probes, ...) in whole LSBs."""
         count = noise.shape[1]
-        points = np.clip(np.rint(centre[:, None] + noise), 0, TOP).reshape(-1, *centre.shape[1:])
+        whole = np.rint(centre).astype(np.int16)[:, None]
+        points = np.clip(whole + noise, 0, TOP).reshape(-1, *centre.shape[1:]).astype(np.float32)
+        points *= 1 / LEVELS  # exact
         self.spent[rows] += count
-        return fooled(self.victim, to_images(points), self.y[rows].repeat(count)).reshape(-1, count)
+        return fooled(self.victim, points, self.y[rows].repeat(count)).reshape(-1, count)
 
     def lengths(self, delta: Points) -> NDArray[np.float64]:
         """Length of each change in the attack's norm."""
@@ -163,7 +166,7 @@ class HopSkipJump(DecisionAttack):
     kind: Literal["hopskipjump"] = "hopskipjump"
     first_probes: int = Field(32, ge=2, description="probes of the first estimate; they grow with the square root")
     most_probes: int = Field(1000, ge=2)
-    probe_lsb: float = Field(2.0, ge=1, description="standard deviation of a probe, per pixel")
+    probe_lsb: float = Field(4.0, ge=1, description="standard deviation of a probe, per pixel")
 
     def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
         """Estimate, jump, bisect."""
@@ -212,32 +215,33 @@ def estimate_normal(
     boundary: Boundary, rows: Rows, centre: Points, probes: int, width: float, rng: np.random.Generator, waves: int = 0
 ) -> Points:
     """Average of random probes, those found wrong minus the others, less the mean decision (HopSkipJump, eq. 16)."""
-    total, decided = np.zeros(centre.shape), np.zeros(len(rows))
-    mean_noise = np.zeros(centre.shape)
+    total, decided = np.zeros((len(rows), centre[0].size)), np.zeros(len(rows))
+    sum_of_noise = np.zeros_like(total)
     at_once = max(1, PROBES_AT_ONCE // max(len(rows), 1))
     for first in range(0, probes, at_once):
         count = min(at_once, probes - first)
-        noise = np.rint(width * directions((len(rows), count, *centre.shape[1:]), waves, rng))
-        votes = np.where(boundary.probe(rows, centre, noise), 1.0, -1.0)
-        total += np.einsum("np,np...->n...", votes, noise)
-        mean_noise += noise.sum(axis=1)
+        noise = random_noise((len(rows), count, *centre.shape[1:]), width, waves, rng)
+        votes = np.where(boundary.probe(rows, centre, noise), np.float32(1), np.float32(-1))
+        vectors = noise.reshape(len(rows), count, -1).astype(np.float32)
+        total += (votes[:, None] @ vectors)[:, 0]
+        sum_of_noise += vectors.sum(axis=1)
         decided += votes.sum(axis=1)
-    return np.asarray(
-        total - spread(decided / probes, centre) * mean_noise * (np.abs(spread(decided, centre)) < probes)
-    )
+    undecided = np.abs(decided) < probes  # otherwise there is only one side to see, and its mean is the best guess
+    return np.asarray(total - (decided / probes * undecided)[:, None] * sum_of_noise).reshape(centre.shape)
 
 
-def directions(shape: tuple[int, ...], waves: int, rng: np.random.Generator) -> Points:
-    """Normal noise of variance one; with `waves` only of the lowest frequencies of each image axis."""
+def random_noise(shape: tuple[int, ...], width: float, waves: int, rng: np.random.Generator) -> Noise:
+    """Whole LSBs with standard deviation `width`: uniform, or normal with only the `waves` lowest frequencies."""
     if not waves or len(shape) < 5:
-        return rng.standard_normal(shape)
+        reach = max(1, round(width * np.sqrt(3.0)))
+        return rng.integers(-reach, reach + 1, shape, np.int16)
     from scipy.fft import idctn
 
     rows, columns = min(waves, shape[2]), min(waves, shape[3])
-    spectrum = np.zeros(shape)
-    spectrum[:, :, :rows, :columns] = rng.standard_normal((*shape[:2], rows, columns, *shape[4:]))
-    noise: Points = idctn(spectrum, axes=(2, 3), norm="ortho")
-    return np.asarray(noise * np.sqrt(shape[2] * shape[3] / (rows * columns)))
+    spectrum = np.zeros(shape, np.float32)
+    spectrum[:, :, :rows, :columns] = rng.standard_normal((*shape[:2], rows, columns, *shape[4:]), np.float32)
+    noise = idctn(spectrum, axes=(2, 3), norm="ortho") * (width * np.sqrt(shape[2] * shape[3] / (rows * columns)))
+    return np.asarray(np.rint(noise), np.int16)
 
 
 class BoundaryAttack(DecisionAttack):
