@@ -36,7 +36,7 @@ def train_step(run: Run) -> tuple[str, ...]:
         checkpoint_dir=run.folder / "checkpoints",
     )
     save_model(model, run.folder / "model.keras")
-    write_json(run.folder / "training.json", report.as_dict())
+    write_json(run.folder / "training.json", report.as_json())
     return "model.keras", "training.json"
 
 
@@ -96,7 +96,8 @@ def project_step(run: Run) -> tuple[str, ...]:
             "warnings": [str(warning) for warning in run.design.warnings],
         },
     )
-    return ("project.json", *(f"hls/{name}" for name in run.project.files))
+    write_json(run.folder / "cost.json", run.design.cost.as_json())
+    return ("project.json", "cost.json", *(f"hls/{name}" for name in run.project.files))
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:
@@ -147,7 +148,7 @@ STEPS = (
     Step("train", ("data", "model", "training"), (), train_step),
     Step("map", ("mapping",), ("train",), map_step),
     Step("quantize", ("quantization", "data"), ("map",), quantize_step),
-    Step("project", ("hardware",), ("train", "quantize"), project_step),
+    Step("project", ("hardware", "testbench"), ("train", "quantize"), project_step),
     Step(
         "simulate",
         ("hardware", "simulation", "evaluation.samples", "data"),
@@ -156,6 +157,11 @@ STEPS = (
     ),
     Step("attack", ("hardware", "evaluation", "data"), ("train", "map", "quantize"), attack_step),
     Step("testbench", ("testbench", "evaluation", "data"), ("quantize", "project", "attack"), testbench_step),
-    Step("evaluate", ("evaluation", "hardware", "simulation", "data"), ("simulate", "attack"), evaluate_step),
+    Step(
+        "evaluate",
+        ("evaluation", "hardware", "simulation", "data"),
+        ("project", "simulate", "attack"),
+        evaluate_step,
+    ),
     Step("report", ("name",), ("evaluate",), report_step),
 )

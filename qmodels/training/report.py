@@ -71,6 +71,6 @@ class TrainingReport:
     resumed_from: int | None  # epochs already done when this session began; None if it began afresh
     rounds: tuple[RoundRecord, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -44,7 +44,7 @@ def kill_at(monkeypatch, owner, name, call):
 
 
 def without_times(report):
-    values = report.as_dict()
+    values = report.as_json()
     return {key: value for key, value in values.items() if key not in ("seconds", "resumed_from")}
 
 
@@ -204,7 +204,7 @@ def test_standard_training_learns_digits_and_adversarial_training_makes_them_rob
 def test_the_report_is_json_and_tells_the_rounds(tmp_path):
     config = tiny_config("feedback")
     _, report = run(config, tmp_path)
-    assert json.loads(json.dumps(report.as_dict()))["method"] == "feedback"
+    assert json.loads(json.dumps(report.as_json()))["method"] == "feedback"
     assert [record.round for record in report.rounds] == [1, 2]
     assert [record.phase for record in report.history] == [0, 0, 0, 1, 1, 2, 2]
     first, second = report.rounds
