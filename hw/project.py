@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hw.contract import RESERVED, Violation, accumulator_warnings, check_contract
+from hw.cost import Cost, estimate_cost
 from hw.testbench import with_checks
 from qmodels.errors import UserError
 from qmodels.quantize.layers import kernel_of, weighted_layers
@@ -168,6 +169,7 @@ class Design:
     """An HLS project with what is known about it before any synthesis."""
 
     project: HlsProject
+    cost: Cost
     warnings: tuple[Violation, ...]
 
 
@@ -181,7 +183,7 @@ def generate(model: Any, config: HardwareConfig) -> HlsProject:
 
 
 def generate_design(model: Any, config: HardwareConfig) -> Design:
-    """The HLS project, and what TensorFlow may not reproduce of it.
+    """The HLS project, what it will cost, and what TensorFlow may not reproduce of it.
 
     Raises:
         UserError: the model breaks the exactness contract.
@@ -194,7 +196,7 @@ def generate_design(model: Any, config: HardwareConfig) -> Design:
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         stamp = str(graph.config.get_config_value("Stamp"))
     files = _with_checks(_normalised(files, graph, stamp), config, model)
-    return Design(HlsProject(config.project_name, files), tuple(accumulator_warnings(graph)))
+    return Design(HlsProject(config.project_name, files), estimate_cost(graph), tuple(accumulator_warnings(graph)))
 
 
 def _with_checks(files: dict[str, bytes], config: HardwareConfig, model: Any) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from hw.flow.gate import combined, pass_gate
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS, Knowledge
+from qmodels.data import ARCHIVE_ERRORS
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path, digest_of
@@ -134,12 +135,12 @@ def store_result(path: Path, result: AttackResult) -> None:
 def load_result(path: Path) -> AttackResult | None:
     """A stored result; None if there is none or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             record = json.loads(str(stored["record"]))
             record["diagnostics"] = Diagnostics(**record["diagnostics"])
             images = (stored["steps"] / LEVELS).astype(np.float32)
             return AttackResult(**record | {"x": images, "success": stored["success"]})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
         return None
 
 
@@ -176,6 +177,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "worst_case": worst_cases(rows),
         "attacks": [attack_settings(plan) for plan in run.config.evaluation.attacks],
         "exactness": combined(gate, record),
+        "cost": json.loads((run.folder / "cost.json").read_text()),
     }
 
 

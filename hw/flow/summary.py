@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import typer
+from rich.console import Console
+from rich.table import Column, Table
 
 from hw.contract import OutputChange
 from hw.flow.run import Run
@@ -28,12 +31,42 @@ def show_summary(run: Run, until: str) -> None:
         console_table(json.loads((run.folder / "results.json").read_text()))
     _show_repairs(run)
     if until == "project":
+        show_cost(json.loads((run.folder / "cost.json").read_text()))
         for warning in json.loads((run.folder / "project.json").read_text()).get("warnings", []):
             typer.echo(f"warning: {warning}")
     for product in _PRODUCTS[until]:
         path = run.folder / product
         if path.exists():
             typer.echo(f"{product:16s}{path}")
+
+
+def show_cost(cost: dict[str, Any]) -> None:
+    """The cost of every layer that has one, and the totals."""
+    table = Table(
+        *(Column(name, justify="left" if name == "layer" else "right") for name in ("layer", *_COLUMNS.values())),
+        title="Cost without synthesis (~: estimates; their errors are in docs/cost.md)",
+    )
+    for layer in cost["layers"]:
+        if any(layer[key] for key in _COLUMNS if key not in ("interval_cycles", "latency_cycles")):
+            table.add_row(layer["layer"], *(f"{layer[key]:,}" for key in _COLUMNS))
+    paces = {"interval_cycles": "ii_cycles_estimated", "latency_cycles": "latency_cycles_estimated"}
+    table.add_section()
+    table.add_row("total", *(f"{cost[paces.get(key, key)]:,}" for key in _COLUMNS))
+    Console().print(table)
+
+
+#: Keys of a layer's cost, and their heads.
+_COLUMNS = {
+    "multipliers": "multipliers",
+    "ebops": "EBOPs",
+    "weight_bits": "weight bits",
+    "fifo_bits": "FIFO bits",
+    "bram_18k": "BRAM18",
+    "luts_estimated": "~LUTs",
+    "dsps_estimated": "~DSPs",
+    "interval_cycles": "~II",
+    "latency_cycles": "~latency",
+}
 
 
 def _show_repairs(run: Run) -> None:

@@ -1,0 +1,238 @@
+"""Per layer and in total: multipliers, EBOPs, BOPs, memory, block RAM, LUTs, DSPs, latency and initiation interval.
+
+Counts (multiplications, EBOPs, bits) are exact for the graph. LUTs, DSPs and cycles are estimates: docs/cost.md holds
+them against vendor reports and says how far off they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+
+from hw.cost.memory import bram_blocks
+from hw.cost.weights import enclosed_bits, raw_weights
+from qmodels.formats import FixedPoint
+
+#: A product of more weight bits x activation bits than this goes to a DSP. Calibrated: docs/cost.md.
+DSP_PRODUCT_BITS = 80
+#: LUTs of the adder behind a product that a DSP makes, per bit of the accumulator.
+LUTS_PER_DSP_ADDER_BIT = 1.0
+_DATAFLOW_START = 1  # cycles, from the reports
+_STAGE_CYCLES = 3  # a streamed window's own pipeline, from the reports
+_TABLES = ("sigmoid", "tanh", "softmax", "softplus", "softsign", "elu", "selu")
+_LINEAR = ("weight", "depthwise", "pointwise")
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer. All counts are of the hardware as generated; `_estimated` marks what a synthesis tool decides."""
+
+    layer: str
+    kind: str
+    multiplications: int  # per inference, zero weights left out
+    multipliers: int  # in hardware, after reuse
+    bops: int  # multiplications x weight bits x activation bits, per inference
+    ebops: int  # per multiplication in hardware: the weight's enclosed bits x activation bits
+    weight_bits: int  # weights and biases as stored
+    table_bits: int
+    fifo_bits: int  # streams between layers
+    bram_18k: int
+    luts_estimated: int
+    dsps_estimated: int
+    interval_cycles: int  # between two inputs of this layer alone
+    latency_cycles: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The accelerator: the sum of its layers, and the pace of the slowest."""
+
+    layers: tuple[LayerCost, ...]
+    io_type: str
+
+    def total(self, key: str) -> int:
+        """Sum of one key over the layers."""
+        return sum(int(getattr(layer, key)) for layer in self.layers)
+
+    @property
+    def ii_cycles(self) -> int:
+        """Cycles between two inferences: the slowest layer's."""
+        slowest = max((layer.interval_cycles for layer in self.layers), default=1)
+        return slowest + (_DATAFLOW_START if self.io_type == "io_stream" else 0)
+
+    @property
+    def latency_cycles(self) -> int:
+        """Cycles from the first input to the last output.
+
+        io_parallel: layers one after the other. io_stream: they overlap; the slowest, then the vectors' layers.
+        """
+        if self.io_type != "io_stream":
+            return self.total("latency_cycles")
+        slowest = max((layer.interval_cycles for layer in self.layers), default=1)
+        after = [layer.latency_cycles for layer in self.layers if layer.kind == "Dense"]
+        return slowest + _DATAFLOW_START + sum(after)
+
+    def as_json(self) -> dict[str, Any]:
+        """Totals under self-describing keys, then every layer."""
+        return {
+            **{key: self.total(key) for key in LayerCost.__dataclass_fields__ if key not in _PER_LAYER},
+            "latency_cycles_estimated": self.latency_cycles,
+            "ii_cycles_estimated": self.ii_cycles,
+            "io_type": self.io_type,
+            "layers": [asdict(layer) for layer in self.layers],
+        }
+
+
+_PER_LAYER = ("layer", "kind", "interval_cycles", "latency_cycles")
+
+
+def estimate_cost(graph: Any) -> Cost:
+    """The cost of an hls4ml `ModelGraph` after its passes."""
+    io_type = str(graph.config.get_config_value("IOType"))
+    return Cost(tuple(_layer(graph, layer, io_type) for layer in graph.get_layers()), io_type)
+
+
+def _layer(graph: Any, layer: Any, io_type: str) -> LayerCost:
+    products = _products(graph, layer)
+    stored, rom_blocks = _weight_memory(layer)
+    table_bits, table_blocks = _tables(layer)
+    fifo_bits, fifo_blocks = _fifo(layer)
+    interval, latency = _cycles(layer, io_type)
+    return LayerCost(
+        layer=layer.name,
+        kind=layer.class_name,
+        multiplications=products.count * products.positions,
+        multipliers=-(-products.count * products.parallel // products.reuse),
+        bops=products.bops * products.positions,
+        ebops=products.ebops * products.parallel,
+        weight_bits=stored,
+        table_bits=table_bits,
+        fifo_bits=fifo_bits,
+        bram_18k=rom_blocks + table_blocks + fifo_blocks,
+        luts_estimated=products.luts,
+        dsps_estimated=products.dsps,
+        interval_cycles=interval,
+        latency_cycles=latency,
+    )
+
+
+@dataclass(frozen=True)
+class _Products:
+    """A layer's multiplications by constants, at one position."""
+
+    count: int = 0
+    bops: int = 0
+    ebops: int = 0
+    positions: int = 1  # how often the kernel is applied in one inference
+    parallel: int = 1  # how many positions the hardware computes at once
+    reuse: int = 1
+    luts: int = 0
+    dsps: int = 0
+
+
+def _products(graph: Any, layer: Any) -> _Products:
+    found = [layer.weights[name] for name in _LINEAR if name in layer.weights]
+    scale = layer.weights.get("scale") if layer.class_name in ("BatchNormalization", "ApplyAlpha") else None
+    if not found and scale is None:
+        return _Products()
+    source = layer.get_input_variable()
+    activation_bits = int(source.type.precision.width)
+    parts = [_constant_products(weight, activation_bits, layer) for weight in (found or [scale])]
+    reuse = max(int(layer.get_attr("reuse_factor") or 1), 1)
+    positions = int(layer.get_attr("out_height") or 1) * int(layer.get_attr("out_width") or 1)
+    parallel = max(int(layer.get_attr("parallelization_factor") or 1), 1)
+    count, bops, ebops, luts, dsps = (sum(part[i] for part in parts) for i in range(5))
+    share = parallel / reuse
+    return _Products(count, bops, ebops, positions, parallel, reuse, ceil(luts * share), ceil(dsps * share))
+
+
+def _constant_products(weight: Any, activation_bits: int, layer: Any) -> tuple[int, int, int, int, int]:
+    """Count, BOPs, EBOPs, LUTs and DSPs of one product with every weight."""
+    fmt = _format(weight.type.precision)
+    raw = raw_weights(np.asarray(weight.data), fmt)
+    bits = enclosed_bits(raw)
+    resource = str(layer.get_attr("strategy") or "latency").lower() == "resource"
+    counted = raw.size if resource else int(np.count_nonzero(raw))  # time-multiplexed weights are data: zeros count
+    per_product = (np.full(raw.shape, fmt.width) if resource else bits) * activation_bits
+    ebops = int(np.sum(per_product))
+    in_dsp = per_product > DSP_PRODUCT_BITS
+    adder = LUTS_PER_DSP_ADDER_BIT * _accumulator_bits(layer)
+    luts = float(np.sum(per_product[~in_dsp])) + adder * int(np.sum(in_dsp))
+    return counted, counted * fmt.width * activation_bits, ebops, ceil(luts), int(np.sum(in_dsp))
+
+
+def _accumulator_bits(layer: Any) -> int:
+    accumulator = layer.get_attr("accum_t")
+    return int(accumulator.precision.width) if accumulator is not None else 16
+
+
+def _format(precision: Any) -> FixedPoint:
+    """The format of a weight; binary and ternary ones are integers of their width."""
+    try:
+        return FixedPoint.from_hls4ml(precision)
+    except (ValueError, AttributeError):
+        width = int(getattr(precision, "width", 16))
+        return FixedPoint(width, width)
+
+
+def _weight_memory(layer: Any) -> tuple[int, int]:
+    """Stored bits, and block RAMs where weights are read over several cycles."""
+    bits, blocks = 0, 0
+    reuse = int(layer.get_attr("reuse_factor") or 1)
+    for name, weight in layer.weights.items():
+        width, size = int(weight.type.precision.width), int(np.asarray(weight.data).size)
+        bits += width * size
+        if name in _LINEAR and reuse > 1 and str(layer.get_attr("strategy") or "").lower() == "resource":
+            blocks += bram_blocks(reuse, width * -(-size // reuse))
+    return bits, blocks
+
+
+def _tables(layer: Any) -> tuple[int, int]:
+    """Look-up tables of activations that hls4ml computes by table."""
+    kind = str(layer.get_attr("activation") or "").lower()
+    table = layer.get_attr("table_t")
+    if layer.class_name not in ("Activation", "Softmax") or kind not in _TABLES or table is None:
+        return 0, 0
+    names = ("exp_table_t", "inv_table_t") if kind == "softmax" else ("table_t",)
+    widths = [int(t.precision.width) for t in (layer.get_attr(name) for name in names) if t is not None]
+    size = int(layer.get_attr("table_size") or 1024)
+    return size * sum(widths), sum(bram_blocks(size, width) for width in widths)
+
+
+def _fifo(layer: Any) -> tuple[int, int]:
+    """The stream behind a layer: one FIFO a channel."""
+    variable = layer.get_output_variable()
+    pragma = getattr(variable, "pragma", None)
+    if not (isinstance(pragma, tuple) and pragma and pragma[0] == "stream"):
+        return 0, 0
+    depth, channels, width = int(pragma[1]), int(variable.shape[-1]), int(variable.type.precision.width)
+    return depth * channels * width, channels * bram_blocks(depth, width)
+
+
+def _cycles(layer: Any, io_type: str) -> tuple[int, int]:
+    """Interval and latency of a layer alone, at hls4ml's default clock of 5 ns."""
+    reuse = max(int(layer.get_attr("reuse_factor") or 1), 1)
+    kind = layer.class_name
+    if kind in ("Input", "Reshape", "Repack"):
+        return 1, 0
+    if "Dense" in kind:
+        words = _input_words(layer) if io_type == "io_stream" else 1
+        latency = words + reuse + (1 if io_type == "io_parallel" else 0)
+        return (latency, latency) if io_type == "io_stream" else (reuse, latency)
+    if io_type == "io_stream":
+        words = _input_words(layer)
+        interval = words * (reuse if "Conv" in kind else 1) + (_STAGE_CYCLES if words > 1 else 0)
+        return interval, interval
+    if "Conv" in kind:
+        positions = int(layer.get_attr("n_partitions") or 1)
+        return reuse * positions, reuse * positions + _STAGE_CYCLES
+    return 1, 1 if "Pooling" in kind or kind in ("Softmax", "Merge", "BatchNormalization") else 0
+
+
+def _input_words(layer: Any) -> int:
+    """Packets of one inference on a layer's input stream: pixels."""
+    shape = layer.get_input_variable().shape
+    return max(int(prod(shape[:-1])), 1)
