@@ -10,7 +10,6 @@ numbers use their bits.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import os
 import subprocess
@@ -41,7 +40,9 @@ Images = NDArray[np.float32]
 class Net:
     """Builds a float Keras model and its QKeras twin layer by layer, choosing activation ranges from data."""
 
-    def __init__(self, shape: tuple[int, int, int], alpha: float = 1.0, weight_bits: int = 3, activation_bits: int = 6) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], alpha: float = 1.0, weight_bits: int = 3, activation_bits: int = 6
+    ) -> None:
         keras = runtime().keras
         self.keras, self.qkeras = keras.layers, runtime().qkeras
         self.alpha = alpha  # a power of two: the scale of the weights
@@ -52,6 +53,7 @@ class Net:
         self.count = 0
 
     def name(self, kind: str) -> str:
+        """A fresh layer name."""
         self.count += 1
         return f"{kind}{self.count}"
 
@@ -62,21 +64,32 @@ class Net:
     def _weighted(self, layer: Any, x: Any) -> Any:
         y = layer(x)
         kernel, bias = layer.get_weights()
-        layer.set_weights([self.rng.normal(size=kernel.shape) * 0.35 * self.alpha, self.rng.normal(size=bias.shape) * 0.1])
+        layer.set_weights(
+            [self.rng.normal(size=kernel.shape) * 0.35 * self.alpha, self.rng.normal(size=bias.shape) * 0.1]
+        )
         return y
 
     def conv(self, x: Any, filters: int, size: int = 3, stride: int = 1) -> Any:
+        """A convolution with low-bit weights."""
         bits = self.qkeras.quantized_bits
         layer = self.qkeras.QConv2D(
-            filters, size, stride, "same", name=self.name("conv"), kernel_quantizer=bits(self.weight_bits, 0, alpha=self.alpha),
+            filters,
+            size,
+            stride,
+            "same",
+            name=self.name("conv"),
+            kernel_quantizer=bits(self.weight_bits, 0, alpha=self.alpha),
             bias_quantizer=bits(8, 1, alpha=1),
         )
         return self._weighted(layer, x)
 
     def dense(self, x: Any, units: int) -> Any:
+        """A dense layer with low-bit weights."""
         bits = self.qkeras.quantized_bits
         layer = self.qkeras.QDense(
-            units, name=self.name("fc"), kernel_quantizer=bits(self.weight_bits, 0, alpha=self.alpha),
+            units,
+            name=self.name("fc"),
+            kernel_quantizer=bits(self.weight_bits, 0, alpha=self.alpha),
             bias_quantizer=bits(8, 1, alpha=1),
         )
         return self._weighted(layer, x)
@@ -90,6 +103,7 @@ class Net:
         return self.qkeras.QActivation(quantizer, name=self.name("relu"))(x)
 
     def model(self, x: Any) -> Any:
+        """The model that ends in x."""
         return runtime().keras.Model(self.input, x)
 
 
@@ -148,12 +162,18 @@ def to_graph(model: Any, folder: Path, stream: bool) -> Any:
 
         config = config_from_keras_model(model, granularity="name", backend="Vitis")
         return convert_from_keras_model(
-            model, hls_config=config, backend="Vitis", io_type="io_stream" if stream else "io_parallel",
-            output_dir=str(folder), bit_exact=True, part="xcu250-figd2104-2L-e",
+            model,
+            hls_config=config,
+            backend="Vitis",
+            io_type="io_stream" if stream else "io_parallel",
+            output_dir=str(folder),
+            bit_exact=True,
+            part="xcu250-figd2104-2L-e",
         )
 
 
 def images(model: Any, n: int, seed: int = 5) -> Images:
+    """Random 8-bit pixels, on the grid."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (n, *model.input.shape[1:])).astype(np.float32) / 256
 
@@ -189,6 +209,7 @@ def float_twin(model: Any) -> Any:
 
 def best_batch(model: Any, x: Images, sizes: tuple[int, ...]) -> tuple[Callable[[], object], int]:
     """Keras' predict at the fastest of some batch sizes, and that size."""
+
     def timed(size: int) -> float:
         model.predict(x[: 2 * size], batch_size=size, verbose=0)
         times = []
@@ -288,7 +309,9 @@ def _alkaid_convolution(layer: Any, value: Any) -> Any:
     for y in range(rows):
         for x in range(columns):
             taps = [
-                (value[iy, ix], kernel[ky, kx]) for ky in range(size) for kx in range(size)
+                (value[iy, ix], kernel[ky, kx])
+                for ky in range(size)
+                for kx in range(size)
                 if 0 <= (iy := y * stride + ky - top) < height and 0 <= (ix := x * stride + kx - left) < width
             ]
             patch = np.concatenate([tap for tap, _ in taps])
@@ -325,7 +348,9 @@ def in_process(program: str, **values: object) -> float:
     """Run a small program in a fresh interpreter and read the number it prints."""
     cache = values.pop("cache", None)
     environment = dict(os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {}))
-    done = subprocess.run([sys.executable, "-c", program.format(**values)], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", program.format(**values)], capture_output=True, text=True, env=environment
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return float(done.stdout.split()[-1])
@@ -346,7 +371,8 @@ def start_up(report: Report, graph: Any, folder: Path) -> None:
     report.figure("warm_start_s", sorted(warm)[1], "a new process, kernels in the cache, to ready")
     used = {n: in_process(_MEMORY, samples=n, **values) for n in (10_000, 100_000)}
     report.details["memory_beyond_arrays_bytes"] = used
-    print(f"{'memory beyond the arrays':28s} {used[10_000] / 1e6:9.0f} MB for 10,000 images, {used[100_000] / 1e6:.0f} MB for 100,000")
+    small, large = used[10_000] / 1e6, used[100_000] / 1e6
+    print(f"{'memory beyond the arrays':28s} {small:9.0f} MB for 10,000 images, {large:.0f} MB for 100,000")
 
 
 def against_csim(report: Report, key: str, graph: Any, simulator: BitSim, x: Images, few: int, rounds: int) -> int:
@@ -355,18 +381,28 @@ def against_csim(report: Report, key: str, graph: Any, simulator: BitSim, x: Ima
         graph.compile()
     reference = graph.predict(np.ascontiguousarray(x[:few]))
     mismatches = int((reference.reshape(few, -1) != simulator.predict(x[:few])).sum())
-    timed = interleave({"bitsim": (lambda: simulator.predict(x), len(x)), "csim": (lambda: graph.predict(x[:few]), few)}, rounds)
-    report.figure(f"{key}_vs_csim", timed.ratio("bitsim", "csim"),
-                  f"{timed.median('bitsim'):,.0f} against {timed.median('csim'):,.1f} images/s")
+    timed = interleave(
+        {"bitsim": (lambda: simulator.predict(x), len(x)), "csim": (lambda: graph.predict(x[:few]), few)}, rounds
+    )
+    report.figure(
+        f"{key}_vs_csim",
+        timed.ratio("bitsim", "csim"),
+        f"{timed.median('bitsim'):,.0f} against {timed.median('csim'):,.1f} images/s",
+    )
     return mismatches
 
 
-def against_keras(report: Report, key: str, model: Any, simulator: BitSim, x: Images, sizes: tuple[int, ...], rounds: int) -> None:
+def against_keras(
+    report: Report, key: str, model: Any, simulator: BitSim, x: Images, sizes: tuple[int, ...], rounds: int
+) -> None:
     """Speed against a Keras model's predict at its best batch size."""
     call, size = best_batch(model, x, sizes)
     timed = interleave({"bitsim": (lambda: simulator.predict(x), len(x)), "keras": (call, len(x))}, rounds)
-    report.figure(key, timed.ratio("bitsim", "keras"),
-                  f"{timed.median('bitsim'):,.0f} against {timed.median('keras'):,.0f} images/s (batch {size})")
+    report.figure(
+        key,
+        timed.ratio("bitsim", "keras"),
+        f"{timed.median('bitsim'):,.0f} against {timed.median('keras'):,.0f} images/s (batch {size})",
+    )
 
 
 def share_of_peak(report: Report, key: str, simulator: BitSim, x: Images, macs: int, rounds: int) -> None:
@@ -382,8 +418,11 @@ def share_of_peak(report: Report, key: str, simulator: BitSim, x: Images, macs: 
         shares.append(rate / peak)
         rates.append((rate, peak))
     middle = sorted(rates)[len(rates) // 2]
-    report.figure(key, float(np.median(shares)),
-                  f"{middle[0]:.0f} of {middle[1]:.0f} G multiply-adds/s ({'dot8' if kind else 'dot16'}, {library.isa_name()})")
+    report.figure(
+        key,
+        float(np.median(shares)),
+        f"{middle[0]:.0f} of {middle[1]:.0f} G multiply-adds/s ({'dot8' if kind else 'dot16'}, {library.isa_name()})",
+    )
 
 
 def weight_swap(report: Report, simulator: BitSim, graph: Any) -> None:
@@ -441,10 +480,19 @@ def main() -> int:
         x, r = images(mnist, 20_000 if options.quick else 50_000), images(resnet, 1_000 if options.quick else 4_000)
         share_of_peak(report, "mnist_cnn_share_of_peak", mnist_sim, x, macs["mnist_cnn"], rounds)
         share_of_peak(report, "resnet8_share_of_peak", resnet_sim, r, macs["resnet8"], rounds)
-        two = interleave({"2": (lambda: resnet_sim.predict(r, threads=2), len(r)), "1": (lambda: resnet_sim.predict(r, threads=1), len(r))}, rounds)
+        two = interleave(
+            {
+                "2": (lambda: resnet_sim.predict(r, threads=2), len(r)),
+                "1": (lambda: resnet_sim.predict(r, threads=1), len(r)),
+            },
+            rounds,
+        )
         report.figure("threads2_speedup", two.ratio("2", "1"), "ResNet-8")
         same = all(
-            np.array_equal(resnet_sim.predict(r[:777]), np.concatenate([resnet_sim.predict(r[i : i + step], threads=t) for i in range(0, 777, step)]))
+            np.array_equal(
+                resnet_sim.predict(r[:777]),
+                np.concatenate([resnet_sim.predict(r[i : i + step], threads=t) for i in range(0, 777, step)]),
+            )
             for step, t in ((100, 1), (777, 1), (33, 3))
         )
         report.details["same_for_every_thread_count_and_batch"] = same
@@ -452,10 +500,16 @@ def main() -> int:
         linearity(report, mnist_sim, mnist, options.plot, options.quick)
         against_keras(report, "mnist_cnn_vs_qkeras", mnist, mnist_sim, x[:20_000], (256, 1024, 4096), rounds)
         against_keras(report, "resnet8_vs_qkeras", resnet, resnet_sim, r[:1_000], (100, 250, 500), rounds)
-        against_keras(report, "resnet8_vs_keras_float", float_twin(resnet), resnet_sim, r[:2_000], (100, 250, 500, 1000), rounds)
+        against_keras(
+            report, "resnet8_vs_keras_float", float_twin(resnet), resnet_sim, r[:2_000], (100, 250, 500, 1000), rounds
+        )
         peers(report, resnet, resnet_sim, small, folder, r, rounds)
-        mismatches = against_csim(report, "mnist_cnn", mnist_graph, mnist_sim, x, 200 if options.quick else 1_000, rounds)
-        mismatches += against_csim(report, "resnet8", resnet_graph, resnet_sim, r, 8 if options.quick else 24, min(rounds, 5))
+        mismatches = against_csim(
+            report, "mnist_cnn", mnist_graph, mnist_sim, x, 200 if options.quick else 1_000, rounds
+        )
+        mismatches += against_csim(
+            report, "resnet8", resnet_graph, resnet_sim, r, 8 if options.quick else 24, min(rounds, 5)
+        )
         report.figure("mismatches", mismatches, "outputs of both networks against csim")
     report.write(options.json)
     return int(mismatches > 0 or not same)
@@ -466,8 +520,11 @@ def peers(report: Report, resnet: Any, resnet_sim: BitSim, small: Any, folder: P
     try:
         call = tflite_int8(float_twin(resnet), r[:1_000], 50)
         timed = interleave({"bitsim": (lambda: resnet_sim.predict(r[:1_000]), 1_000), "xnnpack": (call, 1_000)}, rounds)
-        report.figure("resnet8_vs_xnnpack", timed.ratio("bitsim", "xnnpack"),
-                      f"{timed.median('bitsim'):,.0f} against {timed.median('xnnpack'):,.0f} images/s")
+        report.figure(
+            "resnet8_vs_xnnpack",
+            timed.ratio("bitsim", "xnnpack"),
+            f"{timed.median('bitsim'):,.0f} against {timed.median('xnnpack'):,.0f} images/s",
+        )
     except (ImportError, AttributeError) as error:
         report.leave_out("resnet8_vs_xnnpack", f"TFLite is not in this TensorFlow: {error}")
     try:
@@ -475,8 +532,11 @@ def peers(report: Report, resnet: Any, resnet_sim: BitSim, small: Any, folder: P
         call, outputs = alkaid_interpreter(small, x)
         report.details["alkaid_differs_in"] = int((outputs.reshape(len(x), -1) != simulator.predict(x)).sum())
         timed = interleave({"bitsim": (lambda: simulator.predict(x), len(x)), "alkaid": (call, len(x))}, rounds)
-        report.figure("small_cnn_vs_alkaid", timed.ratio("bitsim", "alkaid"),
-                      f"{timed.median('bitsim'):,.0f} against {timed.median('alkaid'):,.0f} images/s")
+        report.figure(
+            "small_cnn_vs_alkaid",
+            timed.ratio("bitsim", "alkaid"),
+            f"{timed.median('bitsim'):,.0f} against {timed.median('alkaid'):,.0f} images/s",
+        )
     except ImportError as error:
         report.leave_out("small_cnn_vs_alkaid", f"alkaid is not installed: {error}")
 

@@ -9,10 +9,8 @@ io_stream. One process a CPU.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -47,7 +45,6 @@ def compare(seeds: list[int], stream: bool) -> Batch:
     """One model with one branch a seed; the model is halved where hls4ml or g++ refuses it."""
     start = time.perf_counter()
     from hw.bitsim import BitSim, explain
-    from qmodels.errors import UserError
     from tests.helpers.random_networks import random_model
 
     folder = Path(tempfile.mkdtemp(prefix="bitsim-fuzz-"))
@@ -58,7 +55,7 @@ def compare(seeds: list[int], stream: bool) -> Batch:
         _, reference = model.csim(inputs)
         candidate = simulator.trace(inputs)
         outputs = simulator.predict(inputs)
-    except (UserError, RuntimeError, Exception) as error:
+    except Exception as error:  # hls4ml raises whatever it likes
         return _halves(seeds, stream, error, start)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -84,8 +81,13 @@ def _halves(seeds: list[int], stream: bool, error: BaseException, start: float) 
     middle = len(seeds) // 2
     one, two = compare(seeds[:middle], stream), compare(seeds[middle:], stream)
     return Batch(
-        one.networks + two.networks, one.outputs + two.outputs, one.layers + two.layers, one.mismatches + two.mismatches,
-        one.first + two.first, one.skipped + two.skipped, time.perf_counter() - start,
+        one.networks + two.networks,
+        one.outputs + two.outputs,
+        one.layers + two.layers,
+        one.mismatches + two.mismatches,
+        one.first + two.first,
+        one.skipped + two.skipped,
+        time.perf_counter() - start,
     )
 
 
@@ -97,8 +99,6 @@ def main() -> int:
     arguments.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     arguments.add_argument("--json", type=Path, metavar="OUT")
     options = arguments.parse_args()
-    with contextlib.suppress(OSError):
-        subprocess.run(["g++", "--version"], check=True, capture_output=True)
     first = options.seed * 1_000_000
     seeds = list(range(first, first + options.networks))
     jobs = [seeds[i : i + PER_MODEL] for i in range(0, len(seeds), PER_MODEL)]
@@ -113,8 +113,8 @@ def main() -> int:
             mismatches, layers = mismatches + batch.mismatches, layers + batch.layers
             skipped += batch.skipped
             elapsed = time.perf_counter() - start
-            print(f"{networks:5d} networks {layers:6d} layers {outputs:9d} numbers {mismatches} mismatches {elapsed:6.0f} s",
-                  flush=True)
+            done = f"{networks:5d} networks {layers:6d} layers {outputs:9d} numbers"
+            print(f"{done} {mismatches} mismatches {elapsed:6.0f} s", flush=True)
             for line in (*batch.first, *batch.skipped):
                 print("   ", line, flush=True)
     report.figure("networks", networks, f"{layers} layers, {len(skipped)} networks that hls4ml or g++ refused")

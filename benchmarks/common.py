@@ -103,7 +103,11 @@ class Report:
     def write(self, path: Path | None) -> None:
         """The JSON every benchmark writes."""
         content = {
-            "schema": 1, "machine": machine(), "figures": self.figures, "left_out": self.left_out, "details": self.details,
+            "schema": 1,
+            "machine": machine(),
+            "figures": self.figures,
+            "left_out": self.left_out,
+            "details": self.details,
         }
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.bitsim.plan import LinearPlan, Path, channel_pairs, plan_linear, product_format, start_recipe
-from hw.bitsim.program import Alias, Binary, Gather, Input, Ints, Linear, Map, Merge, Network, Op, Pad, Pool, Softmax, Value, sources
+from hw.bitsim.program import (
+    Alias,
+    Binary,
+    Gather,
+    Input,
+    Ints,
+    Linear,
+    Map,
+    Merge,
+    Network,
+    Pad,
+    Pool,
+    Softmax,
+    Value,
+    sources,
+)
 from hw.bitsim.recipes import (
     OVERFLOW_CODE,
     ROUND_CODE,
@@ -77,7 +92,9 @@ def word_for(*peaks: int) -> int:
     for code, capacity in _WORDS:
         if bits <= capacity:
             return code
-    raise UserError("an intermediate result takes more than 126 bits: bitsim stops there, csim does not (--engine csim)")
+    raise UserError(
+        "an intermediate result takes more than 126 bits: bitsim stops there, csim does not (--engine csim)"
+    )
 
 
 @dataclass
@@ -198,8 +215,18 @@ class Encoder:
             low, high = 0, 255
         out = self.make(op.out, low, high)
         # the bounds that a block of samples must keep to; the machine for all numbers takes the blocks that do not
-        self.emit(Kernel.INPUT, out, op.which, *self.wide(low), *self.wide(high), f.width, f.fraction, int(f.signed), ROUND_CODE[f.rounding],
-                  OVERFLOW_CODE[f.overflow])
+        self.emit(
+            Kernel.INPUT,
+            out,
+            op.which,
+            *self.wide(low),
+            *self.wide(high),
+            f.width,
+            f.fraction,
+            int(f.signed),
+            ROUND_CODE[f.rounding],
+            OVERFLOW_CODE[f.overflow],
+        )
 
     def linear(self, op: Linear) -> None:
         """Dense, convolution, depthwise convolution."""
@@ -217,9 +244,25 @@ class Encoder:
         finish = finish_numbers(compiled, self.slots[out].storage, lane, plan.low, plan.high)
         if plan.path is Path.INT8_CHUNKED:
             finish[0] = 0
-        self.emit(Kernel.FAST_LINEAR, self.read(op.source), out, w.height, w.width, w.stride_y, w.stride_x, w.pad_top,
-                  w.pad_left, len(bias), int(plan.path), plan.chunk, word_for(compiled.peak),
-                  self.blob(weights), self.blob(bias), *finish, *self.steps(compiled))
+        self.emit(
+            Kernel.FAST_LINEAR,
+            self.read(op.source),
+            out,
+            w.height,
+            w.width,
+            w.stride_y,
+            w.stride_x,
+            w.pad_top,
+            w.pad_left,
+            len(bias),
+            int(plan.path),
+            plan.chunk,
+            word_for(compiled.peak),
+            self.blob(weights),
+            self.blob(bias),
+            *finish,
+            *self.steps(compiled),
+        )
 
     def plan(self, op: Linear) -> LinearPlan:
         """How this layer is computed."""
@@ -252,10 +295,26 @@ class Encoder:
             peak = max(compiled.peak, on_product.peak, on_sum.peak)
         out = self.make(op.out, compiled.low, compiled.high)
         w = op.window
-        self.emit(Kernel.EXACT_LINEAR, self.read(op.source), out, w.stride_y, w.stride_x, w.pad_top, w.pad_left,
-                  len(weights), weights.shape[1], word_for(peak), int(op.depthwise), self.blob(taps), self.blob(parity),
-                  self.blob(weights), self.blob(plan.bias), *self.steps(on_product), *self.steps(on_sum),
-                  *self.steps(compiled))
+        self.emit(
+            Kernel.EXACT_LINEAR,
+            self.read(op.source),
+            out,
+            w.stride_y,
+            w.stride_x,
+            w.pad_top,
+            w.pad_left,
+            len(weights),
+            weights.shape[1],
+            word_for(peak),
+            int(op.depthwise),
+            self.blob(taps),
+            self.blob(parity),
+            self.blob(weights),
+            self.blob(plan.bias),
+            *self.steps(on_product),
+            *self.steps(on_sum),
+            *self.steps(compiled),
+        )
 
     def map(self, op: Map) -> None:
         """Element by element."""
@@ -276,9 +335,17 @@ class Encoder:
         if fast is not None:
             self.emit(Kernel.FAST_ADD, self.read(op.one), self.read(op.two), out, *fast)
             return
-        self.emit(Kernel.BINARY, self.read(op.one), self.read(op.two), out,
-                  word_for(compiled.peak, first.peak, second.peak), int(op.merge),
-                  *self.steps(first), *self.steps(second), *self.steps(compiled))
+        self.emit(
+            Kernel.BINARY,
+            self.read(op.one),
+            self.read(op.two),
+            out,
+            word_for(compiled.peak, first.peak, second.peak),
+            int(op.merge),
+            *self.steps(first),
+            *self.steps(second),
+            *self.steps(compiled),
+        )
 
     def _fast_add(self, op: Binary, first: Compiler, second: Compiler, compiled: Compiler) -> list[int] | None:
         """[lane bits, shift one, shift two, finish...] when a residual addition is shifts, a round and a clamp."""
@@ -312,13 +379,32 @@ class Encoder:
         after = (min(d.low for d in divided), max(d.high for d in divided)) if divided else (low, high)
         compiled = compile_recipe(op.recipe, *after)
         out = self.make(op.out, compiled.low, compiled.high)
-        if op.maximum and not padded and not first.steps and not compiled.steps and \
-                source.storage in (Storage.U8, Storage.I16) and self.slots[out].storage == source.storage:
+        if (
+            op.maximum
+            and not padded
+            and not first.steps
+            and not compiled.steps
+            and source.storage in (Storage.U8, Storage.I16)
+            and self.slots[out].storage == source.storage
+        ):
             self.emit(Kernel.FAST_MAX_POOL, self.read(op.source), out, w.height, w.width, w.stride_y, w.stride_x)
             return
         peaks = [first.peak, compiled.peak, *(d.peak for d in divided), *([sums.peak] if sums else [])]
-        numbers = [self.read(op.source), out, word_for(*peaks), w.height, w.width, w.stride_y, w.stride_x, w.pad_top,
-                   w.pad_left, int(op.maximum), int(op.tree), 1, *self.wide(op.pad_value)]
+        numbers = [
+            self.read(op.source),
+            out,
+            word_for(*peaks),
+            w.height,
+            w.width,
+            w.stride_y,
+            w.stride_x,
+            w.pad_top,
+            w.pad_left,
+            int(op.maximum),
+            int(op.tree),
+            1,
+            *self.wide(op.pad_value),
+        ]
         numbers += [*self.steps(first), *self.steps(sums), len(divided)]
         for d in divided:
             numbers += self.steps(d)
@@ -341,8 +427,11 @@ class Encoder:
         height, width, _ = op.source.image
         rows, columns, _ = op.out.image
         w = op.window
-        return (w.pad_top, w.pad_left) == (0, 0) and (rows - 1) * w.stride_y + w.height <= height and \
-            (columns - 1) * w.stride_x + w.width <= width
+        return (
+            (w.pad_top, w.pad_left) == (0, 0)
+            and (rows - 1) * w.stride_y + w.height <= height
+            and (columns - 1) * w.stride_x + w.width <= width
+        )
 
     def gather(self, op: Gather) -> None:
         """Moves."""
@@ -350,8 +439,16 @@ class Encoder:
         compiled = compile_recipe(op.recipe, source.low, source.high)
         f = op.out.format
         out = self.make(op.out, f.raw_min, f.raw_max)
-        self.emit(Kernel.GATHER, self.read(op.source), out, word_for(compiled.peak), len(op.to),
-                  self.blob(op.from_.astype(np.int32)), self.blob(op.to.astype(np.int32)), *self.steps(compiled))
+        self.emit(
+            Kernel.GATHER,
+            self.read(op.source),
+            out,
+            word_for(compiled.peak),
+            len(op.to),
+            self.blob(op.from_.astype(np.int32)),
+            self.blob(op.to.astype(np.int32)),
+            *self.steps(compiled),
+        )
 
     def pad(self, op: Pad) -> None:
         """Zeros around."""
@@ -360,15 +457,25 @@ class Encoder:
     def alias(self, op: Alias) -> None:
         """Another shape: free when the layout is the same, a move otherwise."""
         source = self.slot(op.source)
-        same_pixels = op.source.image[:2] == op.out.image[:2] or op.source.image[2] % 2 == 0 and op.out.image[2] % 2 == 0
+        same_pixels = op.source.image[:2] == op.out.image[:2] or (
+            op.source.image[2] % 2 == 0 and op.out.image[2] % 2 == 0
+        )
         if same_pixels and not any(self._pads_needed(op.source)) and not any(self._pads_needed(op.out)):
             self.slots[op.out.index] = Slot(op.out, source.low, source.high, source.storage, alias_of=op.source.index)
             return
         everything = np.arange(op.source.size, dtype=np.int32)
         compiled = compile_recipe(Recipe(), source.low, source.high)
         out = self.make(op.out, source.low, source.high)
-        self.emit(Kernel.GATHER, self.read(op.source), out, word_for(compiled.peak), len(everything),
-                  self.blob(everything), self.blob(everything), *self.steps(compiled))
+        self.emit(
+            Kernel.GATHER,
+            self.read(op.source),
+            out,
+            word_for(compiled.peak),
+            len(everything),
+            self.blob(everything),
+            self.blob(everything),
+            *self.steps(compiled),
+        )
 
     def softmax(self, op: Softmax) -> None:
         """Softmax over the last axis."""
@@ -393,9 +500,20 @@ class Encoder:
         compiled = compile_recipe(op.recipe, *results)
         out = self.make(op.out, compiled.low, compiled.high)
         word_for(spread.peak, index.peak, sums.peak, inverse.peak, compiled.peak)
-        self.emit(Kernel.SOFTMAX, self.read(op.source), out, op.kind, op.diagonal, self.blob(op.exp_table),
-                  self.blob(op.inverse_table), *self.steps(spread), *self.steps(index), *self.steps(sums),
-                  *self.steps(inverse), *self.steps(compiled))
+        self.emit(
+            Kernel.SOFTMAX,
+            self.read(op.source),
+            out,
+            op.kind,
+            op.diagonal,
+            self.blob(op.exp_table),
+            self.blob(op.inverse_table),
+            *self.steps(spread),
+            *self.steps(index),
+            *self.steps(sums),
+            *self.steps(inverse),
+            *self.steps(compiled),
+        )
 
     # -- the whole
 
@@ -423,8 +541,17 @@ class Encoder:
 
     def encode(self, seen: tuple[Value, ...], widen: frozenset[int] = frozenset()) -> Encoded:
         """The program that writes the `seen` values to the user's output arrays."""
-        handlers = {Input: self.input, Linear: self.linear, Map: self.map, Binary: self.binary, Pool: self.pool,
-                    Gather: self.gather, Pad: self.pad, Alias: self.alias, Softmax: self.softmax}
+        handlers = {
+            Input: self.input,
+            Linear: self.linear,
+            Map: self.map,
+            Binary: self.binary,
+            Pool: self.pool,
+            Gather: self.gather,
+            Pad: self.pad,
+            Alias: self.alias,
+            Softmax: self.softmax,
+        }
         self.widen = widen
         uses = last_uses(self.network, seen)
         for op in self.network.ops:

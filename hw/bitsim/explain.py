@@ -63,7 +63,14 @@ def explain(
         if different.any():
             first = np.unravel_index(int(np.argmax(different)), one.shape)
             return FirstDifference(
-                name, int(first[0]), tuple(int(i) for i in first[1:]), float(one[first]), float(two[first]),
-                formats.get(name), (candidate_formats or formats).get(name), int(different.sum()), one.size,
+                name,
+                int(first[0]),
+                tuple(int(i) for i in first[1:]),
+                float(one[first]),
+                float(two[first]),
+                formats.get(name),
+                (candidate_formats or formats).get(name),
+                int(different.sum()),
+                one.size,
             )
     return None

@@ -68,8 +68,10 @@ def _look_beyond_edges(network: Network) -> Network:
         for value in sources(op):
             readers.setdefault(value.index, []).append(op)
     dropped = {
-        op.out.index: op for op in network.ops
-        if isinstance(op, Pad) and op.out.index not in visible
+        op.out.index: op
+        for op in network.ops
+        if isinstance(op, Pad)
+        and op.out.index not in visible
         and all(isinstance(reader, Linear) for reader in readers.get(op.out.index, []))
     }
     ops: list[Op] = []
@@ -125,7 +127,13 @@ def _absorb(linear: Linear, scale: Map) -> Linear | None:
     weights = linear.weights * scales.reshape(-1, 1, 1, 1)
     weight_format = FixedPoint(weight.width + 40, weight.width + 40 - weight.fraction - scale_fraction)
     return replace(
-        linear, out=scale.out, weights=weights, weight_format=weight_format, bias=bias, accumulator=wide, order=None,
+        linear,
+        out=scale.out,
+        weights=weights,
+        weight_format=weight_format,
+        bias=bias,
+        accumulator=wide,
+        order=None,
         recipe=Recipe((replace(last, source=wide), *actions[4:])),
     )
 

@@ -110,8 +110,15 @@ def _load(isa: str) -> ctypes.CDLL:
     lib.bitsim_peak.restype = ctypes.c_int64
     lib.bitsim_peak.argtypes = [ctypes.c_int, ctypes.c_int64]
     lib.bitsim_run.argtypes = [
-        ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_int,
-        ctypes.c_void_p, ctypes.c_int64,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_int64,
     ]
     return lib
 

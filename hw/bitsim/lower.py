@@ -38,9 +38,7 @@ def handles(*class_names: str) -> Callable[[Handler], Handler]:
 
 def refuse(layer: Any, why: str) -> NoReturn:
     """UserError naming layer and class, and the way out."""
-    raise UserError(
-        f"layer {layer.name!r} ({layer.class_name}): bitsim cannot simulate {why}. csim can: --engine csim"
-    )
+    raise UserError(f"layer {layer.name!r} ({layer.class_name}): bitsim cannot simulate {why}. csim can: --engine csim")
 
 
 _KINDS = ("XnorPrecisionType", "ExponentPrecisionType", "FixedPrecisionType", "IntegerPrecisionType")
@@ -172,7 +170,9 @@ def lower(graph: Any) -> Network:
 
     backend = str(graph.config.get_config_value("Backend")).lower()
     if backend not in BACKENDS:
-        raise UserError(f"bitsim computes like the {', '.join(BACKENDS)} backends, not {backend}. csim can: --engine csim")
+        raise UserError(
+            f"bitsim computes like the {', '.join(BACKENDS)} backends, not {backend}. csim can: --engine csim"
+        )
     low = Lowering(graph)
     traced: dict[str, Value] = {}
     for layer in graph.get_layers():

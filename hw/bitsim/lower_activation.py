@@ -16,7 +16,19 @@ import numpy as np
 from hw.bitsim.lower import Lowering, from_float, handles, refuse
 from hw.bitsim.lower_linear import parameter_rows
 from hw.bitsim.program import Ints, Map, Value
-from hw.bitsim.recipes import Action, Affine, Cast, Choose, Clamp, DivideTowardsZero, Param, Recipe, ShiftLeft, Table, recipe
+from hw.bitsim.recipes import (
+    Action,
+    Affine,
+    Cast,
+    Choose,
+    Clamp,
+    DivideTowardsZero,
+    Param,
+    Recipe,
+    ShiftLeft,
+    Table,
+    recipe,
+)
 from qmodels.formats import FixedPoint
 
 Float = np.float32
@@ -32,7 +44,7 @@ def _libm() -> ctypes.CDLL:
     return lib
 
 
-def exp_float(x: float) -> np.float32:
+def exp_float(x: float | np.float32) -> np.float32:
     """std::exp(float)."""
     return Float(_libm().expf(float(x)))
 
@@ -59,7 +71,9 @@ def _elu(x: np.float32) -> float:
 
 
 def _selu(x: np.float32) -> float:
-    return float(Float(1.0507009873554804934193349852946 * (1.6732632423543772848170429916717 * (float(exp_float(x)) - 1.0))))
+    return float(
+        Float(1.0507009873554804934193349852946 * (1.6732632423543772848170429916717 * (float(exp_float(x)) - 1.0)))
+    )
 
 
 def _table(function: Callable[[np.float32], float], size: int, span: float, fmt: FixedPoint) -> Ints:
@@ -86,7 +100,10 @@ def index_actions(x: FixedPoint, size: int, divisor: int) -> tuple[Action, ...]:
 
 
 _SYMMETRIC: dict[str, tuple[Callable[[np.float32], float], int]] = {
-    "sigmoid": (_sigmoid, 8), "tanh": (_tanh, 4), "softplus": (_softplus, 8), "softsign": (_softsign, 8),
+    "sigmoid": (_sigmoid, 8),
+    "tanh": (_tanh, 4),
+    "softplus": (_softplus, 8),
+    "softsign": (_softsign, 8),
 }
 
 
@@ -94,7 +111,12 @@ def _looked_up(low: Lowering, layer: Any, x: FixedPoint, name: str) -> tuple[tup
     function, span = _SYMMETRIC[name]
     size, fmt = int(layer.get_attr("table_size")), low.type_of(layer, "table_t")
     offset = span * size // (2 * span)
-    steps = (*index_actions(x, size, 2 * span), Affine(1, offset), Clamp(0, size - 1), Table(_table(function, size, float(span), fmt)))
+    steps = (
+        *index_actions(x, size, 2 * span),
+        Affine(1, offset),
+        Clamp(0, size - 1),
+        Table(_table(function, size, float(span), fmt)),
+    )
     return steps, fmt
 
 
@@ -143,8 +165,14 @@ def _signs(low: Lowering, layer: Any, source: Value, out: Value, name: str) -> N
     x, y = source.format, out.format
     if name == "binary_tanh":
         no = 0 if (y.width, y.integer, y.signed) == (1, 1, False) else -1  # binary_cast<ap_uint<1>>
-        _emit(low, layer, source, out, Choose(0, (Affine(0, 1),), (Affine(0, no),), or_equal=True),
-              Cast(FixedPoint(2, 2), y, layer.name))
+        _emit(
+            low,
+            layer,
+            source,
+            out,
+            Choose(0, (Affine(0, 1),), (Affine(0, no),), or_equal=True),
+            Cast(FixedPoint(2, 2), y, layer.name),
+        )
         return
     one = 1 << x.fraction if x.fraction >= 0 else 1
     steps: tuple[Action, ...] = () if x.fraction >= 0 else (ShiftLeft(-x.fraction),)
@@ -153,7 +181,9 @@ def _signs(low: Lowering, layer: Any, source: Value, out: Value, name: str) -> N
     # 1 above one, -1 at minus one and below: as a table on the value clamped to {-one, ..., one + 1}
     table = np.zeros(2 * one + 2, np.int64)
     table[0], table[-1] = -1, 1
-    _emit(low, layer, source, out, *steps, Clamp(-one, one + 1), Table(table, -one), Cast(FixedPoint(2, 2), y, layer.name))
+    _emit(
+        low, layer, source, out, *steps, Clamp(-one, one + 1), Table(table, -one), Cast(FixedPoint(2, 2), y, layer.name)
+    )
 
 
 @handles("LeakyReLU", "ThresholdedReLU", "ELU", "ParametrizedActivation")
@@ -187,7 +217,12 @@ def _elu_like(low: Lowering, layer: Any, source: Value, out: Value, fmt: FixedPo
     x, y = source.format, out.format
     size, table_format = int(layer.get_attr("table_size")), low.type_of(layer, "table_t")
     scaled = FixedPoint(fmt.width + table_format.width, fmt.integer + table_format.integer, True)
-    no = (*_negative_index(x, size), Table(_negative_table(_elu, size, table_format)), Affine(alpha), Cast(scaled, y, layer.name))
+    no = (
+        *_negative_index(x, size),
+        Table(_negative_table(_elu, size, table_format)),
+        Affine(alpha),
+        Cast(scaled, y, layer.name),
+    )
     _emit(low, layer, source, out, Choose(0, (Cast(x, y, layer.name),), no, or_equal=True))
 
 
@@ -196,9 +231,13 @@ def _selu_layer(low: Lowering, layer: Any, source: Value, out: Value) -> None:
     size, table_format = int(layer.get_attr("table_size")), low.type_of(layer, "table_t")
     # io_stream multiplies by a constant of the data's own type
     constant = x if low.stream else FixedPoint(16, 1, False)
-    scale = from_float(1.0507009873554804934193349852946 if low.stream else 1.0507009873554805, constant)
+    scale = from_float(1.0507009873554805, constant)
     scaled = FixedPoint(x.width + constant.width, x.integer + constant.integer, True)
-    no = (*_negative_index(x, size), Table(_negative_table(_selu, size, table_format)), Cast(table_format, y, layer.name))
+    no = (
+        *_negative_index(x, size),
+        Table(_negative_table(_selu, size, table_format)),
+        Cast(table_format, y, layer.name),
+    )
     _emit(low, layer, source, out, Choose(0, (Affine(scale), Cast(scaled, y, layer.name)), no, or_equal=True))
 
 
@@ -214,7 +253,10 @@ def _hard(low: Lowering, layer: Any) -> None:
     if fraction < 0:
         refuse(layer, "a hard activation on numbers without units")
     steps: tuple[Action, ...] = (
-        Affine(slope), ShiftLeft(fraction - product), Affine(1, shift << (fraction - shift_t.fraction)), Clamp(0, 1 << fraction),
+        Affine(slope),
+        ShiftLeft(fraction - product),
+        Affine(1, shift << (fraction - shift_t.fraction)),
+        Clamp(0, 1 << fraction),
     )
     if str(layer.get_attr("activation")).lower() == "hard_tanh":
         steps = (*steps, Affine(2, -(1 << fraction)))

@@ -56,7 +56,9 @@ def _bias(low: Lowering, layer: Any, accumulator: FixedPoint) -> Ints:
     return np.array([quantize(int(b), fmt, accumulator) for b in raw.reshape(-1)], dtype=np.int64)
 
 
-def _emit(low: Lowering, layer: Any, source: Value, weights: Ints, fmt: FixedPoint, window: Window, **more: Any) -> None:
+def _emit(
+    low: Lowering, layer: Any, source: Value, weights: Ints, fmt: FixedPoint, window: Window, **more: Any
+) -> None:
     accumulator = low.type_of(layer, "accum_t")
     out = low.result(layer)
     n_in = weights[0].size
@@ -92,8 +94,12 @@ def _window(low: Lowering, layer: Any) -> Window:
     if low.stream and one_high and not layer.class_name.startswith("Pointwise"):
         refuse(layer, "a kernel one high with a vertical stride in io_stream, where hls4ml's C++ ignores that stride")
     return Window(
-        int(get("filt_height", 1)), int(get("filt_width")), int(get("stride_height", 1)), int(get("stride_width")),
-        int(get("pad_top", 0)), int(get("pad_left")),
+        int(get("filt_height", 1)),
+        int(get("filt_width")),
+        int(get("stride_height", 1)),
+        int(get("stride_width")),
+        int(get("pad_top", 0)),
+        int(get("pad_left")),
     )
 
 
@@ -144,8 +150,14 @@ def _normalize(low: Lowering, layer: Any) -> None:
     fits = source.shape[-1] if int(layer.get_attr("n_filt", -1)) != -1 else source.size
     if scale.size != fits:
         refuse(layer, f"{scale.size} scales for {fits} channels")
-    low.emit(Map(source, out, scale_and_shift(source, scale, scale_format, bias, bias_format)
-                 + recipe(Cast(_sum_format(source.format, scale_format, bias_format), out.format, layer.name))))
+    low.emit(
+        Map(
+            source,
+            out,
+            scale_and_shift(source, scale, scale_format, bias, bias_format)
+            + recipe(Cast(_sum_format(source.format, scale_format, bias_format), out.format, layer.name)),
+        )
+    )
 
 
 def _sum_format(x: FixedPoint, scale: FixedPoint, bias: FixedPoint) -> FixedPoint:
@@ -155,7 +167,9 @@ def _sum_format(x: FixedPoint, scale: FixedPoint, bias: FixedPoint) -> FixedPoin
     return FixedPoint(integer + fraction, integer)
 
 
-def scale_and_shift(source: Value, scale: Ints, scale_format: FixedPoint, bias: Ints, bias_format: FixedPoint) -> Recipe:
+def scale_and_shift(
+    source: Value, scale: Ints, scale_format: FixedPoint, bias: Ints, bias_format: FixedPoint
+) -> Recipe:
     """x * scale + bias, exact, on the finer of the two grids."""
     product, target = source.format.fraction + scale_format.fraction, bias_format.fraction
     finest = max(product, target)

@@ -50,7 +50,10 @@ def _merge(low: Lowering, layer: Any) -> None:
         fraction = first + second
     if name == "average":
         fraction += 1  # times ap_ufixed<1,0>(0.5)
-    integer = one.format.integer + two.format.integer if merge is Merge.MULTIPLY else \
-        max(one.format.integer, two.format.integer) + 2
+    integer = (
+        one.format.integer + two.format.integer
+        if merge is Merge.MULTIPLY
+        else max(one.format.integer, two.format.integer) + 2
+    )
     exact = FixedPoint(integer + fraction, integer)
     low.emit(Binary(one, two, out, merge, on_one, on_two, recipe(Cast(exact, out.format, layer.name))))

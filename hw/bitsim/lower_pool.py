@@ -27,8 +27,12 @@ def _read(low: Lowering, layer: Any) -> _Pooling:
     if get("data_format", "channels_last") != "channels_last":
         refuse(layer, "channels_first data")
     window = Window(
-        int(get("pool_height", 1)), int(get("pool_width")), int(get("stride_height", 1)), int(get("stride_width")),
-        int(get("pad_top", 0) or 0), int(get("pad_left", 0) or 0),
+        int(get("pool_height", 1)),
+        int(get("pool_width")),
+        int(get("stride_height", 1)),
+        int(get("stride_width")),
+        int(get("pad_top", 0) or 0),
+        int(get("pad_left", 0) or 0),
     )
     padded = any(int(get(side, 0) or 0) for side in ("pad_top", "pad_bottom", "pad_left", "pad_right"))
     if padded and low.stream:
@@ -50,8 +54,15 @@ def _pooling(low: Lowering, layer: Any) -> None:
     to_accumulator = Cast(source.format, accumulator, layer.name, "accumulator")
     if what.maximum:
         after = recipe(to_accumulator, Cast(accumulator, out.format, layer.name))
-        low.emit(_maximum(source, out, what.window, Recipe() if not low.stream else recipe(to_accumulator),
-                          after if not low.stream else recipe(Cast(accumulator, out.format, layer.name))))
+        low.emit(
+            _maximum(
+                source,
+                out,
+                what.window,
+                Recipe() if not low.stream else recipe(to_accumulator),
+                after if not low.stream else recipe(Cast(accumulator, out.format, layer.name)),
+            )
+        )
         return
     constant = low.stream or what.count_pad or not what.padded
     divisors = (size,) if constant else tuple(range(1, size + 1))
@@ -66,8 +77,14 @@ def _maximum(source: Value, out: Value, window: Window, on_input: Recipe, after:
 
 
 def _average(
-    low: Lowering, layer: Any, source: Value, out: Value, window: Window, accumulator: FixedPoint,
-    divide: tuple[Recipe, ...], tree: bool,
+    low: Lowering,
+    layer: Any,
+    source: Value,
+    out: Value,
+    window: Window,
+    accumulator: FixedPoint,
+    divide: tuple[Recipe, ...],
+    tree: bool,
 ) -> Pool:
     if tree:  # every element is cast to accum_t first, then a balanced tree of accum_t
         on_input = recipe(Cast(source.format, accumulator, layer.name, "accumulator"))
@@ -75,8 +92,9 @@ def _average(
     else:
         on_input, on_sum, back = aligned_sum(layer, source.format, accumulator)
         divide = tuple(back + part for part in divide)
-    return Pool(source, out, window, False, tree, 0, on_input, on_sum, divide,
-                recipe(Cast(accumulator, out.format, layer.name)))
+    return Pool(
+        source, out, window, False, tree, 0, on_input, on_sum, divide, recipe(Cast(accumulator, out.format, layer.name))
+    )
 
 
 def aligned_sum(layer: Any, source: FixedPoint, accumulator: FixedPoint) -> tuple[Recipe, Recipe, Recipe]:

@@ -58,7 +58,9 @@ def _types(low: Lowering, layer: Any, x: FixedPoint) -> _Types:
         normalized = FixedPoint(x.width - sign, x.integer - sign, False)
         if sign and str(get("implementation")) == "stable":
             exp_size = min(inverse_size, 1 << normalized.width)
-    return _Types(exp, inverse, accumulator, inverse_input, normalized, exp_size, inverse_size, float(get("exp_scale", 1.0)))
+    return _Types(
+        exp, inverse, accumulator, inverse_input, normalized, exp_size, inverse_size, float(get("exp_scale", 1.0))
+    )
 
 
 def _address_bits(size: int) -> int:
@@ -123,8 +125,22 @@ _NOTHING = np.zeros(1, np.int64)
 
 
 def _argmax(low: Lowering, layer: Any, source: Value, out: Value) -> None:
-    low.emit(Softmax(source, out, 3, _NOTHING, _NOTHING, 0, Recipe(), recipe(Clamp(0, 0)), (0, 0), Recipe(), Recipe(),
-                     recipe(Cast(FixedPoint(2, 2), out.format, layer.name))))
+    low.emit(
+        Softmax(
+            source,
+            out,
+            3,
+            _NOTHING,
+            _NOTHING,
+            0,
+            Recipe(),
+            recipe(Clamp(0, 0)),
+            (0, 0),
+            Recipe(),
+            Recipe(),
+            recipe(Cast(FixedPoint(2, 2), out.format, layer.name)),
+        )
+    )
 
 
 def _normalized(low: Lowering, layer: Any, source: Value, out: Value, kind: str) -> None:
@@ -132,7 +148,10 @@ def _normalized(low: Lowering, layer: Any, source: Value, out: Value, kind: str)
     stable = kind == "stable"
     address = types.normalized if stable else x
     if _address_bits(types.exp_size) > address.width or _address_bits(types.inverse_size) > types.inverse_input.width:
-        refuse(layer, f"tables of {types.exp_size} and {types.inverse_size} entries for {address} and {types.inverse_input}")
+        refuse(
+            layer,
+            f"tables of {types.exp_size} and {types.inverse_size} entries for {address} and {types.inverse_input}",
+        )
     difference = FixedPoint(x.width + 1, x.integer + 1)
     accumulator = types.accumulator
     exps = _exp_table(address, types, stable)
@@ -141,16 +160,25 @@ def _normalized(low: Lowering, layer: Any, source: Value, out: Value, kind: str)
     # one value is returned as it is; sums are cast to accum_t
     bounds = (2 * accumulator.raw_min, 2 * accumulator.raw_max)
     product = FixedPoint(accumulator.width + types.inverse.width, accumulator.integer + types.inverse.integer, True)
-    low.emit(Softmax(
-        source, out, _KINDS[kind], cast_exps, _inverse_table(types), 0,
-        recipe(Cast(difference, types.normalized, layer.name, "accumulator")) if stable else Recipe(),
-        recipe(*_top_bits(address, types.exp_size)),
-        bounds if n > 1 else (accumulator.raw_min, accumulator.raw_max),
-        recipe(Cast(accumulator, accumulator, layer.name, "accumulator")),
-        recipe(Cast(accumulator, types.inverse_input, layer.name, "accumulator"),
-               *_top_bits(types.inverse_input, types.inverse_size)),
-        recipe(Cast(product, out.format, layer.name)),
-    ))
+    low.emit(
+        Softmax(
+            source,
+            out,
+            _KINDS[kind],
+            cast_exps,
+            _inverse_table(types),
+            0,
+            recipe(Cast(difference, types.normalized, layer.name, "accumulator")) if stable else Recipe(),
+            recipe(*_top_bits(address, types.exp_size)),
+            bounds if n > 1 else (accumulator.raw_min, accumulator.raw_max),
+            recipe(Cast(accumulator, accumulator, layer.name, "accumulator")),
+            recipe(
+                Cast(accumulator, types.inverse_input, layer.name, "accumulator"),
+                *_top_bits(types.inverse_input, types.inverse_size),
+            ),
+            recipe(Cast(product, out.format, layer.name)),
+        )
+    )
 
 
 def _cast_all(raws: Ints, source: FixedPoint, target: FixedPoint) -> Ints:
@@ -172,8 +200,19 @@ def _legacy(low: Lowering, layer: Any, source: Value, out: Value) -> None:
     difference = FixedPoint(x.width + 1, x.integer + 1)
     to_index = (*index_actions(difference, exp_size, 16), Affine(1, exp_size // 2), Clamp(0, exp_size - 1))
     to_inverse = (*index_actions(table, inverse_size, 64), Clamp(0, inverse_size - 1))
-    low.emit(Softmax(
-        source, out, 2, exps, inverse, from_float(1.0, table), Recipe(), recipe(*to_index),
-        (2 * table.raw_min, 2 * table.raw_max), recipe(Cast(table, table, layer.name, "accumulator")),
-        recipe(*to_inverse), recipe(Cast(table, out.format, layer.name)),
-    ))
+    low.emit(
+        Softmax(
+            source,
+            out,
+            2,
+            exps,
+            inverse,
+            from_float(1.0, table),
+            Recipe(),
+            recipe(*to_index),
+            (2 * table.raw_min, 2 * table.raw_max),
+            recipe(Cast(table, table, layer.name, "accumulator")),
+            recipe(*to_inverse),
+            recipe(Cast(table, out.format, layer.name)),
+        )
+    )

@@ -68,7 +68,7 @@ def _fits(low: int, high: int, bounds: tuple[int, int]) -> bool:
 
 
 def _trailing_zeros(values: Ints) -> int:
-    merged = int(np.bitwise_or.reduce(np.abs(values.reshape(-1)), initial=0))
+    merged: int = int(np.bitwise_or.reduce(np.abs(values.reshape(-1)), initial=0))
     return (merged & -merged).bit_length() - 1 if merged else 62
 
 
@@ -144,7 +144,7 @@ def _pairs_fit(weights: Ints, high: int) -> bool:
 def _longest_chunk(weights: Ints, high: int) -> int:
     """Steps (channel pairs of a kernel line) whose sums always fit int16, whichever stretch of the line they are."""
     pairs = channel_pairs(weights)
-    run = pairs.shape[2]
+    run = int(pairs.shape[2])
     positive = np.maximum(pairs, 0).sum(axis=3) * high
     negative = np.minimum(pairs, 0).sum(axis=3) * high
     chunk = run

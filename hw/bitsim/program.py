@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,10 +161,10 @@ class Pad:
     def gather(self) -> Gather:
         """The same as a move."""
         height, width, channels = self.source.image
-        index = np.arange(self.source.size, dtype=np.int32).reshape(height, width, channels)
+        inside = np.arange(self.source.size, dtype=np.int32).reshape(height, width, channels)
         around = ((self.top, self.bottom), (self.left, self.right), (0, 0))
-        index = np.pad(index, around, constant_values=-1).reshape(-1)
-        return Gather(self.source, self.out, index, np.arange(self.out.size, dtype=np.int32), Recipe())
+        index = np.pad(inside, around, constant_values=-1)
+        return Gather(self.source, self.out, index.reshape(-1), np.arange(self.out.size, dtype=np.int32), Recipe())
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Softmax:
     recipe: Recipe
 
 
-Op = Union[Input, Linear, Map, Binary, Pool, Gather, Pad, Alias, Softmax]
+Op = Input | Linear | Map | Binary | Pool | Gather | Pad | Alias | Softmax
 
 
 def sources(op: Op) -> tuple[Value, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,7 +149,7 @@ class Choose:
     or_equal: bool = False
 
 
-Action = Union[Cast, Clamp, Affine, ShiftLeft, Param, DivideTowardsZero, Table, Choose]
+Action = Cast | Clamp | Affine | ShiftLeft | Param | DivideTowardsZero | Table | Choose
 
 
 @dataclass(frozen=True)
@@ -285,8 +284,15 @@ class Compiler:
         if low >= target.raw_min and high <= target.raw_max:
             return False
         self.steps.append(
-            Step(StepCode.WRAP_SM, n=shift, mode=ROUND_CODE[target.rounding], source_width=source.width,
-                 source_signed=source.signed, width=target.width, counter=counter)
+            Step(
+                StepCode.WRAP_SM,
+                n=shift,
+                mode=ROUND_CODE[target.rounding],
+                source_width=source.width,
+                source_signed=source.signed,
+                width=target.width,
+                counter=counter,
+            )
         )
         self._saw(low, high)
         self._set(target.raw_min, target.raw_max)

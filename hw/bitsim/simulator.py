@@ -68,8 +68,15 @@ class _Machine:
         pointers = (ctypes.c_void_p * len(inputs))(*[x.ctypes.data for x in inputs])
         results = (ctypes.c_void_p * max(1, len(outputs)))(*[y.ctypes.data for y in outputs])
         result = self._library.bitsim_run(
-            self._handle, None if self._fallback is None else self._fallback._handle, pointers, results, samples, int(dtype == np.float64), threads,
-            None if counters is None else counters.ctypes.data, 0 if counters is None else len(counters),
+            self._handle,
+            None if self._fallback is None else self._fallback._handle,
+            pointers,
+            results,
+            samples,
+            int(dtype == np.float64),
+            threads,
+            None if counters is None else counters.ctypes.data,
+            0 if counters is None else len(counters),
         )
         if result == _OUT_OF_BOUNDS and self._fallback is None:
             self._fallback = _Machine(self._network, self.seen)
@@ -110,7 +117,9 @@ class BitSim:
         """Take the weights of a graph of the same structure. Nothing is compiled."""
         network = lower(model_graph)
         if _structure(network) != _structure(self._network):
-            raise UserError("update_weights needs a model of the same layers, shapes and formats; use BitSim.from_graph")
+            raise UserError(
+                "update_weights needs a model of the same layers, shapes and formats; use BitSim.from_graph"
+            )
         self._network, self._machines = network, {"predict": _predictor(network)}
 
     @property
@@ -179,14 +188,18 @@ class BitSim:
         values = self._network.inputs
         given = list(x) if isinstance(x, (list, tuple)) else [x]
         if len(given) != len(values):
-            raise UserError(f"the model has {len(values)} inputs ({', '.join(v.layer for v in values)}), got {len(given)}")
+            raise UserError(
+                f"the model has {len(values)} inputs ({', '.join(v.layer for v in values)}), got {len(given)}"
+            )
         dtype = np.float64 if np.asarray(given[0]).dtype == np.float64 else np.float32
         arrays = []
         for array, value in zip(given, values, strict=True):
             array = np.ascontiguousarray(array, dtype=dtype)
             if array.size % value.size or array.shape[1:] not in (value.shape, (value.size,)):
-                raise UserError(f"input {value.layer!r} takes arrays of shape (N, {', '.join(map(str, value.shape))}), "
-                                f"got {array.shape}")
+                raise UserError(
+                    f"input {value.layer!r} takes arrays of shape (N, {', '.join(map(str, value.shape))}), "
+                    f"got {array.shape}"
+                )
             arrays.append(array.reshape(-1, value.size))
         if len({len(array) for array in arrays}) > 1:
             raise UserError(f"the inputs have different numbers of samples: {[len(a) for a in arrays]}")

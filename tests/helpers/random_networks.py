@@ -38,7 +38,9 @@ def random_format(rng: Rng, widest: int = 18, narrowest: int = 2) -> FixedPoint:
     width = int(rng.integers(narrowest, widest + 1))
     if rng.random() < 0.05:
         width = int(rng.integers(widest, 41))
-    integer = int(rng.integers(-2, width + 3)) if rng.random() < 0.3 else int(rng.integers(1, max(2, min(width, 8) + 1)))
+    integer = (
+        int(rng.integers(-2, width + 3)) if rng.random() < 0.3 else int(rng.integers(1, max(2, min(width, 8) + 1)))
+    )
     signed = bool(rng.random() < 0.75)
     overflow = Overflow.WRAP if rng.random() < 0.5 else OVERFLOWS[rng.integers(4)]
     rounding = Rounding.TRN if rng.random() < 0.4 else list(Rounding)[rng.integers(7)]
@@ -85,7 +87,7 @@ class _Builder:
         return str(fits[self.rng.integers(len(fits))])
 
     def linear(self, build: Any, x: Any, kind: str, weights: tuple[str, ...] = ("weight",), products: int = 0) -> Any:
-        """A layer with weights: its own weight, bias, accumulator and result formats; half of them hold every product."""
+        """A layer with weights, each number in a format of its own; half of the accumulators hold every product."""
         precision = {name: self.format(widest=10) for name in weights} | {"bias": self.format(widest=12)}
         if self.rng.random() < 0.5:
             precision["accum"] = str(FixedPoint(32, 14))
@@ -110,8 +112,21 @@ class _Builder:
         return self.add(layer, x, **({"Precision": precision} if precision else {}))
 
     def activation(self, x: Any) -> Any:
-        kinds = ["relu", "relu6", "linear", "sigmoid", "tanh", "softplus", "softsign", "hard_sigmoid", "leaky", "elu", "selu",
-                 "prelu", "thresholded"]
+        kinds = [
+            "relu",
+            "relu6",
+            "linear",
+            "sigmoid",
+            "tanh",
+            "softplus",
+            "softsign",
+            "hard_sigmoid",
+            "leaky",
+            "elu",
+            "selu",
+            "prelu",
+            "thresholded",
+        ]
         if self.stream:
             kinds.remove("relu6")
         kind = str(self.rng.choice(kinds, p=[0.4] + [0.6 / (len(kinds) - 1)] * (len(kinds) - 1)))
@@ -119,7 +134,6 @@ class _Builder:
         name, keras = self.label("act"), self.keras
         if kind in ("sigmoid", "tanh", "softplus", "softsign", "elu", "selu"):
             settings |= {"TableSize": int(self.rng.choice([256, 1024])), "TableT": self.format(widest=18, narrowest=6)}
-        special = {"leaky": keras.LeakyReLU, "prelu": keras.PReLU, "thresholded": keras.ThresholdedReLU, "relu6": None}
         if kind == "relu6":
             return self.add(keras.ReLU(max_value=6, name=name), x, **settings)
         if kind == "leaky":
@@ -127,14 +141,18 @@ class _Builder:
         if kind == "thresholded":
             return self.add(keras.ThresholdedReLU(theta=float(self.rng.choice([0.5, 1.3])), name=name), x, **settings)
         if kind == "prelu":
-            return self.add(special[kind](name=name), x, **settings)
+            return self.add(keras.PReLU(name=name), x, **settings)
         return self.add(keras.Activation(kind, name=name), x, **settings)
 
     def quantizer(self, x: Any) -> Any:
         """A QKeras activation in the middle."""
         qkeras, bits = runtime().qkeras, int(self.rng.integers(2, 9))
         integer = int(self.rng.integers(0, bits))
-        kind = qkeras.quantized_relu(bits, integer) if self.rng.random() < 0.6 else qkeras.quantized_bits(bits, integer, alpha=1)
+        kind = (
+            qkeras.quantized_relu(bits, integer)
+            if self.rng.random() < 0.6
+            else qkeras.quantized_bits(bits, integer, alpha=1)
+        )
         return self.add(qkeras.QActivation(kind, name=self.label("q")), x)
 
     def vector(self, x: Any) -> Any:
@@ -156,11 +174,16 @@ class _Builder:
         name, rng = self.label("softmax"), self.rng
         kind = str(rng.choice(["Stable", "Latency", "Legacy", "Argmax"]))
         table = self.format(widest=18, narrowest=10)
-        settings = {"Precision": {"result": self.format()}, "Implementation": kind.lower(), "ExpTableT": table, "InvTableT": table,
-                    "TableSize": 256}
+        settings = {
+            "Precision": {"result": self.format()},
+            "Implementation": kind.lower(),
+            "ExpTableT": table,
+            "InvTableT": table,
+            "TableSize": 256,
+        }
         return self.add(self.keras.Activation("softmax", name=name), x, **settings)
 
-    def image(self, x: Any) -> Any:
+    def image(self, x: Any) -> Any:  # noqa: C901 - a list of choices
         """One more layer on (h, w, c)."""
         draw, keras, rng = self.rng.random(), self.keras, self.rng
         height, width = int(x.shape[1]), int(x.shape[2])
@@ -170,14 +193,22 @@ class _Builder:
         padding = str(rng.choice(["same", "valid"]))
         if draw < 0.35:
             filters = int(rng.integers(1, 6))
-            return self.linear(lambda name: keras.Conv2D(filters, kernel, stride, padding, name=name), x, "conv",
-                               products=kernel[0] * kernel[1] * int(x.shape[3]))
+            return self.linear(
+                lambda name: keras.Conv2D(filters, kernel, stride, padding, name=name),
+                x,
+                "conv",
+                products=kernel[0] * kernel[1] * int(x.shape[3]),
+            )
         if draw < 0.43:
             return self.linear(lambda name: keras.DepthwiseConv2D(kernel, stride, padding, name=name), x, "dw")
         if draw < 0.5:
             filters = int(rng.integers(1, 5))
-            return self.linear(lambda name: keras.SeparableConv2D(filters, kernel, stride, padding, name=name), x, "sep",
-                               ("depthwise", "pointwise"))
+            return self.linear(
+                lambda name: keras.SeparableConv2D(filters, kernel, stride, padding, name=name),
+                x,
+                "sep",
+                ("depthwise", "pointwise"),
+            )
         if draw < 0.64:
             pool = keras.MaxPooling2D if rng.random() < 0.5 else keras.AveragePooling2D
             size = (min(2, height), min(2, width))
@@ -206,8 +237,12 @@ class _Builder:
         padding = str(rng.choice(["same", "valid"]))
         if draw < 0.4:
             filters = int(rng.integers(1, 6))
-            return self.linear(lambda name: keras.Conv1D(filters, kernel, stride, padding, name=name), x, "conv",
-                               products=kernel * int(x.shape[2]))
+            return self.linear(
+                lambda name: keras.Conv1D(filters, kernel, stride, padding, name=name),
+                x,
+                "conv",
+                products=kernel * int(x.shape[2]),
+            )
         if draw < 0.48:
             return self.linear(lambda name: keras.DepthwiseConv1D(kernel, stride, padding, name=name), x, "dw")
         if draw < 0.64:
@@ -230,7 +265,15 @@ class _Builder:
     def merge(self, x: Any) -> Any:
         """Two ways of x, met."""
         keras = self.keras
-        kinds = [keras.Add, keras.Subtract, keras.Multiply, keras.Average, keras.Maximum, keras.Minimum, keras.Concatenate]
+        kinds = [
+            keras.Add,
+            keras.Subtract,
+            keras.Multiply,
+            keras.Average,
+            keras.Maximum,
+            keras.Minimum,
+            keras.Concatenate,
+        ]
         kind = kinds[self.rng.integers(len(kinds))]
         one, two = self.activation(x), self.quantizer(x) if self.rng.random() < 0.5 else self.activation(x)
         return self.simple(kind(name=self.label("merge")), [one, two])
@@ -238,8 +281,11 @@ class _Builder:
     def build(self) -> Branch:
         """The branch."""
         rng, keras = self.rng, self.keras
-        shapes = [(int(rng.integers(1, 12)),), (int(rng.integers(2, 7)), int(rng.integers(1, 5))),
-                  (int(rng.integers(2, 6)), int(rng.integers(2, 6)), int(rng.integers(1, 5)))]
+        shapes = [
+            (int(rng.integers(1, 12)),),
+            (int(rng.integers(2, 7)), int(rng.integers(1, 5))),
+            (int(rng.integers(2, 6)), int(rng.integers(2, 6)), int(rng.integers(1, 5))),
+        ]
         shape = shapes[rng.integers(3)]
         fmt = random_format(rng, widest=12)
         name = f"{self.name}_in"
@@ -327,7 +373,9 @@ def random_model(seeds: list[int], folder: Path, stream: bool = False, backend: 
     """A model with one branch a seed."""
     shutil.rmtree(folder, ignore_errors=True)
     rng = np.random.default_rng(seeds[0] + 7)
-    formats = [random_format(rng, widest, narrowest) for widest, narrowest in ((8, 2), (12, 6), (18, 8)) for _ in range(4)]
+    formats = [
+        random_format(rng, widest, narrowest) for widest, narrowest in ((8, 2), (12, 6), (18, 8)) for _ in range(4)
+    ]
     branches = [_Builder(seed, f"n{seed}", stream, formats).build() for seed in seeds]
     model = runtime().keras.Model([b.source for b in branches], [b.output for b in branches])
     for branch in branches:
@@ -338,7 +386,11 @@ def random_model(seeds: list[int], folder: Path, stream: bool = False, backend: 
 
 
 def to_graph(
-    model: Any, settings: list[dict[str, dict[str, Any]]], folder: Path, stream: bool = False, backend: str = "Vitis",
+    model: Any,
+    settings: list[dict[str, dict[str, Any]]],
+    folder: Path,
+    stream: bool = False,
+    backend: str = "Vitis",
     **more: Any,
 ) -> Any:
     """hls4ml's graph of a Keras model, with settings a layer laid over hls4ml's own configuration."""
@@ -354,8 +406,13 @@ def to_graph(
             for name, chosen in wanted.items():
                 _overlay(config["LayerName"].setdefault(name, {}), chosen)
         return convert_from_keras_model(
-            model, hls_config=config, backend=backend, output_dir=str(folder), part="xcu250-figd2104-2L-e",
-            io_type="io_stream" if stream else "io_parallel", **more,
+            model,
+            hls_config=config,
+            backend=backend,
+            output_dir=str(folder),
+            part="xcu250-figd2104-2L-e",
+            io_type="io_stream" if stream else "io_parallel",
+            **more,
         )
 
 

@@ -54,7 +54,9 @@ def test_threads_and_batch_sizes_do_not_change_a_bit(compared):
 def test_float64_inputs_give_the_same_bits(compared):
     model, inputs, _ = compared
     simulator = BitSim.from_graph(model.graph)
-    for one, two in zip(simulator.predict(inputs), simulator.predict([x.astype(np.float64) for x in inputs]), strict=True):
+    for one, two in zip(
+        simulator.predict(inputs), simulator.predict([x.astype(np.float64) for x in inputs]), strict=True
+    ):
         np.testing.assert_array_equal(one, two.astype(np.float32))
 
 
@@ -95,6 +97,10 @@ def test_every_instruction_set_gives_the_same_bits(compared, tmp_path):
 def supported() -> list[str]:
     """Instruction sets this processor can run."""
     flags = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
-    needs = {"avx2": {"avx2"}, "avxvnni": {"avx_vnni"}, "avx512vnni": {"avx512bw", "avx512vl", "avx512dq", "avx512_vnni"}}
+    needs = {
+        "avx2": {"avx2"},
+        "avxvnni": {"avx_vnni"},
+        "avx512vnni": {"avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
+    }
     assert set(needs) < set(ISA_FLAGS)
     return [isa for isa, wanted in needs.items() if wanted <= flags]
