@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from helpers.cli import Cli
 
-SECTIONS = "name, seed, data, model, training, mapping, quantization, hardware, simulation, evaluation"
+from hw.flow.config import RunConfig
+
+SECTIONS = ", ".join(RunConfig.model_fields)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from hw import csim as csim_module
 from hw.cache import cache_root
 from hw.exactness import keras_trace
 from hw.flow import doctor
+from hw.flow.run import Run
 from hw.project import HlsProject, generate
 from hw.toolchain import GXX, TOOLS
 from qmodels import storage
@@ -305,13 +306,11 @@ def test_one_wrong_weight_in_the_accelerator_stops_the_run_with_status_4(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The project is generated from a model with one weight changed: the gate names the layer in which it sits."""
-    from hw.flow import run as run_module
-
     model, wrong = two_layers(), two_layers()
     kernel, bias = wrong.get_layer("hidden").get_weights()
     kernel[3, 2] = -kernel[3, 2]
     wrong.get_layer("hidden").set_weights([kernel, bias])
-    monkeypatch.setattr(run_module, "generate", lambda _, config: generate(wrong, config))
+    monkeypatch.setattr(Run, "project", property(lambda run: generate(wrong, run.config.hardware)))
     monkeypatch.setattr("hw.flow.gate.trace", lambda _, config, x: keras_trace(wrong, x))  # saves a compile
     storage.save_model(model, cli.folder / "own.keras")
     write_data(cli.folder / "own.npz")
