@@ -27,18 +27,19 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Report, parser  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
-from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square  # noqa: E402
+from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square, WorstCase  # noqa: E402
 from qmodels.attacks.base import LEVELS  # noqa: E402
+from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.data import load_dataset  # noqa: E402
-from qmodels.errors import RobustHlsError  # noqa: E402
+from qmodels.errors import RobustHlsError, ToolMissing  # noqa: E402
 from qmodels.folded import fold  # noqa: E402
 from qmodels.metrics.margins import change_lengths  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, quantize_model  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402
-from qmodels.victims import Images, KerasVictim, Labels, Victim, predictions  # noqa: E402
+from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Labels, Victim, predictions  # noqa: E402
 
 EPSILON_MNIST, EPSILON_CIFAR = 76, 8
-RADIUS_L2 = 300.0  # LSBs; where the minimal-norm attacks' robust accuracy is compared
+RADIUS_L2 = 500.0  # LSBs; where the minimal-norm attacks' robust accuracy is compared
 STEPS = 40
 TOP = (LEVELS - 1) / LEVELS
 
@@ -56,11 +57,12 @@ class Subject:
 # -- models
 
 
-def trained(architecture: str, count: int) -> Subject:
+def trained(architecture: str, count: int, **sizes: Any) -> Subject:
     """mlp or cnn4 on MNIST, 3-bit weights, after a short training."""
     keras = runtime().keras
     train_x, train_y, test_x, test_y = digits_of_any_size()
-    model = build_float(ModelConfig(architecture=architecture), train_x.shape[1:], 10, seed=0)  # type: ignore[arg-type]
+    config = ModelConfig.model_validate({"architecture": architecture, **sizes})
+    model = build_float(config, train_x.shape[1:], 10, seed=0)
     model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(train_x[:10000], train_y[:10000], epochs=2, batch_size=100, verbose=0)
     quantized = quantize_model(model, QuantizationConfig(weight_bits=3), train_x[:1000]).model
@@ -240,9 +242,11 @@ class Counted:
 
     def classifier(self, subject: Subject) -> Any:
         """ART's wrapper."""
-        from art.estimators.classification import BlackBoxClassifier
+        from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 
-        return BlackBoxClassifier(self, subject.x.shape[1:], 10, clip_values=(0.0, TOP))
+        return BlackBoxClassifierNeuralNetwork(
+            self, subject.x.shape[1:], 10, channels_first=False, clip_values=(0.0, TOP)
+        )
 
 
 def accelerators(model: Any) -> tuple[Victim, Victim]:
@@ -326,6 +330,19 @@ def finish_black_box(
     report.details[f"{key}_queries_per_image"] = ours.queries / len(subject.y)
 
 
+def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
+    """The standard worst case on a 3-bit accelerator (bitsim), per image and for 1,000 images."""
+    from hw.accelerator import BitSimVictim
+    from hw.project import HardwareConfig
+
+    victim = AcceleratorVictim(BitSimVictim(subject.model, HardwareConfig()), fold(subject.model))
+    seconds, record = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
+    standing = float(np.mean(record.fell_to == NOT_FALLEN))
+    note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"
+    report.figure("worst_case_minutes_per_1000", seconds / 60 * 1000 / len(subject.y), note)
+    report.details["worst_case_fell_to"] = np.bincount(record.fell_to + 2).tolist()
+
+
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds, result."""
     start = time.perf_counter()
@@ -336,33 +353,36 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 def main() -> None:
     """Measure everything, or what `--only` names."""
     arguments = parser(__doc__)
-    arguments.add_argument("--only", nargs="+", default=["pgd", "minimal", "accelerator"])
+    arguments.add_argument("--only", nargs="+", default=["pgd", "minimal", "accelerator", "worst"])
     options = arguments.parse_args()
     warnings.simplefilter("ignore")
     report = Report()
     if importlib.util.find_spec("art") is None:
         report.leave_out("*_vs_art", "not installed: pip install adversarial-robustness-toolbox")
-        return report.write(options.json)
+        options.only = [name for name in options.only if name == "worst"]
     quick = options.quick
-    mlp, cnn = trained("mlp", 500), trained("cnn4", 200)
-    if "pgd" in options.only:
+    cnn = trained("cnn4", 200) if {"pgd", "minimal"} & set(options.only) else None
+    if cnn is not None and "pgd" in options.only:
         rounds = 3
-        pgd(report, "pgd40_mlp_vs_art", mlp, EPSILON_MNIST // 4, rounds)
+        pgd(report, "pgd40_mlp_vs_art", trained("mlp", 500), EPSILON_MNIST // 4, rounds)
         part = cnn if not quick else Subject("cnn4", cnn.model, cnn.x[:100], cnn.y[:100])
         pgd(report, "pgd40_cnn_vs_art", part, EPSILON_MNIST // 3, rounds)
         pgd(report, "pgd40_resnet8_vs_art", resnet8(50 if quick else 100), EPSILON_CIFAR // 4, rounds)
-    if "minimal" in options.only:
-        carlini(report, cnn, 10 if quick else 50, 50 if quick else 100)
-        deepfool(report, cnn, 10 if quick else 50)
+    if cnn is not None and "minimal" in options.only:
+        deepfool(report, cnn, 5 if quick else 50)
+        carlini(report, cnn, 5 if quick else 50, 30 if quick else 100)
     if "accelerator" in options.only:
         try:
-            bitsim, csim = accelerators(cnn.model)
-        except RobustHlsError as error:
+            small = trained("cnn4", 500, filters=(8, 16), hidden=(32,))  # the C simulation compiles in reasonable time
+            bitsim, csim = accelerators(small.model)
+        except ToolMissing as error:
             report.leave_out("*_accel_vs_art_csim", str(error))
         else:
             few = 2 if quick else 5
-            square(report, cnn, bitsim, csim, few, 200)
-            hopskipjump(report, cnn, bitsim, csim, few, 4)
+            square(report, small, bitsim, csim, few, 200)
+            hopskipjump(report, small, bitsim, csim, few, 4)
+    if "worst" in options.only:
+        worst_case(report, trained("cnn4", 100 if quick else 1000), EPSILON_MNIST // 3)
     return report.write(options.json)
 
 
