@@ -333,7 +333,7 @@ class Compiler:
         first, last = self.low - action.base, self.high - action.base
         if first < 0 or last >= len(action.table):
             raise AssertionError(f"table of {len(action.table)} entries indexed by {first}..{last}")
-        self.steps.append(Step(StepCode.LUT, a=action.base, data=action.table))
+        self.steps.append(Step(StepCode.LUT, a=action.base, b=len(action.table) - 1, data=action.table))
         reached = action.table[first : last + 1]
         self._set(int(reached.min()), int(reached.max()))
 

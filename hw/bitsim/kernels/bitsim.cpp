@@ -36,6 +36,12 @@ struct Program {
 
 volatile int sink;
 
+#if defined(__AVX2__)
+#define BITSIM_REGISTER(v) "+x"(v)
+#else
+#define BITSIM_REGISTER(v) "+m"(v)
+#endif
+
 template <class V, class F> int64_t peak(int64_t rounds, F dot) {
     constexpr int N = 12;
     V acc[N] = {};
@@ -43,7 +49,7 @@ template <class V, class F> int64_t peak(int64_t rounds, F dot) {
     v32 w = v32{} + 0x01020102;
     for (int64_t r = 0; r < rounds; r++)
         for (int i = 0; i < N; i++) {
-            asm volatile("" : "+x"(x)); // or the compiler would multiply once
+            asm volatile("" : BITSIM_REGISTER(x)); // or the compiler would multiply once
             acc[i] = dot(acc[i], x, w);
         }
     for (int i = 1; i < N; i++)

@@ -21,10 +21,16 @@ static inline i128 fixed_from_double(double d, const Format &f) {
         r = shift_right<i128>(man, std::min(shift, 100), f.rounding);
     else if (-shift <= 66)
         r = man << -shift;
-    else if (f.overflow == 0)
+    else if (f.overflow == 0 || f.overflow == 4)
         return 0; // every kept bit is a zero
     else
         r = man > 0 ? high + 1 : low - 2;
+    if (f.overflow == 4 && f.is_signed) {
+        Step s{};
+        s.n = shift, s.width = f.width, s.source_width = 54;
+        bool lost;
+        return wrap_sign_magnitude(man, r, s, &lost);
+    }
     if (f.overflow != 0 && (r > high || r < low || (f.overflow == 3 && f.is_signed && r == low))) {
         if (f.overflow == 2)
             return 0;

@@ -153,9 +153,9 @@ template <class T> struct Machine {
                     v[i] = s.code == ADD_PARAM ? v[i] + p : v[i] * p;
                 }
                 break;
-            case LUT:
+            case LUT: // proved inside the table for real values; the channel that fills an odd last pair holds anything
                 for (int i = 0; i < n; i++)
-                    v[i] = (T)s.data[(int64_t)(v[i] - a)];
+                    v[i] = (T)s.data[(int64_t)(v[i] < a ? (T)0 : v[i] - a > b ? b : (T)(v[i] - a))];
                 break;
             case DIV_CONST:
                 for (int i = 0; i < n; i++)

@@ -74,7 +74,8 @@ def signed_bits(bits, fmt):
 
 def cast_network(source, target):
     """Input on `source`'s grid, cast to `target`, shown as low 30 bits and the rest: exact through doubles."""
-    first = Value(0, "x", (2,), source)
+    # the input itself is on the grid: its own modes must not touch it
+    first = Value(0, "x", (2,), source._replace(rounding=Rounding.TRN, overflow=Overflow.WRAP))
     second = Value(1, "cast", (2,), target)
     whole = FixedPoint(target.width, target.width, target.signed)
     low = Value(2, "low", (2,), FixedPoint(30, 30, False))
