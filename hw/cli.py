@@ -34,6 +34,9 @@ OwnModel = Annotated[
     Path | None, typer.Option("--model", metavar="FILE", help="Your own model: .keras, .h5, or .json with weights.")
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights .h5 of a .json model.")]
+HlsConfig = Annotated[
+    Path | None, typer.Option("--hls-config", metavar="FILE", help="hls4ml's own YAML: backend, part, reuse factors.")
+]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended in your model, and say what changed.")]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
 OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
@@ -51,9 +54,10 @@ def run_command(
     engine: Engine = None,
     weights: Weights = None,
     repair: Repair = False,
+    hls_config: HlsConfig = None,
 ) -> None:
     """The whole flow: train, map, quantize, project, simulate, attack, evaluate, report."""
-    settings = [*settings, *_own_model_settings(weights, repair)]
+    settings = [*_hls4ml_settings(hls_config), *_own_model_settings(weights, repair), *settings]
     _flow("report", target, settings, out, resume, data_dir, model, data, engine)
 
 
@@ -90,6 +94,20 @@ def _own_model_settings(weights: Path | None, repair: bool) -> list[str]:
     return [f"model.weights={quoted}"] * (weights is not None) + ["model.repair=true"] * repair
 
 
+def _hls4ml_settings(path: Path | None) -> list[str]:
+    """--hls-config as overrides of the config; what has no place here is told."""
+    if path is None:
+        return []
+    import json
+
+    from hw.hls4ml_yaml import read_hls4ml_yaml
+
+    settings, ignored = read_hls4ml_yaml(path)
+    if ignored:
+        typer.echo(f"{path}: not taken over (types follow from the model): {', '.join(ignored)}", err=True)
+    return [f"hardware.{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
 def _add_step(command: str, until: str, summary: str) -> None:
     def step_command(
         target: Target = None,
@@ -102,8 +120,9 @@ def _add_step(command: str, until: str, summary: str) -> None:
         engine: Engine = None,
         weights: Weights = None,
         repair: Repair = False,
+        hls_config: HlsConfig = None,
     ) -> None:
-        settings = [*settings, *_own_model_settings(weights, repair)]
+        settings = [*_hls4ml_settings(hls_config), *_own_model_settings(weights, repair), *settings]
         _flow(until, target, settings, out, resume, data_dir, model, data, engine)
 
     app.command(command, help=summary)(step_command)

@@ -24,6 +24,16 @@ from qmodels.victims import Images, Logits
 #: As in hls4ml's build_lib.sh. GNU_UNIQUE symbols would be shared between two loaded simulations: wrong weights.
 _FLAGS = ("-O3", "-fPIC", "-std=c++14", *(() if sys.platform == "darwin" else ("-fno-gnu-unique",)))
 
+#: Where the backends keep the vendors' number types, in the order of hls4ml's build scripts.
+_INCLUDES = (
+    "firmware/ac_types/include",
+    "firmware/ac_math/include",
+    "firmware/ac_simutils/include",
+    "firmware/nnet_utils",
+    "firmware/ac_types",
+    "firmware/ap_types",
+)
+
 
 class Csim:
     """The compiled C simulation of one HLS project; a `Victim`.
@@ -80,8 +90,10 @@ def simulate(project: HlsProject, classes: int, config: HardwareConfig) -> Csim:
 def _build(project: HlsProject, work: Path, final: Path) -> None:
     project.write(work)
     # The weights are read from text files at the first call, from where the folder will be.
-    common = (*_FLAGS, "-Ifirmware/ap_types/", f'-DWEIGHTS_DIR="{final / "firmware" / "weights"}"')
-    sources = (f"firmware/{project.name}.cpp", f"{project.name}_bridge.cpp")
+    includes = [f"-I{folder}" for folder in _INCLUDES if any(path.startswith(f"{folder}/") for path in project.files)]
+    common = (*_FLAGS, *includes, f'-DWEIGHTS_DIR="{final / "firmware" / "weights"}"')
+    wanted = (f"firmware/{project.name}.cpp", f"firmware/{project.name}_axi.cpp", f"{project.name}_bridge.cpp")
+    sources = [source for source in wanted if source in project.files]
     objects = [f"{index}.o" for index in range(len(sources))]
     run_gxx([(*common, "-c", source, "-o", target) for source, target in zip(sources, objects, strict=True)], work)
     run_gxx([("-shared", *objects, "-o", "csim.so")], work)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
 import hashlib
 import io
+import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from hw.contract import RESERVED, Violation, accumulator_warnings, check_contract
 from hw.cost import Cost, estimate_cost
+from hw.reuse import kernel_sizes, nearest, valid_reuse_factors
 from hw.testbench import with_checks
 from qmodels.errors import UserError
 from qmodels.quantize.layers import kernel_of, weighted_layers
@@ -30,12 +34,26 @@ from qmodels.runtime import runtime
 MAX_UNROLLED_WEIGHTS = 4096
 
 
+Backend = Literal["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"]
+Board = Literal["pynq-z2", "zcu102", "alveo-u50", "alveo-u250", "alveo-u200", "alveo-u280"]
+
+
+class LayerHardware(BaseModel):
+    """What one layer has of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: Literal["latency", "resource"] | None = None
+    reuse_factor: int | None = Field(None, ge=1, le=1_000_000)
+
+
 class HardwareConfig(BaseModel):
     """What the accelerator is generated for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Literal["Vitis"] = "Vitis"
+    backend: Backend = Field("Vitis", description="bitsim knows Vitis, Vivado and VivadoAccelerator; csim all")
+    board: Board = Field("pynq-z2", description="VivadoAccelerator only: the board, which also decides the part")
     io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
     part: str = Field("xcu250-figd2104-2L-e", pattern=r"^[A-Za-z0-9_-]+$", description="FPGA part")
     clock_period_ns: float = Field(5.0, ge=0.5, le=1000.0)
@@ -45,6 +63,8 @@ class HardwareConfig(BaseModel):
         "auto",
         description=f"auto: resource for layers of more than {MAX_UNROLLED_WEIGHTS} weights, latency for the rest",
     )
+
+    layers: dict[str, LayerHardware] = Field({}, description="strategy and reuse factor of single layers, by name")
 
     @field_validator("project_name")
     @classmethod
@@ -95,6 +115,7 @@ def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool
         UserError: the model breaks the exactness contract, or hls4ml cannot convert it.
     """
     check_contract(model, config.backend)
+    check_layers(model, config)
     try:
         return _convert(model, config, output_dir, trace)
     except OSError:  # a full disk is no fault of the model
@@ -107,7 +128,7 @@ def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool
 
 
 def _convert(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) -> Any:
-    with legacy_keras(), contextlib.redirect_stdout(io.StringIO()):
+    with legacy_keras(), _quiet():
         from hls4ml.converters import convert_from_keras_model
         from hls4ml.utils import config_from_keras_model
 
@@ -117,16 +138,17 @@ def _convert(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) 
         if trace:
             for layer in hls_config["LayerName"].values():
                 layer["Trace"] = True
+        target = {"board": config.board} if config.backend == "VivadoAccelerator" else {"part": config.part}
         graph = convert_from_keras_model(
             model,
             hls_config=hls_config,
             backend=config.backend,
             io_type=config.io_type,
-            part=config.part,
             clock_period=config.clock_period_ns,
             project_name=config.project_name,
             output_dir=str(output_dir),
             bit_exact=True,
+            **target,
         )
     _tighten_weights(graph)
     return graph
@@ -153,15 +175,46 @@ def _tighten_weights(graph: Any) -> None:
                 weight.update_precision(new)
 
 
+def check_layers(model: Any, config: HardwareConfig) -> None:
+    """Raise UserError for a layer that the model lacks, or a reuse factor that hls4ml would silently change."""
+    weighted = {layer.name: layer for layer in weighted_layers(model)}
+    names = {layer.name for layer in model.layers}
+    for name, own in config.layers.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, list(weighted), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"hardware.layers: the model has no layer {name!r}{hint} (allowed: {', '.join(weighted)})")
+        if name in weighted and own.reuse_factor is not None and _is_resource(weighted[name], config):
+            _check_reuse(weighted[name], own.reuse_factor)
+
+
+def _check_reuse(layer: Any, wanted: int) -> None:
+    if type(layer).__name__.startswith("QDepthwise"):  # hls4ml has no rule for these
+        return
+    valid = valid_reuse_factors(*kernel_sizes(layer))
+    if wanted not in valid:
+        raise UserError(
+            f"hardware.layers.{layer.name}.reuse_factor: {wanted} cannot be built, hls4ml would take another one; "
+            f"nearest: {nearest(valid, wanted)} (allowed: {', '.join(map(str, valid))})"
+        )
+
+
+def _is_resource(layer: Any, config: HardwareConfig) -> bool:
+    strategy = config.layers.get(layer.name, LayerHardware()).strategy or config.strategy
+    weights = int(kernel_of(layer).shape.num_elements())
+    return strategy == "resource" or (strategy == "auto" and weights > MAX_UNROLLED_WEIGHTS)
+
+
 def _apply_strategy(model: Any, hls_config: dict[str, Any], config: HardwareConfig) -> None:
     hls_config["Model"]["ReuseFactor"] = config.reuse_factor
     for layer in weighted_layers(model):
         entry = hls_config["LayerName"][layer.name]
         weights = int(kernel_of(layer).shape.num_elements())
-        resource = config.strategy == "resource" or (config.strategy == "auto" and weights > MAX_UNROLLED_WEIGHTS)
+        resource = _is_resource(layer, config)
         entry["Strategy"] = "Resource" if resource else "Latency"
         least = -(-weights // MAX_UNROLLED_WEIGHTS) if resource else 1
-        entry["ReuseFactor"] = max(config.reuse_factor, least)  # hls4ml takes the nearest valid one
+        own = config.layers.get(layer.name, LayerHardware()).reuse_factor
+        entry["ReuseFactor"] = own or max(config.reuse_factor, least)  # hls4ml takes the nearest valid one
 
 
 @dataclass(frozen=True)
@@ -191,12 +244,31 @@ def generate_design(model: Any, config: HardwareConfig) -> Design:
     with tempfile.TemporaryDirectory(prefix="robust-hls-") as temporary:
         folder = Path(temporary) / "project"
         graph = convert(model, config, folder)
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _quiet():
             graph.write()
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         stamp = str(graph.config.get_config_value("Stamp"))
-    files = _with_checks(_normalised(files, graph, stamp), config, model)
+    files = {path: content.replace(str(folder).encode(), b".") for path, content in files.items()}  # Catapult's bridge
+    files = _with_checks(_mended(_normalised(files, graph, stamp), graph), config, model)
     return Design(HlsProject(config.project_name, files), estimate_cost(graph), tuple(accumulator_warnings(graph)))
+
+
+def _mended(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
+    """What hls4ml 1.3.0 writes wrong.
+
+    VivadoAccelerator: the AXI wrapper of a stream takes its input for a type called `input_t`. Catapult: the test bench
+    is started without its files.
+    """
+    (source,) = (variable.type.name for variable in graph.get_input_variables())
+    mended = dict(files)
+    for path, content in files.items():
+        if path.endswith("_axi.cpp"):
+            mended[path] = re.sub(rb"\binput_t::size\b", f"{source}::size".encode(), content)
+    if "build_prj.tcl" in files:
+        bench = b"$sfd/tb_data/tb_input_features.dat $sfd/tb_data/tb_output_predictions.dat"
+        old = b'set /SCVerify/INVOKE_ARGS "$sfd/firmware/weights"'
+        mended["build_prj.tcl"] = files["build_prj.tcl"].replace(old, old[:-1] + b" " + bench + b'"')
+    return mended
 
 
 def _with_checks(files: dict[str, bytes], config: HardwareConfig, model: Any) -> dict[str, bytes]:
@@ -225,6 +297,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """hls4ml tells its progress on stdout, and leaves files open (VivadoAccelerator's list of boards)."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield
 
 
 @contextlib.contextmanager

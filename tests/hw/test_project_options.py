@@ -1,0 +1,150 @@
+"""Backends, layers and hls4ml's own YAML: what is asked for is what the project has; csim of other vendors is exact."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from helpers.cli import Cli
+from helpers.models import Toolbox, grid_images, qkeras_model
+from pydantic import ValidationError
+
+from hw.csim import simulate
+from hw.hls4ml_yaml import read_hls4ml_yaml
+from hw.project import HardwareConfig, generate
+from hw.reuse import nearest, valid_reuse_factors
+from qmodels.errors import UserError
+from qmodels.storage import save_model
+
+SHAPE = (4, 4, 1)
+BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_every_backend_gives_a_project_with_a_test_bench_that_compares(backend: str, io_type: str) -> None:
+    config = HardwareConfig(backend=backend, io_type=io_type)
+    model = qkeras_model()
+    project = generate(model, config)
+    assert project.digest == generate(model, config).digest
+    bench = project.files["accelerator_test.cpp"].decode()
+    assert bench.count("robust_hls::compare(") == 1
+    assert "return robust_hls::verdict(" in bench
+    assert not [path for path, content in project.files.items() if b"/robust-hls-" in content]
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("backend", ["Quartus", "Catapult"])
+def test_the_simulation_of_another_vendors_types_is_exact(backend: str) -> None:
+    model, config = qkeras_model(), HardwareConfig(backend=backend)
+    images = grid_images(50, SHAPE)
+    np.testing.assert_array_equal(simulate(generate(model, config), 3, config).logits(images), model(images).numpy())
+
+
+def test_a_board_decides_the_part() -> None:
+    files = generate(qkeras_model(), HardwareConfig(backend="VivadoAccelerator", board="zcu102")).files
+    assert b"xczu9eg-ffvb1156-2-e" in files["project.tcl"]
+    with pytest.raises(ValidationError, match="'pynq-z2', 'zcu102'"):
+        HardwareConfig(backend="VivadoAccelerator", board="pynq-z9")
+
+
+def test_one_layer_may_differ(toolbox: Toolbox) -> None:
+    layers = {"fc1": {"strategy": "resource", "reuse_factor": 4}}
+    files = generate(toolbox.quantized.model, HardwareConfig.model_validate({"layers": layers})).files
+    structs = re.findall(
+        r"struct (config\d+) : nnet::\w+ \{(.*?)\};", files["firmware/parameters.h"].decode(), re.DOTALL
+    )
+    resource = [text for _, text in structs if "strategy = nnet::resource" in text]
+    assert len(resource) == 1
+    assert "reuse_factor = 4;" in resource[0]
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(16, 3), (9, 16), (144, 16), (7, 5), (1, 1), (96, 42)])
+def test_reuse_factors_are_those_of_hls4ml(n_in: int, n_out: int) -> None:
+    from hls4ml.backends import get_backend
+
+    backend = get_backend("Vitis")
+    valid = valid_reuse_factors(n_in, n_out)
+    assert valid == backend.get_valid_reuse_factors(n_in, n_out)
+    for wanted in range(1, n_in * n_out + 3):
+        assert nearest(valid, wanted) == backend.get_closest_reuse_factor(valid, wanted)
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (
+            {"fc1": {"strategy": "resource", "reuse_factor": 5}},
+            r"hardware.layers.fc1.reuse_factor: 5 cannot be built.*nearest: 4 \(allowed: 1, 2, 4, 8, 16, 32, 64, 128\)",
+        ),
+        ({"fc_1": {"reuse_factor": 2}}, r"the model has no layer 'fc_1'; did you mean 'fc1'\?"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(toolbox: Toolbox, layers: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        generate(toolbox.quantized.model, HardwareConfig.model_validate({"layers": layers}))
+
+
+def test_our_projects_yaml_comes_back_as_the_same_hardware(toolbox: Toolbox, tmp_path: Path) -> None:
+    config = HardwareConfig.model_validate(
+        {
+            "backend": "Vivado",
+            "io_type": "io_stream",
+            "part": "xc7z020clg400-1",
+            "clock_period_ns": 8,
+            "project_name": "mine",
+            "layers": {"fc1": {"strategy": "resource", "reuse_factor": 4}},
+        }
+    )
+    project = generate(toolbox.quantized.model, config)
+    path = tmp_path / "hls4ml_config.yml"
+    path.write_bytes(project.files["hls4ml_config.yml"])
+    settings, _ = read_hls4ml_yaml(path)
+    again = HardwareConfig.model_validate(settings)
+    assert again.layers["fc1"] == config.layers["fc1"]
+    assert generate(toolbox.quantized.model, again).digest == project.digest
+
+
+def test_users_yaml_is_read_and_runs_nothing(cli: Cli) -> None:
+    text = """
+Backend: Vivado
+KerasModel: !keras_model model.keras
+Extra: !!python/object/apply:os.system ["touch evil"]
+XilinxPart: xc7z020clg400-1
+ClockPeriod: 10
+IOType: io_stream
+HLSConfig:
+  Model: {Precision: 'ap_fixed<16,6>', ReuseFactor: 1, Strategy: Latency}
+  LayerName:
+    logits: {Strategy: Resource, ReuseFactor: 4, Precision: {weight: 'ap_fixed<8,2>'}}
+"""
+    (cli.folder / "mine.yml").write_text(text)
+    assert "not a readable hls4ml configuration" in cli.refuses("generate", "--hls-config", "mine.yml")
+    (cli.folder / "mine.yml").write_text(text.replace('Extra: !!python/object/apply:os.system ["touch evil"]', ""))
+    save_model(qkeras_model(shape=(8, 8, 1), classes=10), cli.folder / "own.keras")
+    outcome = cli("generate", "--model", "own.keras", "--hls-config", "mine.yml")
+    assert outcome.status == 0, outcome.err
+    assert "not taken over (types follow from the model): Model.Precision, logits.Precision" in outcome.err
+    resolved = yaml.safe_load((cli.folder / "hls_projects" / "own" / "config.yaml").read_text())["hardware"]
+    assert (resolved["backend"], resolved["part"], resolved["io_type"]) == ("Vivado", "xc7z020clg400-1", "io_stream")
+    assert resolved["layers"]["logits"] == {"strategy": "resource", "reuse_factor": 4}
+    assert not (cli.folder / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("BitExact: false\n", "BitExact is false: hls4ml would drop QActivation layers"),
+        ("[1, 2]\n", "not an hls4ml configuration"),
+        ("HLSConfig: 3\n", "not an hls4ml configuration"),
+        ("Backend: oneAPI\n", "hardware.backend: 'oneAPI' is not allowed"),
+        ("a: {\n", "not a readable hls4ml configuration"),
+    ],
+)
+def test_a_wrong_yaml_is_told(cli: Cli, text: str, said: str) -> None:
+    (cli.folder / "mine.yml").write_text(text)
+    assert said in cli.refuses("generate", "--hls-config", "mine.yml")
