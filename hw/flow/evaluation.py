@@ -20,7 +20,7 @@ from qmodels.data import ARCHIVE_ERRORS
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path, digest_of
-from qmodels.victims import Images, KerasVictim, Labels, Victim, predictions
+from qmodels.victims import AcceleratorVictim, Images, Labels, Victim, predictions
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Cell:
 def sources(run: Run) -> list[Contestant]:
     """The differentiable models: float, float mapped, quantized."""
     found = []
-    if run.float_model is not None and run.config.mapping.mu > 0:
-        found.append(Contestant(run.config.model_label, KerasVictim(run.float_model, "float")))
-    if run.mapped_model is not None:
-        found.append(Contestant(run.config.mapped_label, KerasVictim(run.mapped_model, "float")))
-    found.append(Contestant(run.config.mapped_label, run.quantized, weight_bits(run)))
+    if run.float_victim is not None and run.config.mapping.mu > 0:
+        found.append(Contestant(run.config.model_label, run.float_victim))
+    if run.mapped_victim is not None:
+        found.append(Contestant(run.config.mapped_label, run.mapped_victim))
+    found.append(Contestant(run.config.mapped_label, run.folded, weight_bits(run)))
     return found
 
 
@@ -74,11 +74,8 @@ def test_images(run: Run) -> tuple[Images, Labels]:
 
 def cells(run: Run) -> Iterator[Cell]:
     """Everything to be attacked, in a fixed order."""
-    accelerator, differentiable = accelerator_of(run), sources(run)
     for plan in run.config.evaluation.attacks:
-        # Attacks that need outputs only go straight for the accelerator; gradients exist only in Keras models.
-        targets = [accelerator] if plan.attack.knowledge == "black-box" else differentiable
-        for source in targets:
+        for source in targets(run, plan.attack):
             for epsilon in plan.epsilons_lsb:
                 yield Cell(source, plan.attack, epsilon)
                 if (
@@ -87,6 +84,20 @@ def cells(run: Run) -> Iterator[Cell]:
                     and plan.attack.iterative
                 ):
                     yield Cell(source, plan.attack.doubled(), epsilon)
+
+
+def targets(run: Run, attack: Attack) -> list[Contestant]:
+    """What an attack is run on: gradients exist only in Keras models; outputs are asked of the accelerator itself.
+
+    The worst case does both: gradients of the quantized model, judged and queried on the accelerator.
+    """
+    accelerator = accelerator_of(run)
+    if attack.knowledge == "black-box":
+        return [accelerator]
+    if attack.family == "worst-case":
+        judged = AcceleratorVictim(run.accelerator, run.folded.model)
+        return [*sources(run)[:-1], replace(accelerator, victim=judged)]
+    return sources(run)
 
 
 def run_attacks(run: Run) -> tuple[str, ...]:
@@ -98,8 +109,10 @@ def run_attacks(run: Run) -> tuple[str, ...]:
         for cell in todo:
             path = cell_path(run, cell)
             if load_result(path) is None:
-                result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=run.config.seed)
+                state, seed = path.with_suffix(".part.npz"), run.config.seed
+                result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=seed, state=state)
                 store_result(path, result)
+                state.unlink(missing_ok=True)
             names.append(path.relative_to(run.folder.path).as_posix())
             bar.advance(note=cell.title)
     return tuple(dict.fromkeys(names))
@@ -241,7 +254,7 @@ def _rows(
         doubled = _stored(run, Cell(source, cell.attack.doubled(), cell.epsilon_lsb))
     own = attack_row(source.label, source.victim.name, cell.attack, result, bits=source.bits, doubled=doubled)
     answers = predictions(source.victim, result.x)
-    if source.victim is accelerator.victim:
+    if source.victim.name == accelerator.victim.name:
         return [own]
     same_function = source.victim.name == "quantized"  # the accelerator computes exactly this model
     if cell.attack.family == "noise":  # noise knows nothing of its source: no transfer rows

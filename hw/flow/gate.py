@@ -1,4 +1,4 @@
-"""The exactness gate of a run: QKeras model, bitsim and csim give the same bits, or the run stops here.
+"""The exactness gate of a run: QKeras model, its folded view, bitsim and csim give the same bits.
 
 bitsim is held against the QKeras model on every input. csim, hls4ml's own simulation and the judge, is some thousand
 times slower: it sees all inputs when it is the engine, else a sample of `verify_samples`.
@@ -44,6 +44,7 @@ def pass_gate(run: Run, images: Images, *, adversarial: bool, always: int = 0) -
     def reference(x: Images) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
         return keras_trace(model, x)
 
+    require_exact(run.quantized, run.folded, images, traces=(reference, lambda x: keras_trace(run.folded.model, x)))
     judged = images
     if run.bitsim is not None:
         require_exact(run.quantized, run.bitsim, images, traces=(reference, run.bitsim.trace))

@@ -17,6 +17,7 @@ from hw.flow.config import RunConfig
 from hw.flow.folder import RunFolder
 from hw.project import Design, HlsProject, generate_design
 from qmodels.data import Dataset, load_dataset
+from qmodels.folded import fold
 from qmodels.quantize.layers import is_quantized
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
@@ -90,6 +91,21 @@ class Run:
     def quantized(self) -> KerasVictim:
         """The QKeras model as a victim."""
         return KerasVictim(self.quantized_model, "quantized")
+
+    @cached_property
+    def float_victim(self) -> KerasVictim | None:
+        """The float model as a victim."""
+        return KerasVictim(self.float_model, "float") if self.float_model is not None else None
+
+    @cached_property
+    def mapped_victim(self) -> KerasVictim | None:
+        """The mapped float model as a victim."""
+        return KerasVictim(self.mapped_model, "float") if self.mapped_model is not None else None
+
+    @cached_property
+    def folded(self) -> KerasVictim:
+        """The QKeras model, folded: the same bits (the gate checks), several times faster to attack."""
+        return KerasVictim(fold(self.quantized_model), "quantized")
 
     @cached_property
     def project(self) -> HlsProject:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import perf_counter
 from typing import ClassVar, Literal
 
@@ -65,6 +66,7 @@ class QueryCounter:
     victim: Victim
     queries: int = 0
     non_finite: int = 0
+    state: Path | None = None  # where a long attack may keep its progress
 
     @property
     def name(self) -> str:
@@ -142,7 +144,9 @@ class Attack(BaseModel):
     ) -> tuple[Images, Diagnostics]:
         """Candidates for adversarial examples, not necessarily on the grid or in the ball."""
 
-    def __call__(self, victim: Victim, x: Images, y: Labels, *, epsilon_lsb: float, seed: int) -> AttackResult:
+    def __call__(
+        self, victim: Victim, x: Images, y: Labels, *, epsilon_lsb: float, seed: int, state: Path | None = None
+    ) -> AttackResult:
         """Attack `victim` on images `x` with true labels `y`.
 
         Args:
@@ -151,12 +155,13 @@ class Attack(BaseModel):
             y: true labels (N,).
             epsilon_lsb: radius of the ball in grid steps of 1/256; infinite for minimal-norm attacks.
             seed: of this call; same seed, same examples.
+            state: file in which a long attack keeps its progress, to go on there when it was stopped.
 
         Returns:
             Examples on the grid and in the ball, judged by the victim itself.
         """
         started = perf_counter()
-        counter = QueryCounter(victim)
+        counter = QueryCounter(victim, state=state)
         raw, diagnostics = self.run(counter, x, y, epsilon_lsb, np.random.default_rng(seed))
         candidates = self.project(raw, x, epsilon_lsb)
         logits = victim.logits(candidates)

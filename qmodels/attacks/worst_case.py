@@ -87,8 +87,9 @@ class WorstCase(Attack):
     def run(
         self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
     ) -> tuple[Images, Diagnostics]:
-        """As `evaluate`, without a file."""
-        record = self.evaluate(victim.victim, x, y, epsilon_lsb=epsilon_lsb, seed=int(rng.integers(2**31)))
+        """As `evaluate`, with the state file that the caller gave, if any."""
+        seed = int(rng.integers(2**31))
+        record = self.evaluate(victim.victim, x, y, epsilon_lsb=epsilon_lsb, seed=seed, state=victim.state)
         victim.queries += int(record.queries.sum())
         return (record.steps / LEVELS).astype(np.float32), Diagnostics(float(record.zero_gradient.mean()))
 
