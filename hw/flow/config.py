@@ -56,8 +56,10 @@ class AttackPlan(Section):
     def _epsilons_fit_the_attack(self) -> AttackPlan:
         least, most = epsilon_range(self.attack)
         for epsilon in self.epsilons_lsb:
-            if not least <= epsilon <= most:  # NaN is in no range
-                allowed = f"{least:g} .. {most:g} LSB" if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
+            whole = self.attack.norm != "linf" or math.isinf(epsilon) or float(epsilon).is_integer()
+            if not least <= epsilon <= most or not whole:  # NaN is in no range; a pixel moves by whole LSBs
+                bounded = f"whole numbers {least:g} .. {most:g} LSB"
+                allowed = bounded if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
                 meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
                 raise ValueError(f"epsilons_lsb: {self.attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
         return self

@@ -30,7 +30,7 @@ class NoiseAttack(Attack):
         self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
     ) -> tuple[Images, Diagnostics]:
         """The first draw that works, else the last draw; images that fell are not shown again."""
-        epsilon = min(epsilon_lsb, float(LEVELS))
+        epsilon = min(epsilon_lsb, LEVELS * (x[0].size ** 0.5 if self.norm == "l2" else 1.0))
         found = x.copy()
         standing = np.arange(len(x))
         for _ in range(self.draws):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.data import Split
+from qmodels.data import ARCHIVE_ERRORS, Split
 from qmodels.training.config import TrainingConfig
 from qmodels.training.report import ClassMargin, EpochRecord, RoundRecord
 
@@ -117,5 +116,5 @@ def load_arrays(path: Path, digest: str) -> tuple[dict[str, NDArray[Any]], dict[
             if meta.pop("digest", None) != digest:
                 return None
             return {key: archive[key] for key in archive.files if key != "meta"}, meta
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, *ARCHIVE_ERRORS):
         return None
