@@ -332,7 +332,7 @@ print(time.perf_counter() - start)
 """
 
 _MEMORY = """
-import pickle, resource, sys
+import pickle, re, sys
 sys.path.insert(0, {root!r})
 import numpy as np
 from hw.bitsim import BitSim
@@ -340,7 +340,9 @@ simulator = BitSim(pickle.load(open({network!r}, "rb")))
 x = np.zeros(({samples}, *simulator.input_shapes[0]), np.float32)
 x[:] = 0.5
 out = simulator.predict(x)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - x.nbytes - out.nbytes)
+# not getrusage: its maximum is inherited from the parent process
+highest = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024
+print(highest - x.nbytes - out.nbytes)
 """
 
 

@@ -237,7 +237,9 @@ class Compiler:
     def clamp(self, low: int, high: int, counter: Counter | None = None) -> None:
         """Bound the value."""
         if self.low < low or self.high > high:
-            self.steps.append(Step(StepCode.CLAMP, a=low, b=high, counter=counter))
+            # bounds nothing can reach may not fit the machine word
+            least, most = max(low, self.low), min(high, self.high)
+            self.steps.append(Step(StepCode.CLAMP, a=least, b=most, counter=counter))
             self._set(min(max(self.low, low), high), max(min(self.high, high), low))
 
     def wrap(self, bits: int, signed: bool, counter: Counter | None = None) -> None:
@@ -270,7 +272,9 @@ class Compiler:
             self.wrap(target.width, target.signed, counter)
         elif target.overflow is Overflow.SAT_ZERO:
             if self.low < low or self.high > high:
-                self.steps.append(Step(StepCode.SAT_ZERO, a=low, b=high, counter=counter))
+                least, most = min(max(low, self.low), self.high + 1), max(min(high, self.high), self.low - 1)
+                self._saw(least, most)
+                self.steps.append(Step(StepCode.SAT_ZERO, a=least, b=most, counter=counter))
                 self._set(min(0, max(self.low, low)), max(0, min(self.high, high)))
         elif target.overflow is Overflow.SAT_SYM and target.signed:
             # one bit wide, -high and high are both 0

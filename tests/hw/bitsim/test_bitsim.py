@@ -185,6 +185,17 @@ def test_long_sums_of_bytes_are_added_in_stretches():
 
 
 @pytest.mark.gxx
+@pytest.mark.parametrize("overflow", [Overflow.SAT, Overflow.SAT_ZERO, Overflow.SAT_SYM])
+def test_a_format_wider_than_the_machine_word_bounds_small_numbers_right(overflow):
+    small, wide = FixedPoint(6, 3), FixedPoint(39, 39, False, Rounding.RND, overflow)
+    source, out = Value(0, "x", (1,), small), Value(1, "y", (1,), wide)
+    ops = (Input(source, 0), Map(source, out, recipe(Cast(small, wide, "y"))))
+    x = np.arange(-32, 32).reshape(-1, 1) / 8.0
+    expected = [[quantize(raw, small, wide)] for raw in range(-32, 32)]
+    np.testing.assert_array_equal(BitSim(Network(ops, (source,), (out,), {"y": out})).predict(x), expected)
+
+
+@pytest.mark.gxx
 def test_wrong_inputs_are_named():
     simulator = BitSim(convolution())
     with pytest.raises(UserError, match=r"\(N, 7, 6, 3\)"):
