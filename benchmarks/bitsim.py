@@ -349,7 +349,7 @@ print(highest - x.nbytes - out.nbytes)
 def in_process(program: str, **values: object) -> float:
     """Run a small program in a fresh interpreter and read the number it prints."""
     cache = values.pop("cache", None)
-    environment = dict(os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {}))
+    environment = dict(os.environ, **({"ROBUST_HLS_CACHE": str(cache)} if cache else {}))
     done = subprocess.run(
         [sys.executable, "-c", program.format(**values)], capture_output=True, text=True, env=environment
     )

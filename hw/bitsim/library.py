@@ -7,16 +7,14 @@ import functools
 import hashlib
 import os
 import platform
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
-from qmodels.errors import ToolMissing, UserError
+from hw.cache import build_once
+from hw.toolchain import run_gxx
+from qmodels.errors import UserError
 
 KERNELS = Path(__file__).parent / "kernels"
 ISA_VARIABLE = "ROBUST_HLS_ISA"
-COMPILER_VARIABLE = "ROBUST_HLS_GXX"
 
 _COMMON = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math"]
 #: Instruction sets that may be forced through ROBUST_HLS_ISA. All of them give the same bits.
@@ -27,11 +25,6 @@ ISA_FLAGS = {
     "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
     "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
 }
-
-
-def cache_directory() -> Path:
-    """`$XDG_CACHE_HOME/robust-hls`, by default `~/.cache/robust-hls`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robust-hls"
 
 
 @functools.cache
@@ -45,17 +38,6 @@ def _cpu() -> str:
     return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
 
 
-def _compiler() -> str:
-    name = os.environ.get(COMPILER_VARIABLE, "g++")
-    found = shutil.which(name)
-    if found is None:
-        raise ToolMissing(
-            f"bitsim needs a C++ compiler and {name!r} is not on PATH. Install it (Debian, Ubuntu: apt install g++) "
-            f"or name one in {COMPILER_VARIABLE}."
-        )
-    return found
-
-
 def _isa() -> str:
     isa = os.environ.get(ISA_VARIABLE) or "native"
     if isa not in ISA_FLAGS:
@@ -63,40 +45,21 @@ def _isa() -> str:
     return isa
 
 
-def library_path(isa: str) -> Path:
-    """Where the library for these sources, flags and this processor is, or will be."""
-    digest = hashlib.sha256()
-    for part in (*sorted(KERNELS.iterdir()),):
-        digest.update(part.name.encode() + b"\0" + part.read_bytes())
-    digest.update("\0".join([*_COMMON, *ISA_FLAGS[isa], _cpu()]).encode())
-    return cache_directory() / f"bitsim-{isa}-{digest.hexdigest()[:16]}.so"
-
-
 def build(isa: str = "native") -> Path:
-    """Compile the kernels unless they are there; ToolMissing with g++'s first error when that fails.
+    """The library for these sources, flags and this processor, compiled unless it is there.
 
-    Two processes may both compile; each renames its own file over the same name, so no half-written library is seen.
+    Raises:
+        ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
     """
-    path = library_path(isa)
-    if path.exists():
-        return path
-    compiler = _compiler()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".so.part")
-    os.close(handle)
-    command = [compiler, *_COMMON, *ISA_FLAGS[isa], "-o", name, str(KERNELS / "bitsim.cpp")]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-            raise ToolMissing(
-                f"{' '.join(command)} failed: {errors[0] if errors else 'no message'}. "
-                "bitsim needs g++ 12 or newer (or clang++ with its extensions)."
-            )
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return path
+    flags = [*_COMMON, *ISA_FLAGS[isa]]
+    digest = hashlib.sha256("\0".join([*flags, _cpu()]).encode())
+    for source in sorted(KERNELS.iterdir()):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+
+    def compile_into(work: Path, final: Path) -> None:
+        run_gxx([[*flags, "-o", str(work / "bitsim.so"), str(KERNELS / "bitsim.cpp")]], work)
+
+    return build_once("bitsim", f"{isa}-{digest.hexdigest()}", compile_into) / "bitsim.so"
 
 
 @functools.cache

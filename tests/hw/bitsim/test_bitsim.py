@@ -221,7 +221,7 @@ def test_an_unknown_layer_or_backend_is_refused_by_name_and_csim_offered():
 
 
 def test_a_missing_compiler_is_named_with_the_way_out(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolMissing, match=r"g\+\+.*apt install"):
         library.build()
@@ -231,11 +231,11 @@ def test_a_failing_compiler_shows_its_first_error(monkeypatch, tmp_path):
     script = tmp_path / "g++"
     script.write_text("#!/bin/sh\necho 'x.h:1: error: no such luck' >&2\nexit 1\n")
     script.chmod(0o755)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(ToolMissing, match="no such luck"):
         library.build()
-    assert list((tmp_path / "cache" / "robust-hls").iterdir()) == []
+    assert list((tmp_path / "cache" / "bitsim").iterdir()) == []
 
 
 def test_an_unknown_instruction_set_is_refused(monkeypatch):
