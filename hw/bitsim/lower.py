@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.bitsim.program import Input, Ints, Network, Op, Value
-from hw.bitsim.recipes import quantize
+from hw.bitsim.recipes import ApInt, quantize
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Rounding
 
@@ -64,9 +64,9 @@ def precision_format(layer: Any, precision: Any) -> FixedPoint:
         refuse(layer, f"numbers of type {type(precision).__name__} ({precision})")
     if getattr(precision, "saturation_bits", 0):
         refuse(layer, f"saturation bits ({precision})")
-    fmt = _parsed(str(precision)) if kind == "FixedPrecisionType" else FixedPoint.from_hls4ml(precision)
-    # ap_int converts from ap_fixed as C++ converts double to int
-    return fmt._replace(rounding=Rounding.TRN_ZERO) if kind == "IntegerPrecisionType" else fmt
+    if kind == "IntegerPrecisionType":
+        return ApInt(*FixedPoint.from_hls4ml(precision))._replace(rounding=Rounding.TRN_ZERO)
+    return _parsed(str(precision))
 
 
 def from_float(x: float, target: FixedPoint) -> int:

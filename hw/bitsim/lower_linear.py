@@ -125,6 +125,8 @@ def _depthwise(low: Lowering, layer: Any) -> None:
     accumulator = low.type_of(layer, "accum_t")
     if _strategy(layer) != "latency" and accumulator.overflow is not Overflow.WRAP:
         refuse(layer, f"a saturating accumulator with strategy {_strategy(layer)}")
+    if raw.size != window.height * window.width * channels:
+        refuse(layer, "a depthwise kernel into which hls4ml fused a batch normalization: it has the wrong shape")
     raw = raw.reshape(window.height, window.width, channels).transpose(2, 0, 1)[..., None]
     _emit(low, layer, low.source(layer), np.ascontiguousarray(raw), fmt, window, depthwise=True)
 

@@ -57,6 +57,18 @@ OVERFLOW_CODE = {
 }
 
 
+class ApInt(FixedPoint):
+    """The format of an `ap_int`, which converts from `ap_fixed` in its own way (`ap_fixed_base::to_ap_int_base`).
+
+    Towards zero, as C's double to int. But a signed number without integer bits is first cut to one bit, which the
+    correction by +1 carries over: every negative one becomes -1, as if rounded down.
+    """
+
+    def rounding_from(self, source: FixedPoint) -> Rounding:
+        """How numbers of `source` are rounded."""
+        return Rounding.TRN if source.signed and source.integer <= 0 else Rounding.TRN_ZERO
+
+
 @dataclass(frozen=True)
 class Counter:
     """What a step's changes are counted as: `place` is "result" or "accumulator"."""
@@ -252,6 +264,8 @@ class Compiler:
     def cast(self, action: Cast) -> None:
         """`ap_fixed_base::operator=`."""
         source, target = action.source, action.target
+        if isinstance(target, ApInt):
+            target = target._replace(rounding=target.rounding_from(source))
         shift = source.fraction - target.fraction
         counter = Counter(action.layer, action.place, target.overflow in (Overflow.WRAP, Overflow.WRAP_SM))
         if target.overflow is Overflow.WRAP_SM and self._wrap_sign_magnitude(action, shift, counter):

@@ -15,7 +15,7 @@ from hw.bitsim.lower import lower
 from hw.bitsim.plan import Path as Kernel
 from hw.bitsim.plan import plan_linear
 from hw.bitsim.program import Input, Linear, Map, Network, Value, Window
-from hw.bitsim.recipes import Cast, Clamp, quantize, recipe
+from hw.bitsim.recipes import ApInt, Cast, Clamp, quantize, recipe
 from qmodels.errors import ToolMissing, UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
@@ -247,3 +247,10 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch):
 def test_importing_bitsim_starts_neither_tensorflow_nor_hls4ml():
     program = "import hw.bitsim, sys; assert not {'tensorflow', 'hls4ml', 'tf_keras'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(("source", "expected"), [((5, 0), Rounding.TRN), ((6, 1), Rounding.TRN_ZERO)])
+def test_ap_int_of_a_negative_number_is_minus_one_where_it_has_no_integer_bits(source, expected):
+    # measured against csim: fuzz seeds 11000072 and 11000314; docs/hls4ml_findings.md
+    assert ApInt(4, 4).rounding_from(FixedPoint(*source)) is expected
+    assert ApInt(4, 4).rounding_from(FixedPoint(*source, signed=False)) is Rounding.TRN_ZERO
