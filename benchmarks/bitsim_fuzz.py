@@ -1,6 +1,6 @@
 """Random networks, formats, modes and inputs: bitsim against hls4ml's C simulation, bit by bit, layer by layer.
 
-    python benchmarks/bitsim_fuzz.py --networks 1000 [--seed 0] [--json OUT]
+    python benchmarks/bitsim_fuzz.py --networks 1000 [--quick] [--seed 0] [--json OUT]
 
 Networks are compiled many at a time, as branches of one hls4ml model; half of the models are io_parallel, half
 io_stream. One process a CPU.
@@ -95,10 +95,13 @@ def main() -> int:
     """Run and report."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--networks", type=int, default=1000)
+    arguments.add_argument("--quick", action="store_true", help="80 networks")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     arguments.add_argument("--json", type=Path, metavar="OUT")
     options = arguments.parse_args()
+    if options.quick:
+        options.networks = 80
     first = options.seed * 1_000_000
     seeds = list(range(first, first + options.networks))
     jobs = [seeds[i : i + PER_MODEL] for i in range(0, len(seeds), PER_MODEL)]

@@ -42,25 +42,6 @@ Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", h
 OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
 
 
-@app.command("run")
-def run_command(
-    target: Target = None,
-    settings: Settings = [],  # noqa: B006 - typer copies it
-    out: Out = None,
-    resume: Resume = False,
-    data_dir: DataDir = None,
-    model: OwnModel = None,
-    data: OwnData = None,
-    engine: Engine = None,
-    weights: Weights = None,
-    repair: Repair = False,
-    hls_config: HlsConfig = None,
-) -> None:
-    """The whole flow: train, map, quantize, project, simulate, attack, evaluate, report."""
-    settings = [*_hls4ml_settings(hls_config), *_own_model_settings(weights, repair), *settings]
-    _flow("report", target, settings, out, resume, data_dir, model, data, engine)
-
-
 def _flow(
     until: str,
     target: Path | None,
@@ -109,6 +90,8 @@ def _hls4ml_settings(path: Path | None) -> list[str]:
 
 
 def _add_step(command: str, until: str, summary: str) -> None:
+    """A command that runs the flow up to the end of step `until`; all of them take the same options."""
+
     def step_command(
         target: Target = None,
         settings: Settings = [],  # noqa: B006 - typer copies it
@@ -128,6 +111,7 @@ def _add_step(command: str, until: str, summary: str) -> None:
     app.command(command, help=summary)(step_command)
 
 
+_add_step("run", "report", "The whole flow: train, map, quantize, project, simulate, attack, evaluate, report.")
 _add_step("train", "train", "Train the float model only.")
 _add_step("generate", "project", "Up to the HLS project; with --model from your own model.")
 _add_step("simulate", "simulate", "Up to the bit-accurate simulation and the exactness gate.")
