@@ -140,6 +140,14 @@ def small_cnn() -> Any:
     return net.model(net.dense(net.relu(net.dense(x, 16)), 10))
 
 
+def pictures_of(size: int) -> Any:
+    """Two convolutions on size x size x 16: multiply-adds grow with the area; formats and kernels stay the same."""
+    net = Net((size, size, 16))
+    x = net.relu(net.conv(net.relu(net.conv(net.grid(), 16, 3, 1)), 16, 3, 1))
+    x = net.keras.GlobalMaxPooling2D(name="pool")(x)
+    return net.model(net.dense(x, 10))
+
+
 def multiply_adds(model: Any) -> int:
     """Of one sample, zero padding counted as Keras does the layer."""
     total = 0
@@ -437,8 +445,18 @@ def weight_swap(report: Report, simulator: BitSim, graph: Any) -> None:
     report.figure("weight_swap_s", float(np.median(times)), "ResNet-8, 78 thousand weights")
 
 
-def linearity(report: Report, simulator: BitSim, model: Any, plot: Path | None, quick: bool) -> None:
-    """Time against the number of images."""
+def _seconds_per_image(model: Any, folder: Path) -> float:
+    simulator, x = BitSim.from_graph(to_graph(model, folder / "stack", False)), images(model, 4_000)
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        simulator.predict(x)
+        times.append(time.perf_counter() - start)
+    return min(times) / len(x)
+
+
+def linearity(report: Report, simulator: BitSim, model: Any, plot: Path | None, quick: bool, folder: Path) -> None:
+    """Time against the number of images, and against multiply-adds."""
     counts = [1_000, 3_000, 10_000, 30_000] + ([] if quick else [100_000])
     x, seconds = images(model, counts[-1]), []
     for n in counts:
@@ -449,11 +467,22 @@ def linearity(report: Report, simulator: BitSim, model: Any, plot: Path | None, 
             times.append(time.perf_counter() - start)
         seconds.append(min(times))
     report.details["seconds_by_images"] = dict(zip(map(str, counts), seconds, strict=True))
+    work = {multiply_adds(wide): _seconds_per_image(wide, folder) for wide in map(pictures_of, (8, 12, 16, 24, 32))}
+    report.details["seconds_per_image_by_multiply_adds"] = {str(macs): found for macs, found in work.items()}
     if plot is not None:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5, 3.5))
-        axes = figure.subplots()
+        figure = Figure(figsize=(10, 3.5))
+        axes, beside = figure.subplots(1, 2)
+        macs = list(work)
+        beside.loglog(macs, list(work.values()), "o-", label="bitsim")
+        beside.loglog(macs, [work[macs[-1]] * n / macs[-1] for n in macs], "--", color="grey", label="linear")
+        beside.set(
+            xlabel="multiply-adds an image",
+            ylabel="seconds an image",
+            title="two convolutions, 8x8 to 32x32, 2 threads",
+        )
+        beside.legend()
         axes.loglog(counts, seconds, "o-", label="bitsim")
         axes.loglog(counts, [seconds[-1] * n / counts[-1] for n in counts], "--", color="grey", label="linear")
         axes.set(xlabel="images", ylabel="seconds", title="MNIST CNN, 2 threads")
@@ -499,7 +528,7 @@ def main() -> int:
         )
         report.details["same_for_every_thread_count_and_batch"] = same
         weight_swap(report, resnet_sim, resnet_graph)
-        linearity(report, mnist_sim, mnist, options.plot, options.quick)
+        linearity(report, mnist_sim, mnist, options.plot, options.quick, folder)
         against_keras(report, "mnist_cnn_vs_qkeras", mnist, mnist_sim, x[:20_000], (256, 1024, 4096), rounds)
         against_keras(report, "resnet8_vs_qkeras", resnet, resnet_sim, r[:1_000], (100, 250, 500), rounds)
         against_keras(
