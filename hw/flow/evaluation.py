@@ -77,13 +77,17 @@ def cells(run: Run) -> Iterator[Cell]:
     for plan in run.config.evaluation.attacks:
         for source in targets(run, plan.attack):
             for epsilon in plan.epsilons_lsb:
-                yield Cell(source, plan.attack, epsilon)
-                if (
-                    run.config.evaluation.check_convergence
-                    and hasattr(plan.attack, "doubled")
-                    and plan.attack.iterative
-                ):
-                    yield Cell(source, plan.attack.doubled(), epsilon)
+                cell = Cell(source, plan.attack, epsilon)
+                yield cell
+                if (longer := convergence_cell(run, cell)) is not None:
+                    yield longer
+
+
+def convergence_cell(run: Run, cell: Cell) -> Cell | None:
+    """The same attack with twice the iterations, where the config asks for that check and the attack iterates."""
+    if run.config.evaluation.check_convergence and hasattr(cell.attack, "doubled") and cell.attack.iterative:
+        return replace(cell, attack=cell.attack.doubled())
+    return None
 
 
 def targets(run: Run, attack: Attack) -> list[Contestant]:
@@ -249,9 +253,8 @@ def _rows(
 ) -> list[Row]:
     """The row of the attacked model, and the same examples on the accelerator and on the other models."""
     source = cell.source
-    doubled = None
-    if run.config.evaluation.check_convergence and hasattr(cell.attack, "doubled") and cell.attack.iterative:
-        doubled = _stored(run, Cell(source, cell.attack.doubled(), cell.epsilon_lsb))
+    longer = convergence_cell(run, cell)
+    doubled = _stored(run, longer) if longer is not None else None
     own = attack_row(source.label, source.victim.name, cell.attack, result, bits=source.bits, doubled=doubled)
     answers = predictions(source.victim, result.x)
     if source.victim.name == accelerator.victim.name:

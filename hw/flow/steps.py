@@ -79,9 +79,8 @@ def project_step(run: Run) -> tuple[str, ...]:
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         run.project.write(fresh)
-        clean_bench(run).write(
-            fresh
-        )  # until the attacks are there; not an output of this step: a later one replaces it
+        # Until the attacks are there; not an output of this step: a later one replaces it.
+        clean_bench(run).write(fresh)
         shutil.rmtree(target, ignore_errors=True)
         fresh.rename(target)
     except OSError as error:
