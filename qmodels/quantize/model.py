@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
+from qmodels.quantize.folding import fold_batch_norm, foldable_norms
 from qmodels.quantize.layers import WEIGHTED, kernel_of, weighted_layers
 from qmodels.quantize.uniform import Clip, choose_format, snap
 from qmodels.runtime import runtime
@@ -27,6 +28,8 @@ from qmodels.victims import Images
 
 #: Layers that only move or compare values: they keep every format and need no quantizer.
 TRANSPARENT = ("InputLayer", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling2D", "Flatten", "Reshape", "Dropout")
+#: Layers that add up: the accelerator carries every bit of the result, and the ReLU behind them rounds it.
+SUMMING = ("Add", "AveragePooling2D", "GlobalAveragePooling2D")
 MAX_GRID_BITS = 24  # float32 mantissa: finer grids would not be exact in TensorFlow
 MAX_BIAS_FRACTION = 14  # a finer bias would only widen the accumulator
 
@@ -84,6 +87,7 @@ def quantize_model(float_model: Any, config: QuantizationConfig, calibration: Im
         UserError: a layer has no quantized twin.
     """
     check_quantizable(float_model)
+    float_model = fold_batch_norm(float_model)
     rounded, weights = _round_weights(float_model, config)
     activations = _calibrate(rounded, config, calibration[: config.calibration_samples])
     formats = weights | activations
@@ -101,16 +105,18 @@ def check_quantizable(model: Any) -> None:
             f"model {model.name}: no layer named {INPUT_GRID!r}; start the float model with "
             f"Activation('linear', name='{INPUT_GRID}') directly after its Input"
         )
+    norms = foldable_norms(model)
     for layer in model.layers:
         kind = type(layer).__name__
         activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
         is_relu = kind == "ReLU" or (kind == "Activation" and activation == "relu")
-        is_grid = layer.name == INPUT_GRID
-        if is_relu or is_grid or kind in TRANSPARENT or (kind in WEIGHTED and activation == "linear"):
+        is_exact = kind in (*TRANSPARENT, *SUMMING) or layer.name == INPUT_GRID or layer.name in norms
+        if is_relu or is_exact or (kind in WEIGHTED and activation == "linear"):
             continue
         raise UserError(
             f"model {model.name}: layer {layer.name!r} ({kind}, activation {activation}) cannot be quantized; "
-            f"allowed: {', '.join(WEIGHTED)} without activation, ReLU, {', '.join(TRANSPARENT)}, logits as output"
+            f"allowed: {', '.join(WEIGHTED)} without activation, ReLU, {', '.join(TRANSPARENT + SUMMING)}, "
+            f"BatchNormalization, logits as output"
         )
 
 

@@ -1,0 +1,43 @@
+"""The model zoo, in float Keras. The QKeras twin of any of them comes from `qmodels.quantize`.
+
+Every model starts with a linear activation named `input_grid`, the place where the quantized model rounds its
+input onto the device's grid, and ends in logits: hls4ml's softmax is never bit-exact. Batch normalization directly
+follows the layer that takes it in (`qmodels.quantize.folding`). A ReLU follows every average pooling: it changes
+nothing in the float model, and is where the quantized one rounds the quotient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qmodels.architectures.config import ModelConfig
+from qmodels.architectures.mobilenet import mobilenet_body
+from qmodels.architectures.plain import cnn4_body, mlp_body
+from qmodels.architectures.residual import resnet8_body, wrn32_body
+from qmodels.runtime import runtime, set_seed
+
+__all__ = ["INPUT_GRID", "ModelConfig", "build_float"]
+
+INPUT_GRID = "input_grid"
+_BODIES: Mapping[str, Callable[[ModelConfig, Any], Any]] = {
+    "mlp": mlp_body,
+    "cnn4": cnn4_body,
+    "resnet8": resnet8_body,
+    "mobilenet_v1_025": mobilenet_body,
+    "wrn32": wrn32_body,
+}
+
+
+def build_float(config: ModelConfig, input_shape: tuple[int, ...], classes: int, seed: int) -> Any:
+    """A fresh, seeded float Keras model: images (N, H, W, C) in [0, 1) -> logits (N, classes).
+
+    Raises:
+        UserError: the sizes do not fit the architecture or the images.
+    """
+    set_seed(seed)
+    layers, keras = runtime().keras.layers, runtime().keras
+    image = layers.Input(input_shape, name="image")
+    x = layers.Activation("linear", name=INPUT_GRID)(image)
+    logits = layers.Dense(classes, name="logits")(_BODIES[config.architecture](config, x))
+    return keras.Model(image, logits, name=config.architecture)

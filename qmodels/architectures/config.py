@@ -1,0 +1,27 @@
+"""Which architecture, and its sizes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+Architecture = Literal["mlp", "cnn4", "resnet8", "mobilenet_v1_025", "wrn32"]
+
+
+class ModelConfig(BaseModel):
+    """Which architecture, and its sizes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Architecture = "cnn4"
+    filters: tuple[PositiveInt, ...] = Field((16, 32), description="cnn4: filters of the two convolutions")
+    kernel_size: int = Field(3, ge=1, le=11)
+    padding: Literal["same", "valid"] = "same"
+    hidden: tuple[PositiveInt, ...] = Field((64,), description="units of the hidden fully connected layers")
+    width: float | None = Field(
+        None,
+        gt=0,
+        le=16,
+        description="resnet8, mobilenet_v1_025: filters times this, default 1; wrn32: widening factor, default 4",
+    )

@@ -1,0 +1,40 @@
+"""Networks without branches or batch normalization: the perceptron and the seed's four-layer MNIST network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qmodels.architectures.config import ModelConfig
+from qmodels.errors import UserError
+from qmodels.runtime import runtime
+
+
+def mlp_body(config: ModelConfig, x: Any) -> Any:
+    """Fully connected layers with ReLU."""
+    return _hidden(config, runtime().keras.layers.Flatten(name="flatten")(x))
+
+
+def cnn4_body(config: ModelConfig, x: Any) -> Any:
+    """Two convolutions, each with ReLU and 2x2 pooling, then fully connected: the seed's MNIST network."""
+    if len(config.filters) != 2 or len(config.hidden) != 1:
+        raise UserError(
+            f"model: cnn4 has two convolutions and one hidden layer; got filters {list(config.filters)}, "
+            f"hidden {list(config.hidden)}"
+        )
+    layers = runtime().keras.layers
+    for index, filters in enumerate(config.filters, start=1):
+        try:
+            x = layers.Conv2D(filters, config.kernel_size, padding=config.padding, name=f"conv{index}")(x)
+            x = layers.Activation("relu", name=f"conv{index}_relu")(x)
+            x = layers.MaxPooling2D(name=f"pool{index}")(x)
+        except ValueError:
+            raise UserError(f"model: the images are too small for conv{index} with padding {config.padding}") from None
+    return _hidden(config, layers.Flatten(name="flatten")(x))
+
+
+def _hidden(config: ModelConfig, x: Any) -> Any:
+    layers = runtime().keras.layers
+    for index, units in enumerate(config.hidden, start=1):
+        x = layers.Dense(units, name=f"fc{index}")(x)
+        x = layers.Activation("relu", name=f"fc{index}_relu")(x)
+    return x
