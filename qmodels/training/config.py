@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qmodels.training.augment import Augmentation
+
 Method = Literal["standard", "adversarial", "trades", "feedback", "feedback-adversarial"]
 
 
@@ -80,6 +82,9 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(default=3e-3, gt=0)
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="cosine falls to zero over the epochs"
+    )
+    augmentation: Augmentation = Field(
+        default="none", description="flip-crop: every image is mirrored or not, and shifted by up to 4 pixels"
     )
     patience: int = Field(default=10, ge=1, description="stop after so many epochs without a better validation score")
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)

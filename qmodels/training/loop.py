@@ -14,6 +14,7 @@ from qmodels.data import Split
 from qmodels.errors import RobustHlsError
 from qmodels.progress import Bar
 from qmodels.runtime import runtime
+from qmodels.training.augment import flip_crop
 from qmodels.training.config import AdversarialConfig, TrainingConfig
 from qmodels.training.objectives import objective
 from qmodels.victims import Images, Labels
@@ -88,6 +89,8 @@ class Loop:
         for step in range(steps):
             rows = order[step * batch : (step + 1) * batch]
             x, y = data.x[rows], data.y[rows]
+            if self.config.augmentation == "flip-crop":
+                x = flip_crop(x, np.random.default_rng([self.seed, plan.phase, plan.epoch, step, 0xA06]))
             attacked = self._attack_batch(x, y, plan, step)
             rate = tf.constant(plan.rate(step, steps), tf.float32)
             loss = float(self._step(tf.constant(x), tf.constant(attacked), tf.constant(y), rate))
