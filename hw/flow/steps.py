@@ -15,6 +15,7 @@ from hw.flow.testbench import clean_bench, full_bench
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
+from qmodels.quantize.folding import fold_batch_norm
 from qmodels.quantize.layers import is_quantized
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import map_weights
@@ -23,7 +24,7 @@ from qmodels.training import train
 
 
 def train_step(run: Run) -> tuple[str, ...]:
-    """Train the float model, or take the user's own."""
+    """Train the float model, or take the user's own; batch normalization is folded away."""
     if run.own_model is not None:
         return _adopt(run)
     model = build_float(run.config.model, run.data.input_shape, run.data.classes, run.config.seed)
@@ -35,7 +36,7 @@ def train_step(run: Run) -> tuple[str, ...]:
         seed=run.config.seed,
         checkpoint_dir=run.folder / "checkpoints",
     )
-    save_model(model, run.folder / "model.keras")
+    save_model(fold_batch_norm(model), run.folder / "model.keras")
     write_json(run.folder / "training.json", report.as_json())
     return "model.keras", "training.json"
 
@@ -45,7 +46,7 @@ def _adopt(run: Run) -> tuple[str, ...]:
     name = "quantized.keras" if is_quantized(run.own_model) else "model.keras"
     for stale in ("model.keras", "mapped.keras", "quantized.keras", "repair.json"):  # of an earlier config of this run
         (run.folder / stale).unlink(missing_ok=True)
-    save_model(run.own_model, run.folder / name)
+    save_model(run.own_model if is_quantized(run.own_model) else fold_batch_norm(run.own_model), run.folder / name)
     change = run.repair_change()
     if run.repaired is None or change is None:
         return (name,)
