@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
-Clip = Literal["max", "mse"]
+Clip = Literal["max", "mse", "dw2"]
 
 
 def snap(values: NDArray[Any], fmt: FixedPoint) -> NDArray[np.float64]:
@@ -30,7 +30,8 @@ def covering_format(values: NDArray[Any], bits: int, signed: bool = True) -> Fix
 def choose_format(values: NDArray[Any], bits: int, clip: Clip = "mse", signed: bool = True) -> FixedPoint:
     """The format of `bits` bits for `values`: `max` clips nothing, `mse` has the least squared error.
 
-    `mse` compares the covering step with the four next finer ones; the first of equals (coarsest) wins.
+    `mse` compares the covering step with the four next finer ones; the first of equals (coarsest) wins. `dw2` is
+    meant for kernels (`weights.fit_code`); for activations and biases it is `mse`.
     """
     widest = covering_format(values, bits, signed)
     if clip == "max":
