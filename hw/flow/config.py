@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -21,6 +21,7 @@ from qmodels.quantize.mulaw import MappingConfig
 from qmodels.training import TrainingConfig
 
 DEFAULT_CONFIG = "digits"
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -137,19 +138,28 @@ def load_config(source: Path | None, overrides: Sequence[str] = ()) -> RunConfig
         UserError: names the file, the key, what is allowed, and for a misspelt key the nearest one.
     """
     where = str(source) if source else f"embedded {DEFAULT_CONFIG}.yaml"
-    text = _read(source) if source else files("hw.flow").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
+    text = read_text(source) if source else files("hw.flow").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
+    return parse_config(RunConfig, text, where, overrides)
+
+
+def parse_config(root: type[Config], text: str, where: str, overrides: Sequence[str] = ()) -> Config:
+    """A config of class `root` from YAML text, overridden and checked.
+
+    Raises:
+        UserError: as for `load_config`; `where` is what it calls the source.
+    """
     try:
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
         raise UserError(f"{where}: not plain YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{where}: must be a mapping of sections ({', '.join(RunConfig.model_fields)})")
+        raise UserError(f"{where}: must be a mapping of sections ({', '.join(root.model_fields)})")
     for override in overrides:
         _override(raw, override)
     try:
-        config = RunConfig.model_validate(raw)
+        config = root.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(f"{where}: {_explain(item)}" for item in error.errors())) from None
+        raise UserError("\n".join(f"{where}: {_explain(item, root)}" for item in error.errors())) from None
     for key in _not_finite(config.model_dump()):
         raise UserError(f"{where}: {key}: must be a finite number")
     return config
@@ -160,7 +170,8 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file's content; UserError when there is none."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -185,11 +196,11 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
 
 
-def _explain(item: Any) -> str:
+def _explain(item: Any, root: type[BaseModel]) -> str:
     location = [part for part in item["loc"] if not (isinstance(part, str) and part in _UNION_TAGS)]
     key = ".".join(str(part) for part in location)
     if item["type"] == "extra_forbidden":
-        known = _keys_beside(item["loc"])
+        known = _keys_beside(item["loc"], root)
         return f"{key}: unknown key" + _choices(str(location[-1]), known)
     got = _abridged(item["input"])
     if item["type"] == "union_tag_invalid":
@@ -197,11 +208,11 @@ def _explain(item: Any) -> str:
     if item["type"] == "union_tag_not_found":
         return f"{key}: kind is missing (allowed: {', '.join(sorted(_UNION_TAGS))}); got {got}"
     if item["type"] == "literal_error":
-        return f"{key}: {got} is not allowed" + _choices(str(item["input"]), _alternatives(item["loc"]))
+        return f"{key}: {got} is not allowed" + _choices(str(item["input"]), _alternatives(item["loc"], root))
     if item["type"] == "value_error":  # our own validators say what they got
         return f"{key}: {item['msg'].removeprefix('Value error, ')}"
     message = _PLAIN.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
-    return f"{key}: {message}; got {got}" + _field_hint(item["loc"])
+    return f"{key}: {message}; got {got}" + _field_hint(item["loc"], root)
 
 
 #: pydantic's words for these name Python types that a user of YAML does not know.
@@ -224,8 +235,8 @@ def _choices(given: str, allowed: Sequence[str]) -> str:
     return (f"; did you mean {near[0]!r}?" if near else "") + f" (allowed: {', '.join(allowed)})"
 
 
-def _alternatives(location: Sequence[Any]) -> list[str]:
-    owner = _owner(location)
+def _alternatives(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    owner = _owner(location, root)
     field = owner.model_fields.get(str(location[-1])) if owner else None
     return [str(value) for value in get_args(field.annotation)] if field else []
 
@@ -247,9 +258,9 @@ _UNION_TAGS = frozenset(
 )
 
 
-def _owner(location: Sequence[Any]) -> type[BaseModel] | None:
+def _owner(location: Sequence[Any], root: type[BaseModel]) -> type[BaseModel] | None:
     """The model class whose key is the last part of `location`."""
-    node: Any = RunConfig
+    node: Any = root
     for part in location[:-1]:
         if isinstance(part, int):
             continue
@@ -263,12 +274,12 @@ def _owner(location: Sequence[Any]) -> type[BaseModel] | None:
     return node if isinstance(node, type) and issubclass(node, BaseModel) else None
 
 
-def _keys_beside(location: Sequence[Any]) -> list[str]:
-    owner = _owner(location)
+def _keys_beside(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    owner = _owner(location, root)
     return list(owner.model_fields) if owner else []
 
 
-def _field_hint(location: Sequence[Any]) -> str:
-    owner = _owner(location)
+def _field_hint(location: Sequence[Any], root: type[BaseModel]) -> str:
+    owner = _owner(location, root)
     field = owner.model_fields.get(str(location[-1])) if owner and location else None
     return f" ({field.description})" if field and field.description else ""
