@@ -304,6 +304,7 @@ def _quiet() -> Iterator[None]:
     """hls4ml tells its progress on stdout, and leaves files open (VivadoAccelerator's list of boards)."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "Overriding attribute")  # a 1x1 convolution becomes a pointwise one
         yield
 
 

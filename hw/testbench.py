@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.errors import UserError
+from qmodels.storage import atomic_folder
 from qmodels.victims import Images, Logits
 
 FOLDER = "tb_data"
@@ -78,18 +77,9 @@ class TestBench:
 
     def write(self, project: Path) -> tuple[str, ...]:
         """Replace the project's `tb_data` folder as a whole; names of the files, relative to the project."""
-        target = project / FOLDER
-        fresh = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=project))
-        try:
+        with atomic_folder(project / FOLDER) as fresh:
             for name, content in self.files.items():
                 (fresh / name).write_bytes(content)
-            fresh.chmod(0o755)
-            shutil.rmtree(target, ignore_errors=True)
-            fresh.rename(target)
-        except OSError as error:
-            raise UserError(f"{target}: writing the test bench failed ({error.strerror})") from None
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
         return tuple(f"{FOLDER}/{name}" for name in self.files)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -43,6 +44,28 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise UserError(f"{target}: writing failed ({reason}); the file was left as it was") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target` that takes its place, whole, when the block succeeds, and is removed when not.
+
+    Raises:
+        UserError: the place is not writable, or the disk is full.
+    """
+    fresh: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        yield fresh
+        fresh.chmod(0o755)
+        shutil.rmtree(target, ignore_errors=True)
+        fresh.rename(target)
+    except OSError as error:
+        raise UserError(f"{target}: writing failed ({error.strerror or error}); make room, then --resume") from None
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def write_bytes(target: Path, content: bytes) -> None:

@@ -222,6 +222,26 @@ def _activations(model: Any, backend: str) -> Iterator[Violation]:
                 yield Violation(layer.name, f"{kind}.{setting}", problem, fix, _SILENTLY[setting])
 
 
+def _whole_numbers(model: Any, backend: str) -> Iterator[Violation]:
+    """Activations without a fractional bit become ap_int, whose assignment neither rounds nor saturates."""
+    for layer in model.layers:
+        kind, activation = activation_of(layer)
+        if kind not in ("quantized_relu", "quantized_bits"):
+            continue
+        bits, integer = int(activation.bits), int(activation.integer)
+        signed = int(kind == "quantized_bits" and bool(_plain(activation.keep_negative)))
+        if bits - integer - signed >= 1:
+            continue
+        yield Violation(
+            layer.name,
+            f"{kind}.integer",
+            f"{kind}({bits}, {integer}) has no fractional bit, and hls4ml makes it ap_{'' if signed else 'u'}int",
+            f"use {kind}({integer + signed + 1}, {integer}), with one fractional bit"
+            + (f", or integer={bits - signed - 1}" if bits - signed >= 1 else ""),
+            "it neither rounds nor saturates: almost every output differs",
+        )
+
+
 def _input(model: Any, backend: str) -> Iterator[Violation]:
     """The first layer must round the input; without it hls4ml truncates to ap_fixed<16,6>."""
     first = next((layer for layer in model.layers if type(layer).__name__ != "InputLayer"), None)
@@ -267,6 +287,7 @@ RULES: tuple[Rule, ...] = (
     _noisy_weights,
     _softmax,
     _activations,
+    _whole_numbers,
     _input,
     _backend_limits,
 )

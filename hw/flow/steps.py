@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
 
 from hw.exactness import EXTREMES, probe_images
@@ -13,13 +12,12 @@ from hw.flow.pipeline import Step
 from hw.flow.run import Run
 from hw.flow.testbench import clean_bench, full_bench
 from qmodels.architectures import build_float
-from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
 from qmodels.quantize.folding import fold_batch_norm
 from qmodels.quantize.layers import is_quantized
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import map_weights
-from qmodels.storage import save_model, write_bytes, write_json
+from qmodels.storage import atomic_folder, save_model, write_bytes, write_json
 from qmodels.training import train
 
 
@@ -76,18 +74,10 @@ def quantize_step(run: Run) -> tuple[str, ...]:
 
 def project_step(run: Run) -> tuple[str, ...]:
     """Generate the HLS project into `hls/`, replacing an older one whole."""
-    target, fresh = run.folder / "hls", run.folder / ".hls.new"
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
+    with atomic_folder(run.folder / "hls") as fresh:
         run.project.write(fresh)
         # Until the attacks are there; not an output of this step: a later one replaces it.
         clean_bench(run).write(fresh)
-        shutil.rmtree(target, ignore_errors=True)
-        fresh.rename(target)
-    except OSError as error:
-        raise UserError(f"{target}: writing the HLS project failed ({error.strerror}); then --resume") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     write_json(
         run.folder / "project.json",
         {

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.cli import Cli
-from helpers.models import HARDWARE, Toolbox, grid_images, qkeras_model, weight_quantizers
+from helpers.models import HARDWARE, STREAM, Toolbox, grid_images, qkeras_model, weight_quantizers
 
+from hw.accelerator import BitSimVictim
 from hw.bitsim import BitSim
 from hw.contract import accumulator_warnings, check_contract, output_change, repair_model, violations
 from hw.contract.repair import covering_grid
-from hw.project import HardwareConfig, convert
+from hw.csim import simulate
+from hw.exactness import require_exact
+from hw.project import HardwareConfig, convert, generate
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
+from qmodels.victims import KerasVictim
 
 Build = Callable[[], Any]
 SHAPE = (4, 4, 1)
@@ -100,6 +104,20 @@ BREAKS = {
         None,
     ),
     "leaky relu": (activation("quantized_relu(6,1,0,0.25)"), "act", "quantized_relu.negative_slope", "a quarter", None),
+    "a relu of whole numbers": (
+        activation("quantized_relu(1,1)"),
+        "act",
+        "quantized_relu.integer",
+        "neither rounds nor saturates",
+        None,
+    ),
+    "whole signed numbers": (
+        activation("quantized_bits(4,3,alpha=1)"),
+        "act",
+        "quantized_bits.integer",
+        "neither rounds nor saturates",
+        None,
+    ),
     "float tanh": (activation("tanh"), "act", "activation", "read from a table", None),
     "softmax": (
         body(lambda: layers().Activation("softmax", name="mid")),
@@ -127,6 +145,28 @@ def test_a_break_names_layer_setting_consequence_and_fix(name: str) -> None:
     assert (found.layer, found.setting, found.repair) == (layer, setting, repair)
     assert silently in found.silently
     assert found.fix and found.fix in str(found)
+
+
+@pytest.mark.parametrize("text", ["quantized_relu(1,0)", "quantized_relu(2,1)", "quantized_bits(2,0,alpha=1)"])
+def test_one_fractional_bit_is_enough(text: str) -> None:
+    assert violations(activation(text)()) == []
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("config", [HARDWARE, STREAM], ids=["io_parallel", "io_stream"])
+def test_few_levels_behind_the_input_are_exact(config: HardwareConfig) -> None:
+    """A 1x1 convolution and a quantizer of one bit behind the input: what is left of the image are two levels."""
+    keras = runtime().keras
+    image = keras.Input(SHAPE, name="image")
+    x = q().QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
+    x = q().QConv2D(1, 1, kernel_quantizer=q().quantized_bits(2, 1, alpha=1), use_bias=False, name="scale")(x)
+    x = layers().Flatten(name="flatten")(q().QActivation("quantized_relu(1,0)", name="levels")(x))
+    model = keras.Model(image, q().QDense(3, name="logits", **weight_quantizers())(x), name="few")
+    model.get_layer("scale").set_weights([np.ones((1, 1, 1, 1), np.float32)])
+    every = (np.arange(256).reshape(16, *SHAPE) / 256).astype(np.float32)
+    csim = simulate(generate(model, config), 3, config)
+    require_exact(KerasVictim(model, "quantized"), csim, every)
+    require_exact(csim, BitSimVictim(model, config), every)
 
 
 @pytest.mark.parametrize("backend", ["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"])
