@@ -11,7 +11,7 @@ from hw.toolchain import GXX, require_tool
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
 from qmodels.quantize.layers import is_quantized, select_layers
-from qmodels.quantize.model import check_quantizable
+from qmodels.quantize.model import check_layers, check_quantizable
 
 
 def check_run(run: Run, until: str) -> None:
@@ -47,5 +47,6 @@ def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
 
 def _check_float(run: Run, model: Any) -> None:
     check_quantizable(model)
+    check_layers(model, run.config.quantization)
     if run.config.mapping.mu > 0:
         select_layers(model, run.config.mapping.layers)

@@ -48,9 +48,14 @@ def select_layers(model: Any, selection: tuple[str, ...]) -> list[str]:
 
 def kernel_of(layer: Any) -> Any:
     """The kernel variable of a weighted layer."""
-    return layer.depthwise_kernel if hasattr(layer, "depthwise_kernel") else layer.kernel
+    return layer.depthwise_kernel if is_depthwise(layer) else layer.kernel
+
+
+def is_depthwise(layer: Any) -> bool:
+    """Whether a weighted layer's output channels are the last two axes of its kernel."""
+    return hasattr(layer, "depthwise_kernel")
 
 
 def is_quantized(model: Any) -> bool:
     """Whether a model is QKeras already: it then goes to the accelerator as it is."""
-    return any(type(layer).__name__.startswith("Q") for layer in model.layers)
+    return any(type(layer).__name__.startswith("Q") for layer in weighted_layers(model))

@@ -4,12 +4,13 @@ The exactness contract of hls4ml 1.3.0 is obeyed by construction: every quantize
 rounded by `quantized_bits(9, 0, alpha=1)`, activations are `quantized_relu`, outputs are logits.
 
 A power-of-two step below 2**(1-bits) would need negative integer bits, which QKeras 0.9.0 cannot express. So the
-kernel is stored already rounded to its b-bit codes, and its quantizer is the (wider) grid these codes lie on: an
-identity on them. hls4ml's `bit_exact` pass derives the hardware type from the values and finds the b bits again.
+kernel is stored already rounded to its levels (`weights.WeightCode`), and its quantizer is the (wider) grid these lie
+on: an identity on them. hls4ml's `bit_exact` pass derives the hardware type from the values and finds the b bits again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,29 +22,62 @@ from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.quantize.folding import fold_batch_norm, foldable_norms
-from qmodels.quantize.layers import WEIGHTED, kernel_of, weighted_layers
+from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.uniform import Clip, choose_format, snap
+from qmodels.quantize.weights import (
+    MAX_GRID_BITS,
+    CodebookConfig,
+    Granularity,
+    Method,
+    WeightCode,
+    WeightConfig,
+    fit_code,
+)
 from qmodels.runtime import runtime
 from qmodels.victims import Images
 
 #: Layers that only move or compare values: they keep every format and need no quantizer.
-TRANSPARENT = ("InputLayer", "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling2D", "Flatten", "Reshape", "Dropout")
+TRANSPARENT = (
+    "InputLayer",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "GlobalMaxPooling2D",
+    "Flatten",
+    "Reshape",
+    "Dropout",
+    "QActivation",
+)
 #: Layers that add up: the accelerator carries every bit of the result, and the ReLU behind them rounds it.
 SUMMING = ("Add", "AveragePooling2D", "GlobalAveragePooling2D")
-MAX_GRID_BITS = 24  # float32 mantissa: finer grids would not be exact in TensorFlow
 MAX_BIAS_FRACTION = 14  # a finer bias would only widen the accumulator
 
 
-class QuantizationConfig(BaseModel):
-    """Bits and clipping. Activation formats are calibrated on training images."""
+class LayerOverride(BaseModel):
+    """What one layer has otherwise than the others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    weight_bits: int = Field(3, ge=2, le=8)
+    method: Method | None = None
+    weight_bits: int | None = Field(None, ge=2, le=16)
+    granularity: Granularity | None = None
+    clip: Clip | None = None
+    codebook: CodebookConfig | None = None
+
+
+class QuantizationConfig(WeightConfig):
+    """Weights, biases and activations. Activation formats are calibrated on training images."""
+
     bias_bits: int = Field(8, ge=2, le=16)
     activation_bits: int = Field(8, ge=2, le=8)
-    clip: Clip = Field("mse", description="max: clip nothing; mse: least squared error")
     calibration_samples: int = Field(1000, ge=1, description="training images used to choose activation formats")
+    layers: dict[str, LayerOverride] = Field({}, description="layer name: settings of its weights that differ")
+
+    def of_layer(self, name: str) -> WeightConfig:
+        """How the kernel of that layer is rounded."""
+        override = self.layers.get(name, LayerOverride())
+        changed = {key: value for key in WeightConfig.model_fields if (value := getattr(override, key)) is not None}
+        common = {key: getattr(self, key) for key in WeightConfig.model_fields}
+        return WeightConfig.model_validate(common | changed)
 
 
 @dataclass(frozen=True)
@@ -51,11 +85,13 @@ class LayerFormats:
     """The formats chosen for one layer, and what rounding its kernel cost."""
 
     layer: str
-    weight: FixedPoint | None
+    weight: FixedPoint | None  # the hardware's type: with steps per channel or a codebook wider than the code
     bias: FixedPoint | None
     activation: FixedPoint | None
     distinct_weights: int = 0
     relative_error: float = 0.0  # ||Q(W) - W|| / ||W||, Frobenius
+    code: WeightCode | None = None
+    stored_bits: int = 0  # of the kernel: codes, channels' exponents, codebook
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; formats as `fixed<3,0,RND_CONV,SAT>`."""
@@ -64,6 +100,8 @@ class LayerFormats:
         return {"layer": self.layer, **plain} | {
             "distinct_weights": self.distinct_weights,
             "relative_error": self.relative_error,
+            "stored_bits": self.stored_bits,
+            "code": self.code.as_json() if self.code is not None else None,
         }
 
 
@@ -75,27 +113,47 @@ class QuantizedModel:
     formats: tuple[LayerFormats, ...]
 
 
-def quantize_model(float_model: Any, config: QuantizationConfig, calibration: Images) -> QuantizedModel:
+def quantize_model(
+    float_model: Any,
+    config: QuantizationConfig,
+    calibration: Images,
+    *,
+    formats: Mapping[str, LayerFormats] | None = None,
+) -> QuantizedModel:
     """Post-training quantization of a float Keras model into a QKeras model.
 
     Args:
         float_model: starts with a linear activation named `input_grid`, ends in logits.
         config: bits and clipping.
         calibration: training images (N, H, W, C); never validation or test images.
+        formats: layer name -> formats that were chosen before, by quantization-aware training or layer by layer;
+            what is None in them, and all other layers' formats, are chosen here.
 
     Raises:
         UserError: a layer has no quantized twin.
     """
     check_quantizable(float_model)
+    check_layers(float_model, config)
     float_model = fold_batch_norm(float_model)
-    rounded, weights = _round_weights(float_model, config)
-    activations = _calibrate(rounded, config, calibration[: config.calibration_samples])
-    formats = weights | activations
-    model = runtime().keras.models.clone_model(float_model, clone_function=lambda layer: _twin(layer, formats))
+    given = formats or {}
+    rounded, weights = _round_weights(float_model, config, given)
+    activations = {name: item for name, item in given.items() if item.activation is not None}
+    if any(_is_relu(layer) and layer.name not in activations for layer in rounded.layers):
+        activations = _calibrate(rounded, config, calibration[: config.calibration_samples]) | activations
+    chosen = weights | activations
+    model = runtime().keras.models.clone_model(float_model, clone_function=lambda layer: _twin(layer, chosen))
     for layer in weighted_layers(rounded):
         model.get_layer(layer.name).set_weights(layer.get_weights())
     model._name = f"{float_model.name}_quantized"
-    return QuantizedModel(model, tuple(formats[layer.name] for layer in model.layers if layer.name in formats))
+    return QuantizedModel(model, tuple(chosen[layer.name] for layer in model.layers if layer.name in chosen))
+
+
+def check_layers(model: Any, config: QuantizationConfig) -> None:
+    """Raise UserError if `config.layers` names a layer that the model does not have."""
+    names = [layer.name for layer in weighted_layers(model)]
+    for name in config.layers:
+        if name not in names:
+            raise UserError(f"quantization.layers: {name!r} is no layer with weights (allowed: {', '.join(names)})")
 
 
 def check_quantizable(model: Any) -> None:
@@ -120,30 +178,41 @@ def check_quantizable(model: Any) -> None:
         )
 
 
-def _round_weights(model: Any, config: QuantizationConfig) -> tuple[Any, dict[str, LayerFormats]]:
+def _round_weights(
+    model: Any, config: QuantizationConfig, given: Mapping[str, LayerFormats]
+) -> tuple[Any, dict[str, LayerFormats]]:
     """A float copy of the model whose kernels and biases hold only representable values."""
     rounded = runtime().keras.models.clone_model(model)
     rounded.set_weights(model.get_weights())
     formats: dict[str, LayerFormats] = {}
     for layer in weighted_layers(rounded):
-        kernel = kernel_of(layer)
+        kernel, before = kernel_of(layer), given.get(layer.name)
         original = kernel.numpy().astype(np.float64)
-        weight_format = choose_format(original, config.weight_bits, config.clip)
-        codes = snap(original, weight_format)
-        kernel.assign(codes.astype(np.float32))
-        bias_format = _round_bias(layer, config.bias_bits)
-        error = float(np.linalg.norm(codes - original)) / max(float(np.linalg.norm(original)), 1e-12)
-        distinct = len(np.unique(codes))
-        formats[layer.name] = LayerFormats(layer.name, weight_format, bias_format, None, distinct, error)
+        code = before.code if before is not None else None
+        if code is None:
+            code = fit_code(original, config.of_layer(layer.name), depthwise=is_depthwise(layer))
+        values = code.round(original)
+        kernel.assign(values.astype(np.float32))
+        error = float(np.linalg.norm(values - original)) / max(float(np.linalg.norm(original)), 1e-12)
+        formats[layer.name] = LayerFormats(
+            layer.name,
+            code.hardware,
+            _round_bias(layer, config.bias_bits, before.bias if before is not None else None),
+            None,
+            len(np.unique(values)),
+            error,
+            code,
+            code.stored_bits(values.size),
+        )
     return rounded, formats
 
 
-def _round_bias(layer: Any, bits: int) -> FixedPoint | None:
+def _round_bias(layer: Any, bits: int, given: FixedPoint | None) -> FixedPoint | None:
     if not layer.use_bias:
         return None
     bias = layer.bias.numpy().astype(np.float64)
-    fmt = choose_format(bias, bits, "max")
-    if fmt.fraction > MAX_BIAS_FRACTION:
+    fmt = given or choose_format(bias, bits, "max")
+    if given is None and fmt.fraction > MAX_BIAS_FRACTION:
         fmt = fmt._replace(integer=bits - MAX_BIAS_FRACTION)
     layer.bias.assign(snap(bias, fmt).astype(np.float32))
     return fmt

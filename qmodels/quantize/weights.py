@@ -21,6 +21,7 @@ from qmodels.quantize.uniform import Clip
 Kernel = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Method = Literal["uniform", "power-of-two", "codebook"]
+Granularity = Literal["per-tensor", "per-channel"]
 
 MAX_GRID_BITS = 24  # float32 mantissa: finer grids would not be exact in TensorFlow
 MAX_TYPE_BITS = 16  # of a layer's weights in hardware; steps of its channels lie no farther apart
@@ -50,7 +51,7 @@ class WeightConfig(BaseModel):
 
     method: Method = "uniform"
     weight_bits: int = Field(3, ge=2, le=16)
-    granularity: Literal["per-tensor", "per-channel"] = Field(
+    granularity: Granularity = Field(
         "per-tensor", description="per-channel: a power-of-two step for every output channel"
     )
     clip: Clip = Field("mse", description="max: clip nothing; mse: least squared error; dw2: least ||Q(W) - W||_2")
@@ -222,7 +223,7 @@ def _channel_exponents(channels: Kernel, levels: Ints, config: WeightConfig) -> 
 
 def _within(exponents: Ints, room: int) -> Ints:
     """Raise exponents that are too far below the largest one for the hardware's type."""
-    return np.maximum(exponents, exponents.max() - room)
+    return np.asarray(np.maximum(exponents, exponents.max() - room), np.int64)
 
 
 def _descend(channels: Kernel, levels: Ints, exponents: Ints, room: int) -> Ints:
