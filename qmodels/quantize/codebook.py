@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from qmodels.quantize.constants import signed_digits
 from qmodels.quantize.mulaw import inverse_mu_law
 from qmodels.quantize.weights import (
     MAX_TYPE_BITS,
@@ -38,13 +39,6 @@ class _Grid(NamedTuple):
     exponent: int
     error: float
     digits: float  # signed digits per weight
-
-
-def signed_digits(values: Ints) -> Ints:
-    """Non-zero digits of the canonical signed-digit form: the fewest with which ±2^k sum up to the value."""
-    magnitude = np.abs(np.asarray(values, np.int64))
-    # The canonical form's digits lie where v and 3v differ (Reitwiesner 1960).
-    return np.asarray(_ones(magnitude ^ (3 * magnitude)), np.int64)
 
 
 def unit_levels(bits: int, mu: float) -> tuple[Kernel, Kernel]:
@@ -132,12 +126,3 @@ class _Measure:
 def _spectral(grid: _Grid, normal: Kernel, kernel: Kernel, scale: Kernel, depthwise: bool) -> float:
     rounded = WeightCode("codebook", grid.levels, np.ldexp(1.0, grid.exponent)).round(normal)
     return reshaped_spectral_norm(rounded * scale - kernel, depthwise)
-
-
-def _ones(values: Ints) -> Ints:
-    """Set bits of non-negative integers."""
-    count = np.zeros_like(values)
-    while values.any():
-        count += values & 1
-        values = values >> 1
-    return count

@@ -14,9 +14,10 @@ from helpers.models import HARDWARE, STREAM, Toolbox, qkeras_model
 from helpers.vendor_designs import design_graph, vendor_reports
 
 from hw.cost import Cost, bram_blocks, estimate_cost
-from hw.cost.weights import enclosed_bits, raw_weights
+from hw.cost.weights import raw_weights
 from hw.project import HardwareConfig, convert
 from qmodels.formats import FixedPoint
+from qmodels.quantize.constants import enclosed_bits
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from qmodels.quantize.codebook import signed_digits, unit_levels
+from qmodels.quantize.codebook import unit_levels
+from qmodels.quantize.constants import signed_digits
 from qmodels.quantize.uniform import choose_format, snap
 from qmodels.quantize.weights import (
     MAX_TYPE_BITS,

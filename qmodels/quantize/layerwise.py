@@ -1,0 +1,212 @@
+"""Layer-wise choice of weight codes: least ||Q(W) - W||_2 under a budget, for a network that amplifies errors least.
+
+Idea: the Lipschitz constant of a layer's quantization error picks the layer's parameters (Song, Li, "Layer-wise
+Adversarial-aware Quantization Optimization", arXiv:2110.12308, whose text we could not read). Ours: the grid of
+options, the sum of the layers' norms as what is made least, the exact search, the bound. Pure NumPy.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from qmodels.quantize.constants import enclosed_bits
+from qmodels.quantize.uniform import Clip
+from qmodels.quantize.weights import (
+    Granularity,
+    Kernel,
+    Method,
+    WeightCode,
+    WeightConfig,
+    fit_code,
+    reshaped_spectral_norm,
+)
+
+LIMIT = 20_000  # partial choices kept; below it the search is exact
+
+
+class BudgetConfig(BaseModel):
+    """What all kernels together may cost; at most one of them. None: what the section's own settings would cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    average_bits: float | None = Field(None, ge=2, le=16, description="stored bits per weight, scales and tables too")
+    weight_bits: int | None = Field(None, ge=1, description="stored bits of all kernels, scales and tables too")
+    ebops: int | None = Field(None, ge=1, description="bits of the weights x bits of the activations, multiplied")
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetConfig:
+        if sum(value is not None for value in (self.average_bits, self.weight_bits, self.ebops)) > 1:
+            raise ValueError("give one of average_bits, weight_bits and ebops")
+        return self
+
+
+class LayerwiseConfig(BaseModel):
+    """The options of every layer, the budget, and how the best choices are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bits: tuple[int, ...] = Field((2, 3, 4, 5, 6), min_length=1)
+    methods: tuple[Method, ...] = Field(("uniform", "codebook"), min_length=1)
+    granularities: tuple[Granularity, ...] = Field(("per-tensor", "per-channel"), min_length=1)
+    clips: tuple[Clip, ...] = Field(("mse", "dw2"), min_length=1)
+    budget: BudgetConfig = BudgetConfig()
+    candidates: int = Field(4, ge=1, le=50, description="best choices that are attacked on validation images")
+    epsilon_lsb: int = Field(26, ge=1, le=255, description="radius of that attack")
+    steps: int = Field(20, ge=1, description="PGD steps of that attack")
+    samples: int = Field(500, ge=1, description="validation images of that attack")
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """One way to round one layer's kernel."""
+
+    config: WeightConfig
+    code: WeightCode
+    cost: int  # stored bits or EBOPs
+    score: float  # ||Q(W) - W||_2 of the reshaped kernel
+
+
+@dataclass(frozen=True, eq=False)
+class LayerKernel:
+    """A layer as the search sees it."""
+
+    name: str
+    kernel: Kernel
+    depthwise: bool
+    input_bits: int  # of the activations it multiplies
+    fixed: WeightConfig | None = None  # the user's own settings for it
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An option for every layer, in order."""
+
+    options: tuple[Option, ...]
+
+    @property
+    def cost(self) -> int:
+        """Sum over the layers."""
+        return sum(option.cost for option in self.options)
+
+    @property
+    def mean_score(self) -> float:
+        """Mean of ||ΔW||_2 over the layers."""
+        return sum(option.score for option in self.options) / max(len(self.options), 1)
+
+
+def option_of(layer: LayerKernel, config: WeightConfig, *, ebops: bool) -> Option:
+    """Round a kernel as `config` says; cost and error of that."""
+    code = fit_code(layer.kernel, config, depthwise=layer.depthwise)
+    rounded = code.round(layer.kernel)
+    cost = code.stored_bits(layer.kernel.size)
+    if ebops:  # per multiplier, as in hw/cost: a zero weight costs nothing
+        cost = int(enclosed_bits(code.hardware.to_raw(rounded)).sum()) * layer.input_bits
+    return Option(config, code, cost, reshaped_spectral_norm(rounded - layer.kernel, layer.depthwise))
+
+
+def layer_options(layer: LayerKernel, base: WeightConfig, grid: LayerwiseConfig) -> list[Option]:
+    """The options of a layer that no other one beats in cost and error, cheapest first."""
+    ebops = grid.budget.ebops is not None
+    configs = [layer.fixed] if layer.fixed else _grid(base, grid)
+    front: list[Option] = []
+    for option in sorted((option_of(layer, c, ebops=ebops) for c in configs), key=lambda o: (o.cost, o.score)):
+        if not front or option.score < front[-1].score:
+            front.append(option)
+    return front
+
+
+def best_choices(options: Sequence[Sequence[Option]], budget: int, count: int) -> list[Choice]:
+    """The `count` choices of least total error within the budget, best first; none if nothing fits.
+
+    The multiple-choice knapsack, layer by layer: a partial choice is dropped when `count` others cost no more and
+    err no more, since each of them can be completed in the same way. Exact as long as no more than `LIMIT` partial
+    choices remain; beyond that the best ones of every slice of the budget are kept.
+    """
+    rest = [sum(min(o.cost for o in layer) for layer in options[index + 1 :]) for index in range(len(options))]
+    partial: list[tuple[int, float, tuple[Option, ...]]] = [(0, 0.0, ())]
+    for layer, needed in zip(options, rest, strict=True):
+        grown = [
+            (cost + option.cost, score + option.score, (*chosen, option))
+            for cost, score, chosen in partial
+            for option in layer
+            if cost + option.cost + needed <= budget
+        ]
+        partial = _thinned(_undominated(grown, count), budget, count)
+    return [Choice(chosen) for _, _, chosen in heapq.nsmallest(count, partial, key=lambda item: (item[1], item[0]))]
+
+
+def error_bound(
+    kernel_norms: Sequence[float], error_norms: Sequence[float], input_norms: Sequence[float], perturbation: float
+) -> float:
+    """Π||Ŵ_k|| ||Δx|| + Σ_l (Π_{k>l} ||Ŵ_k||) ||ΔW_l|| ||x_l||: how far a chain of layers can move its outputs.
+
+    Holds for operator norms, activations that are 1-Lipschitz and a network without branches; the rounding of
+    activations is left out.
+
+    Args:
+        kernel_norms: ||Ŵ_l|| of the rounded kernels, in order.
+        error_norms: ||ΔW_l||.
+        input_norms: ||x_l|| of the float network's inputs to every layer.
+        perturbation: ||Δx|| of the network's input.
+    """
+    behind = [prod(kernel_norms[index + 1 :]) for index in range(len(kernel_norms))]
+    own = sum(b * e * x for b, e, x in zip(behind, error_norms, input_norms, strict=True))
+    return prod(kernel_norms) * perturbation + own
+
+
+def budget_of(layers: Sequence[LayerKernel], base: Mapping[str, WeightConfig], budget: BudgetConfig) -> int:
+    """The budget in bits or EBOPs; without one, what `base` costs in stored bits."""
+    if budget.ebops is not None:
+        return budget.ebops
+    if budget.weight_bits is not None:
+        return budget.weight_bits
+    if budget.average_bits is not None:
+        return int(budget.average_bits * sum(layer.kernel.size for layer in layers))
+    return sum(option_of(layer, base[layer.name], ebops=False).cost for layer in layers)
+
+
+def _grid(base: WeightConfig, grid: LayerwiseConfig) -> list[WeightConfig]:
+    axes = product(grid.methods, grid.bits, grid.granularities, grid.clips)
+    keys = ("method", "weight_bits", "granularity", "clip")
+    fixed = {"codebook": base.codebook}
+    return [WeightConfig.model_validate(fixed | dict(zip(keys, values, strict=True))) for values in axes]
+
+
+_Partial = tuple[int, float, tuple[Option, ...]]
+
+
+def _undominated(items: list[_Partial], count: int) -> list[_Partial]:
+    """Those that fewer than `count` others match or beat in both cost and error."""
+    kept: list[_Partial] = []
+    best: list[float] = []  # the `count` least errors so far, negated: a heap with the largest of them on top
+    for item in sorted(items, key=lambda item: (item[0], item[1])):
+        if len(best) < count:
+            heapq.heappush(best, -item[1])
+        elif item[1] < -best[0]:
+            heapq.heapreplace(best, -item[1])
+        else:
+            continue
+        kept.append(item)
+    return kept
+
+
+def _thinned(items: list[_Partial], budget: int, count: int) -> list[_Partial]:
+    """At most about `LIMIT`: the best `count` of every slice of the budget."""
+    if len(items) <= LIMIT:
+        return items
+    slices: dict[int, list[_Partial]] = {}
+    for item in items:
+        slices.setdefault(item[0] * (LIMIT // count) // max(budget, 1), []).append(item)
+    return [item for part in slices.values() for item in heapq.nsmallest(count, part, key=lambda item: item[1])]
+
+
+def perturbation_norm(epsilon_lsb: float, pixels: int) -> float:
+    """Largest L2 norm in the L-infinity ball of that radius."""
+    return float(epsilon_lsb / 256 * np.sqrt(pixels))

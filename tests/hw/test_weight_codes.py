@@ -1,0 +1,73 @@
+"""Every way to round weights, through the whole chain: QKeras, bitsim and csim give the same bits."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+from helpers.models import HARDWARE, Toolbox
+
+from hw.accelerator import BitSimVictim
+from hw.csim import simulate
+from hw.exactness import probe_images, require_exact
+from hw.project import convert, generate
+from qmodels.errors import UserError
+from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
+from qmodels.victims import KerasVictim
+
+METHODS = ("uniform", "power-of-two", "codebook")
+MIXED = {
+    "low": {
+        "conv1": {"weight_bits": 4, "granularity": "per-channel"},
+        "conv2": {"method": "codebook", "weight_bits": 3},
+        "fc1": {"method": "power-of-two", "weight_bits": 3, "granularity": "per-channel"},
+        "logits": {"method": "codebook", "weight_bits": 2, "granularity": "per-channel"},
+    },
+    "high": {
+        "conv1": {"method": "codebook", "weight_bits": 8, "granularity": "per-channel"},
+        "conv2": {"method": "power-of-two", "weight_bits": 8},
+        "fc1": {"weight_bits": 16},
+        "logits": {"method": "codebook", "weight_bits": 16},
+    },
+}
+
+
+def quantized(toolbox: Toolbox, **settings: object) -> QuantizedModel:
+    # Few bits of activations: at 16 bits of weights more would not fit TensorFlow's float32.
+    config = QuantizationConfig.model_validate({"activation_bits": 3, "calibration_samples": 200, **settings})
+    return quantize_model(toolbox.float_model, config, toolbox.data.train.x)
+
+
+@pytest.mark.parametrize(("method", "bits"), product(METHODS, [2, 3, 4, 8, 16]))
+def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, method: str, bits: int) -> None:
+    for granularity in ("per-tensor", "per-channel"):
+        model = quantized(toolbox, method=method, weight_bits=bits, granularity=granularity).model
+        images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=bits)
+        require_exact(KerasVictim(model, "quantized"), BitSimVictim(model, HARDWARE), images)
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("layers", MIXED.values(), ids=MIXED)
+def test_csim_gives_the_bits_of_qkeras(toolbox: Toolbox, layers: dict[str, object]) -> None:
+    model = quantized(toolbox, layers=layers).model
+    images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=0)
+    csim = simulate(generate(model, HARDWARE), 10, HARDWARE)
+    require_exact(csim, KerasVictim(model, "quantized"), images)
+    require_exact(csim, BitSimVictim(model, HARDWARE), images)
+
+
+def test_hls4ml_gives_every_layer_the_type_that_we_tell(toolbox: Toolbox, tmp_path: Path) -> None:
+    for name, layers in MIXED.items():
+        found = quantized(toolbox, layers=layers)
+        graph = convert(found.model, HARDWARE, tmp_path / name)
+        told = {item.layer: item.weight for item in found.formats if item.weight is not None}
+        widths = {
+            layer.name: layer.weights["weight"].type.precision.width for layer in graph.get_layers() if layer.weights
+        }
+        assert {layer: widths[layer] <= fmt.width for layer, fmt in told.items()} == dict.fromkeys(told, True)
+
+
+def test_a_layer_that_is_none_is_named(toolbox: Toolbox) -> None:
+    with pytest.raises(UserError, match=r"quantization.layers: 'fc9' is no layer with weights \(allowed: conv1, conv2"):
+        quantized(toolbox, layers={"fc9": {"weight_bits": 2}})
