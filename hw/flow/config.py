@@ -81,12 +81,34 @@ class SimulationConfig(Section):
     verify_random: int = Field(500, ge=0, description="random images in the gate, besides the extreme ones")
 
 
+class BlackBoxModel(Section):
+    """A model of the attacker's own, trained apart from the run on the same data: he has never seen the run's."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", description="its name in tables")
+    seed: int | None = Field(None, ge=0, lt=2**31, description="left out: the run's plus one")
+    model: ModelConfig | None = Field(None, description="left out: the run's architecture")
+    training: TrainingConfig | None = Field(None, description="left out: trained as the run's model")
+    mapping: MappingConfig = Field(MappingConfig(), description="left out: unmapped")
+    quantization: QuantizationConfig | None = Field(None, description="left out: float")
+
+
 class EvaluationConfig(Section):
     """What is attacked, how hard, on how many test images."""
 
     samples: int = Field(1000, ge=1, description="test images per attack")
     check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
     attacks: tuple[AttackPlan, ...] = ()
+    black_box: tuple[BlackBoxModel, ...] = Field((), description="models whose examples are tried on the run's")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> EvaluationConfig:
+        names = [model.name for model in self.black_box]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"black_box: {name!r} names {names.count(name)} models; allowed: a name of its own each"
+                )
+        return self
 
 
 class TestBenchConfig(Section):
@@ -112,6 +134,30 @@ class RunConfig(Section):
     simulation: SimulationConfig = SimulationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     testbench: TestBenchConfig = TestBenchConfig()
+
+    @model_validator(mode="after")
+    def _black_box_models_can_be_trained(self) -> RunConfig:
+        for model in self.evaluation.black_box:
+            if self.model.file is not None and model.model is None:
+                raise ValueError(
+                    f"evaluation.black_box: {model.name} has no model section, and the run's own file cannot be "
+                    "trained anew; add one, for example model: {architecture: cnn4}"
+                )
+        return self
+
+    def apart(self, model: BlackBoxModel) -> RunConfig:
+        """The config of the run that trains a model of the attacker's own."""
+        return self.model_copy(
+            update={
+                "name": model.name,
+                "seed": (self.seed + 1) % 2**31 if model.seed is None else model.seed,
+                "model": OwnModelConfig(**model.model.model_dump()) if model.model else self.model,
+                "training": model.training or self.training,
+                "mapping": model.mapping,
+                "quantization": model.quantization or self.quantization,
+                "evaluation": EvaluationConfig(),
+            }
+        )
 
     @property
     def model_label(self) -> str:
@@ -270,8 +316,15 @@ def _owner(location: Sequence[Any], root: type[BaseModel]) -> type[BaseModel] | 
         field = getattr(node, "model_fields", {}).get(part)
         if field is None:
             return None
-        node = AttackPlan if part == "attacks" else field.annotation
+        node = _section_in(field.annotation)
     return node if isinstance(node, type) and issubclass(node, BaseModel) else None
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, bare, optional or in a list; None for plain values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
 
 
 def _keys_beside(location: Sequence[Any], root: type[BaseModel]) -> list[str]:

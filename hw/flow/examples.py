@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.flow.evaluation import Cell, Contestant, cell_path, cells, load_result, sources, test_images, weight_bits
-from hw.flow.report.tables import headline_ball
+from hw.flow.cells import accelerator_of, cell_path, load_result, sources, strongest, test_images
 from hw.flow.run import Run
 from qmodels.attacks.base import LEVELS
 from qmodels.metrics.masking import Row
@@ -27,14 +26,14 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         run: evaluated, its examples stored.
         rows: of its results; they say which attack was strongest, in the ball of the headline table.
     """
-    cell = _strongest(run, rows)
+    cell = strongest(run, rows)
     result = load_result(cell_path(run, cell)) if cell is not None else None
     if cell is None or result is None:
         return {}
     x, y = test_images(run)
     chosen = np.sort(np.unique(y, return_index=True)[1])[:MOST]
     clean, attacked = x[chosen], result.x[chosen]
-    victims = [*sources(run), Contestant(run.config.mapped_label, run.accelerator, weight_bits(run))]
+    victims = [*sources(run), accelerator_of(run)]
     answers = [predictions(c.victim, np.concatenate([clean, attacked])).reshape(2, -1) for c in victims]
     return {
         "attack": cell.attack.label,
@@ -53,23 +52,6 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
             for place, index in enumerate(chosen)
         ],
     }
-
-
-def _strongest(run: Run, rows: Sequence[Row]) -> Cell | None:
-    ball = headline_ball(rows)
-    lowest = min(
-        (
-            row
-            for row in rows
-            if (row.victim, row.knowledge) == ("quantized", "white-box") and (row.norm, row.epsilon_lsb) == ball
-        ),
-        key=lambda row: row.accuracy,
-        default=None,
-    )
-    if lowest is None:
-        return None
-    wanted = ("quantized", lowest.attack, lowest.epsilon_lsb)
-    return next((c for c in cells(run) if (c.source.victim.name, c.attack.label, c.epsilon_lsb) == wanted), None)
 
 
 def _pixels(image: Images) -> str:

@@ -26,7 +26,11 @@ def check_run(run: Run, until: str) -> None:
         _check_own(run, shape, classes)
     else:
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
-    compiles = "simulate" in {step.name for step in steps_until(until)}
+    names = {step.name for step in steps_until(until)}
+    if "attack" in names:
+        for model in run.black_box:
+            check_run(model, "quantize")
+    compiles = "simulate" in names
     if compiles and not run.folder.exists():  # an older run may have its simulation in the cache
         require_tool(GXX)
 

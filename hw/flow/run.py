@@ -28,10 +28,14 @@ _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy"
 class Run:
     """Config + folder + lazily loaded data and models."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, data_dir: Path | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, data_dir: Path | None = None, data: Dataset | None = None
+    ) -> None:
         self.config = config
         self.folder = folder
         self.data_dir = data_dir
+        if data is not None:
+            self.data = data
 
     @cached_property
     def data(self) -> Dataset:
@@ -128,6 +132,14 @@ class Run:
         if self.config.simulation.engine == "csim":
             return None
         return BitSimVictim(self.quantized_model, self.config.hardware)
+
+    @cached_property
+    def black_box(self) -> tuple[Run, ...]:
+        """The attacker's own models, each a run in `black_box/` that ends with its quantize step."""
+        return tuple(
+            Run(self.config.apart(model), RunFolder(self.folder / "black_box" / model.name), self.data_dir, self.data)
+            for model in self.config.evaluation.black_box
+        )
 
     @property
     def accelerator(self) -> Victim:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from hw.exactness import EXTREMES, probe_images
-from hw.flow.evaluation import evaluate, run_attacks
+from hw.flow.black_box import train_black_box
+from hw.flow.cells import run_attacks
+from hw.flow.evaluation import evaluate
 from hw.flow.examples import pick_examples
 from hw.flow.gate import pass_gate
 from hw.flow.pipeline import Step
@@ -101,7 +103,7 @@ def simulate_step(run: Run) -> tuple[str, ...]:
 
 def attack_step(run: Run) -> tuple[str, ...]:
     """Make adversarial examples; every finished one is kept, so that a stopped step goes on where it was."""
-    return run_attacks(run)
+    return (*train_black_box(run), *run_attacks(run))
 
 
 def testbench_step(run: Run) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hw.exactness import EXTREMES, probe_images
-from hw.flow.evaluation import Cell, cell_path, cells, load_result, test_images
+from hw.flow.cells import Cell, cell_path, cells, load_result, test_images
 from hw.flow.run import Run
 from hw.testbench import Origin, TestBench, select
 from qmodels.attacks import AttackResult

@@ -7,12 +7,34 @@ Papernot 2016, arXiv:1605.07277.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 
-from qmodels.attacks.base import Attack, AttackResult, Diagnostics, look_like_probabilities
-from qmodels.victims import GradientVictim, Images, Labels, Victim
+from qmodels.attacks.base import Attack, AttackResult, Diagnostics
+from qmodels.victims import GradientVictim, Images, Labels, Victim, predictions
+
+
+def judged(result: AttackResult, answers: Labels, y: Labels) -> AttackResult:
+    """The same examples judged by another victim, from its answers to them.
+
+    Args:
+        result: examples made on any model.
+        answers: the victim's `predictions` on `result.x`; -1, a broken output, is a failure of the attack.
+        y: true labels.
+
+    Returns:
+        `success` is the victim's; `queries` one per image; what the attack noticed about its gradients stays.
+    """
+    broken = answers < 0
+    share = max(result.diagnostics.non_finite_share, float(np.mean(broken)) if len(broken) else 0.0)
+    return replace(
+        result,
+        success=(answers != y) & ~broken,
+        queries=len(y),
+        diagnostics=replace(result.diagnostics, non_finite_share=share, queries_to_success=None),
+    )
 
 
 def transfer(
@@ -37,7 +59,7 @@ def transfer(
         seed: of the attack on each source.
 
     Returns:
-        A result judged by `victim`; `queries` are the victim's. Record it with knowledge "transfer".
+        A result judged by `victim`; `queries` are the victim's. Record it with knowledge "black-box".
 
     Raises:
         ValueError: no sources.
@@ -46,16 +68,14 @@ def transfer(
         raise ValueError("transfer needs at least one source model")
     started = perf_counter()
     found, success = x.copy(), np.zeros(len(x), bool)
-    queries = broken = 0
-    softmax = False
+    queries, share = 0, 0.0
     for source in sources:
-        made = attack(source, x, y, epsilon_lsb=epsilon_lsb, seed=seed).x
+        made = attack(source, x, y, epsilon_lsb=epsilon_lsb, seed=seed)
         standing = np.flatnonzero(~success)
-        found[standing] = made[standing]
-        logits = victim.logits(found[standing])
-        finite = np.isfinite(logits).all(axis=1)
-        success[standing] = (logits.argmax(axis=1) != y[standing]) & finite
-        queries, broken = queries + len(standing), broken + int(np.sum(~finite))
-        softmax |= look_like_probabilities(logits)
-    diagnostics = Diagnostics(non_finite_share=broken / max(queries, 1), softmax_outputs=softmax)
-    return AttackResult(attack.label, found, success, epsilon_lsb, queries, perf_counter() - started, seed, diagnostics)
+        found[standing] = made.x[standing]
+        one = replace(made, x=found[standing])
+        result = judged(one, predictions(victim, one.x), y[standing])
+        success[standing], queries = result.success, queries + result.queries
+        share = max(share, result.diagnostics.non_finite_share)
+    seconds = perf_counter() - started
+    return AttackResult(attack.label, found, success, epsilon_lsb, queries, seconds, seed, Diagnostics(0.0, share))

@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.base import LEVELS, AttackResult
+from qmodels.attacks.base import LEVELS
 from qmodels.victims import Images
 
-Lengths = NDArray[np.float64]  # (N,) in LSBs; infinite where no attack has succeeded
+Lengths = NDArray[np.float64]  # (N,) in LSBs (L0: changed values); infinite where no attack has succeeded
+UNITS = {"l0": "values", "l1": "lsb", "l2": "lsb", "linf": "lsb"}
 
 
-@dataclass(frozen=True)
 class BoundaryDistance:
-    """Per-sample minimum over attacks in four norms, and the attack that found it."""
+    """Per-sample minimum over attacks in four norms, and the attack that found it.
 
-    l0: Lengths  # changed values
-    l1: Lengths  # LSBs
-    l2: Lengths
-    linf: Lengths
-    attack: dict[str, NDArray[np.str_]]  # norm -> (N,) label of the attack; empty where none succeeded
+    An upper bound of the distance: more attacks can only lower it.
+    """
 
-    def summary(self) -> dict[str, float]:
-        """Medians; an image that nobody fooled counts as infinitely far."""
-        return {norm: float(np.median(getattr(self, norm))) for norm in ("l0", "l1", "l2", "linf")}
+    def __init__(self, count: int) -> None:
+        self.lengths: dict[str, Lengths] = {norm: np.full(count, np.inf) for norm in UNITS}
+        self.attack: dict[str, NDArray[Any]] = {norm: np.full(count, "", object) for norm in UNITS}
+
+    def add(self, attack: str, success: NDArray[np.bool_], lengths: dict[str, Lengths]) -> None:
+        """Take the examples of one attack into account.
+
+        Args:
+            attack: its label.
+            success: (N,) where the victim is wrong.
+            lengths: of its changes, as `change_lengths` gives them.
+        """
+        for norm, length in lengths.items():
+            nearer = success & (length < self.lengths[norm])
+            self.lengths[norm][nearer], self.attack[norm][nearer] = length[nearer], attack
+
+    def summary(self, right: NDArray[np.bool_]) -> dict[str, Any]:
+        """Medians over the images that the victim gets right when clean, and who found the nearest examples.
+
+        An image that nobody fooled counts as infinitely far; an infinite median is None.
+        """
+        fooled = right & np.isfinite(self.lengths["l2"])
+        found: dict[str, Any] = {"images_right_when_clean": int(right.sum()), "images_fooled": int(fooled.sum())}
+        for norm, unit in UNITS.items():
+            median = float(np.median(self.lengths[norm][right])) if right.any() else np.inf
+            found[f"median_{norm}_{unit}"] = median if np.isfinite(median) else None
+        for norm in UNITS:
+            found[f"nearest_{norm}_found_by"] = dict(Counter(self.attack[norm][fooled].tolist()).most_common())
+        return found
 
 
 def change_lengths(x: Images, clean: Images) -> dict[str, Lengths]:
@@ -39,23 +62,3 @@ def change_lengths(x: Images, clean: Images) -> dict[str, Lengths]:
         "l2": np.sqrt((steps**2).sum(axis=1)),
         "linf": size.max(axis=1, initial=0.0),
     }
-
-
-def boundary_distance(results: Sequence[AttackResult], clean: Images) -> BoundaryDistance:
-    """The nearest wrong example of every image over all `results` (attacks on the same images and victim).
-
-    An upper bound of the distance: more attacks can only lower it.
-
-    Raises:
-        ValueError: no results, or results for another number of images.
-    """
-    if not results or any(len(result.x) != len(clean) for result in results):
-        raise ValueError(f"need at least one result for the {len(clean)} clean images")
-    best = {norm: np.full(len(clean), np.inf) for norm in ("l0", "l1", "l2", "linf")}
-    width = max(len(result.attack) for result in results)
-    who = {norm: np.full(len(clean), "", f"<U{width}") for norm in best}
-    for result in results:
-        for norm, length in change_lengths(result.x, clean).items():
-            nearer = result.success & (length < best[norm])
-            best[norm][nearer], who[norm][nearer] = length[nearer], result.attack
-    return BoundaryDistance(best["l0"], best["l1"], best["l2"], best["linf"], who)

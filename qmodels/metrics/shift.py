@@ -52,18 +52,21 @@ class GradientAgreement:
 
 
 def quantization_shift(model: Any, clean: Images, attacked: Images) -> list[LayerShift]:
-    """The shift at every `QActivation` of a QKeras model.
+    """The shift at every `QActivation` of a QKeras model, its ReLU taken out: what rounding and clipping alone do.
 
     A sample whose change has vanished before the layer says nothing about it and is left out (NaN if all are).
     """
     layers = [layer for layer in model.layers if type(layer).__name__ == "QActivation"]
-    before = [layer.input for layer in layers]
-    after = [layer.output for layer in layers]
-    changes = [
-        _norms(b - a) for a, b in zip(*(_outputs(model, before + after, x) for x in (clean, attacked)), strict=True)
-    ]
+    values = [_unquantized(layer) for layer in layers] + [layer.output for layer in layers]
+    changes = [change for change, _ in _changes(model, values, clean, attacked)]
     count = len(layers)
     return [_shift(layer.name, changes[i], changes[i + count]) for i, layer in enumerate(layers)]
+
+
+def _unquantized(layer: Any) -> Any:
+    """The tensor that a QActivation rounds."""
+    is_relu = type(layer.quantizer).__name__ == "quantized_relu"
+    return runtime().keras.layers.ReLU()(layer.input) if is_relu else layer.input
 
 
 def _shift(name: str, before: NDArray[np.float64], after: NDArray[np.float64]) -> LayerShift:
@@ -75,16 +78,16 @@ def _shift(name: str, before: NDArray[np.float64], after: NDArray[np.float64]) -
 
 def amplification(reference: Any, quantized: Any, clean: Images, attacked: Images) -> list[LayerAmplification]:
     """||h(x') - h(x)|| / ||h(x)|| at every layer that both networks have by name, in order from the input."""
-    shared = {layer.name for layer in quantized.layers}
+    shared = {layer.name for layer in quantized.layers if type(layer).__name__ != "InputLayer"}
     names = [layer.name for layer in reference.layers if layer.name in shared]
     sizes = [_relative(model, names, clean, attacked) for model in (reference, quantized)]
     return [LayerAmplification(name, *values) for name, *values in zip(names, *sizes, strict=True)]
 
 
 def _relative(model: Any, names: Sequence[str], clean: Images, attacked: Images) -> list[float]:
-    outputs = [model.get_layer(name).output for name in names]
-    pairs = zip(_outputs(model, outputs, clean), _outputs(model, outputs, attacked), strict=True)
-    return [float(np.mean(_norms(b - a) / np.maximum(_norms(a), _TINY))) for a, b in pairs]
+    values = [model.get_layer(name).output for name in names]
+    sizes = _changes(model, values, clean, attacked)
+    return [float(np.mean(change / np.maximum(size, _TINY))) for change, size in sizes]
 
 
 def gradient_agreement(
@@ -118,13 +121,26 @@ def zero_gradient_share(model: Any, x: Images, y: Labels, loss: LossName = "ce")
     return float(np.mean(~gradients.any(axis=1)))
 
 
-def _outputs(model: Any, outputs: list[Any], x: Images) -> list[NDArray[np.float64]]:
-    """Values of inner tensors on `x`, flat."""
-    if not outputs:
+def _changes(
+    model: Any, values: list[Any], clean: Images, attacked: Images
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Per inner tensor: length of its change (N,) and its length on the clean images (N,), batch by batch."""
+    if not values:
         return []
-    found = runtime().keras.Model(model.input, outputs).predict(x, batch_size=BATCH, verbose=0)
-    values = found if len(outputs) > 1 else [found]
-    return [np.asarray(value, np.float64).reshape(len(x), -1) for value in values]
+    inner = runtime().keras.Model(model.input, values)
+    sizes = np.empty((len(values), 2, len(clean)))
+    for start in range(0, len(clean), BATCH):
+        rows = slice(start, start + BATCH)
+        pairs = zip(_flat(inner, values, clean[rows]), _flat(inner, values, attacked[rows]), strict=True)
+        for index, (a, b) in enumerate(pairs):
+            sizes[index, :, rows] = _norms(b - a), _norms(a)
+    return [(change, size) for change, size in sizes]
+
+
+def _flat(inner: Any, values: list[Any], x: Images) -> list[NDArray[np.float64]]:
+    found = inner.predict(x, batch_size=BATCH, verbose=0)
+    outputs = found if len(values) > 1 else [found]
+    return [np.asarray(output, np.float64).reshape(len(x), -1) for output in outputs]
 
 
 def _norms(x: NDArray[np.float64]) -> NDArray[np.float64]:

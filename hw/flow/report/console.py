@@ -23,7 +23,7 @@ _GAP = "  "
 
 
 def console_text(runs: Sequence[Results], width: int | None = None) -> str:
-    """The table, its legend, the exactness gate, the unbounded checks and the attacks' parameters."""
+    """The table, its legend, the exactness gate, the unbounded checks, the attacks' parameters and the verdict."""
     table = headline(runs)
     names = ", ".join(dict.fromkeys(results.run for results in runs))
     lines = [f"{names}: accuracy in %, {table.setting}, ε in LSB (1 LSB = 1/256), {_norms(table)}", ""]
@@ -35,7 +35,7 @@ def console_text(runs: Sequence[Results], width: int | None = None) -> str:
         prefix = f"{results.run}: " if len(runs) > 1 else ""
         notes += [prefix + text for text in (exactness_text(results), *unbounded_checks(results))]
         notes += [f"{prefix}{attack.attack}: {attack.describe()}" for attack in results.attacks]
-    for note in notes:
+    for note in [*notes, *(f"verdict: {verdict}" for verdict in table.verdicts)]:
         lines += wrap(note, width, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(printable(line.rstrip()) for line in lines)
 
@@ -79,7 +79,7 @@ def _blocks(table: Headline, with_run: bool, width: int) -> list[list[str]]:
     attacks = [
         _Group(
             title,
-            [f"{table.columns[place].epsilon_lsb:g}" for place in places],
+            [table.columns[place].strength for place in places],
             [[_cell(line.attacked[place]) for line in table.lines] for place in places],
         )
         for title, places in table.groups

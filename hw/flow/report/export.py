@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+from hw.flow.report.measures import measure_tables, shown
 from hw.flow.report.source import Results
 from hw.flow.report.tables import (
     MARKS,
@@ -47,7 +48,7 @@ def markdown_text(runs: Sequence[Results]) -> str:
     table = headline(runs)
     at = f"ε={table.ball[1]:g}" if table.ball else ""
     heads = ["run", "model", "victim", "bits", "clean"]
-    heads += [f"{column.title} {column.epsilon_lsb:g}" for column in table.columns]
+    heads += [f"{column.title} {column.strength}" for column in table.columns]
     heads += [f"transfer {at}", f"worst {at}", "flags"]
     body = [
         [line.run, line.model, line.victim, line.bits_text]
@@ -62,7 +63,19 @@ def markdown_text(runs: Sequence[Results]) -> str:
     for results in runs:
         notes += [f"{results.run}: {text}" for text in (exactness_text(results), *unbounded_checks(results))]
         notes += [f"{results.run}: {attack.attack}: {attack.describe()}" for attack in results.attacks]
-    return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in notes)]) + "\n"
+    notes += [f"verdict: {verdict}" for verdict in table.verdicts]
+    text = [*lines, "", *(f"- {_plain(note)}" for note in notes)]
+    for results in runs:
+        for title, records in measure_tables(results.plain.get("measures")).items():
+            text += ["", f"{_plain(results.run)}: {_plain(title)}", "", *_records(records)]
+    return "\n".join(text) + "\n"
+
+
+def _records(records: Sequence[dict[str, Any]]) -> list[str]:
+    """A table of records that all have the same keys."""
+    heads = [key.replace("_", " ") for key in records[0]]
+    body = [[shown(value) for value in record.values()] for record in records]
+    return [_table_line(cells) for cells in (heads, ["---"] * len(heads), *body)]
 
 
 def _record(results: Results, row: Row) -> dict[str, Any]:

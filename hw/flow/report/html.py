@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hw.flow.report.images import example_cards
-from hw.flow.report.plots import Plot, accuracy_plots, margin_plot, training_plots
+from hw.flow.report.measures import measure_figures, measure_tables, shown
+from hw.flow.report.plots import Plot, accuracy_plots, amplification_plot, margin_plot, training_plots
 from hw.flow.report.source import FinishedRun
 from hw.flow.report.tables import (
     MARKS,
@@ -36,6 +37,7 @@ class Section:
     worst: list[dict[str, Any]]  # worst case of every victim, a column per ε
     cards: list[dict[str, Any]]
     training: list[Plot]
+    measures: list[Plot]
     records: dict[str, list[dict[str, Any]]]  # tables that are shown as they are
     figures: dict[str, dict[str, Any]]  # key and value lists that are shown as they are
 
@@ -57,6 +59,7 @@ def _section(run: FinishedRun) -> Section:
         worst=_worst_table(run, table),
         cards=example_cards(run.examples),
         training=[*training_plots(run.training), *([margins] if margins else [])],
+        measures=[plot for plot in [amplification_plot(run.results.plain.get("measures"))] if plot],
         records=_records(run),
         figures=_figures(run),
     )
@@ -73,6 +76,7 @@ def _worst_table(run: FinishedRun, table: Headline) -> list[dict[str, Any]]:
 def _records(run: FinishedRun) -> dict[str, list[dict[str, Any]]]:
     """Layer by layer tables: quantization always, others where results.json has them."""
     found = {"Quantization by layer": run.quantization, "Lipschitz constants": run.results.plain.get("lipschitz")}
+    found |= measure_tables(run.results.plain.get("measures"))
     return {title: rows for title, rows in found.items() if isinstance(rows, list) and rows}
 
 
@@ -85,6 +89,7 @@ def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:
         "Environment": {key: value for key, value in environment.items() if key != "packages"},
         "Packages": environment.get("packages"),
     }
+    found |= measure_figures(run.results.plain.get("measures"))
     return {title: values for title, values in found.items() if isinstance(values, dict) and values}
 
 
@@ -97,15 +102,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "marks": marks_of, "explain": explanation, "value": _value}
+    environment.filters |= {"percent": percent, "marks": marks_of, "explain": explanation, "value": shown}
     environment.globals |= {"MARKS": MARKS, "NORMS": NORMS}
     return environment
-
-
-def _value(value: Any) -> str:
-    """A value of an unknown table: four digits are enough of a float, a dash stands for nothing."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_value, value))
-    return "–" if value is None else str(value)

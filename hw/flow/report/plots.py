@@ -121,6 +121,25 @@ def margin_plot(training: Any) -> Plot | None:
     return Plot("margins by class", _svg(draw, (4.6, 3.0)))
 
 
+def amplification_plot(measures: Any) -> Plot | None:
+    """D_l, the relative change that the shown attack makes at each layer, float against quantized."""
+    layers = measures.get("error_amplification") if isinstance(measures, dict) else None
+    if not layers:
+        return None
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, name in enumerate(("float", "quantized")):
+            changes = [layer[f"{name}_relative_change"] for layer in layers]
+            axes.plot(range(len(changes)), changes, label=name, **_line(number))
+        names = [str(layer["layer"]).replace("$", r"\$") for layer in layers]
+        axes.set(ylabel="‖h(x) − h(x′)‖ / ‖h(x)‖", ylim=(0, None))
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        _finish(axes)
+
+    return Plot("error amplification by layer", _svg(draw, (4.6, 3.4)))
+
+
 def _curve(results: Results, victim: tuple[str, str], attack: str) -> list[tuple[float, float]]:
     def belongs(row: Row) -> bool:
         mine = (row.model, row.victim) == victim and row.knowledge == "white-box" and row.norm == "linf"

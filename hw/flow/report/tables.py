@@ -47,12 +47,24 @@ class Column:
     norm: str
     epsilon_lsb: float
     family: str
+    apart: bool = False  # examples made on models of the attacker's own
 
     @property
     def title(self) -> str:
         """The attack, with its norm where the name does not tell and it is not L-infinity."""
         tells = self.norm == "linf" or self.norm in self.attack
-        return self.attack if tells else f"{self.attack} {NORMS.get(self.norm, self.norm)}"
+        name = self.attack if tells else f"{self.attack} {NORMS.get(self.norm, self.norm)}"
+        return f"{name} (black-box)" if self.apart else name
+
+    @property
+    def strength(self) -> str:
+        """ε in LSBs."""
+        return strength(self.epsilon_lsb)
+
+    def holds(self, row: Row) -> bool:
+        """Whether the row belongs into this column."""
+        mine = (row.attack, row.norm, row.epsilon_lsb) == (self.attack, self.norm, self.epsilon_lsb)
+        return mine and row.knowledge != "transfer" and made_apart(row) == self.apart
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,11 @@ class Line:
         """Weight bits; a dash for float models."""
         return "–" if self.bits is None else str(self.bits)
 
+    @property
+    def name(self) -> str:
+        """The line in words."""
+        return f"{self.model} {self.victim}" + ("" if self.bits is None else f", {self.bits} bits")
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -85,6 +102,7 @@ class Headline:
     per_image: bool  # whether worst is the minimum image by image, not just the lowest row
     setting: str  # n and seed
     flags: tuple[str, ...]  # raised anywhere in the table
+    attackers: tuple[str, ...] = ()  # models of the attacker's own
 
     @property
     def groups(self) -> list[tuple[str, list[int]]]:
@@ -101,14 +119,22 @@ class Headline:
 
     @property
     def notes(self) -> list[str]:
-        """What the last columns mean."""
+        """What the black-box and the last columns mean."""
+        own = f"black-box: the strongest of the examples made on the attacker's own {', '.join(self.attackers)}"
+        found = [own] if self.attackers else []
         if self.ball is None:
-            return []
+            return found
         worst = "share of images that survive every row" if self.per_image else "the lowest row"
         return [
-            f"transfer: the strongest attack made on another model, {self.ball_text}",
+            *found,
+            f"transfer: the strongest attack made on another model of the run, {self.ball_text}",
             f"worst: {worst}, all attacks and transfers together, {self.ball_text}",
         ]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """One sentence a line: how robust, and whether the columns may be believed."""
+        return [_verdict(line, self.columns, self.ball_text) for line in self.lines if line.worst is not None]
 
 
 def headline(runs: Sequence[Results]) -> Headline:
@@ -128,18 +154,48 @@ def headline(runs: Sequence[Results]) -> Headline:
         per_image=all(results.worst for results in runs),
         setting=_setting(runs),
         flags=_ordered(flag for line in lines for flag in line.flags),
+        attackers=tuple(dict.fromkeys(row.source for row in rows if made_apart(row))),
     )
+
+
+def made_apart(row: Row) -> bool:
+    """Whether the examples were made on a model of the attacker's own, not on the victim and not on the run's."""
+    return row.knowledge == "black-box" and bool(row.source)
+
+
+def strength(epsilon_lsb: float) -> str:
+    """ε in LSBs, for people."""
+    return "∞" if isinf(epsilon_lsb) else f"{epsilon_lsb:g}"
+
+
+def _verdict(line: Line, columns: Sequence[Column], ball: str) -> str:
+    """The worst case, and every column that is spoilt with what spoils it."""
+    worst, clean = line.worst, line.clean
+    reached = f"worst case {percent(worst.accuracy)} %" if worst else ""
+    start = f"clean {percent(clean.accuracy)} %, " if clean else ""
+    shown = zip(columns, line.attacked, strict=True)
+    spoilt = [f"{c.title} {c.strength} ({', '.join(n.flags)})" for c, n in shown if n is not None and n.flags]
+    trust = f"do not believe {'; '.join(spoilt)}" if spoilt else "no flag: the columns may be believed"
+    return f"{line.name}: {start}{reached} within {ball}; {trust}"
 
 
 def attack_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
-    """Every bounded attack at every ε; attacks in their order in the results, noise last, ε rising."""
+    """Every bounded attack at every ε, white-box, black-box, then noise; else in the results' order, ε rising.
+
+    Of the unbounded attacks only those that were made apart: on the victim itself they are checks, not measures.
+    """
     found = dict.fromkeys(
-        Column(row.attack, row.norm, row.epsilon_lsb, row.family)
+        Column(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row))
         for row in rows
-        if row.attack != CLEAN and row.knowledge != "transfer" and is_bounded(row)
+        if row.attack != CLEAN and row.knowledge != "transfer" and (is_bounded(row) or _roams(row))
     )
     order = list(dict.fromkeys(column.title for column in found))
-    return tuple(sorted(found, key=lambda c: (c.family == "noise", order.index(c.title), c.epsilon_lsb)))
+    return tuple(sorted(found, key=lambda c: (c.family == "noise", c.apart, order.index(c.title), c.epsilon_lsb)))
+
+
+def _roams(row: Row) -> bool:
+    """Whether a minimal-norm attack without a bound was made apart: how far its short changes carry over."""
+    return made_apart(row) and row.family == "minimal-norm"
 
 
 def headline_ball(rows: Iterable[Row]) -> Ball | None:
@@ -160,7 +216,7 @@ def unbounded_checks(results: Results) -> list[str]:
     """One sentence per unbounded attack: it must fool every model always, else it is broken."""
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in results.rows:
-        if row.attack != CLEAN and row.knowledge != "transfer" and not is_bounded(row):
+        if row.attack != CLEAN and row.knowledge != "transfer" and not made_apart(row) and not is_bounded(row):
             groups.setdefault((row.attack, row.epsilon_lsb), []).append(row)
     return [_check(*key, rows) for key, rows in groups.items()]
 
@@ -208,11 +264,7 @@ def _line(results: Results, key: tuple[str, str, int | None], columns: Sequence[
     model, victim, bits = key
     rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
     clean = _lowest(row for row in rows if row.attack == CLEAN)
-    own = [row for row in rows if row.attack != CLEAN and row.knowledge != "transfer"]
-    attacked = tuple(
-        _lowest(row for row in own if (row.attack, row.norm, row.epsilon_lsb) == (c.attack, c.norm, c.epsilon_lsb))
-        for c in columns
-    )
+    attacked = tuple(_lowest(row for row in rows if column.holds(row)) for column in columns)
     transfer = _lowest(row for row in rows if row.knowledge == "transfer" and (row.norm, row.epsilon_lsb) == ball)
     worst = _worst(results, model, victim, ball) if ball else None
     shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]

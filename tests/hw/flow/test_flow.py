@@ -19,8 +19,9 @@ import yaml
 from helpers.cli import Cli, snapshot
 from helpers.models import write_data
 
-from hw.flow.evaluation import load_result
+from hw.flow.cells import load_result
 from hw.flow.steps import STEPS
+from qmodels.storage import load_model
 
 pytestmark = [pytest.mark.gxx, pytest.mark.timeout(600)]
 
@@ -38,6 +39,10 @@ EXPERIMENT: dict[str, Any] = {
             {"attack": {"kind": "fgsm"}, "epsilons_lsb": [8]},
             {"attack": {"kind": "pgd-linf", "steps": 3}, "epsilons_lsb": [8, 32]},
             {"attack": {"kind": "uniform"}, "epsilons_lsb": [16]},
+        ],
+        "black_box": [
+            {"name": "other-seed"},
+            {"name": "wide", "model": {"architecture": "mlp", "hidden": [12]}, "quantization": {"weight_bits": 4}},
         ],
     },
     "simulation": {"verify_random": 20},
@@ -106,6 +111,35 @@ def test_results_have_the_published_form(undisturbed: Path) -> None:
     assert 0 < exactness["adversarial_inputs"] < exactness["inputs"]
 
 
+def test_black_box_examples_come_from_models_trained_apart(undisturbed: Path) -> None:
+    read = results(undisturbed / "tiny")["rows"]
+    apart = [row for row in read if row["knowledge"] == "black-box"]
+    assert {row["source"] for row in apart} == {"other-seed/float", "wide/quantized"}
+    assert {row["victim"] for row in apart} == {"float", "quantized", "bitsim"}
+    assert {row["attack"] for row in apart} == {"fgsm", "pgd-linf"}  # noise needs no model
+    own, other = (
+        load_model(undisturbed / "tiny" / name) for name in ("model.keras", "black_box/other-seed/model.keras")
+    )
+    assert not np.array_equal(own.get_weights()[0], other.get_weights()[0])
+    wide = load_model(undisturbed / "tiny" / "black_box" / "wide" / "quantized.keras")
+    assert wide.get_weights()[0].shape[1] == 12 and len(np.unique(wide.get_weights()[0])) > 8  # more than three bits
+
+
+def test_measures_tell_what_they_are(undisturbed: Path) -> None:
+    measures = results(undisturbed / "tiny")["measures"]
+    assert {m["victim"] for m in measures["boundary_distance"]} == {"float", "quantized", "bitsim"}
+    for victim in measures["boundary_distance"]:
+        assert 0 <= victim["images_fooled"] <= victim["images_right_when_clean"] <= 12
+        assert set(victim["nearest_l2_found_by"]) <= {"fgsm", "pgd-linf", "uniform"}
+    assert [m["layer"] for m in measures["quantization_shift"]] == ["input_grid", "fc1_relu"]
+    grid = measures["quantization_shift"][0]
+    assert (grid["mean_ratio"], grid["absorbed_share"]) == (1.0, 0.0)  # examples are on the grid already
+    layers = {m["layer"]: m for m in measures["error_amplification"]}
+    assert layers["input_grid"]["float_relative_change"] == layers["input_grid"]["quantized_relative_change"] > 0
+    assert -1 <= measures["gradients"]["mean_cosine"] <= 1
+    assert measures["examples"]["made_on"].endswith("quantized")
+
+
 def test_the_accelerator_scores_as_the_quantized_model_does(undisturbed: Path) -> None:
     rows = results(undisturbed / "tiny")["rows"]
     clean = {row["victim"]: row["accuracy"] for row in rows if row["attack"] == "clean" and row["bits"]}
@@ -138,6 +172,18 @@ def test_a_finished_run_is_not_run_again(cli: Cli, finished: Path) -> None:
     assert done_again(outcome.out) == []
     changed = {name for name, digest in snapshot(finished).items() if before[name] != digest}
     assert changed <= {"environment.json"}  # it tells of the last command
+
+
+def test_a_black_box_model_is_kept_and_trained_again_when_damaged(cli: Cli, finished: Path) -> None:
+    model = finished / "black_box" / "other-seed" / "model.keras"
+    before = load_model(model).get_weights()
+    kept = (finished / "black_box" / "wide" / "model.keras").stat().st_mtime_ns
+    model.write_bytes(b"damaged")
+    outcome = cli("attack", "tiny")
+    assert outcome.status == 0, outcome.err
+    for again, old in zip(load_model(model).get_weights(), before, strict=True):
+        np.testing.assert_array_equal(again, old)
+    assert (finished / "black_box" / "wide" / "model.keras").stat().st_mtime_ns == kept
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qmodels.attacks.base import AttackResult
-from qmodels.metrics.margins import boundary_distance
+from qmodels.metrics.margins import BoundaryDistance, change_lengths
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.runtime import runtime
 
@@ -24,8 +23,8 @@ def linear(weights: list[list[float]], name: str = "fc") -> Any:
 def test_quantization_shift_of_a_known_step() -> None:
     q, keras = runtime().qkeras, runtime().keras
     model = keras.Sequential([keras.Input((1,)), q.QActivation("quantized_relu(2,1)", name="relu")])  # steps of 0.5
-    clean = np.array([[0.5], [0.5], [0.5]], np.float32)
-    attacked = np.array([[0.625], [1.0], [0.5]], np.float32)  # absorbed; passed; no change: left out
+    clean = np.array([[0.5], [0.5], [0.5], [-0.5]], np.float32)
+    attacked = np.array([[0.625], [1.0], [0.5], [-0.25]], np.float32)  # absorbed; passed; none, also none after ReLU
     (shift,) = quantization_shift(model, clean, attacked)
     assert (shift.layer, shift.mean, shift.absorbed_share) == ("relu", 0.5, 0.5)
 
@@ -48,20 +47,22 @@ def test_gradient_agreement_of_equal_opposite_and_dead_gradients() -> None:
     assert zero_gradient_share(linear([[0.0, 0.0], [0.0, 0.0]]), x, y) == 1.0
 
 
-def result(attack: str, steps: list[list[int]], success: list[bool]) -> AttackResult:
-    x = (np.array(steps) / 256).astype(np.float32)
-    return AttackResult(attack, x, np.array(success), np.inf, 0, 0.0, 0)
+def images(*steps: list[int]) -> np.ndarray:
+    return (np.array(steps) / 256).astype(np.float32)
 
 
 def test_boundary_distance_is_the_per_sample_minimum_over_successes() -> None:
-    clean = np.zeros((3, 2), np.float32)
-    few = result("few", [[10, 0], [1, 1], [0, 0]], [True, False, False])
-    small = result("small", [[4, 4], [3, 4], [200, 200]], [True, True, False])
-    distance = boundary_distance([few, small], clean)
-    np.testing.assert_array_equal(distance.l0, [1, 2, np.inf])
-    np.testing.assert_array_equal(distance.l1, [8, 7, np.inf])
-    np.testing.assert_array_equal(distance.l2, [np.sqrt(32), 5, np.inf])
-    np.testing.assert_array_equal(distance.linf, [4, 4, np.inf])
-    assert list(distance.attack["l0"]) == ["few", "small", ""]
-    with pytest.raises(ValueError, match="3 clean images"):
-        boundary_distance([], clean)
+    clean, distance = np.zeros((4, 2), np.float32), BoundaryDistance(4)
+    few, small = images([10, 0], [1, 1], [0, 0], [0, 0]), images([4, 4], [3, 4], [200, 200], [0, 1])
+    distance.add("few", np.array([True, False, False, True]), change_lengths(few, clean))
+    distance.add("small", np.array([True, True, False, True]), change_lengths(small, clean))
+    np.testing.assert_array_equal(distance.lengths["l0"], [1, 2, np.inf, 0])
+    np.testing.assert_array_equal(distance.lengths["l1"], [8, 7, np.inf, 0])
+    np.testing.assert_array_equal(distance.lengths["l2"], [np.sqrt(32), 5, np.inf, 0])
+    np.testing.assert_array_equal(distance.lengths["linf"], [4, 4, np.inf, 0])
+    assert list(distance.attack["l0"]) == ["few", "small", "", "few"]
+    summary = distance.summary(right=np.array([True, True, True, False]))  # the last is wrong without any change
+    assert (summary["images_right_when_clean"], summary["images_fooled"]) == (3, 2)
+    assert (summary["median_l1_lsb"], summary["median_l0_values"]) == (8, 2)
+    assert summary["nearest_l0_found_by"] == {"few": 1, "small": 1}
+    assert distance.summary(right=np.array([True, False, True, False]))["median_l2_lsb"] is None  # one of two: infinite

@@ -1,0 +1,26 @@
+"""Models of the attacker's own: trained apart from the run, on the same data, for black-box attacks by transfer.
+
+Each is a run of its own in `black_box/<name>/`, brought to the end of its quantize step: checkpoints, digests and
+resuming are those of any run.
+"""
+
+from __future__ import annotations
+
+from hw.flow.pipeline import run_steps
+from hw.flow.run import Run
+
+
+def train_black_box(run: Run) -> tuple[str, ...]:
+    """Train what `evaluation.black_box` asks for and is not there yet.
+
+    Returns:
+        Names, in the run folder, of the files that the trainings left.
+    """
+    names = []
+    for model in run.black_box:
+        with model.folder.lock():
+            run_steps(model, "quantize", lambda line: None)
+        inside = model.folder.path.relative_to(run.folder.path)
+        made = {name for step in ("train", "map", "quantize") for name in model.folder.outputs(step)}
+        names += [(inside / name).as_posix() for name in sorted(made)]
+    return tuple(names)

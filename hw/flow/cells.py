@@ -1,0 +1,199 @@
+"""What is attacked: every attack at every strength on every source, each result kept in a file of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hw.flow.report.tables import headline_ball
+from hw.flow.run import Run
+from qmodels.attacks import Attack, AttackResult, Diagnostics
+from qmodels.attacks.base import LEVELS
+from qmodels.data import ARCHIVE_ERRORS
+from qmodels.metrics.masking import Row
+from qmodels.progress import progress_bar
+from qmodels.storage import atomic_path, digest_of, file_digest
+from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Labels, Victim
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model in the table: its row name, its victim, and its bits (None: float)."""
+
+    label: str
+    victim: Victim
+    bits: int | None = None
+    #: Digest of a model of the attacker's own: examples made on it are black-box attacks. Empty: a model of the run.
+    apart: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack at one strength on one source: the unit of work that is kept and resumed."""
+
+    source: Contestant
+    attack: Attack
+    epsilon_lsb: float
+
+    @property
+    def title(self) -> str:
+        """For the progress bar and for error messages."""
+        return f"{self.attack.label} {self.epsilon_lsb:g} LSB on {self.source.label} ({self.source.victim.name})"
+
+
+def sources(run: Run) -> list[Contestant]:
+    """The differentiable models: float, float mapped, quantized."""
+    found = []
+    if run.float_victim is not None and run.config.mapping.mu > 0:
+        found.append(Contestant(run.config.model_label, run.float_victim))
+    if run.mapped_victim is not None:
+        found.append(Contestant(run.config.mapped_label, run.mapped_victim))
+    found.append(Contestant(run.config.mapped_label, run.folded, weight_bits(run)))
+    return found
+
+
+def accelerator_of(run: Run) -> Contestant:
+    """The accelerator, in the simulator that the config asks for."""
+    return Contestant(run.config.mapped_label, run.accelerator, weight_bits(run))
+
+
+def weight_bits(run: Run) -> int | None:
+    """Bits of a weight: from the config, or for the user's own QKeras model the widest weight in the project."""
+    return run.config.quantization.weight_bits if run.mapped_model is not None else None
+
+
+def attackers(run: Run) -> list[Contestant]:
+    """Models of the attacker's own (`evaluation.black_box`); trained by the attack step."""
+    found = []
+    for own, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
+        bits = None if wanted.quantization is None else wanted.quantization.weight_bits
+        victim = KerasVictim(own.mapped_model, "float") if bits is None else own.folded
+        file = "mapped.keras" if bits is None else "quantized.keras"
+        found.append(Contestant(wanted.name, victim, bits, file_digest(own.folder / file)))
+    return found
+
+
+def test_images(run: Run) -> tuple[Images, Labels]:
+    """The images that are attacked."""
+    return run.data.test.take(run.config.evaluation.samples)
+
+
+def cells(run: Run) -> Iterator[Cell]:
+    """Everything to be attacked, in a fixed order."""
+    for plan in run.config.evaluation.attacks:
+        for source in targets(run, plan.attack):
+            for epsilon in plan.epsilons_lsb:
+                cell = Cell(source, plan.attack, epsilon)
+                yield cell
+                if (longer := convergence_cell(run, cell)) is not None:
+                    yield longer
+        for source in attackers(run) if _transfers(plan.attack) else ():
+            yield from (Cell(source, plan.attack, epsilon) for epsilon in plan.epsilons_lsb)
+
+
+def _transfers(attack: Attack) -> bool:
+    """Whether examples depend on the model they are made on by way of its gradients."""
+    return attack.knowledge == "white-box" and attack.family in ("gradient", "minimal-norm")
+
+
+def convergence_cell(run: Run, cell: Cell) -> Cell | None:
+    """The same attack with twice the iterations, where the config asks for that check and the attack iterates."""
+    if cell.source.apart:
+        return None
+    if run.config.evaluation.check_convergence and hasattr(cell.attack, "doubled") and cell.attack.iterative:
+        return replace(cell, attack=cell.attack.doubled())
+    return None
+
+
+def targets(run: Run, attack: Attack) -> list[Contestant]:
+    """What an attack is run on: gradients exist only in Keras models; outputs are asked of the accelerator itself.
+
+    The worst case does both: gradients of the quantized model, judged and queried on the accelerator.
+    """
+    accelerator = accelerator_of(run)
+    if attack.knowledge == "black-box":
+        return [accelerator]
+    if attack.family == "worst-case":
+        judged = AcceleratorVictim(run.accelerator, run.folded.model)
+        return [*sources(run)[:-1], replace(accelerator, victim=judged)]
+    return sources(run)
+
+
+def strongest(run: Run, rows: Sequence[Row]) -> Cell | None:
+    """The attack that did most harm to the quantized model in the ball of the headline table, if there is one."""
+    ball = headline_ball(rows)
+    lowest = min(
+        (
+            row
+            for row in rows
+            if (row.victim, row.knowledge) == ("quantized", "white-box") and (row.norm, row.epsilon_lsb) == ball
+        ),
+        key=lambda row: row.accuracy,
+        default=None,
+    )
+    if lowest is None:
+        return None
+    wanted = ("quantized", lowest.attack, lowest.epsilon_lsb)
+    own = (cell for cell in cells(run) if not cell.source.apart)
+    return next((c for c in own if (c.source.victim.name, c.attack.label, c.epsilon_lsb) == wanted), None)
+
+
+def run_attacks(run: Run) -> tuple[str, ...]:
+    """Run every cell that is not stored yet; names of the example files."""
+    x, y = test_images(run)
+    todo = list(cells(run))
+    names = []
+    with progress_bar("attacking", len(todo)) as bar:
+        for cell in todo:
+            path = cell_path(run, cell)
+            if load_result(path) is None:
+                state, seed = path.with_suffix(".part.npz"), run.config.seed
+                result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=seed, state=state)
+                store_result(path, result)
+                state.unlink(missing_ok=True)
+            names.append(path.relative_to(run.folder.path).as_posix())
+            bar.advance(note=cell.title)
+    return tuple(dict.fromkeys(names))
+
+
+def cell_path(run: Run, cell: Cell) -> Path:
+    """Where a cell's examples are kept; the name holds the digest of all they depend on."""
+    of_run = {name: run.folder.outputs(name) for name in ("train", "map", "quantize")}
+    key = digest_of(
+        {
+            "inputs": cell.source.apart or of_run,
+            "data": run.config.data.model_dump(mode="json"),
+            "samples": run.config.evaluation.samples,
+            "seed": run.config.seed,
+            "attack": cell.attack.model_dump(mode="json"),
+            "epsilon": cell.epsilon_lsb,
+            "source": [cell.source.label, cell.source.victim.name],
+        }
+    )
+    name = f"{cell.source.label}-{cell.source.victim.name}-{cell.attack.kind}-{cell.epsilon_lsb:g}-{key[:16]}.npz"
+    return run.folder / "attacks" / name
+
+
+def store_result(path: Path, result: AttackResult) -> None:
+    """Keep a result: examples as their 8-bit device inputs, the rest as it is."""
+    record = asdict(result) | {"x": None, "success": None}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file, steps=np.rint(result.x * LEVELS).astype(np.uint8), success=result.success, record=json.dumps(record)
+        )
+
+
+def load_result(path: Path) -> AttackResult | None:
+    """A stored result; None if there is none or it is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            record = json.loads(str(stored["record"]))
+            record["diagnostics"] = Diagnostics(**record["diagnostics"])
+            images = (stored["steps"] / LEVELS).astype(np.float32)
+            return AttackResult(**record | {"x": images, "success": stored["success"]})
+    except (OSError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
+        return None
