@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from hw.contract.names import is_free_name, name_problem
 from qmodels.errors import UserError
+from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.layers import WEIGHTED
 
 RepairKind = Literal["input", "fold", "softmax"]
@@ -265,6 +266,13 @@ def _ports(model: Any, backend: str) -> Iterator[Violation]:
             yield Violation("", what, problem, f"give it one {what}", "only the first one would be compared")
 
 
+def _averages(model: Any, backend: str) -> Iterator[Violation]:
+    for layer in unrounded_averages(model, lambda reader: type(reader).__name__ == "QActivation"):
+        problem = f"{type(layer).__name__} divides by a number that is no power of two, and nothing rounds the quotient"
+        fix = "put QActivation(quantized_relu(...)) or QActivation(quantized_bits(..., alpha=1)) behind it"
+        yield Violation(layer.name, "pool_size", problem, fix, "outputs differ in their last bits")
+
+
 def _backend_limits(model: Any, backend: str) -> Iterator[Violation]:
     """Layers that are exact on Vitis and Vivado, and not on others."""
     for layer in model.layers:
@@ -289,6 +297,7 @@ RULES: tuple[Rule, ...] = (
     _activations,
     _whole_numbers,
     _input,
+    _averages,
     _backend_limits,
 )
 

@@ -10,8 +10,9 @@ on: an identity on them. hls4ml's `bit_exact` pass derives the hardware type fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
+from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.folding import fold_batch_norm, foldable_norms
 from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
+from qmodels.quantize.layerwise import LayerwiseConfig
 from qmodels.quantize.uniform import Clip, choose_format, snap
 from qmodels.quantize.weights import (
     MAX_GRID_BITS,
@@ -49,6 +52,7 @@ TRANSPARENT = (
 )
 #: Layers that add up: the accelerator carries every bit of the result, and the ReLU behind them rounds it.
 SUMMING = ("Add", "AveragePooling2D", "GlobalAveragePooling2D")
+MAX_CALIBRATION_VALUES = 1 << 27  # activations held at once
 MAX_BIAS_FRACTION = 14  # a finer bias would only widen the accumulator
 
 
@@ -71,6 +75,7 @@ class QuantizationConfig(WeightConfig):
     activation_bits: int = Field(8, ge=2, le=8)
     calibration_samples: int = Field(1000, ge=1, description="training images used to choose activation formats")
     layers: dict[str, LayerOverride] = Field({}, description="layer name: settings of its weights that differ")
+    layerwise: LayerwiseConfig | None = Field(None, description="choose every layer's weight code under a budget")
 
     def of_layer(self, name: str) -> WeightConfig:
         """How the kernel of that layer is rounded."""
@@ -103,6 +108,20 @@ class LayerFormats:
             "stored_bits": self.stored_bits,
             "code": self.code.as_json() if self.code is not None else None,
         }
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> LayerFormats:
+        """Inverse of `as_json`.
+
+        Raises:
+            ValueError: a format or code is not such.
+        """
+        formats = {
+            key: FixedPoint.parse(plain[key]) if plain[key] else None for key in ("weight", "bias", "activation")
+        }
+        code = WeightCode.from_json(plain["code"]) if plain["code"] is not None else None
+        numbers = {key: plain[key] for key in ("distinct_weights", "relative_error", "stored_bits")}
+        return cls(layer=plain["layer"], **formats, **numbers, code=code)
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,11 @@ def check_quantizable(model: Any) -> None:
             f"model {model.name}: no layer named {INPUT_GRID!r}; start the float model with "
             f"Activation('linear', name='{INPUT_GRID}') directly after its Input"
         )
+    for layer in unrounded_averages(model, _is_relu):
+        raise UserError(
+            f"model {model.name}: layer {layer.name!r} ({type(layer).__name__}) divides by no power of two; "
+            f"put a ReLU behind it, where the quotient will be rounded"
+        )
     norms = foldable_norms(model)
     for layer in model.layers:
         kind = type(layer).__name__
@@ -220,19 +244,25 @@ def _round_bias(layer: Any, bits: int, given: FixedPoint | None) -> FixedPoint |
 
 def _calibrate(model: Any, config: QuantizationConfig, images: Images) -> dict[str, LayerFormats]:
     """The format of every ReLU's output, from its values on training images (least squared error)."""
-    keras = runtime().keras
-    relus = [layer for layer in model.layers if _is_relu(layer)]
-    if not relus:
-        return {}
-    outputs = keras.Model(model.input, [layer.output for layer in relus]).predict(images, batch_size=500, verbose=0)
-    values: list[NDArray[Any]] = outputs if len(relus) > 1 else [outputs]
     formats: dict[str, LayerFormats] = {}
-    for layer, value in zip(relus, values, strict=True):
+    for layer, value in _relu_outputs(model, images):
         fmt = choose_format(value, config.activation_bits, config.clip, signed=False)
         if fmt.integer < 0:  # quantized_relu cannot have negative integer bits
             fmt = fmt._replace(integer=0)
         formats[layer.name] = LayerFormats(layer.name, None, None, fmt)
     return formats
+
+
+def _relu_outputs(model: Any, images: Images) -> Iterator[tuple[Any, NDArray[Any]]]:
+    """Every ReLU with its values on the images; as many layers at once as fit into memory."""
+    relus = [layer for layer in model.layers if _is_relu(layer)]
+    while relus:
+        sizes = np.cumsum([prod(layer.output.shape[1:]) * len(images) for layer in relus])
+        now = relus[: max(1, int(np.sum(sizes <= MAX_CALIBRATION_VALUES)))]
+        tensors = [layer.output for layer in now]
+        values = runtime().keras.Model(model.input, tensors).predict(images, batch_size=500, verbose=0)
+        yield from zip(now, values if len(now) > 1 else [values], strict=True)
+        relus = relus[len(now) :]
 
 
 def _is_relu(layer: Any) -> bool:
