@@ -77,14 +77,14 @@ def difference_norms(model: Any, quantized: Any) -> tuple[LayerNorms, ...]:
     if names != list(twins):
         raise UserError(f"||ΔW|| needs two models with the same layers; got {names} and {list(twins)}")
     return tuple(
-        _layer_norms(layer, effective_kernel(twins[layer.name]) - effective_kernel(layer))
+        layer_norms(layer, effective_kernel(twins[layer.name]) - effective_kernel(layer))
         for layer in weighted_layers(model)
     )
 
 
 def weight_norms(model: Any) -> tuple[LayerNorms, ...]:
     """||W|| of every layer with weights."""
-    return tuple(_layer_norms(layer, effective_kernel(layer)) for layer in weighted_layers(model))
+    return tuple(layer_norms(layer, effective_kernel(layer)) for layer in weighted_layers(model))
 
 
 def effective_kernel(layer: Any) -> Matrix:
@@ -160,7 +160,8 @@ def mean_norm(norms: tuple[LayerNorms, ...]) -> float:
     return float(np.mean([item.reshaped.two for item in norms])) if norms else 0.0
 
 
-def _layer_norms(layer: Any, kernel: Matrix) -> LayerNorms:
+def layer_norms(layer: Any, kernel: Matrix) -> LayerNorms:
+    """Norms of any kernel in the place of a layer's own."""
     kind = type(layer).__name__
     if kernel.ndim == 2:
         norms = matrix_norms(kernel.T)

@@ -1,0 +1,225 @@
+"""Layer-wise choice on a real network: the options of its layers, the best choices, the bound, the attack that decides.
+
+Validation images are attacked, never test images; activations are calibrated on training images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qmodels.attacks import PGD
+from qmodels.data import Split
+from qmodels.errors import UserError
+from qmodels.folded import fold
+from qmodels.metrics.lipschitz import layer_norms
+from qmodels.progress import progress_bar
+from qmodels.quantize.folding import fold_batch_norm
+from qmodels.quantize.layers import is_depthwise, kernel_of, weighted_layers
+from qmodels.quantize.layerwise import (
+    Choice,
+    LayerKernel,
+    LayerwiseConfig,
+    Option,
+    best_choices,
+    budget_of,
+    error_bound,
+    layer_options,
+    option_of,
+    perturbation_norm,
+)
+from qmodels.quantize.model import LayerFormats, QuantizationConfig, check_layers, quantize_model
+from qmodels.runtime import runtime
+from qmodels.victims import Images, KerasVictim, accuracy
+
+_INPUT_BITS = 9  # the device's pixels, with hls4ml's sign bit
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One choice, as measured."""
+
+    choice: Choice
+    mean_delta_w: float  # mean over the layers of ||Q(W) - W||_2, reshaped kernels
+    stored_bits: int
+    bound: float | None  # of ||δ_L||; None for a network with branches
+    clean: float  # validation accuracy
+    attacked: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The measured values."""
+        return {key: value for key, value in vars(self).items() if key != "choice"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen, out of what."""
+
+    layers: tuple[LayerKernel, ...]
+    budget: int
+    unit: str  # stored bits or EBOPs
+    common: Candidate  # the section's settings, the same for all layers
+    candidates: tuple[Candidate, ...]  # in order of the search, best first
+    chosen: int
+
+    @property
+    def formats(self) -> dict[str, LayerFormats]:
+        """For `quantize_model`."""
+        return _formats(self.layers, self.candidates[self.chosen].choice)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a layer: what was chosen for it."""
+        options = self.candidates[self.chosen].choice.options
+        return [_row(layer, option) for layer, option in zip(self.layers, options, strict=True)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The `layerwise` part of results.json."""
+        return {
+            "budget": self.budget,
+            "unit": self.unit,
+            "chosen": self.chosen,
+            "common": self.common.as_json(),
+            "candidates": [candidate.as_json() for candidate in self.candidates],
+            "layers": self.table(),
+        }
+
+
+def select_formats(
+    float_model: Any, config: QuantizationConfig, train: Images, validation: Split, *, seed: int
+) -> Selection:
+    """Choose every layer's weight code under the budget of `config.layerwise`.
+
+    The choices of least total ||ΔW||_2 come from an exact search. The best `candidates` of them are re-scored end to
+    end: by the bound, and by accuracy on clean and on attacked (PGD) validation images. The highest sum of the two
+    accuracies wins, then the smaller bound.
+
+    Args:
+        float_model: as for `quantize_model`.
+        config: with `layerwise`.
+        train: images that calibrate activations and measure the layers' inputs.
+        validation: images and labels that are attacked.
+        seed: of the attack.
+
+    Raises:
+        UserError: nothing fits into the budget, or the config names a layer that does not exist.
+    """
+    wanted = config.layerwise or LayerwiseConfig()
+    model = fold_batch_norm(float_model)
+    check_layers(model, config)
+    layers = _layers(model, config)
+    ebops = wanted.budget.ebops is not None
+    base = {layer.name: config.of_layer(layer.name) for layer in layers}
+    budget = budget_of(layers, base, wanted.budget)
+    options = [layer_options(layer, base[layer.name], wanted) for layer in layers]
+    choices = best_choices(options, budget, wanted.candidates)
+    unit = "EBOPs" if ebops else "stored bits"
+    if not choices:
+        least = sum(layer[0].cost for layer in options)
+        raise UserError(
+            f"quantization.layerwise.budget: {budget} {unit} is too little, the cheapest choice takes {least}; "
+            f"raise the budget or allow fewer bits"
+        )
+    common = Choice(tuple(option_of(layer, base[layer.name], ebops=ebops) for layer in layers))
+    judge = _Judge(model, config, layers, train, validation, seed)
+    with progress_bar("choosing", len(choices) + 1) as bar:
+        measured = []
+        for choice in (common, *choices):
+            measured.append(judge.measure(choice))
+            bar.advance()
+    found = tuple(measured[1:])
+    best = max(range(len(found)), key=lambda i: (found[i].clean + found[i].attacked, -(found[i].bound or 0.0), -i))
+    return Selection(tuple(layers), budget, unit, measured[0], found, best)
+
+
+class _Judge:
+    """Scores whole choices on one network."""
+
+    def __init__(
+        self,
+        model: Any,
+        config: QuantizationConfig,
+        layers: list[LayerKernel],
+        train: Images,
+        validation: Split,
+        seed: int,
+    ) -> None:
+        self.model, self.config, self.layers, self.train, self.seed = model, config, layers, train, seed
+        self.wanted = config.layerwise or LayerwiseConfig()
+        self.x, self.y = validation.take(self.wanted.samples)
+        self.inputs = _input_norms(model, train[: config.calibration_samples]) if _is_chain(model) else None
+        self._norms: dict[int, tuple[float, float]] = {}  # by id of an option, which its choice keeps alive
+
+    def measure(self, choice: Choice) -> Candidate:
+        """Bound and validation accuracies of one choice."""
+        formats = _formats(self.layers, choice)
+        quantized = quantize_model(self.model, self.config, self.train, formats=formats)
+        victim = KerasVictim(fold(quantized.model), "quantized")
+        attack = PGD(steps=self.wanted.steps)
+        attacked = attack(victim, self.x, self.y, epsilon_lsb=self.wanted.epsilon_lsb, seed=self.seed).accuracy
+        stored = sum(
+            option.code.stored_bits(layer.kernel.size)
+            for layer, option in zip(self.layers, choice.options, strict=True)
+        )
+        clean = accuracy(victim, self.x, self.y)
+        return Candidate(choice, choice.mean_score, stored, self._bound(choice), clean, float(attacked))
+
+    def _bound(self, choice: Choice) -> float | None:
+        if self.inputs is None:
+            return None
+        norms = [self._operator_norms(*pair) for pair in zip(self.layers, choice.options, strict=True)]
+        kernels, errors = zip(*norms, strict=True)
+        pixels = int(np.prod(self.x.shape[1:]))
+        return error_bound(kernels, errors, self.inputs, perturbation_norm(self.wanted.epsilon_lsb, pixels))
+
+    def _operator_norms(self, layer: LayerKernel, option: Option) -> tuple[float, float]:
+        """Of the rounded kernel and of the rounding error."""
+        if id(option) not in self._norms:
+            rounded, keras_layer = option.code.round(layer.kernel), self.model.get_layer(layer.name)
+            both = (layer_norms(keras_layer, kernel).operator.two for kernel in (rounded, rounded - layer.kernel))
+            self._norms[id(option)] = (next(both), next(both))
+        return self._norms[id(option)]
+
+
+def _layers(model: Any, config: QuantizationConfig) -> list[LayerKernel]:
+    found = []
+    for index, layer in enumerate(weighted_layers(model)):
+        kernel = kernel_of(layer).numpy().astype(np.float64)
+        fixed = config.of_layer(layer.name) if layer.name in config.layers else None
+        bits = config.activation_bits if index else _INPUT_BITS
+        found.append(LayerKernel(layer.name, kernel, is_depthwise(layer), bits, fixed))
+    return found
+
+
+def _formats(layers: tuple[LayerKernel, ...] | list[LayerKernel], choice: Choice) -> dict[str, LayerFormats]:
+    blank = LayerFormats("", None, None, None)
+    pairs = zip(layers, choice.options, strict=True)
+    return {layer.name: replace(blank, layer=layer.name, code=option.code) for layer, option in pairs}
+
+
+def _row(layer: LayerKernel, option: Option) -> dict[str, Any]:
+    return {
+        "layer": layer.name,
+        "method": option.config.method,
+        "bits": option.config.weight_bits,
+        "granularity": option.config.granularity,
+        "clip": option.config.clip,
+        "delta_w_2": option.score,
+        "stored_bits": option.code.stored_bits(layer.kernel.size),
+        "weights": layer.kernel.size,
+        "hardware_type": str(option.code.hardware),
+    }
+
+
+def _is_chain(model: Any) -> bool:
+    """Whether every layer has one input."""
+    return all(not isinstance(layer.input, (list, tuple)) for layer in model.layers)
+
+
+def _input_norms(model: Any, images: Images) -> list[float]:
+    """Mean over the images of ||x_l|| for the input of every layer with weights."""
+    inputs = [layer.input for layer in weighted_layers(model)]
+    outputs = runtime().keras.Model(model.input, inputs).predict(images, batch_size=500, verbose=0)
+    values = outputs if len(inputs) > 1 else [outputs]
+    return [float(np.linalg.norm(value.reshape(len(value), -1), axis=1).mean()) for value in values]
