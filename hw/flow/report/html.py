@@ -44,7 +44,7 @@ class Section:
 
 def html_report(runs: Sequence[FinishedRun]) -> str:
     """The page for one or several runs."""
-    page = _environment().get_template("report.html.j2")
+    page = page_environment().get_template("report.html.j2")
     return page.render(table=headline([run.results for run in runs]), sections=[_section(run) for run in runs])
 
 
@@ -93,7 +93,7 @@ def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:
     return {title: values for title, values in found.items() if isinstance(values, dict) and values}
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
     """Templates that escape every value; only our own SVG, escaped by matplotlib, is marked safe."""
     environment = Environment(
         loader=PackageLoader("hw.flow", "templates"),

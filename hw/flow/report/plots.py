@@ -17,7 +17,7 @@ from hw.flow.report.tables import is_bounded, worst_curve
 from qmodels.metrics.masking import CLEAN, Row
 
 #: Stands for the page's text colour while matplotlib draws; no series has it.
-_INK = "#010203"
+INK = "#010203"
 #: Told apart by shape and dash as well as by colour; mid tones that show on white and on near-black.
 _STYLES = (
     {"color": "#3b82c4", "marker": "o", "linestyle": "-"},
@@ -90,13 +90,13 @@ def _history_plot(lines: dict[str, list[float | None]], ylabel: str, starts: Seq
         for number, (label, values) in enumerate(lines.items()):
             points = [(epoch, value) for epoch, value in enumerate(values, start=1) if value is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), label=label, **_line(number) | {"marker": ""})
+                axes.plot(*zip(*points, strict=True), label=label, **line_style(number) | {"marker": ""})
         for start in starts:
-            axes.axvline(start + 0.5, color=_INK, alpha=0.35, linewidth=0.8)
+            axes.axvline(start + 0.5, color=INK, alpha=0.35, linewidth=0.8)
         axes.set(xlabel="epoch", ylabel=ylabel, ylim=(0, top))
-        _finish(axes)
+        finish(axes)
 
-    return _svg(draw, (4.6, 3.0))
+    return drawn(draw, (4.6, 3.0))
 
 
 def margin_plot(training: Any) -> Plot | None:
@@ -114,11 +114,11 @@ def margin_plot(training: Any) -> Plot | None:
             spread = [m["std"] for m in margins]
             color = _STYLES[number]["color"]
             axes.bar(places, [m["mean"] for m in margins], 0.38, yerr=spread, label=name, color=color,
-                     ecolor=_INK, error_kw={"linewidth": 0.8})  # fmt: skip
+                     ecolor=INK, error_kw={"linewidth": 0.8})  # fmt: skip
         axes.set(xlabel="class", ylabel="L2 margin (mean ± std)", xticks=[m["label"] for m in rounds[0]["before"]])
-        _finish(axes)
+        finish(axes)
 
-    return Plot("margins by class", _svg(draw, (4.6, 3.0)))
+    return Plot("margins by class", drawn(draw, (4.6, 3.0)))
 
 
 def amplification_plot(measures: Any) -> Plot | None:
@@ -131,13 +131,13 @@ def amplification_plot(measures: Any) -> Plot | None:
         axes = figure.subplots()
         for number, name in enumerate(("float", "quantized")):
             changes = [layer[f"{name}_relative_change"] for layer in layers]
-            axes.plot(range(len(changes)), changes, label=name, **_line(number))
+            axes.plot(range(len(changes)), changes, label=name, **line_style(number))
         names = [str(layer["layer"]).replace("$", r"\$") for layer in layers]
         axes.set(ylabel="‖h(x) − h(x′)‖ / ‖h(x)‖", ylim=(0, None))
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        _finish(axes)
+        finish(axes)
 
-    return Plot("error amplification by layer", _svg(draw, (4.6, 3.4)))
+    return Plot("error amplification by layer", drawn(draw, (4.6, 3.4)))
 
 
 def _curve(results: Results, victim: tuple[str, str], attack: str) -> list[tuple[float, float]]:
@@ -168,13 +168,13 @@ def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results
         axes = figure.subplots()
         for number, (name, line) in enumerate(lines.items()):
             if line:
-                axes.plot(*zip(*((e, 100 * a) for e, a in line), strict=True), label=name, **_line(number))
+                axes.plot(*zip(*((e, 100 * a) for e, a in line), strict=True), label=name, **line_style(number))
         axes.set(xlabel="ε in LSB", ylabel="accuracy, %", ylim=(0, 100), xticks=_apart(ticks))
         above = axes.secondary_xaxis("top", functions=(lambda lsb: lsb / 256, lambda share: share * 256))
         above.set_xlabel("ε / 256")
-        _finish(axes)
+        finish(axes)
 
-    return _svg(draw, (4.6, 3.7))
+    return drawn(draw, (4.6, 3.7))
 
 
 def _apart(ticks: Sequence[float]) -> list[float]:
@@ -186,17 +186,19 @@ def _apart(ticks: Sequence[float]) -> list[float]:
     return kept
 
 
-def _line(number: int) -> dict[str, Any]:
+def line_style(number: int) -> dict[str, Any]:
+    """Colour, marker and dash of the series with this number."""
     return {**_STYLES[number % len(_STYLES)], "markersize": 4.5, "linewidth": 1.5, "markerfacecolor": "none"}
 
 
-def _finish(axes: Any) -> None:
-    axes.grid(alpha=0.15, color=_INK)
+def finish(axes: Any) -> None:
+    """A faint grid, no box, a legend."""
+    axes.grid(alpha=0.15, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
 
 
-def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
     """What `draw` draws, as an SVG element for an HTML page."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -208,7 +210,7 @@ def _svg(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
         "font.size": 9,
     }
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    with matplotlib.rc_context(settings | dict.fromkeys(inked, _INK)):
+    with matplotlib.rc_context(settings | dict.fromkeys(inked, INK)):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
@@ -226,4 +228,4 @@ def _inline(svg: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    return svg.replace(_INK, "currentColor")
+    return svg.replace(INK, "currentColor")
