@@ -66,28 +66,48 @@ def _fold_layer(layer: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def _conv2d() -> Any:
-    """Keras' Conv2D with a faster input gradient where the convolution has stride 1 and keeps the size."""
-    tf = runtime().tf
+    """Keras' Conv2D by way of `fast_conv2d`."""
     base: Any = runtime().keras.layers.Conv2D
 
     class FoldedConv2D(base):  # type: ignore[misc]
         def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-            odd = all(size % 2 == 1 for size in self.kernel_size)
-            simple = self.strides == self.dilation_rate == (1, 1) and self.groups == 1
-            if not (odd and simple and self.padding == "same" and self.data_format == "channels_last"):
-                return super().convolution_op(inputs, kernel)
-
-            @tf.custom_gradient  # type: ignore[untyped-decorator]
-            def convolve(x: Tensor, weights: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
-                def gradient(upstream: Tensor) -> tuple[Tensor, None]:
-                    turned = tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2])
-                    return tf.nn.conv2d(upstream, turned, 1, "SAME"), None
-
-                return tf.nn.conv2d(x, weights, 1, "SAME"), gradient
-
-            return convolve(inputs, tf.convert_to_tensor(kernel))
+            return fast_conv2d(self, inputs, kernel)
 
     return FoldedConv2D
+
+
+def fast_conv2d(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
+    """A Conv2D layer's convolution with a faster input gradient where it has stride 1 and keeps the size.
+
+    Args:
+        layer: the Keras layer, for its strides, padding, dilation and groups.
+        inputs: images (N, H, W, in).
+        kernel: (kh, kw, in, out), as it multiplies.
+    """
+    tf = runtime().tf
+    odd = all(size % 2 == 1 for size in layer.kernel_size)
+    simple = layer.strides == layer.dilation_rate == (1, 1) and layer.groups == 1
+    if not (odd and simple and layer.padding == "same" and layer.data_format == "channels_last"):
+        base: Any = runtime().keras.layers.Conv2D
+        return base.convolution_op(layer, inputs, kernel)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def convolve(x: Tensor, weights: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
+            turned = tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2])
+            # Inside a tf.function the one of the two that nobody asks for is never computed.
+            to_weights = tf.raw_ops.Conv2DBackpropFilter(
+                input=x,
+                filter_sizes=tf.shape(weights),
+                out_backprop=upstream,
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+            )
+            return tf.nn.conv2d(upstream, turned, 1, "SAME"), to_weights
+
+        return tf.nn.conv2d(x, weights, 1, "SAME"), gradient
+
+    return convolve(inputs, tf.convert_to_tensor(kernel))
 
 
 def _folded_weights(layer: Any) -> list[Any]:
@@ -103,7 +123,7 @@ def _fold_quantizer(quantizer: Any) -> Callable[[Tensor], Tensor]:
     """A lean equal of an activation quantizer; the quantizer itself where none is known."""
     kind = type(quantizer).__name__
     if kind == "quantized_relu" and _is_plain_relu(quantizer):
-        return _rounded_relu(int(quantizer.bits), int(quantizer.integer))
+        return rounded_relu(int(quantizer.bits), int(quantizer.integer))
     if kind == "quantized_bits" and quantizer.alpha == 1 and _is_deterministic(quantizer) and quantizer.bits > 1:
         low = -(2.0 ** int(quantizer.integer)) if quantizer.keep_negative else 0.0
         step = 2.0 ** (int(quantizer.integer) - int(quantizer.bits - quantizer.keep_negative))
@@ -125,20 +145,20 @@ def _is_plain_relu(quantizer: Any) -> bool:
     )
 
 
-def _rounded_relu(bits: int, integer: int) -> Callable[[Tensor], Tensor]:
-    """quantized_relu(bits, integer): gradient one inside the range, zero outside."""
+def rounded_relu(bits: int, integer: int) -> Callable[[Tensor], Tensor]:
+    """QKeras' quantized_relu(bits, integer) for tensors: gradient one inside the range, zero outside."""
     tf = runtime().tf
     step = 2.0 ** (integer - bits)
     top = 2.0**integer - step
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def rounded_relu(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def rounded(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         def gradient(upstream: Tensor) -> Tensor:
             return tf.where((x > 0.0) & (x <= top), upstream, tf.zeros_like(upstream))
 
         return tf.clip_by_value(tf.round(x * (1.0 / step)) * step, 0.0, top), gradient
 
-    return rounded_relu  # type: ignore[no-any-return]
+    return rounded  # type: ignore[no-any-return]
 
 
 def _rounded_linear(step: float, low: float, high: float) -> Callable[[Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""The steps of a run, in order: train, map, quantize, project, simulate, attack, testbench, evaluate, report.
+"""The steps of a run, in order: train, aware, map, quantize, project, simulate, attack, testbench, evaluate, report.
 
 Each step has named outputs in the run folder. A step is skipped when its inputs (by digest) have not changed and
 its outputs are untouched; a run that is stopped goes on in the step it was in.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hw.project import Design, HlsProject, generate_design
 from qmodels.data import Dataset, load_dataset
 from qmodels.folded import fold
 from qmodels.quantize.layers import is_quantized
+from qmodels.quantize.model import LayerFormats
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
 
@@ -79,6 +81,20 @@ class Run:
         """The trained float model; None when the user brought a QKeras model."""
         path = self.folder / "model.keras"
         return load_model(path) if path.exists() else None
+
+    @cached_property
+    def latent_model(self) -> Any | None:
+        """Float weights from quantization-aware training; None without it."""
+        path = self.folder / "latent.keras"
+        return load_model(path) if path.exists() else None
+
+    def trained_formats(self) -> dict[str, LayerFormats]:
+        """The formats that quantization-aware training saw; none without it."""
+        path = self.folder / "formats.json"
+        if not path.exists():
+            return {}
+        items = [LayerFormats.from_json(item) for item in json.loads(path.read_text())]
+        return {item.layer: item for item in items}
 
     @cached_property
     def mapped_model(self) -> Any | None:

@@ -13,14 +13,17 @@ from hw.flow.gate import pass_gate
 from hw.flow.pipeline import Step
 from hw.flow.run import Run
 from hw.flow.testbench import clean_bench, full_bench
+from hw.synth.driver import stored_synthesis
 from qmodels.architectures import build_float
 from qmodels.metrics.masking import Row
 from qmodels.quantize.folding import fold_batch_norm
 from qmodels.quantize.layers import is_quantized
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import map_weights
+from qmodels.runtime import runtime
 from qmodels.storage import atomic_folder, save_model, write_bytes, write_json
 from qmodels.training import train
+from qmodels.training.aware import train_aware
 
 
 def train_step(run: Run) -> tuple[str, ...]:
@@ -54,11 +57,38 @@ def _adopt(run: Run) -> tuple[str, ...]:
     return name, "repair.json"
 
 
+def aware_step(run: Run) -> tuple[str, ...]:
+    """Train on through the mapping and the quantizers, where the config asks for it."""
+    names = ("latent.keras", "formats.json", "aware.json")
+    for stale in names:  # of an earlier config of this run
+        (run.folder / stale).unlink(missing_ok=True)
+    config = run.config
+    if config.training.quantization_aware is None or run.float_model is None or run.own_model is not None:
+        return ()
+    latent = runtime().keras.models.clone_model(run.float_model)
+    latent.set_weights(run.float_model.get_weights())
+    report, formats = train_aware(
+        latent,
+        config.training,
+        config.quantization,
+        config.mapping,
+        run.data.train,
+        run.data.validation,
+        seed=config.seed,
+        checkpoint_dir=run.folder / "checkpoints" / "aware",
+    )
+    save_model(latent, run.folder / "latent.keras")
+    write_json(run.folder / "formats.json", [item.as_json() for item in formats.values()])
+    write_json(run.folder / "aware.json", report.as_json())
+    return names
+
+
 def map_step(run: Run) -> tuple[str, ...]:
     """Map the chosen layers' weights by the µ-law."""
-    if run.float_model is None:
+    model = run.latent_model or run.float_model
+    if model is None:
         return ()
-    mapped, layers = map_weights(run.float_model, run.config.mapping)
+    mapped, layers = map_weights(model, run.config.mapping)
     save_model(mapped, run.folder / "mapped.keras")
     write_json(run.folder / "mapping.json", {"mu": run.config.mapping.mu, "layers": layers})
     return "mapped.keras", "mapping.json"
@@ -68,7 +98,9 @@ def quantize_step(run: Run) -> tuple[str, ...]:
     """Round weights and calibrate activations on training images."""
     if run.mapped_model is None:
         return ()
-    quantized = quantize_model(run.mapped_model, run.config.quantization, run.data.train.x)
+    quantized = quantize_model(
+        run.mapped_model, run.config.quantization, run.data.train.x, formats=run.trained_formats()
+    )
     save_model(quantized.model, run.folder / "quantized.keras")
     write_json(run.folder / "quantization.json", [formats.as_json() for formats in quantized.formats])
     return "quantized.keras", "quantization.json"
@@ -122,7 +154,7 @@ def testbench_step(run: Run) -> tuple[str, ...]:
 
 def evaluate_step(run: Run) -> tuple[str, ...]:
     """Score all examples on all victims, the accelerator included, and flag what is not to be believed."""
-    results = evaluate(run)
+    results = evaluate(run) | stored_synthesis(run.folder.path)
     write_json(run.folder / "examples.json", pick_examples(run, [Row.from_json(row) for row in results["rows"]]))
     write_json(run.folder / "results.json", results)
     return "results.json", "examples.json"
@@ -138,8 +170,9 @@ def report_step(run: Run) -> tuple[str, ...]:
 
 STEPS = (
     Step("train", ("data", "model", "training"), (), train_step),
-    Step("map", ("mapping",), ("train",), map_step),
-    Step("quantize", ("quantization", "data"), ("map",), quantize_step),
+    Step("aware", ("data", "training", "mapping", "quantization"), ("train",), aware_step),
+    Step("map", ("mapping",), ("train", "aware"), map_step),
+    Step("quantize", ("quantization", "data"), ("aware", "map"), quantize_step),
     Step("project", ("hardware", "testbench"), ("train", "quantize"), project_step),
     Step(
         "simulate",

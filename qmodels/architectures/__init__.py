@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from qmodels.architectures.config import ModelConfig
 from qmodels.architectures.mobilenet import mobilenet_body
 from qmodels.architectures.plain import cnn4_body, mlp_body
@@ -39,5 +41,19 @@ def build_float(config: ModelConfig, input_shape: tuple[int, ...], classes: int,
     layers, keras = runtime().keras.layers, runtime().keras
     image = layers.Input(input_shape, name="image")
     x = layers.Activation("linear", name=INPUT_GRID)(image)
+    if config.binary_input:
+        x = _binary(x)
     logits = layers.Dense(classes, name="logits")(_BODIES[config.architecture](config, x))
     return keras.Model(image, logits, name=config.architecture)
+
+
+def _binary(x: Any) -> Any:
+    """0 where a pixel is at most one half, else 1/2; straight-through gradients, in the float model too.
+
+    `quantized_relu(1, 1)` would do it in one layer, but hls4ml makes an integer of it, which truncates.
+    """
+    layers, channels = runtime().keras.layers, x.shape[-1]
+    halved = layers.Conv2D(channels, 1, use_bias=False, trainable=False, name="input_scale")
+    x = halved(x)
+    halved.set_weights([0.5 * np.eye(channels, dtype=np.float32)[None, None]])
+    return runtime().qkeras.QActivation("quantized_relu(1, 0)", name="input_levels")(x)

@@ -18,6 +18,12 @@ class ModelConfig(BaseModel):
     filters: tuple[PositiveInt, ...] = Field((16, 32), description="cnn4: filters of the two convolutions")
     kernel_size: int = Field(3, ge=1, le=11)
     padding: Literal["same", "valid"] = "same"
+    downsampling: Literal["max-pool", "stride"] = Field(
+        "max-pool", description="cnn4: 2x2 pooling behind each convolution, or convolutions of stride 2"
+    )
+    binary_input: bool = Field(
+        False, description="round every pixel to 0 or 1 first: a small change then only reaches pixels near one half"
+    )
     hidden: tuple[PositiveInt, ...] = Field((64,), description="units of the hidden fully connected layers")
     width: float | None = Field(
         None,

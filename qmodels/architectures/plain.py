@@ -15,18 +15,20 @@ def mlp_body(config: ModelConfig, x: Any) -> Any:
 
 
 def cnn4_body(config: ModelConfig, x: Any) -> Any:
-    """Two convolutions, each with ReLU and 2x2 pooling, then fully connected: the seed's MNIST network."""
+    """The seed's MNIST network: two convolutions with ReLU and 2x2 pooling (or stride 2), then fully connected."""
     if len(config.filters) != 2 or len(config.hidden) != 1:
         raise UserError(
             f"model: cnn4 has two convolutions and one hidden layer; got filters {list(config.filters)}, "
             f"hidden {list(config.hidden)}"
         )
     layers = runtime().keras.layers
+    pools = config.downsampling == "max-pool"
     for index, filters in enumerate(config.filters, start=1):
         try:
-            x = layers.Conv2D(filters, config.kernel_size, padding=config.padding, name=f"conv{index}")(x)
+            stride = 1 if pools else 2
+            x = layers.Conv2D(filters, config.kernel_size, stride, config.padding, name=f"conv{index}")(x)
             x = layers.Activation("relu", name=f"conv{index}_relu")(x)
-            x = layers.MaxPooling2D(name=f"pool{index}")(x)
+            x = layers.MaxPooling2D(name=f"pool{index}")(x) if pools else x
         except ValueError:
             raise UserError(f"model: the images are too small for conv{index} with padding {config.padding}") from None
     return _hidden(config, layers.Flatten(name="flatten")(x))

@@ -71,6 +71,15 @@ class FeedbackConfig(BaseModel):
         return self
 
 
+class QuantizationAwareConfig(BaseModel):
+    """A second training, through the mapping and the low-bit quantizers, from where the first one ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=10, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+
 class TrainingConfig(BaseModel):
     """One training. `epochs` are those before the first feedback round."""
 
@@ -87,8 +96,24 @@ class TrainingConfig(BaseModel):
         default="none", description="flip-crop: every image is mirrored or not, and shifted by up to 4 pixels"
     )
     patience: int = Field(default=10, ge=1, description="stop after so many epochs without a better validation score")
+    quantization_aware: QuantizationAwareConfig | None = Field(
+        default=None, description="train on with the same method through the accelerator's weights and activations"
+    )
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
+
+    def aware_phase(self) -> TrainingConfig:
+        """The settings of the quantization-aware phase: the same method, its own length and learning rate.
+
+        Raises:
+            ValueError: there is no such phase.
+        """
+        if self.quantization_aware is None:
+            raise ValueError("quantization_aware is not set")
+        own = self.quantization_aware
+        adversarial = self.adversarial.model_copy(update={"warmup_epochs": 0})
+        changes = {"epochs": own.epochs, "learning_rate": own.learning_rate, "adversarial": adversarial}
+        return self.model_copy(update=changes | {"quantization_aware": None})
 
     @property
     def attacks(self) -> bool:
