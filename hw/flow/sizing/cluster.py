@@ -1,0 +1,101 @@
+"""A crew under dask.distributed: `--scheduler tcp://...`, on one machine or many.
+
+Data and models go to a worker once: they are dask futures, and jobs that need them are handed their keys. dask runs the
+job of a worker that died on another one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import time
+from typing import Any
+
+from hw.flow.sizing.crew import ATTEMPTS, THREADS, Job, Outcome, StopTheRun, attempt
+from qmodels.errors import ToolMissing, UserError
+
+_CONNECT_SECONDS = 20
+_POLL_SECONDS = 0.5
+
+
+class DaskCrew:
+    """All workers of a dask scheduler; each should have one thread (`dask worker --nthreads 1`)."""
+
+    def __init__(self, scheduler: str) -> None:
+        """Connect.
+
+        Raises:
+            UserError: dask is missing, nobody answers, or a worker has several threads.
+        """
+        try:
+            self._dask: Any = importlib.import_module("distributed")
+        except ImportError:
+            raise UserError('--scheduler needs dask: pip install "robust-hls[cluster]"') from None
+        try:
+            self._client: Any = self._dask.Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+            self._client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UserError(f"--scheduler {scheduler}: no scheduler with workers answers there ({error})") from None
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        threads = sorted({worker["nthreads"] for worker in workers.values()})
+        if threads != [1]:
+            self._client.close()
+            raise UserError(f"--scheduler {scheduler}: workers have {threads} threads; start them with --nthreads 1")
+        self.size = len(workers)
+        self._client.run(_prepare)
+        self._shared: dict[str, Any] = {}
+        self._running: dict[Any, tuple[str, float]] = {}
+        self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def share(self, name: str, value: Any) -> None:
+        """A future: moved to a worker when a job there needs it, and kept there."""
+        if name not in self._shared:
+            (self._shared[name],) = self._client.scatter([value], hash=False)
+
+    def submit(self, job: Job) -> None:
+        """Queued by the scheduler."""
+        blobs = {name: self._shared[name] for name in job.needs}
+        future = self._client.submit(_run, job, blobs, key=f"sizing-{job.key}", pure=False, retries=0)
+        self._running[future] = (job.key, time.perf_counter())
+        future.add_done_callback(self._ended.put)
+
+    def wait(self) -> list[Outcome]:
+        """Outcomes of at least one job; nothing when none is running."""
+        while self._running:
+            try:
+                ended = [self._ended.get(timeout=_POLL_SECONDS)]  # short waits let Ctrl-C through
+            except queue.Empty:
+                continue
+            while not self._ended.empty():
+                ended.append(self._ended.get())
+            return [self._outcome(future) for future in ended]
+        return []
+
+    def close(self) -> None:
+        """Cancel what is running and leave; the cluster is not ours to stop."""
+        if self._running:
+            self._client.cancel(list(self._running), force=True)
+        self._client.close()
+
+    def _outcome(self, future: Any) -> Outcome:
+        key, started = self._running.pop(future)
+        error = future.exception()
+        if error is None:
+            outcome: Outcome = future.result()
+            future.release()
+            return outcome
+        if isinstance(error, (OSError, ToolMissing)):
+            raise StopTheRun(f"a worker cannot go on: {error}; what is finished is kept")
+        text = f"the worker died {ATTEMPTS} times" if type(error).__name__ == "KilledWorker" else repr(error)
+        return Outcome(key, None, text, time.perf_counter() - started, "")
+
+
+def _prepare() -> None:
+    """On a worker, before TensorFlow is loaded: one thread each, and as many deaths a job as locally."""
+    os.environ.update(THREADS)
+
+
+def _run(job: Job, blobs: dict[str, Any]) -> Outcome:
+    """On a worker."""
+    return attempt(job, blobs, f"{os.uname().nodename} pid {os.getpid()}")

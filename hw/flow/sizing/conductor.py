@@ -1,0 +1,255 @@
+"""The run of a sizing: which questions are asked when, who answers, what is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from hw.flow.config import read_text
+from hw.flow.sizing.config import Choice, SizingConfig
+from hw.flow.sizing.crew import Crew, Job, Outcome
+from hw.flow.sizing.modes import descent, layer_settings, search
+from hw.flow.sizing.points import Point, Score, dearer_by_delta_w, front, near_front, recommendations
+from hw.flow.sizing.progress import ProgressLine
+from hw.flow.sizing.questions import PackedData, Question, stage_key
+from hw.flow.sizing.space import Design, command, grid, make_design, unique
+from hw.flow.sizing.store import Record, Store
+from qmodels.data import load_dataset
+from qmodels.errors import UserError
+from qmodels.storage import write_bytes
+
+EXPERIMENT = "experiment.yaml"  # in the sizing's folder
+TITLES = {
+    "train": "training",
+    "descend": "||ΔW|| by layer and bits",
+    "measure": "building designs",
+    "screen": "cheap attacks",
+    "worst": "worst case",
+    "final": "test images and gate",
+}
+
+
+class Conductor:
+    """Asks every question that the store cannot answer yet, stage by stage."""
+
+    def __init__(
+        self, config: SizingConfig, folder: Path, store: Store, crew: Crew | None, data_dir: Path | None = None
+    ) -> None:
+        """`crew` None: nothing is computed; what the store has is what there is."""
+        self.config, self.folder, self.store, self.crew = config, folder, store, crew
+        self.experiment = read_text(folder / EXPERIMENT)
+        self.line = ProgressLine()
+        self.seconds: dict[str, float] = {}
+        self.points: dict[str, Point] = {}
+        self.used: dict[str, Record] = {}  # every record that the points rest on
+        self._data_dir = data_dir
+        self._data: dict[str, PackedData] = {}
+        self._trainings: set[str] = set()
+
+    def run(self) -> list[Point]:
+        """Every stage; the points with all that is known of them."""
+        if self.config.mode == "search":
+            search(self.config.space, len(self.config.costs), self.config.search, self._objectives)
+        else:
+            self._screen(self._designs())
+        points = list(self.points.values())
+        self._worst_cases(points)
+        self._finals(points)
+        self.line.end()
+        return points
+
+    def design(self, settings: Mapping[str, Choice]) -> Design:
+        """The design of some settings of the space."""
+        return make_design(self.experiment, str(self.folder / EXPERIMENT), settings)
+
+    def command(self, design: Design) -> str:
+        """The command that generates a design's HLS project from the model that was scored."""
+        return command(design, self.folder, self._data_dir, f"{self.config.name[:50]}-{design.key[:8]}")
+
+    def _designs(self) -> list[Design]:
+        bases = unique(self.design(settings) for settings in grid(self.config.space))
+        if self.config.mode == "grid":
+            return bases
+        self._train(bases)
+        found = self._ask("descend", bases)
+        designs = []
+        for base in bases:
+            record = found.get(base.key)
+            if record is None or record.error:
+                raise UserError(f"mode layerwise: {record.error if record else 'not started'}")
+            losses = record.value["losses"]
+            by_layer = {layer: {int(b): losses[b][layer] for b in losses} for layer in record.value["sizes"]}
+            for bits in descent(record.value["sizes"], by_layer, self.config.layerwise):
+                designs.append(self.design(dict(base.settings) | layer_settings(bits)))
+        return unique(designs)
+
+    def _objectives(self, asked: Sequence[dict[str, Choice]]) -> list[tuple[float, ...] | None]:
+        """What optuna wants to know: accuracy under the cheap attacks, then the costs."""
+        designs = [self.design(settings) for settings in asked]
+        self._screen(unique(designs))
+        epsilon = self.config.worst_case.epsilon_lsb
+        answers: list[tuple[float, ...] | None] = []
+        for design in designs:
+            point = self.points[design.key]
+            accuracy = point.screened(epsilon)
+            answers.append(None if accuracy is None else (accuracy, *map(float, point.costs(self.config.costs))))
+        return answers
+
+    def _screen(self, designs: list[Design]) -> None:
+        """Train, measure, set aside by ||ΔW||, attack cheaply."""
+        for design in designs:
+            self.points.setdefault(design.key, Point(design))
+        self._train(designs)
+        points = [self.points[design.key] for design in designs]
+        self._answer("measure", [point for point in points if not point.error])
+        measured = [point for point in points if point.measure]
+        if self.config.mode != "search":
+            for point in dearer_by_delta_w(measured, self.config.screening, self.config.costs):
+                point.set_aside = "||ΔW||"
+        self._answer("screen", [point for point in measured if not point.set_aside])
+
+    def _worst_cases(self, points: list[Point]) -> None:
+        epsilon, screening = float(self.config.worst_case.epsilon_lsb), self.config.screening
+        screened = [point for point in points if point.screen]
+        near = near_front(screened, self.config.costs, screening.near, lambda point: point.screened(epsilon))
+        chosen = screened if screening.off else near
+        kept = {id(point) for point in chosen}
+        for point in screened:
+            if id(point) not in kept:
+                point.set_aside = "not near a front"
+        self._answer("worst", chosen)
+
+    def _finals(self, points: list[Point]) -> None:
+        """Recommended designs first, then the fronts, as many as the config allows."""
+        named = [item.point for item in recommendations(points, self.config)]
+        for axis in self.config.costs:
+            named += front([point for point in points if point.worst], axis, lambda point: point.worst_accuracy)
+        chosen = list({id(point): point for point in named}.values())
+        self._answer("final", chosen[: self.config.final.designs])
+
+    def _answer(self, stage: str, points: list[Point]) -> None:
+        """Ask a stage of some points and note the answers on them."""
+        found = self._ask(stage, [point.design for point in points])
+        for point in points:
+            record = found.get(point.design.key)
+            if record is not None and record.error:
+                point.error = f"{TITLES[stage]}: {record.error}"
+            elif record is not None:
+                setattr(point, stage, record.value)
+        self.line.best = self._best()
+
+    def _best(self) -> str:
+        """The best so far, in words: by worst case where it is known, else by the cheap attacks."""
+        epsilon = self.config.worst_case.epsilon_lsb
+        scores: tuple[tuple[str, Score], ...] = (
+            ("worst case", lambda point: point.worst_accuracy),
+            ("attacked", lambda point: point.screened(epsilon)),
+        )
+        for kind, score in scores:
+            known = [(value, point) for point in self.points.values() if (value := score(point)) is not None]
+            if known:
+                accuracy, best = max(known, key=lambda item: item[0])
+                return f"best {100 * accuracy:.1f} % {kind}, {best.cost('weight_bits'):,} weight bits"
+        return ""
+
+    def _ask(self, stage: str, designs: Sequence[Design]) -> dict[str, Record]:
+        """Records by design; what the store does not have is computed."""
+        return self._collect(stage, {design.key: (self._key(stage, design), design) for design in designs})
+
+    def _collect(self, stage: str, wanted: Mapping[str, tuple[str, Design]]) -> dict[str, Record]:
+        found = {name: record for name, (key, _) in wanted.items() if (record := self.store.find(key)) is not None}
+        self.used |= {record.key: record for record in found.values()}
+        missing = {key: (name, design) for name, (key, design) in wanted.items() if name not in found}
+        if self.crew is None or not missing:
+            return found
+        started = perf_counter()
+        self.line.begin(TITLES[stage], len(wanted), len(found))
+        for key, (_, design) in missing.items():
+            self.crew.submit(self._job(stage, key, design))
+        while outcomes := self.crew.wait():
+            for outcome in outcomes:
+                name, design = missing[outcome.key]
+                found[name] = self._keep(stage, design, outcome)
+                self.line.advance()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - started
+        return found
+
+    def _keep(self, stage: str, design: Design, outcome: Outcome) -> Record:
+        value = outcome.value if outcome.error is None else {}
+        if stage == "train" and outcome.error is None:
+            value = self._keep_training(design, outcome.value)
+        record = Record(outcome.key, stage, design.title(), value, outcome.error, outcome.seconds, outcome.worker)
+        self.store.record(record)
+        self.used[record.key] = record
+        return record
+
+    def _job(self, stage: str, key: str, design: Design) -> Job:
+        from hw.flow.sizing.stages import STAGES
+
+        assert self.crew is not None
+        data, training = f"data {design.data_key}", f"training {design.training_key}"
+        self.crew.share(data, self._packed(design))
+        question = Question(
+            design.config, design.key, data, training, self.config.screening, self.config.worst_case,
+            self.config.final.images, self.config.layerwise, str((self._training_folder(design)).resolve()),
+        )  # fmt: skip
+        needs = (data,) if stage == "train" else (data, training)
+        near = design.training_key if stage == "train" else design.key
+        return Job(key, STAGES[stage], question, needs, near)
+
+    def _train(self, designs: Iterable[Design]) -> None:
+        """Train what is not trained yet, and share the models; points whose training fails are marked."""
+        wanted = {design.training_key: design for design in designs if design.training_key not in self._trainings}
+        for design in wanted.values():
+            self._check_training(design)
+            if self.crew is not None:
+                self._training_folder(design).mkdir(parents=True, exist_ok=True)
+        found = self._collect("train", {key: (self._key("train", d), d) for key, d in wanted.items()})
+        for key, record in found.items():
+            if record.error:
+                for point in self.points.values():
+                    if point.design.training_key == key:
+                        point.error = f"training: {record.error}"
+                continue
+            self._trainings.add(key)
+            if self.crew is not None:
+                files = {name: (self.folder / "trainings" / key / name).read_bytes() for name in record.value["files"]}
+                self.crew.share(f"training {key}", files)
+
+    def _training_folder(self, design: Design) -> Path:
+        return self.folder / "trainings" / design.training_key
+
+    def _check_training(self, design: Design) -> None:
+        """A training whose files are gone is not done."""
+        key = self._key("train", design)
+        record = self.store.find(key)
+        if record is None or record.error:
+            return
+        if not all((self._training_folder(design) / name).is_file() for name in record.value["files"]):
+            self.store.forget(key)
+
+    def _keep_training(self, design: Design, files: dict[str, bytes]) -> dict[str, Any]:
+        for name, content in files.items():
+            write_bytes(self._training_folder(design) / name, content)
+        report = json.loads(files["training.json"]) if "training.json" in files else {}
+        return {"files": sorted(files), "method": report.get("method"), "seconds": report.get("seconds")}
+
+    def _key(self, stage: str, design: Design) -> str:
+        return stage_key(stage, design, self.config, self._packed(design).digest)
+
+    def _packed(self, design: Design) -> PackedData:
+        if design.data_key not in self._data:
+            wanted = design.config.data
+            data = load_dataset(
+                wanted.name,
+                seed=design.config.seed,
+                data_dir=self._data_dir,
+                validation_share=wanted.validation_share,
+                limit_train=wanted.limit_train,
+                limit_test=wanted.limit_test,
+            )
+            self._data[design.data_key] = PackedData.pack(data)
+        return self._data[design.data_key]

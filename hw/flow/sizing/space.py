@@ -1,0 +1,130 @@
+"""Design points: an experiment with some dotted keys set, told apart by all that makes their accelerators differ."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from pathlib import Path
+from typing import Any
+
+from hw.flow.config import RunConfig, parse_config
+from hw.flow.sizing.config import Choice
+from qmodels.quantize.mulaw import MappingConfig
+from qmodels.storage import digest_of, file_digest, weights_file
+
+#: Steps between the config and the accelerator; what they read is what makes a design.
+BUILDING = ("train", "map", "quantize")
+#: Keys that change weights only: designs that differ in nothing else may be compared by ||ΔW||.
+_WEIGHTS_ONLY = "quantization."
+_NOT_WEIGHTS = ("activation", "bias", "calibration")
+
+
+@dataclass(frozen=True)
+class Design:
+    """One point. `settings` are the keys the space varies, in the space's order."""
+
+    settings: tuple[tuple[str, Choice], ...]
+    config: RunConfig
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything the accelerator depends on."""
+        sections = {name for step in BUILDING for name in _sections(step)}
+        return digest_of([self._parts(sections | {"hardware", "simulation.engine"}), _file_digests(self.config)])[:24]
+
+    @cached_property
+    def training_key(self) -> str:
+        """Digest of what the float model depends on: designs that share it share the training."""
+        return digest_of([self._parts(set(_sections("train"))), _file_digests(self.config)])[:24]
+
+    @cached_property
+    def data_key(self) -> str:
+        """Digest of which images, and how they are split."""
+        return digest_of(self._parts({"data"}))[:24]
+
+    @property
+    def others(self) -> tuple[tuple[str, str], ...]:
+        """The settings that do more than choose weights."""
+        return tuple((key, json.dumps(value)) for key, value in self.settings if not changes_weights_only(key))
+
+    def title(self) -> str:
+        """The settings in words, for tables and messages."""
+        return ", ".join(f"{short_key(key)} {short_value(value)}" for key, value in self.settings) or "the experiment"
+
+    def _parts(self, sections: Iterable[str]) -> dict[str, Any]:
+        config = self.config.model_dump(mode="json")
+        picked = {name: reduce(dict.__getitem__, name.split("."), config) for name in sorted(sections)}
+        return {"seed": self.config.seed, **picked}
+
+
+def changes_weights_only(key: str) -> bool:
+    """Whether a key decides how weights are rounded, and nothing else."""
+    return key.startswith(_WEIGHTS_ONLY) and not key.rpartition(".")[2].startswith(_NOT_WEIGHTS)
+
+
+def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> Design:
+    """The design of some settings.
+
+    Args:
+        experiment: the experiment as YAML.
+        where: what error messages call it.
+        settings: dotted keys and values.
+
+    Raises:
+        UserError: a key or value the experiment does not know.
+    """
+    config = parse_config(RunConfig, experiment, where, [f"{key}={json.dumps(v)}" for key, v in settings.items()])
+    if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
+        config = config.model_copy(update={"mapping": MappingConfig()})
+    return Design(tuple(settings.items()), config)
+
+
+def grid(space: Mapping[str, list[Choice]]) -> Iterable[dict[str, Choice]]:
+    """Every combination of values."""
+    return (dict(zip(space, values, strict=True)) for values in itertools.product(*space.values()))
+
+
+def unique(designs: Iterable[Design]) -> list[Design]:
+    """One of all designs that are the same accelerator, in order of appearance."""
+    found: dict[str, Design] = {}
+    for design in designs:
+        found.setdefault(design.key, design)
+    return list(found.values())
+
+
+def command(design: Design, folder: Path, data_dir: Path | None, name: str) -> str:
+    """The shell command that generates this design's HLS project from the model that was scored."""
+    words = ["robust-hls", "generate", str(folder / "experiment.yaml")]
+    if design.config.model.file is None:
+        words += ["--model", str(folder / "trainings" / design.training_key / "model.keras")]
+    words += [word for key, value in design.settings for word in ("--set", f"{key}={json.dumps(value)}")]
+    words += ["--data-dir", str(data_dir)] if data_dir is not None else []
+    return shlex.join([*words, "--set", f"name={name}", "--out", f"hls_projects/{name}"])
+
+
+def short_key(key: str) -> str:
+    """`quantization.weight_bits` -> `weight bits`; a layer keeps its name."""
+    words = key.split(".")
+    return " ".join(words[-2:] if "layers" in words[:-1] else words[-1:]).replace("_", " ")
+
+
+def short_value(value: Choice) -> str:
+    """A value as one writes it."""
+    return "+".join(map(str, value)) if isinstance(value, list) else "–" if value is None else f"{value}"
+
+
+def _sections(step: str) -> tuple[str, ...]:
+    from hw.flow.steps import STEPS
+
+    return next(found.sections for found in STEPS if found.name == step)
+
+
+def _file_digests(config: RunConfig) -> list[str]:
+    if config.model.file is None:
+        return []
+    files = (config.model.file, weights_file(config.model.file, config.model.weights))
+    return [file_digest(path) for path in files if path is not None]

@@ -1,0 +1,128 @@
+"""Results that survive kill -9 at any moment: SQLite with a write-ahead log, one transaction a result.
+
+A result is keyed by the digest of its question (design, stage, the stage's settings, version of the scoring), so that
+it can neither be lost, nor asked again, nor taken for the answer to another question. Any number of processes may
+write. The journal notes every computation that ended, so that work done twice would show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qmodels.errors import UserError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS results (
+    key TEXT PRIMARY KEY, stage TEXT NOT NULL, title TEXT NOT NULL, error TEXT, value TEXT NOT NULL,
+    seconds REAL NOT NULL, worker TEXT NOT NULL, finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS journal (
+    number INTEGER PRIMARY KEY, key TEXT NOT NULL, failed INTEGER NOT NULL, worker TEXT NOT NULL
+);
+"""
+_PATIENCE = 60.0  # seconds to wait for another writer
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished or failed piece of work."""
+
+    key: str
+    stage: str
+    title: str
+    value: dict[str, Any]
+    error: str | None
+    seconds: float
+    worker: str = ""
+
+
+class Store:
+    """The results of one sizing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._explained():
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file; everything recorded is in it already."""
+        self._connection.close()
+
+    def record(self, record: Record) -> None:
+        """Keep a result. A finished one is never replaced; a failed one is, by a later attempt."""
+        row = (record.key, record.stage, record.title, record.error, json.dumps(record.value, allow_nan=False))
+        with self._explained(), self._transaction():
+            self._connection.execute(
+                "INSERT INTO results (key, stage, title, error, value, seconds, worker) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (key) DO UPDATE SET error = excluded.error, value = excluded.value, "
+                "seconds = excluded.seconds, worker = excluded.worker WHERE results.error IS NOT NULL",
+                (*row, record.seconds, record.worker),
+            )
+            self._connection.execute(
+                "INSERT INTO journal (key, failed, worker) VALUES (?, ?, ?)",
+                (record.key, record.error is not None, record.worker),
+            )
+
+    def find(self, key: str) -> Record | None:
+        """The record of a question, or None."""
+        found = self._query("SELECT key, stage, title, value, error, seconds, worker FROM results WHERE key = ?", key)
+        return _record(found[0]) if found else None
+
+    def records(self) -> list[Record]:
+        """Everything, by key."""
+        found = self._query("SELECT key, stage, title, value, error, seconds, worker FROM results ORDER BY key")
+        return [_record(row) for row in found]
+
+    def forget_failed(self) -> int:
+        """Forget failed records, so that they are tried again; how many."""
+        with self._explained(), self._transaction():
+            return self._connection.execute("DELETE FROM results WHERE error IS NOT NULL").rowcount
+
+    def forget(self, key: str) -> None:
+        """Forget one record, because what it tells of is gone (a model file)."""
+        with self._explained(), self._transaction():
+            self._connection.execute("DELETE FROM results WHERE key = ?", (key,))
+            self._connection.execute("DELETE FROM journal WHERE key = ?", (key,))
+
+    def computed_twice(self) -> int:
+        """How many successful computations there were beyond one a question: 0 unless something is wrong."""
+        found = self._query("SELECT COUNT(*) - COUNT(DISTINCT key) FROM journal WHERE NOT failed")
+        return int(found[0][0])
+
+    def _query(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
+        with self._explained():
+            return self._connection.execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{self.path}: the store of results cannot be used ({error}); if it is damaged, move it away and its "
+                "points are computed anew, or choose another --out"
+            ) from None
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    key, stage, title, value, error, seconds, worker = row
+    return Record(key, stage, title, json.loads(value), error, seconds, worker)
