@@ -1,8 +1,13 @@
-"""Our attacks against the Adversarial Robustness Toolbox: same model, images, epsilon, steps; rates and strength.
+"""Our attacks against the Adversarial Robustness Toolbox and Foolbox: same model, images, radius, steps.
 
-Needs `pip install adversarial-robustness-toolbox`. MNIST is taken from $ROBUST_HLS_DATA or Keras' cache; without it
-the built-in digits, enlarged, stand in. ART attacks the QKeras model in batches of 250; ours its folded view, which
-gives the same bits. HopSkipJump and Square ask the accelerator: ART through hls4ml's C simulation, ours through bitsim.
+Needs `pip install adversarial-robustness-toolbox foolbox`; without one of them its figures are left out. MNIST is taken
+from $ROBUST_HLS_DATA or Keras' cache; without it the built-in digits, enlarged, stand in. The libraries attack the
+QKeras model in batches of 250; ours its folded view, which gives the same bits. HopSkipJump and Square ask the
+accelerator: ART through hls4ml's C simulation, ours through bitsim.
+
+`NAME_vs_art` and `NAME_vs_foolbox` are ratios of rates. `NAME_accuracy_gap_points` is our robust accuracy minus ART's,
+`NAME_foolbox_accuracy_gap_points` minus Foolbox's, where the library itself leaves about half of the images standing:
+at the median length of its own examples, or at the radius of a list that comes nearest to that. Negative is stronger.
 
     python benchmarks/attacks.py [--quick] [--json OUT] [--only NAME ...]
 """
@@ -14,8 +19,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,322 +29,21 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import attack_peers as peers  # noqa: E402
+from benchmarks.attack_subjects import Subject, accelerators, resnet8, trained  # noqa: E402
 from benchmarks.common import Report, parser  # noqa: E402
-from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square, WorstCase  # noqa: E402
-from qmodels.attacks.base import LEVELS  # noqa: E402
+from qmodels.attacks.base import LEVELS, project_to_grid  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
-from qmodels.data import load_dataset  # noqa: E402
-from qmodels.errors import RobustHlsError, ToolMissing  # noqa: E402
+from qmodels.errors import ToolMissing  # noqa: E402
 from qmodels.folded import fold  # noqa: E402
-from qmodels.metrics.margins import change_lengths  # noqa: E402
-from qmodels.quantize.model import QuantizationConfig, quantize_model  # noqa: E402
-from qmodels.runtime import runtime, set_seed  # noqa: E402
-from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Labels, Victim, predictions  # noqa: E402
+from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Victim, predictions  # noqa: E402
 
-EPSILON_MNIST, EPSILON_CIFAR = 76, 8
-RADIUS_L2 = 500.0  # LSBs; where the minimal-norm attacks' robust accuracy is compared
 STEPS = 40
-TOP = (LEVELS - 1) / LEVELS
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A quantized model, the images it gets right, their labels."""
-
-    name: str
-    model: Any
-    x: Images
-    y: Labels
-
-
-# -- models
-
-
-def trained(architecture: str, count: int, **sizes: Any) -> Subject:
-    """mlp or cnn4 on MNIST, 3-bit weights, after a short training."""
-    keras = runtime().keras
-    train_x, train_y, test_x, test_y = digits_of_any_size()
-    config = ModelConfig.model_validate({"architecture": architecture, **sizes})
-    model = build_float(config, train_x.shape[1:], 10, seed=0)
-    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(train_x[:10000], train_y[:10000], epochs=2, batch_size=100, verbose=0)
-    quantized = quantize_model(model, QuantizationConfig(weight_bits=3), train_x[:1000]).model
-    return only_right(architecture, quantized, test_x, test_y, count)
-
-
-def digits_of_any_size() -> tuple[Images, Labels, Images, Labels]:
-    """MNIST, or the 8x8 digits enlarged to 28x28."""
-    try:
-        data = load_dataset("mnist", seed=0)
-        return data.train.x, data.train.y, data.test.x, data.test.y
-    except RobustHlsError:
-        data = load_dataset("digits", seed=0)
-        train, test = (
-            np.pad(s.x.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2), (0, 0)))
-            for s in (data.train, data.test)
-        )
-        return train, data.train.y, test, data.test.y
-
-
-def resnet8(count: int) -> Subject:
-    """ResNet-8 for 32x32x3 with 3-bit weights; random weights and images, its own answers as labels."""
-    q, keras = runtime().qkeras, runtime().keras
-    set_seed(0)
-
-    def quantizers() -> dict[str, Any]:
-        return {
-            "kernel_quantizer": q.quantized_bits(3, 0, alpha=1),
-            "bias_quantizer": q.quantized_bits(8, 2, alpha=1),
-            "kernel_initializer": keras.initializers.RandomNormal(stddev=0.25, seed=int(rng.integers(10**6))),
-        }
-
-    def conv(x: Any, filters: int, size: int, stride: int) -> Any:
-        return q.QConv2D(filters, size, strides=stride, padding="same", **quantizers())(x)
-
-    def relu(x: Any) -> Any:
-        return q.QActivation("quantized_relu(8,4)")(x)
-
-    rng = np.random.default_rng(0)
-    image = keras.Input((32, 32, 3))
-    x = relu(conv(q.QActivation("quantized_bits(9,0,alpha=1)")(image), 16, 3, 1))
-    for filters, stride in ((16, 1), (32, 2), (64, 2)):
-        branch = conv(relu(conv(x, filters, 3, stride)), filters, 3, 1)
-        x = relu(keras.layers.Add()([conv(x, filters, 1, stride) if stride > 1 else x, branch]))
-    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(x))
-    model = keras.Model(image, q.QDense(10, **quantizers())(x), name="resnet8")
-    images = (rng.integers(0, LEVELS, (count, 32, 32, 3)) / LEVELS).astype(np.float32)
-    return Subject("resnet8", model, images, model.predict(images, verbose=0).argmax(axis=1).astype(np.int64))
-
-
-def only_right(name: str, model: Any, x: Images, y: Labels, count: int) -> Subject:
-    """The first `count` images that the model gets right."""
-    right = np.flatnonzero(model.predict(x[: 3 * count + 50], verbose=0).argmax(axis=1) == y[: 3 * count + 50])[:count]
-    return Subject(name, model, x[right], y[right])
-
-
-# -- measuring
-
-
-def in_turn(ours: Callable[[], Any], peer: Callable[[], Any], rounds: int) -> tuple[float, float, Any, Any]:
-    """Seconds of both (medians over rounds, run in turn) and the last results; ours is warmed up by one call."""
-    ours()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    results: list[Any] = [None, None]
-    for _ in range(rounds):
-        for index, call in enumerate((ours, peer)):
-            start = time.perf_counter()
-            results[index] = call()
-            seconds[index].append(time.perf_counter() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1]), results[0], results[1]
-
-
-def art_classifier(subject: Subject) -> Any:
-    """ART's view of the QKeras model, logits and cross-entropy from logits."""
-    from art.estimators.classification import TensorFlowV2Classifier
-
-    loss = runtime().keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return TensorFlowV2Classifier(
-        subject.model, nb_classes=10, input_shape=subject.x.shape[1:], loss_object=loss, clip_values=(0.0, TOP)
-    )
-
-
-def robust_accuracy(victim: Victim, x: Images, subject: Subject, radius_l2: float | None = None) -> float:
-    """Share of images still right; with a radius, examples farther away do not count."""
-    right = predictions(victim, x) == subject.y
-    if radius_l2 is not None:
-        right |= change_lengths(x, subject.x)["l2"] > radius_l2
-    return float(right.mean())
-
-
-def compare(
-    report: Report, key: str, n: tuple[int, int], seconds: tuple[float, float], accuracy: tuple[float, float]
-) -> None:
-    """The ratio of rates and the gap in robust accuracy of ours and the peer's."""
-    rates = n[0] / seconds[0], n[1] / seconds[1]
-    note = f"ours {rates[0]:.3g}/s, peer {rates[1]:.3g}/s; accuracy ours {accuracy[0]:.3f}, peer {accuracy[1]:.3f}"
-    report.figure(key, rates[0] / rates[1], note)
-    report.figure(f"{key.split('_vs_')[0]}_accuracy_gap_points", 100 * (accuracy[0] - accuracy[1]))
-
-
-def pgd(report: Report, key: str, subject: Subject, epsilon: int, rounds: int) -> None:
-    """PGD-40 with one random start and steps of 2.5 epsilon / 40."""
-    from art.attacks.evasion import ProjectedGradientDescent
-
-    victim = KerasVictim(fold(subject.model), "quantized")
-    attack = PGD(steps=STEPS)
-    radius = epsilon / LEVELS
-    peer = ProjectedGradientDescent(
-        art_classifier(subject),
-        eps=radius,
-        eps_step=2.5 * radius / STEPS,
-        max_iter=STEPS,
-        num_random_init=1,
-        batch_size=250,
-        verbose=False,
-    )
-    n = len(subject.y)
-    ours_s, peer_s, ours, theirs = in_turn(
-        lambda: attack(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0),
-        lambda: peer.generate(subject.x, subject.y),
-        rounds,
-    )
-    accuracy = ours.accuracy, robust_accuracy(victim, theirs.astype(np.float32), subject)
-    compare(report, key, (n, n), (ours_s, peer_s), accuracy)
-
-
-def carlini(report: Report, subject: Subject, few: int, steps: int) -> None:
-    """CW-L2 with 3 binary steps, learning rate 5e-3 and first weight 0.01, equal iterations."""
-    from art.attacks.evasion import CarliniL2Method
-
-    victim = KerasVictim(fold(subject.model), "quantized")
-    attack = CWL2(steps=steps, binary_steps=3, rate=5e-3, initial_weight=0.01)
-    peer = CarliniL2Method(
-        art_classifier(subject),
-        max_iter=steps,
-        binary_search_steps=3,
-        learning_rate=5e-3,
-        initial_const=0.01,
-        batch_size=250,
-        verbose=False,
-    )
-    minimal(report, "cwl2_vs_art", subject, victim, attack, peer, few)
-
-
-def deepfool(report: Report, subject: Subject, few: int) -> None:
-    """DeepFool, 100 steps, overshoot 0.008, all ten classes."""
-    from art.attacks.evasion import DeepFool as ArtDeepFool
-
-    victim = KerasVictim(fold(subject.model), "quantized")
-    peer = ArtDeepFool(art_classifier(subject), max_iter=100, epsilon=0.008, nb_grads=10, batch_size=250, verbose=False)
-    minimal(report, "deepfool_vs_art", subject, victim, DeepFool(steps=100, overshoot=0.008), peer, few)
-
-
-def minimal(report: Report, key: str, subject: Subject, victim: Any, attack: Any, peer: Any, few: int) -> None:
-    """Rates of a minimal-norm attack: ours on all images, the peer on the first `few`; accuracy within RADIUS_L2."""
-    small = Subject(subject.name, subject.model, subject.x[:few], subject.y[:few])
-    ours_s, peer_s, _, theirs = in_turn(
-        lambda: attack(victim, subject.x, subject.y, epsilon_lsb=np.inf, seed=0), lambda: peer.generate(small.x), 1
-    )
-    ours = attack(victim, small.x, small.y, epsilon_lsb=np.inf, seed=0)
-    accuracy = tuple(robust_accuracy(victim, x.astype(np.float32), small, RADIUS_L2) for x in (ours.x, theirs))
-    compare(report, key, (len(subject.y), few), (ours_s, peer_s), (accuracy[0], accuracy[1]))
-    lengths = [float(np.median(change_lengths(x.astype(np.float32), small.x)["l2"])) for x in (ours.x, theirs)]
-    report.details[f"{key}_median_l2_lsb"] = lengths
-
-
-class Counted:
-    """A victim as ART's predict function, that counts the images it is shown."""
-
-    def __init__(self, victim: Victim) -> None:
-        self.victim, self.queries = victim, 0
-
-    def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits."""
-        self.queries += len(x)
-        return self.victim.logits(np.asarray(x, np.float32))
-
-    def classifier(self, subject: Subject) -> Any:
-        """ART's wrapper."""
-        from art.estimators.classification import BlackBoxClassifierNeuralNetwork
-
-        return BlackBoxClassifierNeuralNetwork(
-            self, subject.x.shape[1:], 10, channels_first=False, clip_values=(0.0, TOP)
-        )
-
-
-def accelerators(model: Any) -> tuple[Victim, Victim]:
-    """bitsim and hls4ml's C simulation of the same model."""
-    from hw.accelerator import BitSimVictim
-    from hw.csim import simulate
-    from hw.project import HardwareConfig, generate
-
-    config = HardwareConfig()
-    return BitSimVictim(model, config), simulate(generate(model, config), 10, config)
-
-
-def hopskipjump(report: Report, subject: Subject, bitsim: Victim, csim: Victim, few: int, rounds: int) -> None:
-    """Same queries an image: what ART used is our budget. Strength is compared on bitsim, which gives csim's bits."""
-    from art.attacks.evasion import HopSkipJump as ArtHopSkipJump
-
-    settings = {"norm": 2, "max_iter": rounds, "max_eval": 200, "init_eval": 20, "init_size": 100, "verbose": False}
-    counted = Counted(csim)
-    seconds, _ = timed(lambda: ArtHopSkipJump(counted.classifier(subject), **settings).generate(subject.x[:few]))
-    many = 10 * few
-    budget = int(counted.queries / few)
-    theirs = ArtHopSkipJump(Counted(bitsim).classifier(subject), **settings).generate(subject.x[:many])
-    finish_black_box(
-        report,
-        "hopskipjump_accel_vs_art_csim",
-        subject,
-        bitsim,
-        HopSkipJump(queries=budget),
-        np.inf,
-        (few, seconds),
-        theirs.astype(np.float32),
-        RADIUS_L2,
-    )
-
-
-def square(report: Report, subject: Subject, bitsim: Victim, csim: Victim, few: int, budget: int) -> None:
-    """Square in the L-infinity ball, at a radius where images survive for a while."""
-    from art.attacks.evasion import SquareAttack
-
-    epsilon = 25
-    settings = {"norm": np.inf, "eps": epsilon / LEVELS, "max_iter": budget, "p_init": 0.8, "nb_restarts": 1,
-                "batch_size": 250, "verbose": False}  # fmt: skip
-    counted = Counted(csim)
-    hot = np.eye(10, dtype=np.float32)[subject.y]
-    seconds, _ = timed(
-        lambda: SquareAttack(counted.classifier(subject), **settings).generate(subject.x[:few], hot[:few])
-    )
-    report.details["square_art_queries_per_image"] = counted.queries / few
-    many = 10 * few
-    theirs = SquareAttack(Counted(bitsim).classifier(subject), **settings).generate(subject.x[:many], hot[:many])
-    finish_black_box(
-        report,
-        "square_accel_vs_art_csim",
-        subject,
-        bitsim,
-        Square(queries=budget),
-        epsilon,
-        (few, seconds),
-        theirs.astype(np.float32),
-        None,
-    )
-
-
-def finish_black_box(
-    report: Report,
-    key: str,
-    subject: Subject,
-    bitsim: Victim,
-    attack: Any,
-    epsilon: float,
-    peer: tuple[int, float],
-    theirs: Images,
-    radius: float | None,
-) -> None:
-    """Time ours on all images; compare strength on the images that the peer attacked on bitsim."""
-    many = len(theirs)
-    seconds, ours = timed(lambda: attack(bitsim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
-    small = Subject(subject.name, subject.model, subject.x[:many], subject.y[:many])
-    accuracy = tuple(robust_accuracy(bitsim, x, small, radius) for x in (ours.x[:many], theirs))
-    compare(report, key, (len(subject.y), peer[0]), (seconds, peer[1]), (accuracy[0], accuracy[1]))
-    report.details[f"{key}_queries_per_image"] = ours.queries / len(subject.y)
-
-
-def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
-    """The standard worst case on a 3-bit accelerator (bitsim), per image and for 1,000 images."""
-    from hw.accelerator import BitSimVictim
-    from hw.project import HardwareConfig
-
-    victim = AcceleratorVictim(BitSimVictim(subject.model, HardwareConfig()), fold(subject.model))
-    seconds, record = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
-    standing = float(np.mean(record.fell_to == NOT_FALLEN))
-    note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"
-    report.figure("worst_case_minutes_per_1000", seconds / 60 * 1000 / len(subject.y), note)
-    report.details["worst_case_fell_to"] = np.bincount(record.fell_to + 2).tolist()
+MODULES = {"art": "art", "foolbox": "foolbox"}
+PACKAGES = {"art": "adversarial-robustness-toolbox", "foolbox": "foolbox"}
+RADII_MNIST, RADII_RANDOM = (8, 12, 19, 25, 38, 51), (1, 2, 4, 8)  # LSBs
+WORST_CASE_EPSILON = 25
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -350,39 +53,241 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
+def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Seconds (medians over rounds, run in turn) and last results; the first call, ours, is warmed up once."""
+    next(iter(calls.values()))()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    results: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            spent, results[name] = timed(call)
+            seconds[name].append(spent)
+    return {name: statistics.median(values) for name, values in seconds.items()}, results
+
+
+def l2_lsb(x: Images, clean: Images) -> NDArray[np.float64]:
+    """Euclidean length of every change on the device's grid, in LSBs."""
+    change = (project_to_grid(x).astype(np.float64) - clean) * LEVELS
+    return np.asarray(np.linalg.norm(change.reshape(len(x), -1), axis=1))
+
+
+def robust_accuracy(victim: Victim, x: Images, subject: Subject, radius_l2: float | None = None) -> float:
+    """Share of images still right; with a radius, examples farther away do not count."""
+    right = predictions(victim, project_to_grid(x)) == subject.y
+    if radius_l2 is not None:
+        right |= l2_lsb(x, subject.x) > radius_l2
+    return float(right.mean())
+
+
+def median_radius(victim: Victim, x: Images, subject: Subject) -> float:
+    """The median length of the library's examples that work: there it breaks half of what it can break."""
+    wrong = predictions(victim, project_to_grid(x)) != subject.y
+    return float(np.median(l2_lsb(x, subject.x)[wrong])) if wrong.any() else np.inf
+
+
+def telling_radius(radii: Iterable[int], accuracy: Callable[[int], float]) -> int:
+    """The radius at which the library's robust accuracy is nearest to one half: neither all nor nothing."""
+    return min(radii, key=lambda radius: abs(accuracy(radius) - 0.5))
+
+
+def record(
+    report: Report, name: str, library: str, n: tuple[int, int], seconds: tuple[float, float],
+    accuracy: tuple[float, float], where: str,
+) -> None:  # fmt: skip
+    """The ratio of rates and the gap in robust accuracy; pairs are ours, the library's."""
+    rates = n[0] / seconds[0], n[1] / seconds[1]
+    report.figure(f"{name}_vs_{library}", rates[0] / rates[1], f"ours {rates[0]:.3g}/s, {library} {rates[1]:.3g}/s")
+    record_gap(report, name, library, accuracy, where)
+
+
+def record_gap(report: Report, name: str, library: str, accuracy: tuple[float, float], where: str) -> None:
+    """Our robust accuracy minus the library's, in points."""
+    short = name.removesuffix("_csim")
+    key = f"{short}_accuracy_gap_points" if library == "art" else f"{short}_{library}_accuracy_gap_points"
+    note = f"robust accuracy ours {accuracy[0]:.3f}, {library} {accuracy[1]:.3f}, {where}"
+    report.figure(key, 100 * (accuracy[0] - accuracy[1]), note)
+
+
+# -- gradient attacks
+
+
+def pgd(report: Report, name: str, subject: Subject, radii: Iterable[int], libraries: list[str], rounds: int) -> None:
+    """PGD-40 with one random start and steps of 2.5 epsilon / 40."""
+    victim, few = KerasVictim(fold(subject.model), "quantized"), subject.first(100)
+
+    def left_standing(radius: int) -> float:
+        return robust_accuracy(victim, peers.pgd(libraries[0], few, radius, STEPS)(few.x, few.y), few)
+
+    epsilon = telling_radius(radii, left_standing)
+    attack = PGD(steps=STEPS)
+    calls: dict[str, Callable[[], Images]] = {
+        "ours": lambda: attack(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0).x
+    }
+    for library in libraries:
+        peer = peers.pgd(library, subject, epsilon, STEPS)
+        calls[library] = lambda peer=peer: peer(subject.x, subject.y)  # type: ignore[misc]
+    seconds, found = in_turn(calls, rounds)
+    accuracy = {who: robust_accuracy(victim, x, subject) for who, x in found.items()}
+    n = (len(subject.y),) * 2
+    for library in libraries:
+        pair = accuracy["ours"], accuracy[library]
+        record(report, name, library, n, (seconds["ours"], seconds[library]), pair, f"epsilon {epsilon} LSB")
+
+
+# -- minimal-norm attacks
+
+
+def carlini(report: Report, subject: Subject, few: int, steps: int, libraries: list[str]) -> None:
+    """CW-L2 with 3 binary steps, learning rate 5e-3 and first weight 0.01, equal iterations."""
+    attack = CWL2(steps=steps, binary_steps=3, rate=5e-3, initial_weight=0.01)
+    minimal(report, "cwl2", subject, attack, {lib: peers.carlini(lib, subject, steps) for lib in libraries}, few)
+
+
+def deepfool(report: Report, subject: Subject, few: int, libraries: list[str]) -> None:
+    """DeepFool, 100 steps, overshoot 0.008, all ten classes."""
+    attack = DeepFool(steps=100, overshoot=0.008)
+    minimal(report, "deepfool", subject, attack, {lib: peers.deepfool(lib, subject) for lib in libraries}, few)
+
+
+def minimal(report: Report, name: str, subject: Subject, attack: Any, found: dict[str, peers.Peer], few: int) -> None:
+    """Rates: ours on all images, a library on the first `few`; strength within the library's own median length."""
+    victim, small = KerasVictim(fold(subject.model), "quantized"), subject.first(few)
+    calls: dict[str, Callable[[], Any]] = {
+        "ours": lambda: attack(victim, subject.x, subject.y, epsilon_lsb=np.inf, seed=0)
+    }
+    for library, peer in found.items():
+        calls[library] = lambda peer=peer: peer(small.x, small.y)  # type: ignore[misc]
+    seconds, results = in_turn(calls, 1)
+    ours = attack(victim, small.x, small.y, epsilon_lsb=np.inf, seed=0).x
+    for library in found:
+        theirs = results[library]
+        radius = median_radius(victim, theirs, small)
+        accuracy = (robust_accuracy(victim, ours, small, radius), robust_accuracy(victim, theirs, small, radius))
+        n, pair = (len(subject.y), few), (seconds["ours"], seconds[library])
+        record(report, name, library, n, pair, accuracy, f"L2 {radius:.0f} LSB")
+        lengths = {who: float(np.median(l2_lsb(x, small.x))) for who, x in (("ours", ours), (library, theirs))}
+        report.details[f"{name}_vs_{library}_median_l2_lsb"] = lengths
+
+
+# -- black-box attacks on the accelerator
+
+
+def hopskipjump(
+    report: Report, subject: Subject, bitsim: Victim, csim: Victim, few: int, rounds: int, libraries: list[str]
+) -> None:
+    """Our budget is what the library used per image. Strength is compared on bitsim, which gives csim's bits."""
+    small = subject.first(10 * few)
+    for library in libraries:
+        attack = peers.hopskipjump(library, subject, rounds)
+        asked = peers.Counted(bitsim)
+        theirs = attack(asked)(small.x, small.y)
+        budget = int(asked.queries / len(small.y))
+        radius = median_radius(bitsim, theirs, small)
+        mine = HopSkipJump(queries=budget)
+        seconds, ours = timed(lambda mine=mine: mine(bitsim, subject.x, subject.y, epsilon_lsb=np.inf, seed=0))
+        found = (ours.x[: len(small.y)], theirs)
+        pair = (robust_accuracy(bitsim, found[0], small, radius), robust_accuracy(bitsim, found[1], small, radius))
+        report.details[f"hopskipjump_{library}_queries_per_image"] = budget
+        where = f"L2 {radius:.0f} LSB, {budget} queries"
+        if library != "art":
+            record_gap(report, "hopskipjump_accel", library, pair, where)
+            continue
+        spent, _ = timed(lambda attack=attack: attack(peers.Counted(csim))(subject.x[:few], subject.y[:few]))
+        n = (len(subject.y), few)
+        record_on_accelerator(report, "hopskipjump", n, (seconds, spent), pair, where)
+
+
+def square(report: Report, subject: Subject, bitsim: Victim, csim: Victim, few: int, budget: int) -> None:
+    """Square in the L-infinity ball; ART stops asking about an image that has fallen, and so do we."""
+    small = subject.first(10 * few)
+    found: dict[int, Images] = {}
+
+    def left_standing(radius: int) -> float:
+        found[radius] = peers.square(subject, radius, budget)(peers.Counted(bitsim))(small.x, small.y)
+        return robust_accuracy(bitsim, found[radius], small)
+
+    epsilon = telling_radius(RADII_MNIST, left_standing)
+    asked = peers.Counted(csim)
+    spent, _ = timed(lambda: peers.square(subject, epsilon, budget)(asked)(subject.x[:few], subject.y[:few]))
+    mine = Square(queries=budget)
+    seconds, ours = timed(lambda: mine(bitsim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
+    report.details["square_queries_per_image"] = {"ours": ours.queries / len(subject.y), "art": asked.queries / few}
+    pair = (
+        robust_accuracy(bitsim, ours.x[: len(small.y)], small),
+        robust_accuracy(bitsim, found[epsilon], small),
+    )
+    where = f"epsilon {epsilon} LSB, {budget} queries"
+    record_on_accelerator(report, "square", (len(subject.y), few), (seconds, spent), pair, where)
+
+
+def record_on_accelerator(
+    report: Report, name: str, n: tuple[int, int], seconds: tuple[float, float], accuracy: tuple[float, float],
+    where: str,
+) -> None:  # fmt: skip
+    """Ours on bitsim against ART on the C simulation."""
+    rates = n[0] / seconds[0], n[1] / seconds[1]
+    note = f"ours {rates[0]:.3g}/s, art on csim {rates[1]:.3g}/s"
+    report.figure(f"{name}_accel_vs_art_csim", rates[0] / rates[1], note)
+    record_gap(report, f"{name}_accel", "art", accuracy, where)
+
+
+def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
+    """The standard worst case on a 3-bit accelerator (bitsim), per image and for 1,000 images."""
+    from hw.accelerator import BitSimVictim
+    from hw.project import HardwareConfig
+
+    victim = AcceleratorVictim(BitSimVictim(subject.model, HardwareConfig()), fold(subject.model))
+    seconds, found = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
+    standing = float(np.mean(found.fell_to == NOT_FALLEN))
+    note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"
+    report.figure("worst_case_minutes_per_1000", seconds / 60 * 1000 / len(subject.y), note)
+    report.details["worst_case_fell_to"] = np.bincount(found.fell_to + 2).tolist()
+
+
+def on_models(report: Report, only: list[str], quick: bool, libraries: list[str]) -> None:
+    """Attacks with gradients: the QKeras model through the libraries, its folded view through ours."""
+    cnn = trained("cnn4", 200)
+    if "pgd" in only:
+        pgd(report, "pgd40_mlp", trained("mlp", 100 if quick else 500), RADII_MNIST, libraries, 1 if quick else 3)
+        pgd(report, "pgd40_cnn", cnn.first(50) if quick else cnn, RADII_MNIST, libraries, 1 if quick else 3)
+        pgd(report, "pgd40_resnet8", resnet8(20 if quick else 100), RADII_RANDOM, libraries, 1 if quick else 3)
+    if "minimal" in only:
+        few, part = (10, cnn.first(50)) if quick else (100, cnn)
+        deepfool(report, part, few, libraries)
+        carlini(report, part, few, 30 if quick else 100, libraries)
+
+
+def on_accelerators(report: Report, quick: bool, libraries: list[str]) -> None:
+    """Attacks that ask the accelerator; a small CNN, so that its C simulation compiles in reasonable time."""
+    small = trained("cnn4", 100 if quick else 500, filters=(8, 16), hidden=(32,))
+    try:
+        bitsim, csim = accelerators(small.model)
+    except ToolMissing as error:
+        report.leave_out("*_accel_vs_art_csim", str(error))
+        return
+    few = 2 if quick else 5
+    if "art" in libraries:
+        square(report, small, bitsim, csim, few, 200)
+    hopskipjump(report, small, bitsim, csim, few, 4, libraries)
+
+
 def main() -> None:
     """Measure everything, or what `--only` names."""
     arguments = parser(__doc__)
-    arguments.add_argument("--only", nargs="+", default=["pgd", "minimal", "accelerator", "worst"])
+    choices = ["pgd", "minimal", "accelerator", "worst"]
+    arguments.add_argument("--only", nargs="+", default=choices, choices=choices)
     options = arguments.parse_args()
     warnings.simplefilter("ignore")
     report = Report()
-    if importlib.util.find_spec("art") is None:
-        report.leave_out("*_vs_art", "not installed: pip install adversarial-robustness-toolbox")
-        options.only = [name for name in options.only if name == "worst"]
-    quick = options.quick
-    cnn = trained("cnn4", 200) if {"pgd", "minimal"} & set(options.only) else None
-    if cnn is not None and "pgd" in options.only:
-        rounds = 3
-        pgd(report, "pgd40_mlp_vs_art", trained("mlp", 500), EPSILON_MNIST // 4, rounds)
-        part = cnn if not quick else Subject("cnn4", cnn.model, cnn.x[:100], cnn.y[:100])
-        pgd(report, "pgd40_cnn_vs_art", part, EPSILON_MNIST // 3, rounds)
-        pgd(report, "pgd40_resnet8_vs_art", resnet8(50 if quick else 100), EPSILON_CIFAR // 4, rounds)
-    if cnn is not None and "minimal" in options.only:
-        deepfool(report, cnn, 5 if quick else 50)
-        carlini(report, cnn, 5 if quick else 50, 30 if quick else 100)
-    if "accelerator" in options.only:
-        try:
-            small = trained("cnn4", 500, filters=(8, 16), hidden=(32,))  # the C simulation compiles in reasonable time
-            bitsim, csim = accelerators(small.model)
-        except ToolMissing as error:
-            report.leave_out("*_accel_vs_art_csim", str(error))
-        else:
-            few = 2 if quick else 5
-            square(report, small, bitsim, csim, few, 200)
-            hopskipjump(report, small, bitsim, csim, few, 4)
+    libraries = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
+    for name in MODULES.keys() - libraries:
+        report.leave_out(f"*_vs_{name}*", f"not installed: pip install {PACKAGES[name]}")
+    if libraries and {"pgd", "minimal"} & set(options.only):
+        on_models(report, options.only, options.quick, libraries)
+    if libraries and "accelerator" in options.only:
+        on_accelerators(report, options.quick, libraries)
     if "worst" in options.only:
-        worst_case(report, trained("cnn4", 100 if quick else 1000), EPSILON_MNIST // 3)
+        worst_case(report, trained("cnn4", 100 if options.quick else 1000), WORST_CASE_EPSILON)
     return report.write(options.json)
 
 

@@ -1,0 +1,146 @@
+"""Attacks of the Adversarial Robustness Toolbox and of Foolbox behind one signature: images, labels -> examples.
+
+Settings are those of our attacks wherever the library has a setting for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.attack_subjects import Subject
+from qmodels.attacks.base import LEVELS
+from qmodels.runtime import runtime
+from qmodels.victims import Images, Labels, Victim
+
+Peer = Callable[[Images, Labels], Images]
+TOP = (LEVELS - 1) / LEVELS
+BATCH = 250
+
+
+class Counted:
+    """A victim as a library's predict function, that counts the images it is shown."""
+
+    def __init__(self, victim: Victim) -> None:
+        self.victim, self.queries = victim, 0
+
+    def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits."""
+        self.queries += len(x)
+        return self.victim.logits(np.asarray(x, np.float32))
+
+
+def pgd(library: str, subject: Subject, epsilon_lsb: float, steps: int) -> Peer:
+    """PGD with one random start and steps of 2.5 epsilon / steps."""
+    radius = epsilon_lsb / LEVELS
+    step = 2.5 * radius / steps
+    if library == "art":
+        from art.attacks.evasion import ProjectedGradientDescent
+
+        return _art(
+            ProjectedGradientDescent(
+                _art_model(subject), eps=radius, eps_step=step, max_iter=steps, num_random_init=1, batch_size=BATCH,
+                verbose=False,
+            )
+        )  # fmt: skip
+    from foolbox.attacks import LinfPGD
+
+    return _foolbox(LinfPGD(abs_stepsize=step, steps=steps), subject, radius)
+
+
+def carlini(library: str, subject: Subject, steps: int) -> Peer:
+    """CW-L2 with 3 binary steps, learning rate 5e-3 and first weight 0.01."""
+    if library == "art":
+        from art.attacks.evasion import CarliniL2Method
+
+        return _art(
+            CarliniL2Method(
+                _art_model(subject), max_iter=steps, binary_search_steps=3, learning_rate=5e-3, initial_const=0.01,
+                batch_size=BATCH, verbose=False,
+            )
+        )  # fmt: skip
+    from foolbox.attacks import L2CarliniWagnerAttack
+
+    attack = L2CarliniWagnerAttack(binary_search_steps=3, steps=steps, stepsize=5e-3, initial_const=0.01)
+    return _foolbox(attack, subject, None)
+
+
+def deepfool(library: str, subject: Subject) -> Peer:
+    """DeepFool, 100 steps, overshoot 0.008, all ten classes."""
+    if library == "art":
+        from art.attacks.evasion import DeepFool
+
+        settings = {"max_iter": 100, "epsilon": 0.008, "nb_grads": 10, "batch_size": BATCH, "verbose": False}
+        return _art(DeepFool(_art_model(subject), **settings))
+    from foolbox.attacks import L2DeepFoolAttack
+
+    return _foolbox(L2DeepFoolAttack(steps=100, candidates=10, overshoot=0.008), subject, None)
+
+
+def hopskipjump(library: str, subject: Subject, rounds: int) -> Callable[[Counted], Peer]:
+    """HopSkipJump in L2: `rounds` rounds of at most 200 queries for the direction, 20 in the first."""
+    if library == "art":
+        from art.attacks.evasion import HopSkipJump
+
+        settings = {"norm": 2, "max_iter": rounds, "max_eval": 200, "init_eval": 20, "init_size": 100, "verbose": False}
+        return lambda asked: _art(HopSkipJump(_art_black_box(asked, subject), **settings), with_labels=False)
+    from foolbox.attacks import HopSkipJumpAttack
+    from foolbox.models import NumPyModel
+
+    attack = HopSkipJumpAttack(steps=rounds, initial_gradient_eval_steps=20, max_gradient_eval_steps=200)
+    return lambda asked: lambda x, y: _usable(attack(NumPyModel(asked, bounds=(0, TOP)), x, y, epsilons=None)[1], x)
+
+
+def square(subject: Subject, epsilon_lsb: float, budget: int) -> Callable[[Counted], Peer]:
+    """ART's Square attack in the L-infinity ball; Foolbox has none."""
+    from art.attacks.evasion import SquareAttack
+
+    settings = {"norm": np.inf, "eps": epsilon_lsb / LEVELS, "max_iter": budget, "p_init": 0.8, "nb_restarts": 1,
+                "batch_size": BATCH, "verbose": False}  # fmt: skip
+    return lambda asked: _art(SquareAttack(_art_black_box(asked, subject), **settings))
+
+
+def _art(attack: Any, with_labels: bool = True) -> Peer:
+    def generate(x: Images, y: Labels) -> Images:
+        labels = (np.eye(10, dtype=np.float32)[y],) if with_labels else ()
+        return np.asarray(attack.generate(x, *labels), np.float32)
+
+    return generate
+
+
+def _art_model(subject: Subject) -> Any:
+    """ART's view of the QKeras model, logits and cross-entropy from logits."""
+    from art.estimators.classification import TensorFlowV2Classifier
+
+    loss = runtime().keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return TensorFlowV2Classifier(
+        subject.model, nb_classes=10, input_shape=subject.x.shape[1:], loss_object=loss, clip_values=(0.0, TOP)
+    )
+
+
+def _art_black_box(asked: Counted, subject: Subject) -> Any:
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+    return BlackBoxClassifierNeuralNetwork(asked, subject.x.shape[1:], 10, channels_first=False, clip_values=(0.0, TOP))
+
+
+def _foolbox(attack: Any, subject: Subject, radius: float | None) -> Peer:
+    import foolbox
+
+    model, tf = foolbox.TensorFlowModel(subject.model, bounds=(0, TOP)), runtime().tf
+
+    def generate(x: Images, y: Labels) -> Images:
+        parts = [slice(start, start + BATCH) for start in range(0, len(x), BATCH)]
+        return np.concatenate(
+            [attack(model, tf.constant(x[p]), tf.constant(y[p]), epsilons=radius)[1].numpy() for p in parts]
+        )
+
+    return generate
+
+
+def _usable(found: Any, x: Images) -> Images:
+    """Foolbox gives None where it found no example at all: the attack failed there."""
+    return x if found is None else np.asarray(found, np.float32)

@@ -1,0 +1,102 @@
+"""What the attack benchmark attacks: short-trained QKeras models, the images they get right, and their simulators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qmodels.architectures import ModelConfig, build_float
+from qmodels.attacks.base import LEVELS
+from qmodels.data import load_dataset
+from qmodels.errors import RobustHlsError
+from qmodels.quantize.model import QuantizationConfig, quantize_model
+from qmodels.runtime import runtime, set_seed
+from qmodels.victims import Images, Labels, Victim
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A quantized model, the images it gets right, their labels."""
+
+    name: str
+    model: Any
+    x: Images
+    y: Labels
+
+    def first(self, count: int) -> Subject:
+        """The same model with fewer images."""
+        return Subject(self.name, self.model, self.x[:count], self.y[:count])
+
+
+def trained(architecture: str, count: int, **sizes: Any) -> Subject:
+    """mlp or cnn4 on MNIST, 3-bit weights, after a short training."""
+    keras = runtime().keras
+    train_x, train_y, test_x, test_y = digits_of_any_size()
+    config = ModelConfig.model_validate({"architecture": architecture, **sizes})
+    model = build_float(config, train_x.shape[1:], 10, seed=0)
+    model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(train_x[:10000], train_y[:10000], epochs=2, batch_size=100, verbose=0)
+    quantized = quantize_model(model, QuantizationConfig(weight_bits=3), train_x[:1000]).model
+    return only_right(architecture, quantized, test_x, test_y, count)
+
+
+def digits_of_any_size() -> tuple[Images, Labels, Images, Labels]:
+    """MNIST, or the 8x8 digits enlarged to 28x28."""
+    try:
+        data = load_dataset("mnist", seed=0)
+        return data.train.x, data.train.y, data.test.x, data.test.y
+    except RobustHlsError:
+        data = load_dataset("digits", seed=0)
+        train, test = (
+            np.pad(s.x.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2), (0, 0)))
+            for s in (data.train, data.test)
+        )
+        return train, data.train.y, test, data.test.y
+
+
+def resnet8(count: int) -> Subject:
+    """ResNet-8 for 32x32x3 with 3-bit weights; random weights and images, its own answers as labels."""
+    q, keras = runtime().qkeras, runtime().keras
+    set_seed(0)
+
+    def quantizers() -> dict[str, Any]:
+        return {
+            "kernel_quantizer": q.quantized_bits(3, 0, alpha=1),
+            "bias_quantizer": q.quantized_bits(8, 2, alpha=1),
+            "kernel_initializer": keras.initializers.RandomNormal(stddev=0.25, seed=int(rng.integers(10**6))),
+        }
+
+    def conv(x: Any, filters: int, size: int, stride: int) -> Any:
+        return q.QConv2D(filters, size, strides=stride, padding="same", **quantizers())(x)
+
+    def relu(x: Any) -> Any:
+        return q.QActivation("quantized_relu(8,4)")(x)
+
+    rng = np.random.default_rng(0)
+    image = keras.Input((32, 32, 3))
+    x = relu(conv(q.QActivation("quantized_bits(9,0,alpha=1)")(image), 16, 3, 1))
+    for filters, stride in ((16, 1), (32, 2), (64, 2)):
+        branch = conv(relu(conv(x, filters, 3, stride)), filters, 3, 1)
+        x = relu(keras.layers.Add()([conv(x, filters, 1, stride) if stride > 1 else x, branch]))
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(x))
+    model = keras.Model(image, q.QDense(10, **quantizers())(x), name="resnet8")
+    images = (rng.integers(0, LEVELS, (count, 32, 32, 3)) / LEVELS).astype(np.float32)
+    return Subject("resnet8", model, images, model.predict(images, verbose=0).argmax(axis=1).astype(np.int64))
+
+
+def only_right(name: str, model: Any, x: Images, y: Labels, count: int) -> Subject:
+    """The first `count` images that the model gets right."""
+    right = np.flatnonzero(model.predict(x[: 3 * count + 50], verbose=0).argmax(axis=1) == y[: 3 * count + 50])[:count]
+    return Subject(name, model, x[right], y[right])
+
+
+def accelerators(model: Any) -> tuple[Victim, Victim]:
+    """bitsim and hls4ml's C simulation of the same model."""
+    from hw.accelerator import BitSimVictim
+    from hw.csim import simulate
+    from hw.project import HardwareConfig, generate
+
+    config = HardwareConfig()
+    return BitSimVictim(model, config), simulate(generate(model, config), 10, config)
