@@ -6,21 +6,24 @@ resuming are those of any run.
 
 from __future__ import annotations
 
-from hw.flow.pipeline import run_steps
+from hw.flow.cells import black_box_epsilons
+from hw.flow.pipeline import run_steps, steps_until
 from hw.flow.run import Run
 
 
 def train_black_box(run: Run) -> tuple[str, ...]:
-    """Train what `evaluation.black_box` asks for and is not there yet.
+    """Train what `evaluation.black_box` asks for, if any attack can use it, and is not there yet.
 
     Returns:
         Names, in the run folder, of the files that the trainings left.
     """
+    if not any(black_box_epsilons(plan) for plan in run.config.evaluation.attacks):
+        return ()
     names = []
     for model in run.black_box:
         with model.folder.lock():
             run_steps(model, "quantize", lambda line: None)
         inside = model.folder.path.relative_to(run.folder.path)
-        made = {name for step in ("train", "map", "quantize") for name in model.folder.outputs(step)}
+        made = {name for step in steps_until("quantize") for name in model.folder.outputs(step.name)}
         names += [(inside / name).as_posix() for name in sorted(made)]
     return tuple(names)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hw.flow.config import AttackPlan
 from hw.flow.report.tables import headline_ball
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
@@ -91,13 +92,20 @@ def cells(run: Run) -> Iterator[Cell]:
                 yield cell
                 if (longer := convergence_cell(run, cell)) is not None:
                     yield longer
-        for source in attackers(run) if _transfers(plan.attack) else ():
-            yield from (Cell(source, plan.attack, epsilon) for epsilon in plan.epsilons_lsb)
+        carried = black_box_epsilons(plan)
+        for source in attackers(run) if carried else ():
+            yield from (Cell(source, plan.attack, epsilon) for epsilon in carried)
 
 
-def _transfers(attack: Attack) -> bool:
-    """Whether examples depend on the model they are made on by way of its gradients."""
-    return attack.knowledge == "white-box" and attack.family in ("gradient", "minimal-norm")
+def black_box_epsilons(plan: AttackPlan) -> list[float]:
+    """At which strengths examples made on another model tell anything.
+
+    Only attacks that follow gradients depend on the model; without any bound they become images of another class.
+    """
+    attack = plan.attack
+    if attack.knowledge != "white-box" or attack.family not in ("gradient", "minimal-norm"):
+        return []
+    return [e for e in plan.epsilons_lsb if attack.family == "minimal-norm" or e < LEVELS - 1]
 
 
 def convergence_cell(run: Run, cell: Cell) -> Cell | None:

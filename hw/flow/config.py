@@ -105,9 +105,7 @@ class EvaluationConfig(Section):
         names = [model.name for model in self.black_box]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(
-                    f"black_box: {name!r} names {names.count(name)} models; allowed: a name of its own each"
-                )
+                raise ValueError(f"black_box: {names.count(name)} models are named {name!r}; give each its own name")
         return self
 
 

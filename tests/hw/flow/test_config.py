@@ -74,3 +74,35 @@ def test_a_run_folder_is_a_config_and_is_resumed(tmp_path: Path) -> None:
     assert elsewhere.folder.path == tmp_path / "copy"
     with pytest.raises(UserError, match="holds a run already"):
         open_run(None, out=tmp_path)
+
+
+OTHER = "evaluation.black_box=[{name: other"
+
+
+def test_a_black_box_model_takes_what_it_does_not_name_from_the_run_except_seed_mapping_and_bits() -> None:
+    config = load_config(None, [OTHER + "}]", "seed=4"])
+    (model,) = config.evaluation.black_box
+    apart = config.apart(model)
+    assert (apart.name, apart.seed, apart.mapping.mu) == ("other", 5, 0.0)
+    assert (apart.model, apart.training, apart.data) == (config.model, config.training, config.data)
+    assert apart.evaluation.attacks == () and apart.evaluation.black_box == ()
+    named = load_config(None, [OTHER + ", seed: 9, model: {architecture: mlp}, mapping: {mu: 3}}]"])
+    again = named.apart(named.evaluation.black_box[0])
+    assert (again.seed, again.model.architecture, again.mapping.mu) == (9, "mlp", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([OTHER + "}, {name: other}]"], r"2 models are named 'other'"),
+        (["evaluation.black_box=[{seed: 1}]"], r"evaluation\.black_box\.0\.name: is missing"),
+        ([OTHER + ", modle: {}}]"], r"black_box\.0\.modle: unknown key; did you mean 'model'"),
+        ([OTHER + ", training: {epoch: 3}}]"], r"training\.epoch: unknown key; did you mean 'epochs'"),
+        ([OTHER + ", model: {architecture: mpl}}]"], r"'mpl' is not allowed; did you mean 'mlp'"),
+        (["evaluation.black_box=[{name: ../x}]"], r"black_box\.0\.name: "),
+        ([OTHER + "}]", "model.file=own.keras"], r"other has no model section"),
+    ],
+)  # fmt: skip
+def test_bad_black_box_models_are_named(settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(None, settings)

@@ -111,6 +111,62 @@ def test_headline_has_a_line_per_victim_and_a_column_per_bounded_attack():
     assert float_line.flags == ("zero-gradients",) and bitsim_line.flags == ()
 
 
+def with_black_box():
+    more = [
+        row("bitsim", "fgsm", 0.65, 16, knowledge="black-box", source="mlp/float"),
+        row("bitsim", "fgsm", 0.6, 16, knowledge="black-box", source="apart/float"),
+        row("bitsim", "cw-l2", 0.85, float("inf"), norm="l2", family="minimal-norm", knowledge="black-box",
+            source="mlp/float"),
+        row("bitsim", "square", 0.55, 16, knowledge="black-box", family="score", flags=("not-converged",)),
+    ]  # fmt: skip
+    return parse_results(results(rows=results()["rows"] + more, worst_case=[]))
+
+
+def test_black_box_examples_have_columns_of_their_own():
+    table = headline([with_black_box()])
+    bitsim = next(line for line in table.lines if line.victim == "bitsim")
+    shown = {(c.title, c.strength): n.accuracy for c, n in zip(table.columns, bitsim.attacked, strict=True) if n}
+    assert shown == {
+        ("fgsm", "16"): 0.7, ("pgd-linf", "16"): 0.5, ("square", "16"): 0.55,
+        ("fgsm (black-box)", "16"): 0.6, ("cw-l2 (black-box)", "∞"): 0.85,
+    }  # fmt: skip
+    assert table.attackers == ("mlp/float", "apart/float") and "mlp/float, apart/float" in table.notes[0]
+    assert table.columns[-1].attack == "gaussian"  # noise comes last
+    assert len(unbounded_checks(with_black_box())) == 1  # pgd-linf; examples made apart need not reach 100 %
+
+
+def test_the_verdict_names_the_worst_case_and_the_spoilt_columns():
+    verdicts = dict(text.split(": ", 1) for text in headline([with_black_box()]).verdicts)
+    assert "worst case 45.0 % within L∞ ε = 16 LSB" in verdicts["F.L.+mu bitsim, 3 bits"]
+    assert "do not believe square 16 (not-converged)" in verdicts["F.L.+mu bitsim, 3 bits"]
+    honest = headline([parse_results(results(rows=[row("float", "clean", 0.9), row("float", "fgsm", 0.3, 8)]))])
+    assert honest.verdicts == [
+        "F.L.+mu float: clean 90.0 %, worst case 30.0 % within L∞ ε = 8 LSB; no flag: the columns may be believed"
+    ]
+
+
+def measures():
+    return {
+        "boundary_distance": [{"model": MODEL, "victim": "bitsim", "bits": 3, "images_fooled": 7,
+                               "median_l2_lsb": None, "nearest_l2_found_by": {"cw-l2": 5, "fgsm": 2}}],
+        "quantization_shift": [{"layer": "conv1_relu", "mean_ratio": 0.8125}],
+        "error_amplification": [{"layer": name, "float_relative_change": 0.1, "quantized_relative_change": 0.2}
+                                for name in ("input_grid", "conv1$x$")],
+        "gradients": {"mean_cosine": 0.4375},
+        "examples": {"attack": "pgd-linf"},
+    }  # fmt: skip
+
+
+def test_measures_are_in_the_html_and_in_markdown(run_folder):
+    folder = run_folder(measures=measures())
+    page, text = html_report([load_run(folder)]), markdown_text([load_run(folder).results])
+    for needed in ("0.8125", "cw-l2: 5, fgsm: 2", "conv1"):
+        assert needed in page and needed in text
+    assert "error amplification by layer" in page and "0.4375" in page
+    for damaged in ([], {"boundary_distance": None}, None):  # what another version may leave there
+        assert "error amplification" not in html_report([load_run(run_folder(measures=damaged))])
+
+
 def test_headline_ball_is_where_most_attacks_were_run():
     assert headline_ball(parse_results(results()).rows) == ("linf", 16)
     assert headline_ball([]) is None
