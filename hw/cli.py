@@ -112,7 +112,7 @@ def _add_step(command: str, until: str, summary: str) -> None:
 
 
 _add_step("run", "report", "The whole flow: train, map, quantize, project, simulate, attack, evaluate, report.")
-_add_step("train", "train", "Train the float model only.")
+_add_step("train", "aware", "Train only: the float model, and where the config asks for it the quantized one.")
 _add_step("generate", "project", "Up to the HLS project; with --model from your own model.")
 _add_step("simulate", "simulate", "Up to the bit-accurate simulation and the exactness gate.")
 _add_step("attack", "attack", "Up to the adversarial examples.")
@@ -130,6 +130,55 @@ def report(
     from hw.flow.report import report_runs
 
     report_runs(runs, output)
+
+
+@app.command()
+def synth(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with an HLS project.")],
+    csim: Annotated[bool, typer.Option("--csim", help="The vendor's C simulation of the test bench.")] = False,
+    synth: Annotated[bool, typer.Option("--synth", help="C to RTL.")] = False,
+    cosim: Annotated[bool, typer.Option("--cosim", help="RTL simulation; replays the adversarial inputs.")] = False,
+    export: Annotated[bool, typer.Option("--export", help="Package the IP.")] = False,
+    vsynth: Annotated[bool, typer.Option("--vsynth", help="Logic synthesis: real LUTs, DSPs, RAMs, timing.")] = False,
+    reports: Annotated[
+        Path | None, typer.Option("--reports", metavar="DIR", help="Read an hls folder synthesized elsewhere.")
+    ] = None,
+) -> None:
+    """Drive the vendor's tools on a run's HLS project; left out: --csim --synth."""
+    from hw.synth import STAGES, import_reports, synthesize
+    from hw.synth.summary import show_synthesis
+
+    asked = dict(zip(STAGES, (csim, synth, cosim, export, vsynth), strict=True))
+    wanted = [stage for stage in STAGES if asked[stage]]
+    try:
+        if reports is not None:
+            record = import_reports(run, reports, typer.echo)
+        else:
+            record = synthesize(run, wanted or ["csim", "synth"], typer.echo)
+    except KeyboardInterrupt:
+        _die("stopped, and the tool with it; run the same command again to go on with the stage it was in", 130)
+    show_synthesis(record, typer.echo)
+
+
+@app.command("size")
+def size_command(
+    target: Annotated[Path, typer.Argument(metavar="CONFIG|FOLDER", help="A sizing config, or an earlier sizing.")],
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default hls_projects/<name>.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Default: one a processor; 0: in this process.")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of dask workers.")] = None,
+    data_dir: DataDir = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try designs that failed once more.")] = False,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
+) -> None:
+    """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
+    from hw.flow.sizing import Options, show, size
+
+    options = Options(out, workers, scheduler, data_dir, retry_failed, report_only)
+    try:
+        show(size(target, settings, options), typer.echo)
+    except KeyboardInterrupt:
+        _die("stopped; every finished design is kept: run the same command again to go on", 130)
 
 
 @app.command()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import difflib
 import hashlib
 import io
 import re
@@ -16,62 +14,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hw.contract import RESERVED, Violation, accumulator_warnings, check_contract
+from hw.codebook import choose_codebooks, store_codes, with_header
+from hw.contract import Violation, accumulator_warnings, check_contract
 from hw.cost import Cost, estimate_cost
-from hw.reuse import kernel_sizes, nearest, valid_reuse_factors
+from hw.hardware import HardwareConfig
+from hw.precision import override_precisions, tighten_weights
+from hw.reuse import check_reuse, plan_layers
 from hw.testbench import with_checks
 from qmodels.errors import UserError
-from qmodels.quantize.layers import kernel_of, weighted_layers
 from qmodels.runtime import runtime
 
-#: Vitis unrolls and partitions at most this many weights of a layer; above, time-multiplex it.
-MAX_UNROLLED_WEIGHTS = 4096
-
-
-Backend = Literal["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"]
-Board = Literal["pynq-z2", "zcu102", "alveo-u50", "alveo-u250", "alveo-u200", "alveo-u280"]
-
-
-class LayerHardware(BaseModel):
-    """What one layer has of its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    strategy: Literal["latency", "resource"] | None = None
-    reuse_factor: int | None = Field(None, ge=1, le=1_000_000)
-
-
-class HardwareConfig(BaseModel):
-    """What the accelerator is generated for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    backend: Backend = Field("Vitis", description="bitsim knows Vitis, Vivado and VivadoAccelerator; csim all")
-    board: Board = Field("pynq-z2", description="VivadoAccelerator only: the board, which also decides the part")
-    io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
-    part: str = Field("xcu250-figd2104-2L-e", pattern=r"^[A-Za-z0-9_-]+$", description="FPGA part")
-    clock_period_ns: float = Field(5.0, ge=0.5, le=1000.0)
-    project_name: str = Field("accelerator", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")
-    reuse_factor: int = Field(1, ge=1, le=1_000_000, description="multiplications per multiplier")
-    strategy: Literal["auto", "latency", "resource"] = Field(
-        "auto",
-        description=f"auto: resource for layers of more than {MAX_UNROLLED_WEIGHTS} weights, latency for the rest",
-    )
-
-    layers: dict[str, LayerHardware] = Field({}, description="strategy and reuse factor of single layers, by name")
-
-    @field_validator("project_name")
-    @classmethod
-    def _name_is_free(cls, name: str) -> str:
-        if name in RESERVED:
-            raise ValueError(f"{name!r} is a word of C++ or hls4ml; choose another name for the top function")
-        return name
+__all__ = ["Design", "HardwareConfig", "HlsProject", "convert", "generate", "generate_design", "legacy_keras"]
 
 
 @dataclass(frozen=True)
@@ -114,10 +71,14 @@ def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool
     Raises:
         UserError: the model breaks the exactness contract, or hls4ml cannot convert it.
     """
+    return _converted(model, config, output_dir, trace)[0]
+
+
+def _converted(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) -> tuple[Any, list[Violation]]:
     check_contract(model, config.backend)
-    check_layers(model, config)
+    plan = plan_layers(model, config)
     try:
-        return _convert(model, config, output_dir, trace)
+        graph = _convert(model, config, plan, output_dir, trace)
     except OSError:  # a full disk is no fault of the model
         raise
     except Exception as error:  # hls4ml raises bare Exception for layers it does not know
@@ -125,21 +86,28 @@ def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool
             f"model {model.name}: hls4ml cannot convert it ({type(error).__name__}: {str(error)[:300]}); see "
             f"https://fastmachinelearning.org/hls4ml for the layers it supports"
         ) from error
+    check_reuse(graph, plan)
+    tighten_weights(graph)
+    return graph, override_precisions(graph, config)
 
 
-def _convert(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) -> Any:
+def _convert(
+    model: Any, config: HardwareConfig, plan: Mapping[str, tuple[str, int]], output_dir: Path, trace: bool
+) -> Any:
     with legacy_keras(), _quiet():
         from hls4ml.converters import convert_from_keras_model
         from hls4ml.utils import config_from_keras_model
 
         # granularity "name" and bit_exact=True together: one without the other differs silently.
         hls_config = config_from_keras_model(model, granularity="name", backend=config.backend)
-        _apply_strategy(model, hls_config, config)
+        hls_config["Model"]["ReuseFactor"] = 1 if config.reuse_factor == "auto" else config.reuse_factor
+        for name, (strategy, reuse) in plan.items():
+            hls_config["LayerName"][name] |= {"Strategy": strategy, "ReuseFactor": reuse}
         if trace:
             for layer in hls_config["LayerName"].values():
                 layer["Trace"] = True
         target = {"board": config.board} if config.backend == "VivadoAccelerator" else {"part": config.part}
-        graph = convert_from_keras_model(
+        return convert_from_keras_model(
             model,
             hls_config=hls_config,
             backend=config.backend,
@@ -150,71 +118,6 @@ def _convert(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) 
             bit_exact=True,
             **target,
         )
-    _tighten_weights(graph)
-    return graph
-
-
-def _tighten_weights(graph: Any) -> None:
-    """Give every weight the fewest integer bits that hold its values.
-
-    hls4ml 1.3.0 (`utils/qinterval.py`, minimal_kif) counts a zero as needing zero integer bits, so a kernel below one
-    half that holds a zero, as most do, gets a wider type than its values: 3-bit codes of step 1/64 become 6 bits.
-    """
-    for layer in graph.get_layers():
-        for weight in layer.get_weights():
-            old = weight.type.precision
-            if not hasattr(old, "integer") or not np.any(weight.data):
-                continue
-            fraction = old.width - old.integer
-            raw = np.rint(np.asarray(weight.data, np.float64) * 2.0**fraction)
-            largest = int(max(raw.max(), -raw.min() - 1, 0))
-            width = max(largest.bit_length() + bool(old.signed), 1 + bool(old.signed))
-            if width < old.width:
-                new = copy.copy(old)  # other weights may share the old one
-                new.width, new.integer = width, width - fraction
-                weight.update_precision(new)
-
-
-def check_layers(model: Any, config: HardwareConfig) -> None:
-    """Raise UserError for a layer that the model lacks, or a reuse factor that hls4ml would silently change."""
-    weighted = {layer.name: layer for layer in weighted_layers(model)}
-    names = {layer.name for layer in model.layers}
-    for name, own in config.layers.items():
-        if name not in names:
-            near = difflib.get_close_matches(name, list(weighted), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"hardware.layers: the model has no layer {name!r}{hint} (allowed: {', '.join(weighted)})")
-        if name in weighted and own.reuse_factor is not None and _is_resource(weighted[name], config):
-            _check_reuse(weighted[name], own.reuse_factor)
-
-
-def _check_reuse(layer: Any, wanted: int) -> None:
-    if type(layer).__name__.startswith("QDepthwise"):  # hls4ml has no rule for these
-        return
-    valid = valid_reuse_factors(*kernel_sizes(layer))
-    if wanted not in valid:
-        raise UserError(
-            f"hardware.layers.{layer.name}.reuse_factor: {wanted} cannot be built, hls4ml would take another one; "
-            f"nearest: {nearest(valid, wanted)} (allowed: {', '.join(map(str, valid))})"
-        )
-
-
-def _is_resource(layer: Any, config: HardwareConfig) -> bool:
-    strategy = config.layers.get(layer.name, LayerHardware()).strategy or config.strategy
-    weights = int(kernel_of(layer).shape.num_elements())
-    return strategy == "resource" or (strategy == "auto" and weights > MAX_UNROLLED_WEIGHTS)
-
-
-def _apply_strategy(model: Any, hls_config: dict[str, Any], config: HardwareConfig) -> None:
-    hls_config["Model"]["ReuseFactor"] = config.reuse_factor
-    for layer in weighted_layers(model):
-        entry = hls_config["LayerName"][layer.name]
-        weights = int(kernel_of(layer).shape.num_elements())
-        resource = _is_resource(layer, config)
-        entry["Strategy"] = "Resource" if resource else "Latency"
-        least = -(-weights // MAX_UNROLLED_WEIGHTS) if resource else 1
-        own = config.layers.get(layer.name, LayerHardware()).reuse_factor
-        entry["ReuseFactor"] = own or max(config.reuse_factor, least)  # hls4ml takes the nearest valid one
 
 
 @dataclass(frozen=True)
@@ -243,14 +146,18 @@ def generate_design(model: Any, config: HardwareConfig) -> Design:
     """
     with tempfile.TemporaryDirectory(prefix="robust-hls-") as temporary:
         folder = Path(temporary) / "project"
-        graph = convert(model, config, folder)
+        graph, overridden = _converted(model, config, folder, trace=False)
+        told = (*overridden, *accumulator_warnings(graph))
+        codebooks = choose_codebooks(graph, config)
+        cost = estimate_cost(graph, codebooks)
+        store_codes(graph, codebooks)
         with _quiet():
             graph.write()
         files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         stamp = str(graph.config.get_config_value("Stamp"))
     files = {path: content.replace(str(folder).encode(), b".") for path, content in files.items()}  # Catapult's bridge
-    files = _with_checks(_mended(_normalised(files, graph, stamp), graph), config, model)
-    return Design(HlsProject(config.project_name, files), estimate_cost(graph), tuple(accumulator_warnings(graph)))
+    files = with_header(_mended(_normalised(files, graph, stamp), graph), codebooks)
+    return Design(HlsProject(config.project_name, _with_checks(files, config, model)), cost, told)
 
 
 def _mended(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:

@@ -1,12 +1,92 @@
-"""Which reuse factors hls4ml's resource strategy can build, and the nearest one to a wish."""
+"""Reuse factors: which ones hls4ml's resource strategy can build, what each layer gets, and the nearest to a wish.
+
+hls4ml takes the nearest valid factor without asking. Here a factor that cannot be built is an error.
+"""
 
 from __future__ import annotations
 
+import difflib
 from bisect import bisect_left
-from math import ceil, isqrt
-from typing import Any
+from math import ceil, isqrt, prod
+from typing import Any, Literal
 
-from qmodels.quantize.layers import kernel_of
+from hw.hardware import MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
+from qmodels.errors import UserError
+from qmodels.quantize.layers import kernel_of, weighted_layers
+
+Strategy = Literal["Latency", "Resource"]
+
+
+def plan_layers(model: Any, config: HardwareConfig) -> dict[str, tuple[Strategy, int]]:
+    """Strategy and reuse factor of every layer with weights, by name.
+
+    Raises:
+        UserError: the config names a layer that the model lacks, or factors that cannot be built (all are told).
+    """
+    _check_names(model, config)
+    plan: dict[str, tuple[Strategy, int]] = {}
+    problems = []
+    for layer in weighted_layers(model):
+        own = config.layers.get(layer.name, LayerHardware())
+        wanted = config.reuse_factor if own.reuse_factor is None else own.reuse_factor
+        strategy, multiplexed = _strategy(layer, config)
+        if not multiplexed:
+            plan[layer.name] = strategy, 1 if wanted == "auto" else wanted
+            continue
+        valid = valid_reuse_factors(*kernel_sizes(layer))
+        factor = _smallest(layer, valid) if wanted == "auto" else wanted
+        if factor not in valid:
+            key = "hardware.reuse_factor" if own.reuse_factor is None else f"hardware.layers.{layer.name}.reuse_factor"
+            problems.append(_problem(key, layer.name, factor, valid))
+        plan[layer.name] = strategy, factor
+    if problems:
+        raise UserError("\n".join(problems))
+    return plan
+
+
+def _smallest(layer: Any, valid: list[int]) -> int:
+    """The smallest valid factor that leaves no more multipliers than can be unrolled."""
+    least = -(-int(kernel_of(layer).shape.num_elements()) // MAX_UNROLLED_WEIGHTS)
+    return next((factor for factor in valid if factor >= least), valid[-1])
+
+
+def _problem(key: str, layer: str, wanted: int, valid: list[int]) -> str:
+    where = f" in layer {layer!r}" if key == "hardware.reuse_factor" else ""
+    return (
+        f"{key}: {wanted} cannot be built{where}, hls4ml would take another one; nearest: {nearest(valid, wanted)} "
+        f"(allowed: auto, {', '.join(map(str, valid))})"
+    )
+
+
+def _check_names(model: Any, config: HardwareConfig) -> None:
+    weighted = [layer.name for layer in weighted_layers(model)]
+    names = {layer.name for layer in model.layers}
+    for name in config.layers:
+        if name not in names:
+            near = difflib.get_close_matches(name, weighted, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"hardware.layers: the model has no layer {name!r}{hint} (allowed: {', '.join(weighted)})")
+
+
+def _strategy(layer: Any, config: HardwareConfig) -> tuple[Strategy, bool]:
+    """The strategy, and whether hls4ml then builds only certain reuse factors: Quartus has one strategy for all."""
+    wanted = config.layers.get(layer.name, LayerHardware()).strategy or config.strategy
+    weights = int(kernel_of(layer).shape.num_elements())
+    resource = wanted == "resource" or (wanted == "auto" and weights > MAX_UNROLLED_WEIGHTS)
+    return "Resource" if resource else "Latency", resource or config.backend == "Quartus"
+
+
+def check_reuse(graph: Any, plan: dict[str, tuple[Strategy, int]]) -> None:
+    """Hold hls4ml's graph against the plan: it may know a rule that we do not.
+
+    Raises:
+        UserError: a layer has another reuse factor than planned.
+    """
+    for layer in graph.get_layers():
+        if layer.name in plan and int(layer.get_attr("reuse_factor")) != plan[layer.name][1]:
+            wanted, got = plan[layer.name][1], int(layer.get_attr("reuse_factor"))
+            key = f"hardware.layers.{layer.name}.reuse_factor"
+            raise UserError(f"{key}: {wanted} cannot be built; nearest that hls4ml builds: {got}")
 
 
 def valid_reuse_factors(n_in: int, n_out: int) -> list[int]:
@@ -33,9 +113,7 @@ def nearest(valid: list[int], wanted: int) -> int:
 
 
 def kernel_sizes(layer: Any) -> tuple[int, int]:
-    """Inputs and outputs per position of a dense layer or a convolution."""
+    """Inputs and outputs per position, as hls4ml counts them: a depthwise one as if every output had all inputs."""
     *inputs, outputs = (int(size) for size in kernel_of(layer).shape)
-    total = 1
-    for size in inputs:
-        total *= size
-    return total, outputs
+    depthwise = type(layer).__name__.startswith("QDepthwise")
+    return prod(inputs), outputs * inputs[-1] if depthwise else outputs

@@ -6,6 +6,7 @@ Every tool can be pointed to by an environment variable (ROBUST_HLS_GXX=/opt/gcc
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ class Tool:
     purpose: str
     install: str
     version_flag: str = "--version"
+    oldest: tuple[int, int] | None = None  # the first version that can build our projects
 
 
 GXX = Tool(
@@ -33,11 +35,26 @@ GXX = Tool(
     "Debian/Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++; macOS: xcode-select --install",
 )
 _AMD = "part of AMD Vitis; see https://www.amd.com/en/products/software/adaptive-socs-and-fpgas/vitis.html"
+_INTEL = "part of Intel HLS Compiler (Quartus 20.1 to 21.4); see https://www.intel.com/fpga-software-download"
+#: Versions: https://fastmachinelearning.org/hls4ml/intro/status.html
+VITIS_RUN = Tool(
+    "vitis-run", "ROBUST_HLS_VITIS_RUN", "synthesizes Vitis projects (2024.1 and later)", _AMD, oldest=(2024, 1)
+)
+VITIS_HLS = Tool(
+    "vitis_hls", "ROBUST_HLS_VITIS_HLS", "synthesizes Vitis projects (2022.2 to 2023.2)", _AMD, "-version", (2022, 2)
+)
+VIVADO_HLS = Tool(
+    "vivado_hls", "ROBUST_HLS_VIVADO_HLS", "synthesizes Vivado projects (2018.2 to 2020.1)", _AMD, "-version", (2018, 2)
+)
+VIVADO = Tool("vivado", "ROBUST_HLS_VIVADO", "implements the synthesized design", _AMD, "-version", (2018, 2))
+IPP = Tool("i++", "ROBUST_HLS_IPP", "synthesizes Quartus projects", _INTEL, oldest=(20, 1))
 TOOLS = (
     GXX,
-    Tool("vitis-run", "ROBUST_HLS_VITIS_RUN", "synthesizes Vitis projects (2024.1 and later)", _AMD),
-    Tool("vitis_hls", "ROBUST_HLS_VITIS_HLS", "synthesizes Vitis projects (before 2024.1)", _AMD, "-version"),
-    Tool("vivado", "ROBUST_HLS_VIVADO", "implements the synthesized design", _AMD, "-version"),
+    VITIS_RUN,
+    VITIS_HLS,
+    VIVADO_HLS,
+    VIVADO,
+    IPP,
     Tool("verilator", "ROBUST_HLS_VERILATOR", "simulates Verilog", "Debian/Ubuntu: sudo apt install verilator"),
     Tool("yosys", "ROBUST_HLS_YOSYS", "open synthesis", "Debian/Ubuntu: sudo apt install yosys"),
 )
@@ -75,6 +92,20 @@ def tool_version(tool: Tool) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return next(iter((done.stdout or done.stderr).splitlines()), "").strip()
+
+
+def require_version(tool: Tool) -> None:
+    """Raise ToolMissing when the tool is missing, or too old for our projects; a version it hides is let through."""
+    require_tool(tool)
+    text = tool_version(tool)
+    found = re.search(r"(\d+)\.(\d+)", text)
+    if tool.oldest is None or found is None or (int(found[1]), int(found[2])) >= tool.oldest:
+        return
+    oldest = ".".join(map(str, tool.oldest))
+    raise ToolMissing(
+        f"{tool.command} is too old ({text}): it {tool.purpose}; needed: {oldest} or later "
+        f"({tool.install}), or set {tool.variable} to another one's path."
+    )
 
 
 def run_gxx(commands: Sequence[Sequence[str]], cwd: Path) -> None:

@@ -6,15 +6,18 @@ them against vendor reports and says how far off they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
+from hw.codebook import Codebook
 from hw.cost.memory import bram_blocks
-from hw.cost.weights import enclosed_bits, raw_weights
+from hw.cost.weights import raw_weights
 from qmodels.formats import FixedPoint
+from qmodels.quantize.constants import enclosed_bits
 
 #: A product of more weight bits x activation bits than this goes to a DSP. Calibrated: docs/cost.md.
 DSP_PRODUCT_BITS = 80
@@ -89,15 +92,20 @@ class Cost:
 _PER_LAYER = ("layer", "kind", "interval_cycles", "latency_cycles")
 
 
-def estimate_cost(graph: Any) -> Cost:
-    """The cost of an hls4ml `ModelGraph` after its passes."""
+def estimate_cost(graph: Any, codebooks: Mapping[str, Codebook] | None = None) -> Cost:
+    """The cost of an hls4ml `ModelGraph` after its passes.
+
+    Args:
+        graph: holding values, not codes yet.
+        codebooks: of kernels that will be stored as codes, by the weight variable's name.
+    """
     io_type = str(graph.config.get_config_value("IOType"))
-    return Cost(tuple(_layer(graph, layer, io_type) for layer in graph.get_layers()), io_type)
+    return Cost(tuple(_layer(layer, io_type, codebooks or {}) for layer in graph.get_layers()), io_type)
 
 
-def _layer(graph: Any, layer: Any, io_type: str) -> LayerCost:
-    products = _products(graph, layer)
-    stored, rom_blocks = _weight_memory(layer)
+def _layer(layer: Any, io_type: str, codebooks: Mapping[str, Codebook]) -> LayerCost:
+    products = _products(layer, codebooks)
+    stored, rom_blocks = _weight_memory(layer, codebooks)
     table_bits, table_blocks = _tables(layer)
     fifo_bits, fifo_blocks = _fifo(layer)
     interval, latency = _cycles(layer, io_type)
@@ -133,14 +141,16 @@ class _Products:
     dsps: int = 0
 
 
-def _products(graph: Any, layer: Any) -> _Products:
+def _products(layer: Any, codebooks: Mapping[str, Codebook]) -> _Products:
     found = [layer.weights[name] for name in _LINEAR if name in layer.weights]
     scale = layer.weights.get("scale") if layer.class_name in ("BatchNormalization", "ApplyAlpha") else None
     if not found and scale is None:
         return _Products()
     source = layer.get_input_variable()
     activation_bits = int(source.type.precision.width)
-    parts = [_constant_products(weight, activation_bits, layer) for weight in (found or [scale])]
+    parts = [
+        _constant_products(weight, activation_bits, layer, codebooks.get(weight.name)) for weight in (found or [scale])
+    ]
     reuse = max(int(layer.get_attr("reuse_factor") or 1), 1)
     positions = int(layer.get_attr("out_height") or 1) * int(layer.get_attr("out_width") or 1)
     parallel = max(int(layer.get_attr("parallelization_factor") or 1), 1)
@@ -149,7 +159,9 @@ def _products(graph: Any, layer: Any) -> _Products:
     return _Products(count, bops, ebops, positions, parallel, reuse, ceil(luts * share), ceil(dsps * share))
 
 
-def _constant_products(weight: Any, activation_bits: int, layer: Any) -> tuple[int, int, int, int, int]:
+def _constant_products(
+    weight: Any, activation_bits: int, layer: Any, codebook: Codebook | None
+) -> tuple[int, int, int, int, int]:
     """Count, BOPs, EBOPs, LUTs and DSPs of one product with every weight."""
     fmt = _format(weight.type.precision)
     raw = raw_weights(np.asarray(weight.data), fmt)
@@ -161,6 +173,8 @@ def _constant_products(weight: Any, activation_bits: int, layer: Any) -> tuple[i
     in_dsp = per_product > DSP_PRODUCT_BITS
     adder = LUTS_PER_DSP_ADDER_BIT * _accumulator_bits(layer)
     luts = float(np.sum(per_product[~in_dsp])) + adder * int(np.sum(in_dsp))
+    if codebook is not None and resource:  # unrolled, the decoder is a constant
+        luts += counted * codebook.decoder_luts
     return counted, counted * fmt.width * activation_bits, ebops, ceil(luts), int(np.sum(in_dsp))
 
 
@@ -178,13 +192,15 @@ def _format(precision: Any) -> FixedPoint:
         return FixedPoint(width, width)
 
 
-def _weight_memory(layer: Any) -> tuple[int, int]:
+def _weight_memory(layer: Any, codebooks: Mapping[str, Codebook]) -> tuple[int, int]:
     """Stored bits, and block RAMs where weights are read over several cycles."""
     bits, blocks = 0, 0
     reuse = int(layer.get_attr("reuse_factor") or 1)
     for name, weight in layer.weights.items():
         width, size = int(weight.type.precision.width), int(np.asarray(weight.data).size)
-        bits += width * size
+        book = codebooks.get(weight.name)
+        bits += width * size if book is None else book.stored_bits(size)
+        width = width if book is None else book.bits
         if name in _LINEAR and reuse > 1 and str(layer.get_attr("strategy") or "").lower() == "resource":
             blocks += bram_blocks(reuse, width * -(-size // reuse))
     return bits, blocks

@@ -78,6 +78,13 @@ class RunFolder:
         digests = {name: file_digest(self.path / name) for name in outputs}
         write_json(self._record_path(step), {"key": key, "outputs": digests, "seconds": round(seconds, 3)})
 
+    def remark(self, step: str, output: str) -> None:
+        """Take an output of a finished step as it is now: something was added to it."""
+        record = self._record(step)
+        if output in record.get("outputs", {}):
+            record["outputs"][output] = file_digest(self.path / output)
+            write_json(self._record_path(step), record)
+
     def seconds(self, step: str) -> float:
         """How long the step took when it ran."""
         return float(self._record(step).get("seconds", 0.0))

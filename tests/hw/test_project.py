@@ -12,6 +12,8 @@ from helpers.models import HARDWARE, STREAM, Toolbox
 
 from hw.project import HardwareConfig, HlsProject, generate
 
+RESOURCE = {"strategy": "resource", "layers": {"fc1": {"reuse_factor": 4}}}
+
 
 @pytest.fixture(scope="module")
 def project(toolbox: Toolbox) -> HlsProject:
@@ -87,7 +89,7 @@ def test_the_digest_tells_where_a_file_ends() -> None:
 
 
 def test_large_layers_are_time_multiplexed_and_small_ones_unrolled(toolbox: Toolbox) -> None:
-    by_hand = generate(toolbox.quantized.model, HardwareConfig(strategy="resource", reuse_factor=4))
+    by_hand = generate(toolbox.quantized.model, HardwareConfig.model_validate(RESOURCE))
     header = by_hand.files["firmware/parameters.h"].decode()
     assert "nnet::resource" in header
     assert re.search(r"reuse_factor = 4;", header)

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import yaml
 from helpers.cli import Cli
-from helpers.models import Toolbox, grid_images, qkeras_model
+from helpers.models import Toolbox, grid_images, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
 from hw.csim import simulate
 from hw.hls4ml_yaml import read_hls4ml_yaml
 from hw.project import HardwareConfig, generate
-from hw.reuse import nearest, valid_reuse_factors
+from hw.reuse import nearest, plan_layers, valid_reuse_factors
 from qmodels.errors import UserError
+from qmodels.runtime import runtime
 from qmodels.storage import save_model
 
 SHAPE = (4, 4, 1)
@@ -79,7 +80,7 @@ def test_reuse_factors_are_those_of_hls4ml(n_in: int, n_out: int) -> None:
     [
         (
             {"fc1": {"strategy": "resource", "reuse_factor": 5}},
-            r"hardware.layers.fc1.reuse_factor: 5 cannot be built.*nearest: 4 \(allowed: 1, 2, 4, 8, 16, 32, 64, 128\)",
+            r"layers.fc1.reuse_factor: 5 cannot be built.*nearest: 4 \(allowed: auto, 1, 2, 4, 8, 16, 32, 64, 128\)",
         ),
         ({"fc_1": {"reuse_factor": 2}}, r"the model has no layer 'fc_1'; did you mean 'fc1'\?"),
     ],
@@ -87,6 +88,47 @@ def test_reuse_factors_are_those_of_hls4ml(n_in: int, n_out: int) -> None:
 def test_what_cannot_be_built_is_refused(toolbox: Toolbox, layers: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         generate(toolbox.quantized.model, HardwareConfig.model_validate({"layers": layers}))
+
+
+def test_a_factor_for_all_that_one_layer_cannot_have_is_refused(toolbox: Toolbox) -> None:
+    config = HardwareConfig(strategy="resource", reuse_factor=6)
+    with pytest.raises(UserError) as refused:
+        generate(toolbox.quantized.model, config)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3  # conv2 (18 x 4) can
+    for line, (layer, valid) in zip(
+        lines, {"conv1": "1, 3, 9", "fc1": "1, 2, 4", "logits": "1, 2, 4"}.items(), strict=True
+    ):
+        assert f"hardware.reuse_factor: 6 cannot be built in layer {layer!r}" in line
+        assert f"(allowed: auto, {valid}, " in line and "nearest: " in line
+
+
+def test_auto_multiplexes_only_what_is_too_large_to_unroll() -> None:
+    model = qkeras_model(runtime().qkeras.QDense(300, name="wide", **weight_quantizers()))  # 16 x 300 = 4,800 weights
+    plan = plan_layers(model, HardwareConfig())
+    assert plan == {"wide": ("Resource", 2), "logits": ("Latency", 1)}
+    assert plan_layers(model, HardwareConfig(reuse_factor=8))["wide"] == ("Resource", 8)
+
+
+@pytest.mark.parametrize("backend", ["Vitis", "Quartus"])
+def test_a_depthwise_layer_has_hls4mls_rule_too(backend: str) -> None:
+    keras, q = runtime().keras, runtime().qkeras
+    image = keras.Input((4, 4, 2), name="image")
+    x = q.QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
+    x = q.QDepthwiseConv2D(3, depthwise_quantizer=q.quantized_bits(4, 0, alpha=1), use_bias=False, name="dw")(x)
+    x = keras.layers.Flatten(name="flatten")(x)
+    model = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x), name="own")
+    for factor in (6, 18):
+        layers = {"dw": {"strategy": "resource", "reuse_factor": factor}}
+        generate(model, HardwareConfig.model_validate({"backend": backend, "layers": layers}))
+    with pytest.raises(UserError, match=r"layers.dw.reuse_factor: 7 cannot be built.*nearest: 6"):
+        generate(model, HardwareConfig.model_validate({"layers": {"dw": {"strategy": "resource", "reuse_factor": 7}}}))
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "all", 10**7])
+def test_a_reuse_factor_is_auto_or_a_whole_number(value: object) -> None:
+    with pytest.raises(ValidationError, match="must be auto or a whole number from 1 to 1000000"):
+        HardwareConfig.model_validate({"reuse_factor": value})
 
 
 def test_our_projects_yaml_comes_back_as_the_same_hardware(toolbox: Toolbox, tmp_path: Path) -> None:
@@ -131,7 +173,8 @@ HLSConfig:
     assert "not taken over (types follow from the model): Model.Precision, logits.Precision" in outcome.err
     resolved = yaml.safe_load((cli.folder / "hls_projects" / "own" / "config.yaml").read_text())["hardware"]
     assert (resolved["backend"], resolved["part"], resolved["io_type"]) == ("Vivado", "xc7z020clg400-1", "io_stream")
-    assert resolved["layers"]["logits"] == {"strategy": "resource", "reuse_factor": 4}
+    logits = resolved["layers"]["logits"]
+    assert (logits["strategy"], logits["reuse_factor"]) == ("resource", 4)
     assert not (cli.folder / "evil").exists()
 
 
