@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,6 +15,7 @@ from hw.flow.sizing.points import Point, Score, dearer_by_delta_w, front, near_f
 from hw.flow.sizing.progress import ProgressLine
 from hw.flow.sizing.questions import PackedData, Question, stage_key
 from hw.flow.sizing.space import Design, command, grid, make_design, unique
+from hw.flow.sizing.stages import MODEL_FILE, STAGES
 from hw.flow.sizing.store import Record, Store
 from qmodels.data import load_dataset
 from qmodels.errors import UserError
@@ -24,11 +24,19 @@ from qmodels.storage import write_bytes
 EXPERIMENT = "experiment.yaml"  # in the sizing's folder
 TITLES = {
     "train": "training",
+    "aware": "training through the quantizers",
     "descend": "||ΔW|| by layer and bits",
     "measure": "building designs",
     "screen": "cheap attacks",
     "worst": "worst case",
     "final": "test images and gate",
+}
+
+
+#: Stages that train, and what tells their models apart.
+KEYS: dict[str, Callable[[Design], str]] = {
+    "train": lambda design: design.training_key,
+    "aware": lambda design: design.model_key,
 }
 
 
@@ -179,63 +187,78 @@ class Conductor:
 
     def _keep(self, stage: str, design: Design, outcome: Outcome) -> Record:
         value = outcome.value if outcome.error is None else {}
-        if stage == "train" and outcome.error is None:
-            value = self._keep_training(design, outcome.value)
+        if stage in KEYS and outcome.error is None:
+            value = self._keep_training(self._training_folder(KEYS[stage](design)), value)
+        elif MODEL_FILE in value:
+            write_bytes(self.folder / "designs" / design.key / MODEL_FILE, value.pop(MODEL_FILE))
         record = Record(outcome.key, stage, design.title(), value, outcome.error, outcome.seconds, outcome.worker)
         self.store.record(record)
         self.used[record.key] = record
         return record
 
     def _job(self, stage: str, key: str, design: Design) -> Job:
-        from hw.flow.sizing.stages import STAGES
-
         assert self.crew is not None
-        data, training = f"data {design.data_key}", f"training {design.training_key}"
+        model = design.training_key if stage == "aware" else design.model_key
+        data, training = f"data {design.data_key}", f"training {model}"
         self.crew.share(data, self._packed(design))
         question = Question(
-            design.config, design.key, data, training, self.config.screening, self.config.worst_case,
-            self.config.final.images, self.config.layerwise, str((self._training_folder(design)).resolve()),
-        )  # fmt: skip
+            design.float_config if stage == "train" else design.config,
+            design.key,
+            data,
+            training,
+            self.config.screening,
+            self.config.worst_case,
+            self.config.final.images,
+            self.config.layerwise,
+            str(self._training_folder(KEYS[stage](design)).resolve()) if stage in KEYS else "",
+        )
         needs = (data,) if stage == "train" else (data, training)
         near = design.training_key if stage == "train" else design.key
         return Job(key, STAGES[stage], question, needs, near)
 
-    def _train(self, designs: Iterable[Design]) -> None:
-        """Train what is not trained yet, and share the models; points whose training fails are marked."""
-        wanted = {design.training_key: design for design in designs if design.training_key not in self._trainings}
-        for design in wanted.values():
-            self._check_training(design)
+    def _train(self, designs: Sequence[Design]) -> None:
+        """Train what is not trained yet, and share the models; designs whose training fails are marked."""
+        self._train_step("train", designs)
+        self._train_step("aware", [design for design in designs if design.is_aware])
+
+    def _train_step(self, stage: str, designs: Sequence[Design]) -> None:
+        key_of = KEYS[stage]
+        able = [design for design in designs if not self._error_of(design)]
+        wanted = {key_of(design): design for design in able if key_of(design) not in self._trainings}
+        for key, design in wanted.items():
+            self._forget_lost(stage, design, self._training_folder(key))
             if self.crew is not None:
-                self._training_folder(design).mkdir(parents=True, exist_ok=True)
-        found = self._collect("train", {key: (self._key("train", d), d) for key, d in wanted.items()})
+                self._training_folder(key).mkdir(parents=True, exist_ok=True)
+        found = self._collect(stage, {key: (self._key(stage, d), d) for key, d in wanted.items()})
         for key, record in found.items():
             if record.error:
                 for point in self.points.values():
-                    if point.design.training_key == key:
-                        point.error = f"training: {record.error}"
+                    if key_of(point.design) == key:
+                        point.error = f"{TITLES[stage]}: {record.error}"
                 continue
             self._trainings.add(key)
             if self.crew is not None:
-                files = {name: (self.folder / "trainings" / key / name).read_bytes() for name in record.value["files"]}
+                files = {name: (self._training_folder(key) / name).read_bytes() for name in record.value["files"]}
                 self.crew.share(f"training {key}", files)
 
-    def _training_folder(self, design: Design) -> Path:
-        return self.folder / "trainings" / design.training_key
+    def _error_of(self, design: Design) -> str:
+        return self.points[design.key].error if design.key in self.points else ""
 
-    def _check_training(self, design: Design) -> None:
+    def _training_folder(self, key: str) -> Path:
+        return self.folder / "trainings" / key
+
+    def _forget_lost(self, stage: str, design: Design, folder: Path) -> None:
         """A training whose files are gone is not done."""
-        key = self._key("train", design)
+        key = self._key(stage, design)
         record = self.store.find(key)
-        if record is None or record.error:
-            return
-        if not all((self._training_folder(design) / name).is_file() for name in record.value["files"]):
-            self.store.forget(key)
+        if record is not None and not record.error:
+            if not all((folder / name).is_file() for name in record.value["files"]):
+                self.store.forget(key)
 
-    def _keep_training(self, design: Design, files: dict[str, bytes]) -> dict[str, Any]:
+    def _keep_training(self, folder: Path, files: dict[str, bytes]) -> dict[str, Any]:
         for name, content in files.items():
-            write_bytes(self._training_folder(design) / name, content)
-        report = json.loads(files["training.json"]) if "training.json" in files else {}
-        return {"files": sorted(files), "method": report.get("method"), "seconds": report.get("seconds")}
+            write_bytes(folder / name, content)
+        return {"files": sorted(files)}
 
     def _key(self, stage: str, design: Design) -> str:
         return stage_key(stage, design, self.config, self._packed(design).digest)

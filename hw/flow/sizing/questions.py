@@ -77,6 +77,7 @@ def stage_key(stage: str, design: Design, config: SizingConfig, data_digest: str
     cheap = {"attacks": screening["attacks"], "images": screening["images"]}
     asked: Mapping[str, Any] = {
         "train": {},
+        "aware": {},
         "descend": plain["layerwise"],
         "measure": images,
         "screen": cheap,
@@ -88,6 +89,6 @@ def stage_key(stage: str, design: Design, config: SizingConfig, data_digest: str
             "verify": design.config.simulation.model_dump(mode="json"),
         },
     }[stage]
-    about = design.training_key if stage == "train" else design.key
+    about = {"train": design.training_key, "aware": design.model_key}.get(stage, design.key)
     versions = {name: version(name) for name in _PACKAGES}
     return digest_of([SCORING, versions, stage, about, data_digest, asked])[:32]

@@ -16,8 +16,8 @@ from hw.flow.sizing.config import Choice
 from qmodels.quantize.mulaw import MappingConfig
 from qmodels.storage import digest_of, file_digest, weights_file
 
-#: Steps between the config and the accelerator; what they read is what makes a design.
-BUILDING = ("train", "map", "quantize")
+#: The flow's steps between the config and the quantized model; what they read is what makes a design.
+TRAINING, BUILDING = ("train", "aware"), ("map", "quantize")
 #: Keys that change weights only: designs that differ in nothing else may be compared by ||ΔW||.
 _WEIGHTS_ONLY = "quantization."
 _NOT_WEIGHTS = ("activation", "bias", "calibration")
@@ -33,18 +33,33 @@ class Design:
     @cached_property
     def key(self) -> str:
         """Digest of everything the accelerator depends on."""
-        sections = {name for step in BUILDING for name in _sections(step)}
-        return digest_of([self._parts(sections | {"hardware", "simulation.engine"}), _file_digests(self.config)])[:24]
+        return self._digest(_sections(*TRAINING, *BUILDING) | {"hardware", "simulation.engine"}, self.config)
 
     @cached_property
     def training_key(self) -> str:
         """Digest of what the float model depends on: designs that share it share the training."""
-        return digest_of([self._parts(set(_sections("train"))), _file_digests(self.config)])[:24]
+        return self._digest(_sections("train"), self.float_config)
+
+    @property
+    def is_aware(self) -> bool:
+        """Whether training goes on through the quantizers: then a model serves fewer designs."""
+        return self.config.training.quantization_aware is not None and self.config.model.file is None
+
+    @cached_property
+    def model_key(self) -> str:
+        """Digest of what the trained model depends on, the quantization-aware phase included."""
+        return self._digest(_sections(*TRAINING), self.config) if self.is_aware else self.training_key
+
+    @property
+    def float_config(self) -> RunConfig:
+        """The experiment without the quantization-aware phase."""
+        training = self.config.training.model_copy(update={"quantization_aware": None})
+        return self.config.model_copy(update={"training": training})
 
     @cached_property
     def data_key(self) -> str:
         """Digest of which images, and how they are split."""
-        return digest_of(self._parts({"data"}))[:24]
+        return self._digest({"data"}, self.config)
 
     @property
     def others(self) -> tuple[tuple[str, str], ...]:
@@ -55,10 +70,10 @@ class Design:
         """The settings in words, for tables and messages."""
         return ", ".join(f"{short_key(key)} {short_value(value)}" for key, value in self.settings) or "the experiment"
 
-    def _parts(self, sections: Iterable[str]) -> dict[str, Any]:
-        config = self.config.model_dump(mode="json")
-        picked = {name: reduce(dict.__getitem__, name.split("."), config) for name in sorted(sections)}
-        return {"seed": self.config.seed, **picked}
+    def _digest(self, sections: Iterable[str], config: RunConfig) -> str:
+        plain = config.model_dump(mode="json")
+        picked: dict[str, Any] = {name: reduce(dict.__getitem__, name.split("."), plain) for name in sorted(sections)}
+        return digest_of([config.seed, picked, _file_digests(config)])[:24]
 
 
 def changes_weights_only(key: str) -> bool:
@@ -97,9 +112,14 @@ def unique(designs: Iterable[Design]) -> list[Design]:
 
 
 def command(design: Design, folder: Path, data_dir: Path | None, name: str) -> str:
-    """The shell command that generates this design's HLS project from the model that was scored."""
+    """The shell command that generates this design's HLS project from the model that was scored.
+
+    That is the float model; after quantization-aware training the quantized one.
+    """
     words = ["robust-hls", "generate", str(folder / "experiment.yaml")]
-    if design.config.model.file is None:
+    if design.is_aware:
+        words += ["--model", str(folder / "designs" / design.key / "quantized.keras")]
+    elif design.config.model.file is None:
         words += ["--model", str(folder / "trainings" / design.training_key / "model.keras")]
     words += [word for key, value in design.settings for word in ("--set", f"{key}={json.dumps(value)}")]
     words += ["--data-dir", str(data_dir)] if data_dir is not None else []
@@ -117,10 +137,11 @@ def short_value(value: Choice) -> str:
     return "+".join(map(str, value)) if isinstance(value, list) else "–" if value is None else f"{value}"
 
 
-def _sections(step: str) -> tuple[str, ...]:
+def _sections(*steps: str) -> set[str]:
+    """The parts of the config that some of the flow's steps read."""
     from hw.flow.steps import STEPS
 
-    return next(found.sections for found in STEPS if found.name == step)
+    return {section for found in STEPS if found.name in steps for section in found.sections}
 
 
 def _file_digests(config: RunConfig) -> list[str]:

@@ -32,20 +32,33 @@ from qmodels.errors import UserError
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
 from qmodels.metrics.statistics import wilson
 from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.storage import write_bytes
 from qmodels.victims import AcceleratorVictim, Images, Labels, Victim, predictions
 
+MODEL_FILE = "quantized.keras"  # in the final stage's answer: kept as a file
 _KEEP = 48  # designs a worker keeps built, for the stages to come
 
 
 def train_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:
     """Train the float model (or adopt the user's own): the training step's files, by name."""
-    step = next(step for step in STEPS if step.name == "train")
+    return _training_step("train", question, blobs, {})
+
+
+def aware_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:
+    """Train on through the quantizers, from the float model: all of both steps' files."""
+    return _training_step("aware", question, blobs, blobs[question.training])
+
+
+def _training_step(name: str, question: Question, blobs: Blobs, before: dict[str, bytes]) -> dict[str, bytes]:
+    step = next(step for step in STEPS if step.name == name)
     shared = Path(question.folder) if question.folder and Path(question.folder).is_dir() else None
     with tempfile.TemporaryDirectory(prefix="robust-hls-train-") as scratch:
         run = Run(question.config, RunFolder(shared or Path(scratch)))
         run.data = _data(question.data, blobs)
-        names = step.action(run)
-        return {name: (run.folder / name).read_bytes() for name in names}
+        for file, content in before.items():
+            write_bytes(run.folder / file, content)
+        made = step.action(run)
+        return before | {file: (run.folder / file).read_bytes() for file in made}
 
 
 def descend_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
@@ -113,8 +126,9 @@ def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
         gates = [pass_gate(run, probes, adversarial=False, always=EXTREMES)]
         adversarial = np.unique(np.concatenate([*examples, attacked]), axis=0)
         gates.append(pass_gate(run, adversarial, adversarial=True))
-        digest = run.project.digest
+        digest, model = run.project.digest, (run.folder / MODEL_FILE).read_bytes()
     return {
+        MODEL_FILE: model,
         "clean": _share(clean),
         "rows": [row.as_json() for row in rows],
         "worst": worst,
@@ -125,6 +139,7 @@ def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
 
 STAGES: dict[str, Callable[[Question, Blobs], Any]] = {
     "train": train_stage,
+    "aware": aware_stage,
     "descend": descend_stage,
     "measure": measure_stage,
     "screen": screen_stage,
