@@ -7,7 +7,6 @@ options, the sum of the layers' norms as what is made least, the exact search, t
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -56,11 +55,17 @@ class LayerwiseConfig(BaseModel):
     methods: tuple[Method, ...] = Field(("uniform", "codebook"), min_length=1)
     granularities: tuple[Granularity, ...] = Field(("per-tensor", "per-channel"), min_length=1)
     clips: tuple[Clip, ...] = Field(("mse", "dw2"), min_length=1)
+    mus: tuple[float, ...] = Field((0.0, 3.0), min_length=1, description="µ of the codebooks tried")
     budget: BudgetConfig = BudgetConfig()
-    candidates: int = Field(4, ge=1, le=50, description="best choices that are attacked on validation images")
+    limits: tuple[float, ...] = Field(
+        (1.0, 1.25, 1.5, 2.0),
+        min_length=1,
+        description="no layer's ||Q(W) - W||_2 beyond so many times that of the section's own settings; for each of "
+        "these the best choice is attacked on validation images",
+    )
     epsilon_lsb: int = Field(26, ge=1, le=255, description="radius of that attack")
     steps: int = Field(20, ge=1, description="PGD steps of that attack")
-    samples: int = Field(500, ge=1, description="validation images of that attack")
+    samples: int = Field(1000, ge=1, description="validation images of that attack")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,9 @@ class Choice:
         return sum(option.score for option in self.options) / max(len(self.options), 1)
 
 
+_Partial = tuple[int, float, tuple[Option, ...]]  # cost, error, options of the layers so far
+
+
 def option_of(layer: LayerKernel, config: WeightConfig, *, ebops: bool) -> Option:
     """Round a kernel as `config` says; cost and error of that."""
     code = fit_code(layer.kernel, config, depthwise=layer.depthwise)
@@ -122,15 +130,17 @@ def layer_options(layer: LayerKernel, base: WeightConfig, grid: LayerwiseConfig)
     return front
 
 
-def best_choices(options: Sequence[Sequence[Option]], budget: int, count: int) -> list[Choice]:
-    """The `count` choices of least total error within the budget, best first; none if nothing fits.
+def best_choice(options: Sequence[Sequence[Option]], budget: int) -> Choice | None:
+    """The choice of least total error within the budget; None if nothing fits.
 
-    The multiple-choice knapsack, layer by layer: a partial choice is dropped when `count` others cost no more and
-    err no more, since each of them can be completed in the same way. Exact as long as no more than `LIMIT` partial
-    choices remain; beyond that the best ones of every slice of the budget are kept.
+    The multiple-choice knapsack, layer by layer: a partial choice is dropped when another one costs no more and errs
+    no more, since both can be completed in the same ways. Exact as long as no more than `LIMIT` partial choices
+    remain; beyond that the best one of every slice of the budget is kept.
     """
+    if not all(options):
+        return None
     rest = [sum(min(o.cost for o in layer) for layer in options[index + 1 :]) for index in range(len(options))]
-    partial: list[tuple[int, float, tuple[Option, ...]]] = [(0, 0.0, ())]
+    partial: list[_Partial] = [(0, 0.0, ())]
     for layer, needed in zip(options, rest, strict=True):
         grown = [
             (cost + option.cost, score + option.score, (*chosen, option))
@@ -138,8 +148,8 @@ def best_choices(options: Sequence[Sequence[Option]], budget: int, count: int) -
             for option in layer
             if cost + option.cost + needed <= budget
         ]
-        partial = _thinned(_undominated(grown, count), budget, count)
-    return [Choice(chosen) for _, _, chosen in heapq.nsmallest(count, partial, key=lambda item: (item[1], item[0]))]
+        partial = _thinned(_undominated(grown), budget)
+    return Choice(min(partial, key=lambda item: (item[1], item[0]))[2]) if partial else None
 
 
 def error_bound(
@@ -173,38 +183,34 @@ def budget_of(layers: Sequence[LayerKernel], base: Mapping[str, WeightConfig], b
 
 
 def _grid(base: WeightConfig, grid: LayerwiseConfig) -> list[WeightConfig]:
-    axes = product(grid.methods, grid.bits, grid.granularities, grid.clips)
-    keys = ("method", "weight_bits", "granularity", "clip")
-    fixed = {"codebook": base.codebook}
-    return [WeightConfig.model_validate(fixed | dict(zip(keys, values, strict=True))) for values in axes]
+    """All settings of one kernel; µ only makes a difference to codebooks."""
+    found = []
+    for method, bits, granularity, clip in product(grid.methods, grid.bits, grid.granularities, grid.clips):
+        for mu in grid.mus if method == "codebook" else (base.codebook.mu,):
+            codebook = base.codebook.model_copy(update={"mu": mu})
+            found.append(
+                WeightConfig(method=method, weight_bits=bits, granularity=granularity, clip=clip, codebook=codebook)
+            )
+    return found
 
 
-_Partial = tuple[int, float, tuple[Option, ...]]
-
-
-def _undominated(items: list[_Partial], count: int) -> list[_Partial]:
-    """Those that fewer than `count` others match or beat in both cost and error."""
+def _undominated(items: list[_Partial]) -> list[_Partial]:
+    """Those that no other one matches or beats in both cost and error."""
     kept: list[_Partial] = []
-    best: list[float] = []  # the `count` least errors so far, negated: a heap with the largest of them on top
     for item in sorted(items, key=lambda item: (item[0], item[1])):
-        if len(best) < count:
-            heapq.heappush(best, -item[1])
-        elif item[1] < -best[0]:
-            heapq.heapreplace(best, -item[1])
-        else:
-            continue
-        kept.append(item)
+        if not kept or item[1] < kept[-1][1]:
+            kept.append(item)
     return kept
 
 
-def _thinned(items: list[_Partial], budget: int, count: int) -> list[_Partial]:
-    """At most about `LIMIT`: the best `count` of every slice of the budget."""
+def _thinned(items: list[_Partial], budget: int) -> list[_Partial]:
+    """At most about `LIMIT`: the best of every slice of the budget."""
     if len(items) <= LIMIT:
         return items
-    slices: dict[int, list[_Partial]] = {}
-    for item in items:
-        slices.setdefault(item[0] * (LIMIT // count) // max(budget, 1), []).append(item)
-    return [item for part in slices.values() for item in heapq.nsmallest(count, part, key=lambda item: item[1])]
+    slices: dict[int, _Partial] = {}
+    for item in items:  # by rising cost and falling error: the last one of a slice is its best
+        slices[item[0] * LIMIT // max(budget, 1)] = item
+    return list(slices.values())
 
 
 def perturbation_norm(epsilon_lsb: float, pixels: int) -> float:

@@ -23,7 +23,7 @@ from qmodels.quantize.layerwise import (
     LayerKernel,
     LayerwiseConfig,
     Option,
-    best_choices,
+    best_choice,
     budget_of,
     error_bound,
     layer_options,
@@ -61,7 +61,7 @@ class Selection:
     budget: int
     unit: str  # stored bits or EBOPs
     common: Candidate  # the section's settings, the same for all layers
-    candidates: tuple[Candidate, ...]  # in order of the search, best first
+    candidates: tuple[Candidate, ...]  # one for each limit, the tightest first
     chosen: int
 
     @property
@@ -91,9 +91,9 @@ def select_formats(
 ) -> Selection:
     """Choose every layer's weight code under the budget of `config.layerwise`.
 
-    The choices of least total ||ΔW||_2 come from an exact search. The best `candidates` of them are re-scored end to
-    end: by the bound, and by accuracy on clean and on attacked (PGD) validation images. The highest sum of the two
-    accuracies wins, then the smaller bound.
+    For each of its `limits`, an exact search finds the choice of least total ||ΔW||_2 in which no layer errs more
+    than so many times as with the section's own settings. These choices are re-scored end to end: by the bound, and by
+    accuracy on clean and on attacked (PGD) validation images. The highest sum of the two accuracies wins.
 
     Args:
         float_model: as for `quantize_model`.
@@ -112,25 +112,40 @@ def select_formats(
     ebops = wanted.budget.ebops is not None
     base = {layer.name: config.of_layer(layer.name) for layer in layers}
     budget = budget_of(layers, base, wanted.budget)
-    options = [layer_options(layer, base[layer.name], wanted) for layer in layers]
-    choices = best_choices(options, budget, wanted.candidates)
-    unit = "EBOPs" if ebops else "stored bits"
-    if not choices:
-        least = sum(layer[0].cost for layer in options)
-        raise UserError(
-            f"quantization.layerwise.budget: {budget} {unit} is too little, the cheapest choice takes {least}; "
-            f"raise the budget or allow fewer bits"
-        )
     common = Choice(tuple(option_of(layer, base[layer.name], ebops=ebops) for layer in layers))
+    unit = "EBOPs" if ebops else "stored bits"
+    choices = _choices([layer_options(layer, base[layer.name], wanted) for layer in layers], common, budget, wanted)
     judge = _Judge(model, config, layers, train, validation, seed)
-    with progress_bar("choosing", len(choices) + 1) as bar:
+    with progress_bar("comparing", len(choices) + 1) as bar:
         measured = []
         for choice in (common, *choices):
             measured.append(judge.measure(choice))
             bar.advance()
     found = tuple(measured[1:])
-    best = max(range(len(found)), key=lambda i: (found[i].clean + found[i].attacked, -(found[i].bound or 0.0), -i))
+    best = max(range(len(found)), key=lambda index: found[index].clean + found[index].attacked)
     return Selection(tuple(layers), budget, unit, measured[0], found, best)
+
+
+def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: LayerwiseConfig) -> list[Choice]:
+    """The best choice under every limit, without repetitions; without limits if none of them leaves one."""
+
+    def within(limit: float) -> list[list[Option]]:
+        pairs = zip(options, common.options, strict=True)
+        return [[option for option in layer if option.score <= limit * own.score] for layer, own in pairs]
+
+    found = [best_choice(within(limit), budget) for limit in sorted(wanted.limits)]
+    found = found if any(found) else [best_choice(options, budget)]
+    choices: list[Choice] = []
+    for choice in found:
+        if choice is not None and all(choice.options != other.options for other in choices):
+            choices.append(choice)
+    if not choices:
+        least = sum(layer[0].cost for layer in options)
+        raise UserError(
+            f"quantization.layerwise.budget: {budget} is too little, the cheapest choice takes {least}; "
+            f"raise the budget or allow fewer bits"
+        )
+    return choices
 
 
 class _Judge:
@@ -205,6 +220,7 @@ def _row(layer: LayerKernel, option: Option) -> dict[str, Any]:
         "bits": option.config.weight_bits,
         "granularity": option.config.granularity,
         "clip": option.config.clip,
+        "mu": option.config.codebook.mu if option.config.method == "codebook" else None,
         "delta_w_2": option.score,
         "stored_bits": option.code.stored_bits(layer.kernel.size),
         "weights": layer.kernel.size,

@@ -35,7 +35,7 @@ class CodebookConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mu: float = Field(8.0, ge=0, le=1e6, description="0: equally spaced levels")
+    mu: float = Field(3.0, ge=0, le=1e6, description="0: equally spaced levels")
     grid_bits: int | None = Field(
         None, ge=2, le=16, description="widest grid tried, bits with sign; weight_bits + 4, at most 16, when left out"
     )
@@ -94,6 +94,9 @@ class WeightCode:
     def codes(self, kernel: NDArray[Any]) -> Ints:
         """Index of the nearest level of every weight; ties go to the even index, as IEEE rounding does."""
         scaled = np.asarray(kernel, np.float64) / self.step
+        if self.contiguous and self.levels[0] % 2 == 0:  # the same, many times faster
+            nearest = np.clip(np.rint(scaled), self.levels[0], self.levels[-1])
+            return np.asarray(nearest - self.levels[0], np.int64)
         middles = (self.levels[1:] + self.levels[:-1]) / 2
         lower = np.searchsorted(middles, scaled)
         tie = middles[np.minimum(lower, len(middles) - 1)] == scaled if len(middles) else np.zeros(scaled.shape, bool)
