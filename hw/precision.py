@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hw.contract import Violation
+from hw.cost.estimate import TABLES
 from hw.hardware import HardwareConfig, LayerHardware
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
@@ -78,7 +79,7 @@ def _check_result(layer: Any, old: FixedPoint, key: str) -> None:
     if (old.rounding, old.overflow) != (Rounding.TRN, Overflow.WRAP):
         raise UserError(f"{key}: {old} is what the model's quantizer computes; change the quantizer in the model")
     for reader in layer.get_output_nodes():
-        if reader.get_attr("table_size") is not None:
+        if str(reader.get_attr("activation") or "").lower() in TABLES:
             raise UserError(f"{key}: it addresses the table of layer {reader.name!r} ({old}); leave it out")
 
 

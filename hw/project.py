@@ -149,7 +149,7 @@ def generate_design(model: Any, config: HardwareConfig) -> Design:
         graph, overridden = _converted(model, config, folder, trace=False)
         told = (*overridden, *accumulator_warnings(graph))
         codebooks = choose_codebooks(graph, config)
-        cost = estimate_cost(graph, codebooks)
+        cost = estimate_cost(graph, codebooks, adders=True)
         store_codes(graph, codebooks)
         with _quiet():
             graph.write()

@@ -7,13 +7,14 @@ them against vendor reports and says how far off they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil, prod
 from typing import Any
 
 import numpy as np
 
 from hw.codebook import Codebook
+from hw.cost.adders import adder_bits
 from hw.cost.memory import bram_blocks
 from hw.cost.weights import raw_weights
 from qmodels.formats import FixedPoint
@@ -25,7 +26,8 @@ DSP_PRODUCT_BITS = 80
 LUTS_PER_DSP_ADDER_BIT = 1.0
 _DATAFLOW_START = 1  # cycles, from the reports
 _STAGE_CYCLES = 3  # a streamed window's own pipeline, from the reports
-_TABLES = ("sigmoid", "tanh", "softmax", "softplus", "softsign", "elu", "selu")
+#: Activations that hls4ml reads from tables.
+TABLES = ("sigmoid", "tanh", "softmax", "softplus", "softsign", "elu", "selu")
 _LINEAR = ("weight", "depthwise", "pointwise")
 
 
@@ -47,6 +49,7 @@ class LayerCost:
     dsps_estimated: int
     interval_cycles: int  # between two inputs of this layer alone
     latency_cycles: int
+    adder_bits: int | None = None  # full-adder bits of unrolled products, by alkaid; None: hw/cost/adders.py
 
 
 @dataclass(frozen=True)
@@ -78,29 +81,40 @@ class Cost:
         after = [layer.latency_cycles for layer in self.layers if layer.kind == "Dense"]
         return slowest + _DATAFLOW_START + sum(after)
 
+    @property
+    def adder_bits(self) -> int | None:
+        """Sum over the layers with products; None when one of them is not known."""
+        found = [layer.adder_bits for layer in self.layers if layer.multipliers]
+        return None if not found or None in found else sum(bits for bits in found if bits is not None)
+
     def as_json(self) -> dict[str, Any]:
         """Totals under self-describing keys, then every layer."""
         return {
             **{key: self.total(key) for key in LayerCost.__dataclass_fields__ if key not in _PER_LAYER},
             "latency_cycles_estimated": self.latency_cycles,
             "ii_cycles_estimated": self.ii_cycles,
+            "adder_bits": self.adder_bits,
             "io_type": self.io_type,
             "layers": [asdict(layer) for layer in self.layers],
         }
 
 
-_PER_LAYER = ("layer", "kind", "interval_cycles", "latency_cycles")
+_PER_LAYER = ("layer", "kind", "interval_cycles", "latency_cycles", "adder_bits")
 
 
-def estimate_cost(graph: Any, codebooks: Mapping[str, Codebook] | None = None) -> Cost:
+def estimate_cost(graph: Any, codebooks: Mapping[str, Codebook] | None = None, *, adders: bool = False) -> Cost:
     """The cost of an hls4ml `ModelGraph` after its passes.
 
     Args:
         graph: holding values, not codes yet.
         codebooks: of kernels that will be stored as codes, by the weight variable's name.
+        adders: count the adders of unrolled products too, where alkaid is installed: about a second a layer.
     """
     io_type = str(graph.config.get_config_value("IOType"))
-    return Cost(tuple(_layer(layer, io_type, codebooks or {}) for layer in graph.get_layers()), io_type)
+    layers = [_layer(layer, io_type, codebooks or {}) for layer in graph.get_layers()]
+    if adders:
+        layers = [replace(c, adder_bits=adder_bits(g)) for c, g in zip(layers, graph.get_layers(), strict=True)]
+    return Cost(tuple(layers), io_type)
 
 
 def _layer(layer: Any, io_type: str, codebooks: Mapping[str, Codebook]) -> LayerCost:
@@ -210,7 +224,7 @@ def _tables(layer: Any) -> tuple[int, int]:
     """Look-up tables of activations that hls4ml computes by table."""
     kind = str(layer.get_attr("activation") or "").lower()
     table = layer.get_attr("table_t")
-    if layer.class_name not in ("Activation", "Softmax") or kind not in _TABLES or table is None:
+    if layer.class_name not in ("Activation", "Softmax") or kind not in TABLES or table is None:
         return 0, 0
     names = ("exp_table_t", "inv_table_t") if kind == "softmax" else ("table_t",)
     widths = [int(t.precision.width) for t in (layer.get_attr(name) for name in names) if t is not None]

@@ -64,6 +64,39 @@ def test_zero_weights_cost_nothing_and_shifts_one_bit(tmp_path: Path) -> None:
     assert cost.total("ebops") == layer.ebops
 
 
+def adders(weights: Any, folder: Path, **hardware: Any) -> int | None:
+    model = qkeras_model()
+    model.get_layer("logits").set_weights([np.asarray(weights, np.float32), np.zeros(3, np.float32)])
+    return estimate_cost(convert(model, HardwareConfig(**hardware), folder), adders=True).adder_bits
+
+
+def test_adders_are_those_of_shared_shifts_and_sums(tmp_path: Path) -> None:
+    pytest.importorskip("alkaid")
+    weights = np.zeros((16, 3))
+    weights[0, 0], weights[1, 1], weights[2, 2] = 0.5, 0.25, -0.5
+    shifts = adders(weights, tmp_path)
+    weights[0, 0] = 0.375  # x/2 - x/8: one adder
+    one = adders(weights, tmp_path)
+    weights[0, 1], weights[1, 1] = 0.375, 0.0  # the same product: shared
+    assert shifts is not None and one is not None and shifts < one <= shifts + 20
+    assert adders(weights, tmp_path) == one
+    assert adders(weights, tmp_path, strategy="resource") is None  # time-multiplexed weights are data
+
+
+def test_a_depthwise_kernel_has_one_matrix_a_channel(tmp_path: Path) -> None:
+    pytest.importorskip("alkaid")
+    keras, q = runtime().keras, runtime().qkeras
+    image = keras.Input((3, 3, 2), name="image")
+    x = q.QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
+    x = q.QDepthwiseConv2D(3, depthwise_quantizer=q.quantized_bits(4, 0, alpha=1), use_bias=False, name="dw")(x)
+    model = keras.Model(image, keras.layers.Flatten(name="flatten")(x), name="own")
+    found = []
+    for kernel in (np.full((3, 3, 2, 1), 0.5), np.full((3, 3, 2, 1), 0.5) * [[[[1], [0]]]]):
+        model.get_layer("dw").set_weights([kernel.astype(np.float32)])
+        found.append(estimate_cost(convert(model, HARDWARE, tmp_path), adders=True).adder_bits)
+    assert found[0] == 2 * found[1] > 0  # nine taps are summed in each channel
+
+
 def test_reuse_divides_multipliers_and_multiplies_cycles(tmp_path: Path) -> None:
     weights = np.full((16, 3), 0.625)
     one = dense_cost(weights, tmp_path, strategy="resource", reuse_factor=1)
