@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from typing import Any
 
 from hw.exactness import EXTREMES, probe_images
 from hw.flow.black_box import train_black_box
@@ -15,11 +17,12 @@ from hw.flow.run import Run
 from hw.flow.testbench import clean_bench, full_bench
 from hw.synth.driver import stored_synthesis
 from qmodels.architectures import build_float
+from qmodels.metrics.lipschitz_tables import bits_rows, lipschitz_rows
 from qmodels.metrics.masking import Row
 from qmodels.quantize.folding import fold_batch_norm
 from qmodels.quantize.layers import is_quantized
-from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import map_weights
+from qmodels.quantize.selection import quantize_as_asked
 from qmodels.runtime import runtime
 from qmodels.storage import atomic_folder, save_model, write_bytes, write_json
 from qmodels.training import train
@@ -98,12 +101,21 @@ def quantize_step(run: Run) -> tuple[str, ...]:
     """Round weights and calibrate activations on training images."""
     if run.mapped_model is None:
         return ()
-    quantized = quantize_model(
-        run.mapped_model, run.config.quantization, run.data.train.x, formats=run.trained_formats()
+    (run.folder / "layerwise.json").unlink(missing_ok=True)  # of an earlier config of this run
+    quantized, selection = quantize_as_asked(
+        run.mapped_model,
+        run.config.quantization,
+        run.data.train.x,
+        run.data.validation,
+        seed=run.config.seed,
+        formats=run.trained_formats(),
     )
     save_model(quantized.model, run.folder / "quantized.keras")
-    write_json(run.folder / "quantization.json", [formats.as_json() for formats in quantized.formats])
-    return "quantized.keras", "quantization.json"
+    write_json(run.folder / "quantization.json", [formats.as_row() for formats in quantized.formats])
+    if selection is None:
+        return "quantized.keras", "quantization.json"
+    write_json(run.folder / "layerwise.json", selection.as_json())
+    return "quantized.keras", "quantization.json", "layerwise.json"
 
 
 def project_step(run: Run) -> tuple[str, ...]:
@@ -154,10 +166,22 @@ def testbench_step(run: Run) -> tuple[str, ...]:
 
 def evaluate_step(run: Run) -> tuple[str, ...]:
     """Score all examples on all victims, the accelerator included, and flag what is not to be believed."""
-    results = evaluate(run) | stored_synthesis(run.folder.path)
+    results = evaluate(run) | stored_synthesis(run.folder.path) | _weights_measured(run)
     write_json(run.folder / "examples.json", pick_examples(run, [Row.from_json(row) for row in results["rows"]]))
     write_json(run.folder / "results.json", results)
     return "results.json", "examples.json"
+
+
+def _weights_measured(run: Run) -> dict[str, Any]:
+    """||W|| and ||ΔW|| of every layer, over the bits too, and the layer-wise choice; nothing for a QKeras model."""
+    if run.mapped_model is None:
+        return {}
+    path = run.folder / "layerwise.json"
+    chosen = {"layerwise": json.loads(path.read_text())} if path.exists() else {}
+    return chosen | {
+        "lipschitz": lipschitz_rows(run.mapped_model, run.quantized_model),
+        "lipschitz_by_bits": bits_rows(run.mapped_model, run.config.quantization),
+    }
 
 
 def report_step(run: Run) -> tuple[str, ...]:

@@ -242,8 +242,3 @@ def _largest_singular_value(kernel: Matrix, where: Convolution, out_shape: tuple
         return float(np.linalg.norm(small_side, 2))
     start = np.random.default_rng(0).standard_normal(min(inputs, outputs))
     return float(svds(operator, k=1, v0=start, tol=SVD_TOLERANCE, maxiter=10_000, return_singular_vectors=False).max())
-
-
-def to_json(norms: tuple[LayerNorms, ...]) -> list[dict[str, Any]]:
-    """The `lipschitz` part of results.json."""
-    return [item.as_dict() for item in norms]

@@ -109,6 +109,21 @@ class LayerFormats:
             "code": self.code.as_json() if self.code is not None else None,
         }
 
+    def as_row(self) -> dict[str, Any]:
+        """The same for a table: the code in a few words."""
+        row = self.as_json()
+        del row["code"]
+        words: dict[str, Any] = {"method": None, "bits": None, "step": None, "levels": None}
+        if self.code is not None:
+            steps = [f"2^{int(np.log2(step))}" for step in (self.code.step.max(), self.code.step.min())]
+            words = {
+                "method": self.code.method,
+                "bits": self.code.bits,
+                "step": " .. ".join(dict.fromkeys(steps)),
+                "levels": len(self.code.levels) if self.code.contiguous else " ".join(map(str, self.code.levels[:64])),
+            }
+        return {"layer": self.layer, **words, **row}
+
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> LayerFormats:
         """Inverse of `as_json`.
@@ -116,12 +131,12 @@ class LayerFormats:
         Raises:
             ValueError: a format or code is not such.
         """
-        formats = {
-            key: FixedPoint.parse(plain[key]) if plain[key] else None for key in ("weight", "bias", "activation")
-        }
+        weight, bias, activation = (
+            FixedPoint.parse(plain[key]) if plain[key] else None for key in ("weight", "bias", "activation")
+        )
         code = WeightCode.from_json(plain["code"]) if plain["code"] is not None else None
-        numbers = {key: plain[key] for key in ("distinct_weights", "relative_error", "stored_bits")}
-        return cls(layer=plain["layer"], **formats, **numbers, code=code)
+        distinct, error = plain["distinct_weights"], plain["relative_error"]
+        return cls(plain["layer"], weight, bias, activation, distinct, error, code, plain["stored_bits"])
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Validation images are attacked, never test images; activations are calibrated on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from qmodels.quantize.layerwise import (
     option_of,
     perturbation_norm,
 )
-from qmodels.quantize.model import LayerFormats, QuantizationConfig, check_layers, quantize_model
+from qmodels.quantize.model import LayerFormats, QuantizationConfig, QuantizedModel, check_layers, quantize_model
 from qmodels.runtime import runtime
 from qmodels.victims import Images, KerasVictim, accuracy
 
@@ -146,6 +147,22 @@ def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: L
             f"raise the budget or allow fewer bits"
         )
     return choices
+
+
+def quantize_as_asked(
+    float_model: Any,
+    config: QuantizationConfig,
+    train: Images,
+    validation: Split,
+    *,
+    seed: int,
+    formats: Mapping[str, LayerFormats] | None = None,
+) -> tuple[QuantizedModel, Selection | None]:
+    """`quantize_model`, after the layer-wise choice where the config asks for one and `formats` are not given."""
+    if config.layerwise is None or formats:
+        return quantize_model(float_model, config, train, formats=formats), None
+    selection = select_formats(float_model, config, train, validation, seed=seed)
+    return quantize_model(float_model, config, train, formats=selection.formats), selection
 
 
 class _Judge:

@@ -135,7 +135,8 @@ def test_models_with_other_layers_are_refused():
 
 def test_the_flat_record_names_view_and_norm():
     model, _ = built(runtime().keras.layers.Dense(2, name="fc1"), (3,))
-    (record,) = lipschitz.to_json(weight_norms(model))
+    (norms,) = weight_norms(model)
+    record = norms.as_dict()
     assert set(record) == {
         "layer", "kind", "reshaped_1", "reshaped_2", "reshaped_inf", "operator_1", "operator_2", "operator_inf",
     }  # fmt: skip
