@@ -148,7 +148,7 @@ _AWARE: dict[str, Callable[[dict[str, Any], Rounder, Rounder], Any]] = {
 def _kernel_rounder(code: WeightCode, mu: float) -> Rounder:
     nearest = _nearest_level(code)
     low, high = code.levels[0] * code.step, code.levels[-1] * code.step
-    rounded = _straight_through(nearest, low.astype(np.float32), high.astype(np.float32))
+    rounded = straight_through(nearest, low.astype(np.float32), high.astype(np.float32))
     return (lambda kernel: rounded(_mu_law(kernel, mu))) if mu else rounded
 
 
@@ -160,7 +160,7 @@ def _bias_rounder(fmt: FixedPoint | None) -> Rounder:
     def nearest(bias: Tensor) -> Tensor:
         return tf.clip_by_value(tf.round(bias / fmt.lsb) * fmt.lsb, fmt.minimum, fmt.maximum)
 
-    return _straight_through(nearest, np.float32(fmt.minimum), np.float32(fmt.maximum))
+    return straight_through(nearest, np.float32(fmt.minimum), np.float32(fmt.maximum))
 
 
 def _nearest_level(code: WeightCode) -> Rounder:
@@ -188,7 +188,7 @@ def _mu_law(kernel: Tensor, mu: float) -> Tensor:
     return scale * tf.sign(kernel) * tf.math.log1p(mu * tf.abs(kernel) / scale) / np.float32(np.log1p(mu))
 
 
-def _straight_through(nearest: Rounder, low: Any, high: Any) -> Rounder:
+def straight_through(nearest: Rounder, low: Any, high: Any) -> Rounder:
     """`nearest` forward; backward the identity, but outside [low, high] only what leads back."""
     tf = runtime().tf
 
