@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.qmodels.training.tiny_training import digits, tiny_config, tiny_model
 
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.quantize.model import LayerFormats, QuantizationConfig, quantize_model
@@ -10,6 +9,7 @@ from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.weights import uniform_levels
 from qmodels.runtime import runtime
 from qmodels.training.aware import quantization_aware, straight_through, train_aware
+from tests.qmodels.training.tiny_training import digits, tiny_config, tiny_model
 
 NETWORKS = [
     ModelConfig(architecture="mlp", hidden=(12,)),
