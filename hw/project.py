@@ -88,7 +88,8 @@ def _converted(model: Any, config: HardwareConfig, output_dir: Path, trace: bool
         ) from error
     check_reuse(graph, plan)
     tighten_weights(graph)
-    return graph, override_precisions(graph, config)
+    inferred = accumulator_warnings(graph)  # of the sums' own sizes, not of those the config gives them
+    return graph, [*override_precisions(graph, config), *inferred]
 
 
 def _convert(
@@ -146,8 +147,7 @@ def generate_design(model: Any, config: HardwareConfig) -> Design:
     """
     with tempfile.TemporaryDirectory(prefix="robust-hls-") as temporary:
         folder = Path(temporary) / "project"
-        graph, overridden = _converted(model, config, folder, trace=False)
-        told = (*overridden, *accumulator_warnings(graph))
+        graph, told = _converted(model, config, folder, trace=False)
         codebooks = choose_codebooks(graph, config)
         cost = estimate_cost(graph, codebooks, adders=True)
         store_codes(graph, codebooks)
@@ -157,7 +157,7 @@ def generate_design(model: Any, config: HardwareConfig) -> Design:
         stamp = str(graph.config.get_config_value("Stamp"))
     files = {path: content.replace(str(folder).encode(), b".") for path, content in files.items()}  # Catapult's bridge
     files = with_header(_mended(_normalised(files, graph, stamp), graph), codebooks)
-    return Design(HlsProject(config.project_name, _with_checks(files, config, model)), cost, told)
+    return Design(HlsProject(config.project_name, _with_checks(files, config, model)), cost, tuple(told))
 
 
 def _mended(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
