@@ -23,7 +23,7 @@ from hw.contract import Violation, accumulator_warnings, check_contract
 from hw.cost import Cost, estimate_cost
 from hw.hardware import HardwareConfig
 from hw.precision import override_precisions, tighten_weights
-from hw.reuse import check_reuse, plan_layers
+from hw.reuse import check_reuse, plan_layers, unroll_warnings
 from hw.testbench import with_checks
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
@@ -89,7 +89,7 @@ def _converted(model: Any, config: HardwareConfig, output_dir: Path, trace: bool
     check_reuse(graph, plan)
     tighten_weights(graph)
     inferred = accumulator_warnings(graph)  # of the sums' own sizes, not of those the config gives them
-    return graph, [*override_precisions(graph, config), *inferred]
+    return graph, [*override_precisions(graph, config), *inferred, *unroll_warnings(model, plan)]
 
 
 def _convert(

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from math import ceil, isqrt, prod
 from typing import Any, Literal
 
+from hw.contract import Violation
 from hw.hardware import MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
 from qmodels.errors import UserError
 from qmodels.quantize.layers import kernel_of, weighted_layers
@@ -74,6 +75,18 @@ def _strategy(layer: Any, config: HardwareConfig) -> tuple[Strategy, bool]:
     weights = int(kernel_of(layer).shape.num_elements())
     resource = wanted == "resource" or (wanted == "auto" and weights > MAX_UNROLLED_WEIGHTS)
     return "Resource" if resource else "Latency", resource or config.backend == "Quartus"
+
+
+def unroll_warnings(model: Any, plan: dict[str, tuple[Strategy, int]]) -> list[Violation]:
+    """Layers that the config leaves more multipliers than Vitis unrolls and partitions."""
+    found = []
+    for layer in weighted_layers(model):
+        weights, reuse = int(kernel_of(layer).shape.num_elements()), plan[layer.name][1]
+        if -(-weights // reuse) > MAX_UNROLLED_WEIGHTS:
+            problem = f"{weights} weights at reuse factor {reuse} are more than {MAX_UNROLLED_WEIGHTS} multipliers"
+            fix = "leave strategy and reuse_factor at auto, or take a larger factor"
+            found.append(Violation(layer.name, "reuse_factor", problem, fix, "Vitis stops, or works for many hours"))
+    return found
 
 
 def check_reuse(graph: Any, plan: dict[str, tuple[Strategy, int]]) -> None:

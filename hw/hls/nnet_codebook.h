@@ -26,6 +26,8 @@ template <unsigned BITS, class T, int... RAW> struct codebook {
     T value() const {
         #pragma HLS INLINE
         static const int table[] = {RAW...};
+        // Not a ROM: its two ports would be shared by all multipliers. A multiplexer of constants for each of them.
+        #pragma HLS ARRAY_PARTITION variable=table complete
         T decoded;
         decoded.range(T::width - 1, 0) = table[code.to_uint()];
         return decoded;

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from hw.csim import simulate
 from hw.hls4ml_yaml import read_hls4ml_yaml
 from hw.project import HardwareConfig, generate
-from hw.reuse import nearest, plan_layers, valid_reuse_factors
+from hw.reuse import nearest, plan_layers, unroll_warnings, valid_reuse_factors
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
@@ -108,6 +108,9 @@ def test_auto_multiplexes_only_what_is_too_large_to_unroll() -> None:
     plan = plan_layers(model, HardwareConfig())
     assert plan == {"wide": ("Resource", 2), "logits": ("Latency", 1)}
     assert plan_layers(model, HardwareConfig(reuse_factor=8))["wide"] == ("Resource", 8)
+    assert unroll_warnings(model, plan) == []
+    (told,) = unroll_warnings(model, plan_layers(model, HardwareConfig(strategy="latency")))
+    assert "layer 'wide': 4800 weights at reuse factor 1 are more than 4096 multipliers" in str(told)
 
 
 @pytest.mark.parametrize("backend", ["Vitis", "Quartus"])

@@ -25,7 +25,7 @@ def test_help_loads_nothing_heavy() -> None:
     code += f"finally:\n    {REPORT}"
     out = python(code)
     assert out.splitlines()[-1] == "loaded:"
-    for command in ("run", "train", "generate", "simulate", "attack", "evaluate", "report", "doctor"):
+    for command in ("run", "train", "generate", "simulate", "attack", "evaluate", "report", "synth", "doctor"):
         assert f" {command} " in out
 
 
