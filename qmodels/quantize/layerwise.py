@@ -51,7 +51,7 @@ class LayerwiseConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bits: tuple[int, ...] = Field((2, 3, 4, 5, 6), min_length=1)
+    bits: tuple[int, ...] = Field((2, 3, 4, 5), min_length=1)
     methods: tuple[Method, ...] = Field(("uniform", "codebook"), min_length=1)
     granularities: tuple[Granularity, ...] = Field(("per-tensor", "per-channel"), min_length=1)
     clips: tuple[Clip, ...] = Field(("mse", "dw2"), min_length=1)
@@ -60,8 +60,8 @@ class LayerwiseConfig(BaseModel):
     limits: tuple[float, ...] = Field(
         (1.0, 1.25, 1.5, 2.0),
         min_length=1,
-        description="no layer's ||Q(W) - W||_2 beyond so many times that of the section's own settings; for each of "
-        "these the best choice is attacked on validation images",
+        description="no layer's ||Q(W) - W||_2 beyond so many times its least one at the cost that the section's own "
+        "settings have there; for each of these the best choice is attacked on validation images",
     )
     epsilon_lsb: int = Field(26, ge=1, le=255, description="radius of that attack")
     steps: int = Field(20, ge=1, description="PGD steps of that attack")

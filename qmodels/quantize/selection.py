@@ -93,7 +93,7 @@ def select_formats(
     """Choose every layer's weight code under the budget of `config.layerwise`.
 
     For each of its `limits`, an exact search finds the choice of least total ||ΔW||_2 in which no layer errs more
-    than so many times as with the section's own settings. These choices are re-scored end to end: by the bound, and by
+    than so many times as it could at the cost it has with the section's own settings. These choices are re-scored end to end: by the bound, and by
     accuracy on clean and on attacked (PGD) validation images. The highest sum of the two accuracies wins.
 
     Args:
@@ -131,8 +131,11 @@ def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: L
     """The best choice under every limit, without repetitions; without limits if none of them leaves one."""
 
     def within(limit: float) -> list[list[Option]]:
-        pairs = zip(options, common.options, strict=True)
-        return [[option for option in layer if option.score <= limit * own.score] for layer, own in pairs]
+        kept = []
+        for layer, own in zip(options, common.options, strict=True):
+            equal = min((option.score for option in layer if option.cost <= own.cost), default=own.score)
+            kept.append([option for option in layer if option.score <= limit * equal])
+        return kept
 
     found = [best_choice(within(limit), budget) for limit in sorted(wanted.limits)]
     found = found if any(found) else [best_choice(options, budget)]
