@@ -93,8 +93,9 @@ def select_formats(
     """Choose every layer's weight code under the budget of `config.layerwise`.
 
     For each of its `limits`, an exact search finds the choice of least total ||ΔW||_2 in which no layer errs more
-    than so many times as it could at the cost it has with the section's own settings. These choices are re-scored end to end: by the bound, and by
-    accuracy on clean and on attacked (PGD) validation images. The highest sum of the two accuracies wins.
+    than so many times as it could at the cost it has with the section's own settings. These choices are re-scored
+    end to end: by the bound, and by accuracy on clean and on attacked (PGD) validation images. The highest sum of the
+    two accuracies wins.
 
     Args:
         float_model: as for `quantize_model`.
