@@ -19,7 +19,7 @@ COST_KEYS = {
     "dsps": "dsps_estimated",
 }
 AXIS_NAMES = {
-    "weight_bits": "weight bits",
+    "weight_bits": "weight bits in all",
     "ebops": "EBOPs",
     "latency_cycles": "latency, cycles",
     "luts": "LUTs (estimate)",
@@ -137,7 +137,7 @@ def recommendations(points: Sequence[Point], config: SizingConfig) -> list[Recom
     enough = [point for point in scored if (point.worst_accuracy or 0.0) >= top - config.recommend.within - 1e-9]
     smallest = min(enough, key=lambda point: (point.cost("weight_bits"), -(point.worst_accuracy or 0), _tie(point)))
     named = [
-        Recommendation(f"smallest within {100 * config.recommend.within:g} points of the best", smallest),
+        Recommendation(f"smallest within {_points(config.recommend.within)} of the best", smallest),
         Recommendation("best worst case", best),
     ]
     for budget in config.recommend.budgets or _budgets(scored):
@@ -145,6 +145,10 @@ def recommendations(points: Sequence[Point], config: SizingConfig) -> list[Recom
         if fitting:
             named.append(Recommendation(f"best under {budget:,} weight bits", _best(fitting)))
     return named
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:g} point" + "s" * (share != 0.01)
 
 
 def _best(points: Sequence[Point]) -> Point:

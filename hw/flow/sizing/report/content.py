@@ -8,9 +8,10 @@ from typing import Any
 from hw.flow.sizing.conductor import TITLES, Conductor
 from hw.flow.sizing.config import SizingConfig
 from hw.flow.sizing.points import Point, front, recommendations
-from hw.flow.sizing.space import short_key, short_value
+from hw.flow.sizing.space import short_value
 
 BITS = "quantization.weight_bits"
+DELTA_W = "mean ||ΔW||"
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Content:
         final = point.final or {}
         return {
             "design": self.name_of(point),
-            **{short_key(key): short_value(value) for key, value in point.design.settings},
+            **{key: short_value(value) for key, value in point.design.settings},
             **costs,
-            "mean delta W": point.mean_delta_w,
+            DELTA_W: point.mean_delta_w,
             "clean": point.clean,
             **{f"{attack} {epsilon:g}": value for attack, epsilon, value in attacked(point)},
             "worst case": point.worst_accuracy,

@@ -22,6 +22,8 @@ def front_plots(content: Content) -> list[Plot]:
 
 
 def _front(content: Content, axis: str) -> str:
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
     full = [point for point in content.points if point.worst]
     cheap = [point for point in content.points if point.screen and not point.worst]
     line, chosen = content.fronts[axis], content.chosen
@@ -46,6 +48,9 @@ def _front(content: Content, axis: str) -> str:
         axes.set(xlabel=AXIS_NAMES[axis], ylabel="accuracy, %", ylim=(0, 100))
         if costs and max(costs) > 8 * max(min(costs), 1):
             axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(EngFormatter(sep="") if axes.get_xscale() == "log" else NullFormatter())
+        axes.tick_params(axis="x", which="both", labelrotation=30)
         finish(axes)
 
     return drawn(draw, _WIDE)

@@ -6,11 +6,10 @@ from typing import Any
 
 from hw.flow.report.html import page_environment
 from hw.flow.sizing.points import AXIS_NAMES, Point
-from hw.flow.sizing.report.content import Content, flags
+from hw.flow.sizing.report.content import DELTA_W, Content, flags
 from hw.flow.sizing.report.exports import percent, summary
 from hw.flow.sizing.report.figures import bits_plots, front_plots, heat_map, layer_plots
-
-_NUMBERS = ("mean delta W",)
+from hw.flow.sizing.space import short_key
 
 
 def html_page(content: Content) -> str:
@@ -27,9 +26,8 @@ def html_page(content: Content) -> str:
             bits=bits_plots(content),
             heat=[heat] if heat else [],
             layers=layer_plots(content),
-            heads=list(dict.fromkeys(key for record in content.table() for key in record)),
+            heads={key: AXIS_NAMES.get(key, short_key(key)) for record in content.table() for key in record},
             rows=[_cells(record) for record in content.table()],
-            axes=AXIS_NAMES,
             flagged=sorted({flag for point in content.points for flag in flags(point)}),
             gates=_gates(content),
         )
@@ -59,10 +57,12 @@ def _cells(record: dict[str, Any]) -> dict[str, str]:
     """A table's row as text: fractions as per cent, counts with separators."""
     shown = {}
     for key, value in record.items():
-        if isinstance(value, float) and key not in _NUMBERS:
+        if isinstance(value, float) and key != DELTA_W:
             shown[key] = percent(value)
         elif isinstance(value, float):
             shown[key] = f"{value:.3f}"
+        elif isinstance(value, int):
+            shown[key] = str(value)
         else:
             shown[key] = "–" if value in (None, "") else str(value)
     return shown

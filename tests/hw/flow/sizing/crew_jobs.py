@@ -1,0 +1,45 @@
+"""Jobs for tests of crews; a worker imports them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qmodels.errors import UserError
+
+
+def add(argument: int, blobs: Mapping[str, Any]) -> int:
+    return argument + sum(blobs.values())
+
+
+def fail(argument: str, blobs: Mapping[str, Any]) -> None:
+    raise UserError(argument) if argument else ZeroDivisionError("a defect")
+
+
+def die_once(argument: str, blobs: Mapping[str, Any]) -> str:
+    """Takes its worker along the first time."""
+    mark = Path(argument)
+    if not mark.exists():
+        mark.write_text("died")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "alive"
+
+
+def die(argument: None, blobs: Mapping[str, Any]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nap(argument: str, blobs: Mapping[str, Any]) -> int:
+    """Says who it is, and sleeps."""
+    Path(argument, str(os.getpid())).touch()
+    time.sleep(60)
+    return 0
+
+
+def environment(argument: str, blobs: Mapping[str, Any]) -> str | None:
+    print("to the log")
+    return os.environ.get(argument)
