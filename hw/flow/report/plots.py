@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -140,6 +140,42 @@ def amplification_plot(measures: Any) -> Plot | None:
     return Plot("error amplification by layer", drawn(draw, (4.6, 3.4)))
 
 
+def lipschitz_plot(by_model: Mapping[str, Any]) -> Plot | None:
+    """||ΔW||_2 of every layer over the bits of its weights, a line per model; beyond 1 a layer may amplify errors.
+
+    Args:
+        by_model: label -> `lipschitz_by_bits` of its results.json; None and empty ones are left out.
+    """
+    tables = {label: rows for label, rows in by_model.items() if rows}
+    if not tables:
+        return None
+    layers = list(dict.fromkeys(row["layer"] for rows in tables.values() for row in rows))
+    columns = min(len(layers), 4)
+
+    def draw(figure: Any) -> None:
+        panels = figure.subplots(-(-len(layers) // columns), columns, squeeze=False, sharex=True).ravel()
+        for panel in panels[len(layers) :]:
+            panel.set_visible(False)
+        for panel, layer in zip(panels, layers, strict=False):
+            for number, (label, rows) in enumerate(tables.items()):
+                values = {key: value for row in rows if row["layer"] == layer for key, value in row.items()}
+                points = [(int(key.split()[0]), value) for key, value in values.items() if key != "layer"]
+                if points:
+                    panel.plot(*zip(*points, strict=True), label=_plain(label), **line_style(number))
+            panel.axhline(1.0, color=INK, alpha=0.35, linewidth=0.8)
+            panel.set(title=_plain(layer), xlabel="bits", yscale="log")
+        panels[0].set_ylabel("‖ΔW‖₂")
+        finish(panels[0])
+
+    size = (2.0 + 1.8 * columns, 0.6 + 2.2 * -(-len(layers) // columns))
+    return Plot("quantization error of the layers", drawn(draw, size))
+
+
+def _plain(text: str) -> str:
+    """A text without meaning to matplotlib: $ begins mathematics, a leading _ hides a line from the legend."""
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
 def _curve(results: Results, victim: tuple[str, str], attack: str) -> list[tuple[float, float]]:
     def belongs(row: Row) -> bool:
         mine = (row.model, row.victim) == victim and row.knowledge == "white-box" and row.norm == "linf"
@@ -156,9 +192,7 @@ def _with_clean(
 
 
 def _victim_name(model: str, victim: str, bits: int | None) -> str:
-    name = f"{model} {victim}" + (f", {bits} bits" if bits is not None else "")
-    # to matplotlib, $ begins mathematics and a leading _ hides the line from the legend
-    return name.replace("$", r"\$") if not name.startswith("_") else _victim_name(f"\u200b{model}", victim, bits)
+    return _plain(f"{model} {victim}" + (f", {bits} bits" if bits is not None else ""))
 
 
 def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results) -> str:
