@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import queue
-import time
 from typing import Any
 
 from hw.flow.sizing.crew import ATTEMPTS, THREADS, Job, Outcome, StopTheRun, attempt
@@ -45,7 +44,7 @@ class DaskCrew:
         self.size = len(workers)
         self._client.run(_prepare)
         self._shared: dict[str, Any] = {}
-        self._running: dict[Any, tuple[str, float]] = {}
+        self._running: dict[Any, str] = {}
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def share(self, name: str, value: Any) -> None:
@@ -57,7 +56,7 @@ class DaskCrew:
         """Queued by the scheduler."""
         blobs = {name: self._shared[name] for name in job.needs}
         future = self._client.submit(_run, job, blobs, key=f"sizing-{job.key}", pure=False, retries=0)
-        self._running[future] = (job.key, time.perf_counter())
+        self._running[future] = job.key
         future.add_done_callback(self._ended.put)
 
     def wait(self) -> list[Outcome]:
@@ -79,7 +78,7 @@ class DaskCrew:
         self._client.close()
 
     def _outcome(self, future: Any) -> Outcome:
-        key, started = self._running.pop(future)
+        key = self._running.pop(future)
         error = future.exception()
         if error is None:
             outcome: Outcome = future.result()
@@ -88,7 +87,7 @@ class DaskCrew:
         if isinstance(error, (OSError, ToolMissing)):
             raise StopTheRun(f"a worker cannot go on: {error}; what is finished is kept")
         text = f"the worker died {ATTEMPTS} times" if type(error).__name__ == "KilledWorker" else repr(error)
-        return Outcome(key, None, text, time.perf_counter() - started, "")
+        return Outcome(key, None, text, 0.0, "")
 
 
 def _prepare() -> None:

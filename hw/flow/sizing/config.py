@@ -13,7 +13,7 @@ from hw.flow.config import AttackPlan, parse_config, read_text
 from qmodels.attacks import WorstCase
 
 Scalar = bool | int | float | str
-Choice = Scalar | list[Scalar] | None
+Choice = Scalar | list[Scalar] | dict[str, Scalar] | None
 CostAxis = Literal["weight_bits", "ebops", "latency_cycles", "luts", "bram_18k", "dsps"]
 
 

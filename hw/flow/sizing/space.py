@@ -134,6 +134,8 @@ def short_key(key: str) -> str:
 
 def short_value(value: Choice) -> str:
     """A value as one writes it."""
+    if isinstance(value, dict):
+        return " ".join(f"{key} {item}" for key, item in value.items())
     return "+".join(map(str, value)) if isinstance(value, list) else "–" if value is None else f"{value}"
 
 

@@ -38,7 +38,7 @@ class Record:
     title: str
     value: dict[str, Any]
     error: str | None
-    seconds: float
+    seconds: float  # of processor time
     worker: str = ""
 
 

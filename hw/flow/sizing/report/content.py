@@ -25,7 +25,7 @@ class Named:
 
 @dataclass(frozen=True)
 class StageTime:
-    """What a stage took, of all workers and all sessions together."""
+    """Processor time a stage took, of all workers and all sessions together."""
 
     stage: str
     designs: int
@@ -68,7 +68,7 @@ class Content:
         return sum(getattr(point, stage) is not None for point in self.points)
 
     def saving(self) -> tuple[float, float] | None:
-        """Seconds of all workers as it was, and as the worst case on every design would have taken; None: unknown."""
+        """Processor seconds as it was, and as the worst case on every design would have taken; None: unknown."""
         by_name = {item.stage: item for item in self.stages}
         worst, screen = by_name.get("worst"), by_name.get("screen")
         if worst is None or screen is None or not worst.designs:

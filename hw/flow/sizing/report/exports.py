@@ -27,7 +27,7 @@ def json_text(content: Content) -> str:
         ],
         "fronts": {axis: [content.name_of(point) for point in members] for axis, members in content.fronts.items()},
         "stages": [
-            {"stage": item.stage, "designs": item.designs, "failed": item.failed, "worker_seconds": item.seconds}
+            {"stage": item.stage, "designs": item.designs, "failed": item.failed, "processor_seconds": item.seconds}
             for item in content.stages
         ],
         "designs": [_design(content, point) for point in content.points],
@@ -104,7 +104,7 @@ def summary(content: Content) -> list[str]:
     saving = content.saving()
     if saving is not None and known["worst"] < known["measure"]:
         said.append(
-            f"Screening: {saving[0]:,.0f} s of worker time; the worst case on every design would have taken about "
+            f"Screening: {saving[0]:,.0f} s of processor time; the worst case on every design would have taken about "
             f"{saving[1]:,.0f} s (from the mean of those that had it), {saving[1] / max(saving[0], 1e-9):.1f} times as "
             "long."
         )

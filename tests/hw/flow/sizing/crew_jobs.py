@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,5 +42,6 @@ def nap(argument: str, blobs: Mapping[str, Any]) -> int:
 
 
 def environment(argument: str, blobs: Mapping[str, Any]) -> str | None:
-    print("to the log")
+    sys.stdout.write("to the log\n")
+    sys.stdout.flush()
     return os.environ.get(argument)

@@ -95,7 +95,9 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script.write_text(PARENT)
     marks.mkdir()
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path), str(marks)], env=os.environ | {"PYTHONPATH": path})
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path), str(marks)], env=os.environ | {"PYTHONPATH": path}
+    )
     _until(lambda: len(list(marks.iterdir())) == 2)
     parent.send_signal(signal.SIGKILL)
     parent.wait()

@@ -41,7 +41,9 @@ def test_swapping_weights_and_formats_gives_each_designs_bits_and_gradients(tool
 def test_another_structure_is_another_model(toolbox: Toolbox) -> None:
     from qmodels.architectures import ModelConfig, build_float
 
-    other = build_float(ModelConfig(filters=(3, 4), hidden=(8,)), toolbox.data.input_shape, toolbox.data.classes, seed=0)
+    other = build_float(
+        ModelConfig(filters=(3, 4), hidden=(8,)), toolbox.data.input_shape, toolbox.data.classes, seed=0
+    )
     config = QuantizationConfig(calibration_samples=50)
     states = [
         GradientState(quantize_model(model, config, toolbox.data.train.x).model)

@@ -1,0 +1,146 @@
+"""`robust-hls size` from the config to the report, on a tiny network with real attacks and a real C simulation."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers.cli import Cli
+
+EXPERIMENT: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"name": "digits", "limit_train": 300},
+    "model": {"architecture": "cnn4", "filters": [2, 3], "hidden": [6]},
+    "training": {"method": "standard", "epochs": 2},
+    "mapping": {"mu": 7},
+    "quantization": {"calibration_samples": 50},
+    "simulation": {"verify_samples": 10, "verify_random": 5},
+}
+SIZING: dict[str, Any] = {
+    "name": "tiny_sizing",
+    "experiment": "experiment.yaml",
+    "space": {"mapping.layers": [["last-1"], ["nowhere"]], "quantization.weight_bits": [2, 5]},
+    "screening": {
+        "images": 12,
+        "attacks": [
+            {"attack": {"kind": "fgsm"}, "epsilons_lsb": [16]},
+            {"attack": {"kind": "pgd-linf", "steps": 3}, "epsilons_lsb": [8, 16]},
+        ],
+    },
+    "worst_case": {
+        "epsilon_lsb": 16,
+        "images": 20,
+        "attack": {
+            "kind": "worst-case",
+            "attacks": [{"kind": "apgd-ce", "steps": 3}, {"kind": "square", "queries": 5}],
+        },
+    },
+    "final": {"images": 16, "designs": 1},
+}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    path = folder / "sizing.yaml"
+    path.write_text(yaml.safe_dump(SIZING | changes))
+    return path
+
+
+def journal(folder: Path) -> tuple[int, int]:
+    """Finished and failed computations so far."""
+    with sqlite3.connect(folder / "store.sqlite") as connection:
+        done, failed = connection.execute("SELECT SUM(NOT failed), SUM(failed) FROM journal").fetchone()
+    connection.close()
+    return int(done), int(failed)
+
+
+@pytest.mark.gxx
+@pytest.mark.timeout(900)
+def test_the_whole_way(cli: Cli) -> None:
+    config, folder = write(cli.folder), cli.folder / "out"
+    outcome = cli("size", config, "--out", folder, "--workers", "0")
+    assert outcome.status == 0, outcome.err
+    assert "final" not in outcome.err
+    first = journal(folder)
+    # one training; two designs built, attacked, worst case; one scored on test; two of a layer that is not there
+    assert first == (1 + 2 + 2 + 2 + 1, 2)
+    report = json.loads((folder / "sizing.json").read_text())
+    _check_json(report)
+    _check_page((folder / "report.html").read_text())
+    with (folder / "sizing.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4
+
+    again = cli("size", folder, "--workers", "0")  # the folder is enough; everything is known
+    assert again.status == 0, again.err
+    assert journal(folder) == first
+    assert json.loads((folder / "sizing.json").read_text()) == report
+
+    assert cli("size", folder, "--workers", "0", "--retry-failed").status == 0
+    assert journal(folder) == (first[0], first[1] + 2)
+
+    command = shlex.split(report["recommended"][0]["command"])
+    assert command[:2] == ["robust-hls", "generate"]
+    generated = cli(*command[1:])
+    assert generated.status == 0, generated.err
+    project = json.loads((Path(command[command.index("--out") + 1]) / "project.json").read_text())
+    scored = next(d for d in report["designs"] if d["design"] == report["recommended"][0]["design"])
+    assert project["digest"] == scored["final"]["project_digest"]
+
+
+def _check_json(report: dict[str, Any]) -> None:
+    good = [design for design in report["designs"] if not design["error"]]
+    assert len(good) == 2
+    assert all("'nowhere' is no layer" in design["error"] for design in report["designs"] if design not in good)
+    for design in good:
+        rows = {(row["attack"], row["epsilon_lsb"]): row for row in design["screen"]["rows"]}
+        assert set(rows) == {("clean", 0.0), ("fgsm", 16.0), ("pgd-linf", 8.0), ("pgd-linf", 16.0)}
+        assert design["worst"]["accuracy"] <= design["measure"]["clean"]["accuracy"]
+        bits = design["settings"]["quantization.weight_bits"]
+        assert set(design["measure"]["bits"].values()) <= set(range(1, bits + 1))
+    tested = [design["final"] for design in good if design["final"]]
+    assert len(tested) == 1
+    assert all(gate["mismatched_outputs"] == 0 for gate in tested[0]["gate"])
+    assert tested[0]["gate"][1]["adversarial_inputs"] > 0
+
+
+def _check_page(page: str) -> None:
+    assert page.count("<svg") >= 5
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # nothing is loaded from anywhere
+    assert "robust-hls generate" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"space": {"quantization.weight_bit": [2]}},
+            "weight_bit: unknown key; did you mean 'weight_bits'",
+        ),
+        ({"space": {"quantization.weight_bits": [2, 99]}}, "quantization.weight_bits"),
+        ({"space": {"quantization.weight_bits": []}}, "space.quantization.weight_bits: an empty list"),
+        ({"space": {}}, "space: no key to vary"),
+        ({"mode": "layerwise"}, "quantization.weight_bits is what mode layerwise chooses"),
+        ({"mode": "gird"}, "did you mean 'grid'"),
+        ({"worst_case": {"epsilon_lsb": 9}}, "none has ε = 9 LSB"),
+        ({"experiment": "missing.yaml"}, "missing.yaml: no such file"),
+        ({"fixed": {"trainin.epochs": 1}}, "trainin: unknown key; did you mean 'training'"),
+        ({"costs": ["area"]}, "costs.0"),
+    ],
+)
+def test_a_wrong_config_is_told_and_nothing_is_written(cli: Cli, changes: dict[str, Any], told: str) -> None:
+    config = write(cli.folder, **changes)
+    assert told in cli.refuses("size", config, "--out", cli.folder / "out", "--workers", "0")
+
+
+def test_a_folder_without_a_sizing(cli: Cli) -> None:
+    (cli.folder / "empty").mkdir()
+    assert "no sizing in this folder" in cli.refuses("size", cli.folder / "empty")
+    config = write(cli.folder)
+    assert "no results to report yet" in cli.refuses("size", config, "--out", cli.folder / "new", "--report-only")
