@@ -106,38 +106,39 @@ def _twin(layer: Any, chosen: LayerFormats | None, mu: float) -> Any:
 def _dense(config: dict[str, Any], kernel: Rounder, bias: Rounder) -> Any:
     tf, base = runtime().tf, runtime().keras.layers.Dense
 
-    class AwareDense(base):  # type: ignore[misc, valid-type]
+    class Dense(base):  # type: ignore[misc, valid-type]
         def call(self, inputs: Tensor) -> Tensor:
             outputs = tf.linalg.matmul(inputs, kernel(self.kernel))
             return tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
 
-    return AwareDense.from_config(config)
+    return Dense.from_config(config)
 
 
 def _conv2d(config: dict[str, Any], kernel: Rounder, bias: Rounder) -> Any:
     tf, base = runtime().tf, runtime().keras.layers.Conv2D
 
-    class AwareConv2D(base):  # type: ignore[misc, valid-type]
+    class Conv2D(base):  # type: ignore[misc, valid-type]
         def call(self, inputs: Tensor) -> Tensor:
             outputs = fast_conv2d(self, inputs, kernel(self.kernel))
             return tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
 
-    return AwareConv2D.from_config(config)
+    return Conv2D.from_config(config)
 
 
 def _depthwise(config: dict[str, Any], kernel: Rounder, bias: Rounder) -> Any:
     tf, base = runtime().tf, runtime().keras.layers.DepthwiseConv2D
 
-    class AwareDepthwiseConv2D(base):  # type: ignore[misc, valid-type]
+    class DepthwiseConv2D(base):  # type: ignore[misc, valid-type]
         def call(self, inputs: Tensor) -> Tensor:
             strides = (1, *self.strides, 1)
             rounded = kernel(self.depthwise_kernel)
             outputs = tf.nn.depthwise_conv2d(inputs, rounded, strides, self.padding.upper())
             return tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
 
-    return AwareDepthwiseConv2D.from_config(config)
+    return DepthwiseConv2D.from_config(config)
 
 
+#: Each is called as what it stands for, so that `weighted_layers` knows it.
 _AWARE: dict[str, Callable[[dict[str, Any], Rounder, Rounder], Any]] = {
     "Dense": _dense,
     "Conv2D": _conv2d,

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qmodels.training.augment import Augmentation
+from qmodels.training.regularizer import DefensiveConfig
 
 Method = Literal["standard", "adversarial", "trades", "feedback", "feedback-adversarial"]
 
@@ -99,6 +100,7 @@ class TrainingConfig(BaseModel):
     quantization_aware: QuantizationAwareConfig | None = Field(
         default=None, description="train on with the same method through the accelerator's weights and activations"
     )
+    defensive: DefensiveConfig = Field(default_factory=DefensiveConfig)
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
 

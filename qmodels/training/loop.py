@@ -17,6 +17,7 @@ from qmodels.runtime import runtime
 from qmodels.training.augment import flip_crop
 from qmodels.training.config import AdversarialConfig, TrainingConfig
 from qmodels.training.objectives import objective
+from qmodels.training.regularizer import defensive_penalty
 from qmodels.victims import Images, Labels
 
 EVALUATION_BATCH = 1000
@@ -162,6 +163,8 @@ def _compile_step(model: Any, optimizer: Any, config: TrainingConfig) -> Any:
     def step(clean: Any, attacked: Any, y: Any, rate: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = loss_of(model, clean, attacked, y)
+            if config.defensive.beta:
+                loss += defensive_penalty(model, config.defensive)
         variables = model.trainable_variables
         optimizer.learning_rate.assign(rate)
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))

@@ -40,7 +40,7 @@ def test_the_trained_network_is_the_quantized_one_bit_for_bit(config, quantizati
 
 def test_a_trained_network_quantizes_to_what_was_trained(tmp_path):
     data, model = digits(), tiny_model()
-    config = tiny_config("adversarial", quantization_aware={"epochs": 2})
+    config = tiny_config("adversarial", quantization_aware={"epochs": 2}, defensive={"beta": 3e-4})
     quantization, mapping = (
         QuantizationConfig(weight_bits=3, activation_bits=4),
         MappingConfig(mu=3, layers=("last-1",)),
