@@ -1,0 +1,238 @@
+"""Sizing: designs an hour, what screening and bitsim save, what kill -9 costs, what more workers and dask give.
+
+Figures: digits_points, digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup,
+dask_overhead. Ratios of processor time (screening, csim) do not mind a busy machine; seconds and speed-ups do.
+
+    python benchmarks/sizing.py [--quick] [--only digits,csim,kills,workers,dask] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+
+from benchmarks.common import Report, parser  # noqa: E402
+from hw.flow.sizing.config import load_sizing  # noqa: E402
+from hw.flow.sizing.crew import processor_seconds  # noqa: E402
+from hw.flow.sizing.questions import PackedData, Question  # noqa: E402
+from hw.flow.sizing.space import Design, make_design  # noqa: E402
+from hw.flow.sizing.store import Store  # noqa: E402
+
+DIGITS = ROOT / "configs" / "sizing_digits.yaml"
+SAMPLE = 4  # designs that are measured for an extrapolation
+CSIM_IMAGES = 12
+
+
+def command(config: Path, out: Path, *options: str) -> list[str]:
+    """`robust-hls size` of this checkout."""
+    return [sys.executable, "-m", "hw.cli", "size", str(config), "--out", str(out), *options]
+
+
+def environment() -> dict[str, str]:
+    """With this checkout first."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def timed(config: Path, out: Path, *options: str) -> float:
+    """Seconds of one sizing."""
+    started = time.perf_counter()
+    subprocess.run(command(config, out, *options), env=environment(), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def small_config(folder: Path, bits: list[int], mu: list[int]) -> Path:
+    """A sizing of digits with little training and no C simulation to speak of."""
+    plain = yaml.safe_load(DIGITS.read_text())
+    plain["experiment"] = str(ROOT / "configs" / "digits.yaml")
+    plain["fixed"] |= {"training.epochs": 3, "training.method": "standard", "simulation.verify_samples": 10}
+    plain["space"] = {"mapping.mu": mu, "quantization.weight_bits": bits}
+    plain["worst_case"] |= {"images": 100}
+    plain["final"] = {"images": 50, "designs": 1}
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+def digits(report: Report, folder: Path, quick: bool) -> None:
+    """The whole digits sizing, and what the worst case on every design would have taken."""
+    out = folder / "digits"
+    config = small_config(folder, [2, 4, 8], [0, 7]) if quick else DIGITS
+    seconds = timed(config, out)
+    found = json.loads((out / "sizing.json").read_text())
+    report.figure("digits_points", sum(d["measure"] is not None for d in found["designs"]), "designs built and scored")
+    report.figure("digits_seconds", seconds, "wall clock, training and csim gate of the chosen designs included")
+    report.details["digits_stages"] = found["stages"]
+    spent = {stage["stage"]: stage["processor_seconds"] for stage in found["stages"]}
+    aside = [d for d in found["designs"] if d["measure"] and not d["worst"]]
+    chosen = random.Random(0).sample(aside, min(SAMPLE, len(aside)))
+    if not chosen:
+        report.leave_out("screening_vs_full", "nothing was set aside")
+        return
+    each = mean(stage_seconds(out, design, {})["worst"] for design in chosen)
+    searched = sum(spent.get(stage, 0.0) for stage in ("measure", "screen", "worst"))
+    full = searched - spent.get("screen", 0.0) + each * len(aside)
+    note = f"processor time; {len(aside)} designs were spared, {len(chosen)} of them measured: {each:.1f} s each"
+    report.figure("screening_vs_full", full / searched, note)
+
+
+def csim(report: Report, folder: Path, quick: bool) -> None:
+    """The same designs with csim as the engine: set-up measured, attacks measured on few images and scaled."""
+    out = folder / "digits"
+    if not (out / "sizing.json").exists():
+        digits(report, folder, quick)
+    found = json.loads((out / "sizing.json").read_text())
+    scored = [design for design in found["designs"] if design["worst"]]
+    design = random.Random(1).choice(scored)
+    config = load_sizing(out / "sizing.yaml")
+    fast = stage_seconds(out, design, {})
+    slow = stage_seconds(out, design, {"simulation.engine": "csim"}, images=CSIM_IMAGES)
+    scale = {"screen": config.screening.images / CSIM_IMAGES, "worst": config.worst_case.images / CSIM_IMAGES}
+    total = {
+        "bitsim": sum(fast.values()),
+        "csim": slow["measure"] + sum(slow[stage] * scale[stage] for stage in scale),
+    }
+    report.details["engines"] = {"bitsim": fast, "csim": slow, "csim_images": CSIM_IMAGES, "scaled": total}
+    note = f"one design, worst case included: {total['bitsim']:.1f} s against {total['csim']:.0f} s (extrapolated)"
+    report.figure("bitsim_vs_csim", total["csim"] / total["bitsim"], note)
+
+
+def stage_seconds(
+    out: Path, found: dict[str, Any], changes: dict[str, Any], images: int | None = None
+) -> dict[str, float]:
+    """Processor seconds of the stages of one design that a sizing has trained, in this process, warmed up."""
+    from hw.flow.sizing.stages import STAGES
+    from qmodels.data import load_dataset
+
+    config = load_sizing(out / "sizing.yaml")
+    design = make_design((out / "experiment.yaml").read_text(), "experiment", found["settings"] | changes)
+    wanted = design.config.data
+    data = load_dataset(wanted.name, seed=design.config.seed, validation_share=wanted.validation_share)
+    files = {path.name: path.read_bytes() for path in (out / "trainings" / found["training"]).glob("*.*")}
+    blobs = {"data": PackedData.pack(data), "training": files}
+    screening, worst = config.screening, config.worst_case
+    if images is not None:
+        screening = screening.model_copy(update={"images": images})
+        worst = worst.model_copy(update={"images": images})
+
+    def ask(design: Design, key: str) -> dict[str, float]:
+        question = Question(
+            design.config, key, "data", "training", screening, worst, config.final.images, config.layerwise
+        )
+        seconds = {}
+        for stage in ("measure", "screen", "worst"):
+            started = processor_seconds()
+            STAGES[stage](question, blobs)
+            seconds[stage] = processor_seconds() - started
+        return seconds
+
+    warm = make_design((out / "experiment.yaml").read_text(), "experiment", found["settings"])
+    ask(warm, f"warm {found['key']} {images}")  # traces, as a worker has them after its first designs
+    return ask(design, f"timed {design.key} {images} {time.perf_counter()}")
+
+
+def kills(report: Report, folder: Path, quick: bool) -> None:
+    """kill -9 at random moments; the store must end as that of an undisturbed run, with nothing computed twice."""
+    config, wanted = small_config(folder, [2, 4], [0, 7]), 2 if quick else 10
+    whole = timed(config, folder / "undisturbed", "--workers", "1")
+    rng, killed, out = random.Random(0), 0, folder / "disturbed"
+    while killed < wanted:
+        process = subprocess.Popen(
+            command(config, out, "--workers", "1"), env=environment(), cwd=ROOT,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            process.wait(rng.uniform(0.2, 0.8) * whole)
+            break  # it got to the end
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+    timed(config, out, "--workers", "1")
+    expected, found = (store_content(folder / name) for name in ("undisturbed", "disturbed"))
+    report.figure("kills", killed, f"at random moments of a run of {whole:.0f} s")
+    report.figure(
+        "lost", sum(found.get(key) != value for key, value in expected.items()), f"of {len(expected)} results"
+    )
+    report.figure("duplicated", twice(out) + len(found.keys() - expected.keys()), "results computed twice, or unasked")
+
+
+def store_content(folder: Path) -> dict[str, Any]:
+    """Every result; training reports hold times of day and of work, so their names only."""
+    store = Store(folder / "store.sqlite")
+    try:
+        return {record.key: (record.stage, record.error, record.value) for record in store.records()}
+    finally:
+        store.close()
+
+
+def twice(folder: Path) -> int:
+    """Computations beyond one a question."""
+    store = Store(folder / "store.sqlite")
+    try:
+        return store.computed_twice()
+    finally:
+        store.close()
+
+
+def workers(report: Report, folder: Path, quick: bool) -> None:
+    """One and two local processes, the same results."""
+    config = small_config(folder, [2, 4, 8] if quick else [2, 3, 4, 5, 6, 8], [0, 7, 63])
+    seconds = {count: timed(config, folder / f"workers{count}", "--workers", str(count)) for count in (1, 2)}
+    same = store_content(folder / "workers1") == store_content(folder / "workers2")
+    report.details["workers"] = {"seconds": seconds, "same_results": same}
+    report.figure("workers2_speedup", seconds[1] / seconds[2], f"{seconds[1]:.0f} s, {seconds[2]:.0f} s; same: {same}")
+
+
+def dask(report: Report, folder: Path, quick: bool) -> None:
+    """Two dask workers against two local processes."""
+    from distributed import LocalCluster
+
+    config = small_config(folder, [2, 4, 8] if quick else [2, 3, 4, 5, 6, 8], [0, 7, 63])
+    local = timed(config, folder / "local", "--workers", "2")
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        remote = timed(config, folder / "dask", "--scheduler", cluster.scheduler_address)
+    same = store_content(folder / "local") == store_content(folder / "dask")
+    report.details["dask"] = {"local": local, "dask": remote, "same_results": same}
+    report.figure("dask_overhead", remote / local - 1, f"{local:.0f} s local, {remote:.0f} s dask; same: {same}")
+
+
+PARTS: dict[str, Callable[[Report, Path, bool], None]] = {
+    "digits": digits,
+    "csim": csim,
+    "kills": kills,
+    "workers": workers,
+    "dask": dask,
+}
+
+
+def main() -> None:
+    """Measure the chosen parts."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    arguments.add_argument("--folder", type=Path, help="work here and keep it; default: a temporary folder")
+    options = arguments.parse_args()
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="sizing-benchmark-") as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in options.only.split(","):
+            PARTS[part](report, folder, options.quick)
+    report.write(options.json)
+
+
+if __name__ == "__main__":
+    main()
