@@ -96,6 +96,9 @@ class EvaluationConfig(Section):
     """What is attacked, how hard, on how many test images."""
 
     samples: int = Field(1000, ge=1, description="test images per attack")
+    clean_samples: int | None = Field(
+        None, ge=1, description="test images of one more clean accuracy, bit for bit compared; none when left out"
+    )
     check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
     attacks: tuple[AttackPlan, ...] = ()
     black_box: tuple[BlackBoxModel, ...] = Field((), description="models whose examples are tried on the run's")

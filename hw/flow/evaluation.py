@@ -25,6 +25,7 @@ from hw.flow.config import AttackPlan
 from hw.flow.gate import combined, pass_gate
 from hw.flow.measures import boundary_record, layer_measures
 from hw.flow.run import Run
+from hw.flow.whole_test import clean_accuracy
 from qmodels.attacks import AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
@@ -61,6 +62,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "schema": 1,
         "run": run.config.name,
         "config_digest": digest_of(run.config.model_dump(mode="json")),
+        "clean": clean_accuracy(run),
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),
         "attacks": [attack_settings(plan) for plan in run.config.evaluation.attacks],
