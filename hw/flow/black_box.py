@@ -1,6 +1,6 @@
 """Models of the attacker's own: trained apart from the run, on the same data, for black-box attacks by transfer.
 
-Each is a run of its own in `black_box/<name>/`, brought to the end of its quantize step: checkpoints, digests and
+Each is a run of its own in `black_box/<name>/`, brought to its map or quantize step: checkpoints, digests and
 resuming are those of any run.
 """
 
@@ -20,10 +20,11 @@ def train_black_box(run: Run) -> tuple[str, ...]:
     if not any(black_box_epsilons(plan) for plan in run.config.evaluation.attacks):
         return ()
     names = []
-    for model in run.black_box:
+    for model, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
+        last = "map" if wanted.quantization is None else "quantize"
         with model.folder.lock():
-            run_steps(model, "quantize", lambda line: None)
+            run_steps(model, last, lambda line: None)
         inside = model.folder.path.relative_to(run.folder.path)
-        made = {name for step in steps_until("quantize") for name in model.folder.outputs(step.name)}
+        made = {name for step in steps_until(last) for name in model.folder.outputs(step.name)}
         names += [(inside / name).as_posix() for name in sorted(made)]
     return tuple(names)

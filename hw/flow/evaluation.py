@@ -23,7 +23,7 @@ from hw.flow.cells import (
 )
 from hw.flow.config import AttackPlan
 from hw.flow.gate import combined, pass_gate
-from hw.flow.measures import boundary_record, layer_measures
+from hw.flow.measures import boundary_record, layer_measures, query_curve
 from hw.flow.run import Run
 from hw.flow.whole_test import clean_accuracy
 from qmodels.attacks import AttackResult
@@ -66,7 +66,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),
         "attacks": [attack_settings(plan) for plan in run.config.evaluation.attacks],
-        "measures": {"boundary_distance": scores.boundaries()} | layer_measures(run, chosen, shown),
+        "measures": scores.measures() | layer_measures(run, chosen, shown),
         "exactness": combined(gate, record),
         "cost": json.loads((run.folder / "cost.json").read_text()),
     }
@@ -84,11 +84,14 @@ class Scores:
             clean_row(c.label, c.victim.name, predictions(c.victim, self.clean) == self.y, bits=c.bits)
             for c in self.victims
         ]
+        self.curves: list[dict[str, Any]] = []
         self.nearest = [BoundaryDistance(len(self.y)) for _ in self.victims]
 
-    def boundaries(self) -> list[dict[str, Any]]:
-        """The distance to the boundary, victim by victim."""
-        return [boundary_record(*item) for item in zip(self.victims, self.rows, self.nearest, strict=False)]
+    def measures(self) -> dict[str, Any]:
+        """The distance to the boundary, victim by victim, and what queries bought black-box attacks."""
+        clean = self.rows[: len(self.victims)]
+        near = [boundary_record(*item) for item in zip(self.victims, clean, self.nearest, strict=True)]
+        return {"boundary_distance": near, "accuracy_over_queries": self.curves}
 
     def add(self, cell: Cell, result: AttackResult) -> None:
         """The row of the attacked model, and the same examples on the accelerator and on the other models."""
@@ -101,6 +104,8 @@ class Scores:
                 self._score(own, result, lengths, victim, "black-box")
             return
         self.rows.append(own)
+        if (curve := query_curve(cell, result)) is not None:
+            self.curves.append(curve)
         self._nearest(source).add(result.attack, result.success, lengths)
         answers = predictions(source.victim, result.x)
         for victim, knowledge in self._others(cell):

@@ -20,6 +20,24 @@ def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) 
     return {"model": victim.label, "victim": victim.victim.name, "bits": victim.bits} | distance.summary(clean.correct)
 
 
+def query_curve(cell: Cell, result: AttackResult) -> dict[str, Any] | None:
+    """Accuracy had every image been given only so many queries; None for attacks that keep no count per image."""
+    spent = result.diagnostics.queries_to_success
+    if spent is None:
+        return None
+    most = getattr(cell.attack, "queries", max(spent, default=0))
+    budgets = sorted({b for b in (m * 10**e for e in range(7) for m in (1, 2, 5)) if b < most} | {most})
+    return {
+        "attack": cell.attack.label,
+        "norm": cell.attack.norm,
+        "epsilon_lsb": _known(cell.epsilon_lsb),
+        "model": cell.source.label,
+        "victim": cell.source.victim.name,
+        "queries_per_image": budgets,
+        "accuracy": [result.accuracy_after(budget) for budget in budgets],
+    }
+
+
 def layer_measures(run: Run, cell: Cell | None, result: AttackResult | None) -> dict[str, Any]:
     """Shift, amplification and gradients of the quantized model beside those of the float model it was made from.
 
@@ -34,7 +52,7 @@ def layer_measures(run: Run, cell: Cell | None, result: AttackResult | None) -> 
         return found
     found["examples"] = {
         "attack": cell.attack.label,
-        "epsilon_lsb": cell.epsilon_lsb,
+        "epsilon_lsb": _known(cell.epsilon_lsb),
         "made_on": f"{cell.source.label}/{cell.source.victim.name}",
         "images": len(y),
     }
@@ -66,5 +84,5 @@ def _gradients(run: Run) -> dict[str, float]:
 
 
 def _known(value: float) -> float | None:
-    """JSON lacks NaN: nothing was measured."""
+    """JSON lacks NaN (nothing was measured) and infinity (no bound)."""
     return value if math.isfinite(value) else None

@@ -151,7 +151,7 @@ class Run:
 
     @cached_property
     def black_box(self) -> tuple[Run, ...]:
-        """The attacker's own models, each a run in `black_box/` that ends with its quantize step."""
+        """The attacker's own models, each a run in `black_box/` that ends before the hardware."""
         return tuple(
             Run(self.config.apart(model), RunFolder(self.folder / "black_box" / model.name), self.data_dir, self.data)
             for model in self.config.evaluation.black_box

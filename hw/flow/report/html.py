@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hw.flow.report.images import example_cards
-from hw.flow.report.measures import measure_figures, measure_tables, shown
-from hw.flow.report.plots import Plot, accuracy_plots, amplification_plot, lipschitz_plot, margin_plot, training_plots
+from hw.flow.report.measures import measure_figures, measure_plots, measure_tables, shown
+from hw.flow.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
 from hw.flow.report.source import FinishedRun
 from hw.flow.report.tables import (
     MARKS,
@@ -59,16 +59,16 @@ def _section(run: FinishedRun) -> Section:
         worst=_worst_table(run, table),
         cards=example_cards(run.examples),
         training=[*training_plots(run.training), *([margins] if margins else [])],
-        measures=[plot for plot in _weight_plots(run) if plot],
+        measures=_measures(run),
         records=_records(run),
         figures=_figures(run),
     )
 
 
-def _weight_plots(run: FinishedRun) -> list[Plot | None]:
+def _measures(run: FinishedRun) -> list[Plot]:
     plain = run.results.plain
-    layers = {run.results.rows[0].model if run.results.rows else "": plain.get("lipschitz_by_bits")}
-    return [amplification_plot(plain.get("measures")), lipschitz_plot(layers)]
+    weights = lipschitz_plot({run.results.rows[0].model if run.results.rows else "": plain.get("lipschitz_by_bits")})
+    return [*measure_plots(plain.get("measures")), *([weights] if weights else [])]
 
 
 def _worst_table(run: FinishedRun, table: Headline) -> list[dict[str, Any]]:

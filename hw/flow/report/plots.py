@@ -121,25 +121,6 @@ def margin_plot(training: Any) -> Plot | None:
     return Plot("margins by class", drawn(draw, (4.6, 3.0)))
 
 
-def amplification_plot(measures: Any) -> Plot | None:
-    """D_l, the relative change that the shown attack makes at each layer, float against quantized."""
-    layers = measures.get("error_amplification") if isinstance(measures, dict) else None
-    if not layers:
-        return None
-
-    def draw(figure: Any) -> None:
-        axes = figure.subplots()
-        for number, name in enumerate(("float", "quantized")):
-            changes = [layer[f"{name}_relative_change"] for layer in layers]
-            axes.plot(range(len(changes)), changes, label=name, **line_style(number))
-        names = [str(layer["layer"]).replace("$", r"\$") for layer in layers]
-        axes.set(ylabel="‖h(x) − h(x′)‖ / ‖h(x)‖", ylim=(0, None))
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        finish(axes)
-
-    return Plot("error amplification by layer", drawn(draw, (4.6, 3.4)))
-
-
 def lipschitz_plot(by_model: Mapping[str, Any]) -> Plot | None:
     """||ΔW||_2 of every layer over the bits of its weights, a line per model; beyond 1 a layer may amplify errors.
 
@@ -161,9 +142,9 @@ def lipschitz_plot(by_model: Mapping[str, Any]) -> Plot | None:
                 values = {key: value for row in rows if row["layer"] == layer for key, value in row.items()}
                 points = [(int(key.split()[0]), value) for key, value in values.items() if key != "layer"]
                 if points:
-                    panel.plot(*zip(*points, strict=True), label=_plain(label), **line_style(number))
+                    panel.plot(*zip(*points, strict=True), label=plain_label(label), **line_style(number))
             panel.axhline(1.0, color=INK, alpha=0.35, linewidth=0.8)
-            panel.set(title=_plain(layer), xlabel="bits", yscale="log")
+            panel.set(title=plain_label(layer), xlabel="bits", yscale="log")
         panels[0].set_ylabel("‖ΔW‖₂")
         finish(panels[0])
 
@@ -171,7 +152,7 @@ def lipschitz_plot(by_model: Mapping[str, Any]) -> Plot | None:
     return Plot("quantization error of the layers", drawn(draw, size))
 
 
-def _plain(text: str) -> str:
+def plain_label(text: str) -> str:
     """A text without meaning to matplotlib: $ begins mathematics, a leading _ hides a line from the legend."""
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
 
@@ -192,7 +173,7 @@ def _with_clean(
 
 
 def _victim_name(model: str, victim: str, bits: int | None) -> str:
-    return _plain(f"{model} {victim}" + (f", {bits} bits" if bits is not None else ""))
+    return plain_label(f"{model} {victim}" + (f", {bits} bits" if bits is not None else ""))
 
 
 def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results) -> str:

@@ -39,6 +39,7 @@ EXPERIMENT: dict[str, Any] = {
             {"attack": {"kind": "fgsm"}, "epsilons_lsb": [8]},
             {"attack": {"kind": "pgd-linf", "steps": 3}, "epsilons_lsb": [8, 32]},
             {"attack": {"kind": "uniform"}, "epsilons_lsb": [16]},
+            {"attack": {"kind": "square", "queries": 30}, "epsilons_lsb": [16]},
         ],
         "black_box": [
             {"name": "other-seed"},
@@ -105,7 +106,7 @@ def test_results_have_the_published_form(undisturbed: Path) -> None:
         assert row["n"] == 12
         assert row["accuracy"] * row["n"] == pytest.approx(round(row["accuracy"] * row["n"]))
     assert {row["victim"] for row in read["rows"]} == {"float", "quantized", "bitsim"}
-    assert {row["attack"] for row in read["rows"]} == {"clean", "fgsm", "pgd-linf", "uniform"}
+    assert {row["attack"] for row in read["rows"]} == {"clean", "fgsm", "pgd-linf", "uniform", "square"}
     exactness = read["exactness"]
     assert exactness["mismatched_outputs"] == 0
     assert 0 < exactness["adversarial_inputs"] < exactness["inputs"]
@@ -113,7 +114,7 @@ def test_results_have_the_published_form(undisturbed: Path) -> None:
 
 def test_black_box_examples_come_from_models_trained_apart(undisturbed: Path) -> None:
     read = results(undisturbed / "tiny")["rows"]
-    apart = [row for row in read if row["knowledge"] == "black-box"]
+    apart = [row for row in read if row["knowledge"] == "black-box" and row["source"]]
     assert {row["source"] for row in apart} == {"other-seed/float", "wide/quantized"}
     assert {row["victim"] for row in apart} == {"float", "quantized", "bitsim"}
     assert {row["attack"] for row in apart} == {"fgsm", "pgd-linf"}  # noise needs no model
@@ -130,7 +131,7 @@ def test_measures_tell_what_they_are(undisturbed: Path) -> None:
     assert {m["victim"] for m in measures["boundary_distance"]} == {"float", "quantized", "bitsim"}
     for victim in measures["boundary_distance"]:
         assert 0 <= victim["images_fooled"] <= victim["images_right_when_clean"] <= 12
-        assert set(victim["nearest_l2_found_by"]) <= {"fgsm", "pgd-linf", "uniform"}
+        assert set(victim["nearest_l2_found_by"]) <= {"fgsm", "pgd-linf", "uniform", "square"}
     assert [m["layer"] for m in measures["quantization_shift"]] == ["input_grid", "fc1_relu"]
     grid = measures["quantization_shift"][0]
     assert (grid["mean_ratio"], grid["absorbed_share"]) == (1.0, 0.0)  # examples are on the grid already
@@ -138,6 +139,11 @@ def test_measures_tell_what_they_are(undisturbed: Path) -> None:
     assert layers["input_grid"]["float_relative_change"] == layers["input_grid"]["quantized_relative_change"] > 0
     assert -1 <= measures["gradients"]["mean_cosine"] <= 1
     assert measures["examples"]["made_on"].endswith("quantized")
+    (curve,) = measures["accuracy_over_queries"]
+    assert (curve["attack"], curve["victim"], curve["queries_per_image"]) == ("square", "bitsim", [1, 2, 5, 10, 20, 30])
+    assert curve["accuracy"] == sorted(curve["accuracy"], reverse=True)
+    row = next(r for r in results(undisturbed / "tiny")["rows"] if r["attack"] == "square")
+    assert curve["accuracy"][-1] == row["accuracy"]
 
 
 def test_the_accelerator_scores_as_the_quantized_model_does(undisturbed: Path) -> None:

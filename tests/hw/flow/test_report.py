@@ -152,6 +152,8 @@ def measures():
         "quantization_shift": [{"layer": "conv1_relu", "mean_ratio": 0.8125}],
         "error_amplification": [{"layer": name, "float_relative_change": 0.1, "quantized_relative_change": 0.2}
                                 for name in ("input_grid", "conv1$x$")],
+        "accuracy_over_queries": [{"attack": "square$x$", "epsilon_lsb": None, "victim": "bitsim",
+                                   "queries_per_image": [1, 10], "accuracy": [0.75, 0.5]}],
         "gradients": {"mean_cosine": 0.4375},
         "examples": {"attack": "pgd-linf"},
     }  # fmt: skip
@@ -162,7 +164,12 @@ def test_measures_are_in_the_html_and_in_markdown(run_folder):
     page, text = html_report([load_run(folder)]), markdown_text([load_run(folder).results])
     for needed in ("0.8125", "cw-l2: 5, fgsm: 2", "conv1"):
         assert needed in page and needed in text
-    assert "error amplification by layer" in page and "0.4375" in page
+    assert (
+        "error amplification by layer" in page
+        and "accuracy over queries" in page
+        and "0.75, 0.5" in text
+        and "0.4375" in page
+    )
     for damaged in ([], {"boundary_distance": None}, None):  # what another version may leave there
         assert "error amplification" not in html_report([load_run(run_folder(measures=damaged))])
 
