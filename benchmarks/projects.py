@@ -3,69 +3,48 @@
 Also: how many public ways to break hls4ml's exactness the contract catches, and how far the cost estimate is from
 public vendor reports.
 
-    python benchmarks/projects.py [--quick] [--json OUT]
+    python benchmarks/projects.py [--quick] [--json OUT] [--matrix-state FILE] [--data-dir DIR] [--cifar10-run DIR]
 """
 
 from __future__ import annotations
 
-import itertools
+import json
+import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from helpers.models import BITS, Toolbox, grid_images, qkeras_model, weight_quantizers  # noqa: E402
+from helpers.models import qkeras_model, weight_quantizers  # noqa: E402
 from helpers.vendor_designs import design_graph, vendor_reports  # noqa: E402
 
 from benchmarks.common import Report, parser  # noqa: E402
+from benchmarks.project_matrix import SAMPLES, models, run_matrix  # noqa: E402
+from hw.cache import cache_root  # noqa: E402
 from hw.contract import violations  # noqa: E402
 from hw.cost import estimate_cost  # noqa: E402
-from hw.csim import simulate  # noqa: E402
-from hw.project import HardwareConfig, convert, generate  # noqa: E402
-from qmodels.architectures import ModelConfig, build_float  # noqa: E402
-from qmodels.errors import UserError  # noqa: E402
-from qmodels.quantize.model import quantize_model  # noqa: E402
+from hw.project import HardwareConfig, convert  # noqa: E402
 from qmodels.runtime import runtime  # noqa: E402
 
-BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
-SAMPLES = 200
 
-
-def models() -> dict[str, Any]:
-    """A CNN and an MLP on digits, as our flow quantizes them."""
-    toolbox = Toolbox()
-    data = toolbox.data
-    mlp = build_float(ModelConfig(architecture="mlp", hidden=(16,)), data.input_shape, data.classes, seed=0)
-    return {"cnn4": toolbox.quantized.model, "mlp": quantize_model(mlp, BITS, data.train.x).model}
-
-
-def matrix(report: Report, quick: bool) -> None:
-    """Compile and compare every cell; a cell that is refused beforehand is counted apart, with its reason."""
-    cells = mismatches = 0
-    known, backends = models(), ("Vitis", "Quartus") if quick else BACKENDS
-    io_types, strategies = ("io_parallel", "io_stream"), ("latency",) if quick else ("latency", "resource")
-    for (name, model), *cell in itertools.product(known.items(), backends, io_types, strategies):
-        backend, io_type, strategy = cell
-        config = HardwareConfig(backend=backend, io_type=io_type, strategy=strategy)
-        title = f"{name} {backend} {io_type} {strategy}"
-        images = grid_images(SAMPLES, model.input_shape[1:])
-        expected = model(images).numpy()
-        try:
-            got = simulate(generate(model, config), model.output_shape[-1], config).logits(images)
-        except UserError as error:
-            report.leave_out(title, str(error).splitlines()[0])
-            continue
-        wrong = int(np.sum(got != expected))
-        cells, mismatches = cells + 1, mismatches + wrong
-        report.details[title] = wrong
-        print(f"  {title:45s} {wrong} of {expected.size} outputs differ", flush=True)
-    report.figure("matrix_cells", cells, "converted, compiled, run")
-    report.figure("matrix_mismatches", mismatches, f"outputs that differ from QKeras, {SAMPLES} inputs a cell")
+def matrix(report: Report, quick: bool, state: Path) -> None:
+    """Compile and compare every cell. What the contract refuses beforehand is counted apart; a failure is a defect."""
+    outcomes = {}
+    for cell, outcome in run_matrix(quick, state):
+        outcomes[cell.title] = outcome
+        said = outcome.refused or outcome.failed or f"{outcome.wrong} of {outcome.outputs} outputs differ"
+        print(f"  {cell.title:52s} {said.splitlines()[0][:100]}", flush=True)
+    report.details["matrix"] = {title: asdict(outcome) for title, outcome in outcomes.items()}
+    ran = [outcome for outcome in outcomes.values() if outcome.outputs]
+    note = f"outputs of csim and bitsim that differ from QKeras, {SAMPLES} inputs a cell"
+    report.figure("matrix_cells", len(ran), "converted, compiled, run")
+    report.figure("matrix_mismatches", sum(outcome.wrong for outcome in ran), note)
+    report.figure("matrix_refused", sum(bool(outcome.refused) for outcome in outcomes.values()), "told by the contract")
+    report.figure("matrix_failed", sum(bool(outcome.failed) for outcome in outcomes.values()), "should have worked")
 
 
 def breaks() -> dict[str, Any]:
@@ -121,14 +100,38 @@ def costs(report: Report) -> None:
     report.details["cost_cnn4"] = demo.as_json()
 
 
+def cifar10(report: Report, folder: Path, data_dir: Path | None) -> None:
+    """Accuracy of configs/cifar10.yaml's accelerator, from its finished run; where there are data, it is run first."""
+    results = folder / "results.json"
+    if not results.exists() and data_dir is not None:
+        config = str(ROOT / "configs" / "cifar10.yaml")
+        resume = ["--resume"] if folder.exists() else []
+        command = [sys.executable, "-m", "hw.cli", "run", config, "--out", str(folder), "--data-dir", str(data_dir)]
+        subprocess.run([*command, *resume], cwd=ROOT, check=True)
+    if not results.exists():
+        report.leave_out("resnet8_cifar10_accuracy", f"{folder} holds no finished run; give --data-dir to make it")
+        return
+    clean = json.loads(results.read_text())["clean"]
+    report.details["resnet8_cifar10"] = clean
+    accuracy, images = clean["accuracy"], clean["images"]
+    note = f"bitsim, {images:,} test images; QKeras {accuracy['quantized']:.4f}, float {accuracy['float']:.4f}"
+    report.figure("resnet8_cifar10_accuracy", accuracy["bitsim"], note)
+    report.figure("resnet8_cifar10_mismatches", clean["mismatched_outputs"], "bitsim against QKeras")
+
+
 def main() -> None:
-    """All three."""
-    arguments = parser(__doc__).parse_args()
+    """All four."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--matrix-state", type=Path, metavar="FILE", help="where finished cells are kept")
+    arguments.add_argument("--cifar10-run", type=Path, metavar="DIR", default=ROOT / "hls_projects" / "cifar10")
+    arguments.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with cifar10.npz")
+    options = arguments.parse_args()
     report = Report()
     contract(report)
     costs(report)
-    matrix(report, arguments.quick)
-    report.write(arguments.json)
+    cifar10(report, options.cifar10_run, options.data_dir)
+    matrix(report, options.quick, options.matrix_state or cache_root() / "matrix.json")
+    report.write(options.json)
 
 
 if __name__ == "__main__":

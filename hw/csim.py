@@ -22,7 +22,7 @@ from hw.toolchain import run_gxx
 from qmodels.victims import Images, Logits
 
 #: As in hls4ml's build_lib.sh. GNU_UNIQUE symbols would be shared between two loaded simulations: wrong weights.
-_FLAGS = ("-O3", "-fPIC", "-std=c++14", *(() if sys.platform == "darwin" else ("-fno-gnu-unique",)))
+_FLAGS = ("-fPIC", "-std=c++14", *(() if sys.platform == "darwin" else ("-fno-gnu-unique",)))
 
 #: Where the backends keep the vendors' number types, in the order of hls4ml's build scripts.
 _INCLUDES = (
@@ -43,11 +43,13 @@ class Csim:
 
     name = "csim"
 
-    def __init__(self, project: HlsProject, classes: int, *, reentrant: bool) -> None:
+    def __init__(self, project: HlsProject, classes: int, *, reentrant: bool, optimize: bool = True) -> None:
         self.digest = project.digest
         self._classes = classes
         self._threads = len(os.sched_getaffinity(0)) if reentrant and hasattr(os, "sched_getaffinity") else 1
-        folder = build_once("csim", project.digest, lambda work, final: _build(project, work, final))
+        level = "-O3" if optimize else "-O0"
+        key = project.digest if optimize else f"{project.digest}{level}"
+        folder = build_once("csim", key, lambda work, final: _build(project, level, work, final))
         self._library = ctypes.CDLL(str(folder / "csim.so"))
         self._top = getattr(self._library, f"{project.name}_float")
         self._top.restype = None
@@ -78,20 +80,26 @@ class Csim:
             self._top(images[index].ctypes.data, outputs[index].ctypes.data)
 
 
-def simulate(project: HlsProject, classes: int, config: HardwareConfig) -> Csim:
+def simulate(project: HlsProject, classes: int, config: HardwareConfig, *, optimize: bool = True) -> Csim:
     """The C simulation of a project; io_parallel runs on all cores, io_stream has static buffers and does not.
+
+    Args:
+        project: the HLS project.
+        classes: how many outputs it has.
+        config: what it was generated with.
+        optimize: False compiles in half the time and runs many times slower: for a handful of images.
 
     Raises:
         ToolMissing: g++ is missing or fails.
     """
-    return Csim(project, classes, reentrant=config.io_type == "io_parallel")
+    return Csim(project, classes, reentrant=config.io_type == "io_parallel", optimize=optimize)
 
 
-def _build(project: HlsProject, work: Path, final: Path) -> None:
+def _build(project: HlsProject, level: str, work: Path, final: Path) -> None:
     project.write(work)
     # The weights are read from text files at the first call, from where the folder will be.
     includes = [f"-I{folder}" for folder in _INCLUDES if any(path.startswith(f"{folder}/") for path in project.files)]
-    common = (*_FLAGS, *includes, f'-DWEIGHTS_DIR="{final / "firmware" / "weights"}"')
+    common = (level, *_FLAGS, *includes, f'-DWEIGHTS_DIR="{final / "firmware" / "weights"}"')
     wanted = (f"firmware/{project.name}.cpp", f"firmware/{project.name}_axi.cpp", f"{project.name}_bridge.cpp")
     sources = [source for source in wanted if source in project.files]
     objects = [f"{index}.o" for index in range(len(sources))]

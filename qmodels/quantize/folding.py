@@ -53,21 +53,29 @@ def foldable_norms(model: Any) -> dict[str, str]:
 
 
 def _partner(model: Any, norm: Any) -> str:
-    before = [layer for layer in model.layers if _output(model, layer) is norm.input]
-    kind = type(before[0]).__name__ if before else "InputLayer"
-    readers = [layer for layer in model.layers if any(norm.input is source for source in _sources(layer))]
-    activation = getattr(getattr(before[0] if before else None, "activation", None), "__name__", "linear")
-    if kind not in WEIGHTED or activation != "linear" or len(readers) != 1:
-        reason = (
-            f"the output of {before[0].name!r} is used elsewhere too"
-            if len(readers) != 1
-            else f"it follows {kind}" + (f" with activation {activation}" if activation != "linear" else "")
-        )
+    computing = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    before = next((layer for layer in computing if layer.output is norm.input), None)
+    reason = _obstacle(computing, norm, before)
+    if before is None or reason:
         raise UserError(
             f"model {model.name}: layer {norm.name!r} (BatchNormalization) cannot be folded: {reason}; put it directly "
             f"behind one of {', '.join(WEIGHTED)} without activation"
         )
-    return str(before[0].name)
+    return str(before.name)
+
+
+def _obstacle(layers: list[Any], norm: Any, before: Any | None) -> str:
+    """Why a batch normalization cannot go into the layer before it; empty: it can."""
+    if before is None:
+        return "it follows the input"
+    kind = type(before).__name__
+    activation = getattr(getattr(before, "activation", None), "__name__", "linear")
+    if kind not in WEIGHTED or activation != "linear":
+        return f"it follows {kind}" + (f" with activation {activation}" if activation != "linear" else "")
+    if list(norm.axis) != [len(norm.input.shape) - 1]:
+        return "it does not normalise the last axis"
+    readers = [layer for layer in layers if any(norm.input is source for source in _sources(layer))]
+    return "" if len(readers) == 1 else f"the output of {before.name!r} is used elsewhere too"
 
 
 def _rebuild(model: Any, partners: dict[str, str]) -> Any:
@@ -88,16 +96,10 @@ def _rebuild(model: Any, partners: dict[str, str]) -> Any:
 
 
 def _sources(layer: Any) -> list[Any]:
-    if type(layer).__name__ == "InputLayer":
-        return []
     try:
         return layer.input if isinstance(layer.input, list) else [layer.input]
     except AttributeError:  # several inbound nodes
         raise UserError(f"layer {layer.name!r} is used more than once; use a layer of its own each time") from None
-
-
-def _output(model: Any, layer: Any) -> Any:
-    return model.input if type(layer).__name__ == "InputLayer" else layer.output
 
 
 def _folded_weights(layer: Any, norm: Any) -> list[NDArray[np.float32]]:

@@ -79,3 +79,23 @@ def write_data(path: Path, seed: int = 0) -> None:
         images[np.arange(count), labels] += 127
         arrays |= {f"x_{part}": images, f"y_{part}": labels}
     np.savez(path, **arrays)
+
+
+#: The batch-normalized architectures, small enough to compile in seconds: all their layers, few filters.
+SMALL = {
+    "resnet8": ModelConfig(architecture="resnet8", width=0.25),
+    "mobilenet_v1_025": ModelConfig(architecture="mobilenet_v1_025", width=0.25),
+    "wrn32": ModelConfig(architecture="wrn32", width=0.125),
+}
+
+
+def normalised(config: ModelConfig, shape: tuple[int, ...] = (8, 8, 1), classes: int = 10, seed: int = 0) -> Any:
+    """A float model whose batch normalizations have statistics, scales and shifts as after a training."""
+    model, rng = build_float(config, shape, classes, seed), np.random.default_rng(seed)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            positive = {"gamma": (0.5, 1.5), "moving_variance": (0.5, 1.5)}
+            for weight in layer.weights:
+                name = weight.name.rpartition("/")[2].partition(":")[0]
+                weight.assign(rng.uniform(*positive.get(name, (-0.3, 0.3)), weight.shape))
+    return model

@@ -1,0 +1,102 @@
+"""The matrix of HLS projects: every model on every backend, io type and strategy, held against QKeras bit for bit.
+
+Every finished cell is kept under its project's digest, so that a stopped matrix goes on where it was and a changed
+project is run again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helpers.models import BITS, SMALL, Toolbox, grid_images, normalised
+
+from hw.accelerator import BitSimVictim
+from hw.contract import violations
+from hw.csim import simulate
+from hw.project import Backend, HardwareConfig, generate
+from qmodels.architectures import ModelConfig, build_float
+from qmodels.errors import RobustHlsError
+from qmodels.quantize.model import quantize_model
+from qmodels.storage import write_json
+
+BACKENDS: tuple[Backend, ...] = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
+WITH_BITSIM = ("Vitis", "Vivado", "VivadoAccelerator")
+SAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One project of the matrix."""
+
+    name: str  # of the model
+    config: HardwareConfig
+
+    @property
+    def title(self) -> str:
+        """`resnet8 Vitis io_stream latency`."""
+        return f"{self.name} {self.config.backend} {self.config.io_type} {self.config.strategy}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell."""
+
+    digest: str = ""
+    outputs: int = 0
+    wrong: int = 0  # outputs of csim, and of bitsim where it knows the backend, that differ from QKeras
+    refused: str = ""  # by the contract, before conversion
+    failed: str = ""  # it should have worked
+
+
+def models() -> dict[str, Any]:
+    """On 8x8 images, as our flow quantizes them; batch-normalized ones with an eighth or a quarter of the filters."""
+    toolbox = Toolbox()
+    data = toolbox.data
+    mlp = build_float(ModelConfig(architecture="mlp", hidden=(16,)), data.input_shape, data.classes, seed=0)
+    floats = {"mlp": mlp} | {name: normalised(config) for name, config in SMALL.items()}
+    found = {"cnn4": toolbox.quantized.model}
+    return found | {name: quantize_model(model, BITS, data.train.x).model for name, model in floats.items()}
+
+
+def cells(quick: bool) -> Iterator[Cell]:
+    """All cells, in a fixed order; quick: one strategy, two backends."""
+    backends, strategies = (("Vitis", "Quartus"), ("latency",)) if quick else (BACKENDS, ("latency", "resource"))
+    names = ("mlp", "cnn4") if quick else ("mlp", "cnn4", *SMALL)
+    for name, *settings in itertools.product(names, backends, ("io_parallel", "io_stream"), strategies):
+        keys = ("backend", "io_type", "strategy")
+        yield Cell(name, HardwareConfig.model_validate(dict(zip(keys, settings, strict=True))))
+
+
+def run_matrix(quick: bool, state: Path) -> Iterator[tuple[Cell, Outcome]]:
+    """Every cell with its outcome; finished ones from `state`, a JSON file that grows with every new one."""
+    known: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
+    made = models()
+    for cell in cells(quick):
+        outcome = _run(cell, made[cell.name], known.get(cell.title))
+        if not outcome.failed:
+            known[cell.title] = asdict(outcome)
+            write_json(state, known)
+        yield cell, outcome
+
+
+def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
+    if broken := violations(model, cell.config.backend):
+        return Outcome(refused=str(broken[0]))
+    try:
+        project = generate(model, cell.config)
+        if known is not None and known["digest"] == project.digest:
+            return Outcome(**known)
+        images = grid_images(SAMPLES, model.input_shape[1:])
+        expected = model(images).numpy()
+        victims = [simulate(project, model.output_shape[-1], cell.config, optimize=False)]
+        victims += [BitSimVictim(model, cell.config)] if cell.config.backend in WITH_BITSIM else []
+        wrong = sum(int(np.sum(victim.logits(images) != expected)) for victim in victims)
+        return Outcome(project.digest, len(victims) * expected.size, wrong)
+    except RobustHlsError as error:
+        return Outcome(failed=str(error)[:500])

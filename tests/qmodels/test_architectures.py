@@ -1,0 +1,62 @@
+"""The zoo: published sizes, one seed one model, and clear words where images do not fit."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qmodels.architectures import ModelConfig, build_float
+from qmodels.errors import UserError
+from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.quantize.model import check_quantizable
+
+
+def multiply_adds(model: Any) -> int:
+    total = 0
+    for layer in weighted_layers(model):
+        kernel = int(prod(kernel_of(layer).shape))
+        total += kernel * (prod(layer.output_shape[1:-1]) if len(layer.output_shape) > 2 else 1)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "classes", "million", "weights"),
+    [
+        # MLPerf Tiny: 12.5 million multiply-adds, 78 thousand weights; 7.5 million and 221 thousand with biases
+        ("resnet8", (32, 32, 3), 10, 12.5, 77_360),
+        ("mobilenet_v1_025", (96, 96, 3), 2, 7.49, 208_112),
+        # He et al., table 6: 0.46 million weights, here with 1x1 shortcuts; 69 million multiply-adds
+        ("wrn32", (32, 32, 3), 10, 69.0, 464_432),
+    ],
+)
+def test_the_networks_have_their_published_sizes(
+    architecture: Any, shape: tuple[int, ...], classes: int, million: float, weights: int
+) -> None:
+    model = build_float(ModelConfig(architecture=architecture, width=1.0), shape, classes, seed=0)
+    check_quantizable(model)
+    assert multiply_adds(model) / 1e6 == pytest.approx(million, rel=0.01)
+    assert sum(int(prod(kernel_of(layer).shape)) for layer in weighted_layers(model)) == weights
+
+
+def test_wide_resnet_has_32_layers_and_k_times_the_filters() -> None:
+    model = build_float(ModelConfig(architecture="wrn32"), (8, 8, 3), 10, seed=0)
+    convolutions = [layer for layer in weighted_layers(model) if not layer.name.endswith("_short")]
+    assert len(convolutions) == 32
+    filters = [layer.output_shape[-1] for layer in convolutions]
+    assert (filters[0], filters[1], filters[11], filters[21]) == (16, 64, 128, 256)
+
+
+def test_one_seed_gives_one_model() -> None:
+    config = ModelConfig(architecture="resnet8", width=0.125)
+    one, two, other = (build_float(config, (8, 8, 1), 3, seed).get_weights() for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("architecture", ["resnet8", "wrn32"])
+def test_images_too_small_are_told(architecture: Any) -> None:
+    with pytest.raises(UserError, match=rf"{architecture} needs images of 4x4 pixels or more, got \(3, 4, 1\)"):
+        build_float(ModelConfig(architecture=architecture), (3, 4, 1), 3, seed=0)
