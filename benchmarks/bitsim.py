@@ -25,10 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from helpers.models import normalised  # noqa: E402
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
 from hw.bitsim import BitSim, library  # noqa: E402
+from qmodels.architectures import INPUT_GRID, ModelConfig  # noqa: E402
+from qmodels.quantize.model import QuantizationConfig, quantize_model  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402
 
 Images = NDArray[np.float32]
@@ -40,12 +44,9 @@ Images = NDArray[np.float32]
 class Net:
     """Builds a float Keras model and its QKeras twin layer by layer, choosing activation ranges from data."""
 
-    def __init__(
-        self, shape: tuple[int, int, int], alpha: float = 1.0, weight_bits: int = 3, activation_bits: int = 6
-    ) -> None:
+    def __init__(self, shape: tuple[int, int, int], weight_bits: int = 3, activation_bits: int = 6) -> None:
         keras = runtime().keras
         self.keras, self.qkeras = keras.layers, runtime().qkeras
-        self.alpha = alpha  # a power of two: the scale of the weights
         self.weight_bits, self.activation_bits = weight_bits, activation_bits
         self.rng = np.random.default_rng(1)
         self.sample = self.rng.integers(0, 256, (64, *shape)).astype(np.float32) / 256
@@ -64,9 +65,7 @@ class Net:
     def _weighted(self, layer: Any, x: Any) -> Any:
         y = layer(x)
         kernel, bias = layer.get_weights()
-        layer.set_weights(
-            [self.rng.normal(size=kernel.shape) * 0.35 * self.alpha, self.rng.normal(size=bias.shape) * 0.1]
-        )
+        layer.set_weights([self.rng.normal(size=kernel.shape) * 0.35, self.rng.normal(size=bias.shape) * 0.1])
         return y
 
     def conv(self, x: Any, filters: int, size: int = 3, stride: int = 1) -> Any:
@@ -78,7 +77,7 @@ class Net:
             stride,
             "same",
             name=self.name("conv"),
-            kernel_quantizer=bits(self.weight_bits, 0, alpha=self.alpha),
+            kernel_quantizer=bits(self.weight_bits, 0, alpha=1),
             bias_quantizer=bits(8, 1, alpha=1),
         )
         return self._weighted(layer, x)
@@ -89,7 +88,7 @@ class Net:
         layer = self.qkeras.QDense(
             units,
             name=self.name("fc"),
-            kernel_quantizer=bits(self.weight_bits, 0, alpha=self.alpha),
+            kernel_quantizer=bits(self.weight_bits, 0, alpha=1),
             bias_quantizer=bits(8, 1, alpha=1),
         )
         return self._weighted(layer, x)
@@ -118,16 +117,11 @@ def mnist_cnn() -> Any:
 
 
 def resnet8() -> Any:
-    """MLPerf Tiny's ResNet-8 for CIFAR-10: 12.5 million multiply-adds. Batch normalization is folded away."""
-    net = Net((32, 32, 3), alpha=0.25)
-    layers = net.keras
-    x = net.relu(net.conv(net.grid(), 16))
-    for filters, stride in ((16, 1), (32, 2), (64, 2)):
-        y = net.conv(net.relu(net.conv(x, filters, 3, stride)), filters)
-        short = x if stride == 1 else net.conv(x, filters, 1, stride)
-        x = net.relu(layers.Add(name=net.name("add"))([y, short]))
-    x = layers.AveragePooling2D(8, name="pool")(x)
-    return net.model(net.dense(layers.Flatten(name="flatten")(x), 10))
+    """MLPerf Tiny's ResNet-8 for CIFAR-10, 12.5 million multiply-adds, as our flow quantizes it."""
+    shape = (32, 32, 3)
+    pixels = np.random.default_rng(1).integers(0, 256, (64, *shape)).astype(np.float32) / 256
+    bits = QuantizationConfig(weight_bits=3, activation_bits=6)
+    return quantize_model(normalised(ModelConfig(architecture="resnet8"), shape), bits, pixels).model
 
 
 def small_cnn() -> Any:
@@ -201,7 +195,7 @@ def float_twin(model: Any) -> Any:
         if kind == "QDense":
             return keras.layers.Dense(layer.units, name=layer.name)
         if kind == "QActivation":
-            linear = layer.name == "grid"
+            linear = layer.name in ("grid", INPUT_GRID)
             return keras.layers.Activation("linear" if linear else "relu", name=layer.name)
         return type(layer).from_config(layer.get_config())
 

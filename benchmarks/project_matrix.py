@@ -19,7 +19,8 @@ from helpers.models import BITS, SMALL, Toolbox, grid_images, normalised
 from hw.accelerator import BitSimVictim
 from hw.contract import violations
 from hw.csim import simulate
-from hw.project import Backend, HardwareConfig, generate
+from hw.hardware import Backend
+from hw.project import HardwareConfig, generate
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.errors import RobustHlsError
 from qmodels.quantize.model import quantize_model
