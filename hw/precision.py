@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hw.contract import Violation
-from hw.cost.estimate import TABLES
+from hw.cost.memory import TABLES
 from hw.hardware import HardwareConfig, LayerHardware
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.codebook import KERNELS
 from qmodels.formats import FixedPoint
 
 #: Products of one matrix: a second at this size, and growing faster than the square.
@@ -23,7 +24,7 @@ def adder_bits(layer: Any) -> int | None:
     """Full-adder bits of one layer's products in hardware; None: time-multiplexed, too large, or alkaid is missing."""
     unrolled = int(layer.get_attr("reuse_factor") or 1) == 1
     resource = str(layer.get_attr("strategy") or "latency").lower() == "resource"
-    kernels = [layer.weights[name] for name in ("weight", "depthwise", "pointwise") if name in layer.weights]
+    kernels = [layer.weights[name] for name in KERNELS if name in layer.weights]
     if not kernels or not unrolled or resource or find_spec("alkaid") is None:
         return None
     matrices = [matrix for kernel in kernels for matrix in _matrices(layer, np.asarray(kernel.data, np.float32))]

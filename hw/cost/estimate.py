@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hw.codebook import Codebook
+from hw.codebook import KERNELS, Codebook
 from hw.cost.adders import adder_bits
-from hw.cost.memory import bram_blocks
+from hw.cost.memory import activation_tables, stream_fifo, weight_memory
 from hw.cost.weights import raw_weights
 from qmodels.formats import FixedPoint
 from qmodels.quantize.constants import enclosed_bits
@@ -26,9 +26,6 @@ DSP_PRODUCT_BITS = 80
 LUTS_PER_DSP_ADDER_BIT = 1.0
 _DATAFLOW_START = 1  # cycles, from the reports
 _STAGE_CYCLES = 3  # a streamed window's own pipeline, from the reports
-#: Activations that hls4ml reads from tables.
-TABLES = ("sigmoid", "tanh", "softmax", "softplus", "softsign", "elu", "selu")
-_LINEAR = ("weight", "depthwise", "pointwise")
 
 
 @dataclass(frozen=True)
@@ -119,9 +116,9 @@ def estimate_cost(graph: Any, codebooks: Mapping[str, Codebook] | None = None, *
 
 def _layer(layer: Any, io_type: str, codebooks: Mapping[str, Codebook]) -> LayerCost:
     products = _products(layer, codebooks)
-    stored, rom_blocks = _weight_memory(layer, codebooks)
-    table_bits, table_blocks = _tables(layer)
-    fifo_bits, fifo_blocks = _fifo(layer)
+    stored, rom_blocks = weight_memory(layer, codebooks)
+    table_bits, table_blocks = activation_tables(layer)
+    fifo_bits, fifo_blocks = stream_fifo(layer)
     interval, latency = _cycles(layer, io_type)
     return LayerCost(
         layer=layer.name,
@@ -156,7 +153,7 @@ class _Products:
 
 
 def _products(layer: Any, codebooks: Mapping[str, Codebook]) -> _Products:
-    found = [layer.weights[name] for name in _LINEAR if name in layer.weights]
+    found = [layer.weights[name] for name in KERNELS if name in layer.weights]
     scale = layer.weights.get("scale") if layer.class_name in ("BatchNormalization", "ApplyAlpha") else None
     if not found and scale is None:
         return _Products()
@@ -204,42 +201,6 @@ def _format(precision: Any) -> FixedPoint:
     except (ValueError, AttributeError):
         width = int(getattr(precision, "width", 16))
         return FixedPoint(width, width)
-
-
-def _weight_memory(layer: Any, codebooks: Mapping[str, Codebook]) -> tuple[int, int]:
-    """Stored bits, and block RAMs where weights are read over several cycles."""
-    bits, blocks = 0, 0
-    reuse = int(layer.get_attr("reuse_factor") or 1)
-    for name, weight in layer.weights.items():
-        width, size = int(weight.type.precision.width), int(np.asarray(weight.data).size)
-        book = codebooks.get(weight.name)
-        bits += width * size if book is None else book.stored_bits(size)
-        width = width if book is None else book.bits
-        if name in _LINEAR and reuse > 1 and str(layer.get_attr("strategy") or "").lower() == "resource":
-            blocks += bram_blocks(reuse, width * -(-size // reuse))
-    return bits, blocks
-
-
-def _tables(layer: Any) -> tuple[int, int]:
-    """Look-up tables of activations that hls4ml computes by table."""
-    kind = str(layer.get_attr("activation") or "").lower()
-    table = layer.get_attr("table_t")
-    if layer.class_name not in ("Activation", "Softmax") or kind not in TABLES or table is None:
-        return 0, 0
-    names = ("exp_table_t", "inv_table_t") if kind == "softmax" else ("table_t",)
-    widths = [int(t.precision.width) for t in (layer.get_attr(name) for name in names) if t is not None]
-    size = int(layer.get_attr("table_size") or 1024)
-    return size * sum(widths), sum(bram_blocks(size, width) for width in widths)
-
-
-def _fifo(layer: Any) -> tuple[int, int]:
-    """The stream behind a layer: one FIFO a channel."""
-    variable = layer.get_output_variable()
-    pragma = getattr(variable, "pragma", None)
-    if not (isinstance(pragma, tuple) and pragma and pragma[0] == "stream"):
-        return 0, 0
-    depth, channels, width = int(pragma[1]), int(variable.shape[-1]), int(variable.type.precision.width)
-    return depth * channels * width, channels * bram_blocks(depth, width)
 
 
 def _cycles(layer: Any, io_type: str) -> tuple[int, int]:
