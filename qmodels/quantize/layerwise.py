@@ -57,12 +57,7 @@ class LayerwiseConfig(BaseModel):
     clips: tuple[Clip, ...] = Field(("mse", "dw2"), min_length=1)
     mus: tuple[float, ...] = Field((0.0, 3.0), min_length=1, description="µ of the codebooks tried")
     budget: BudgetConfig = BudgetConfig()
-    limits: tuple[float, ...] = Field(
-        (1.0, 1.25, 1.5, 2.0),
-        min_length=1,
-        description="no layer's ||Q(W) - W||_2 beyond so many times its least one at the cost that the section's own "
-        "settings have there; for each of these the best choice is attacked on validation images",
-    )
+    candidates: int = Field(8, ge=1, description="most choices that are attacked on validation images")
     epsilon_lsb: int = Field(26, ge=1, le=255, description="radius of that attack")
     steps: int = Field(20, ge=1, description="PGD steps of that attack")
     samples: int = Field(1000, ge=1, description="validation images of that attack")

@@ -62,7 +62,7 @@ class Selection:
     budget: int
     unit: str  # stored bits or EBOPs
     common: Candidate  # the section's settings, the same for all layers
-    candidates: tuple[Candidate, ...]  # one for each limit, the tightest first
+    candidates: tuple[Candidate, ...]  # the least mean error first
     chosen: int
 
     @property
@@ -92,10 +92,10 @@ def select_formats(
 ) -> Selection:
     """Choose every layer's weight code under the budget of `config.layerwise`.
 
-    For each of its `limits`, an exact search finds the choice of least total ||ΔW||_2 in which no layer errs more
-    than so many times as it could at the cost it has with the section's own settings. These choices are re-scored
-    end to end: by the bound, and by accuracy on clean and on attacked (PGD) validation images. The highest sum of the
-    two accuracies wins.
+    An exact search finds the choices of least total ||ΔW||_2: of all, of those in which no layer errs more than it
+    needs to at the cost it has with the section's own settings, and of those in which one layer may, to pay for the
+    others. They are re-scored end to end: by the bound, and by accuracy on clean and on attacked (PGD) validation
+    images. The highest sum of the two accuracies wins.
 
     Args:
         float_model: as for `quantize_model`.
@@ -129,20 +129,19 @@ def select_formats(
 
 
 def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: LayerwiseConfig) -> list[Choice]:
-    """The best choice under every limit, without repetitions; without limits if none of them leaves one."""
+    """The best choices of different kinds, without repetitions, the least mean error first.
 
-    def within(limit: float) -> list[list[Option]]:
-        kept = []
-        for layer, own in zip(options, common.options, strict=True):
-            equal = min((option.score for option in layer if option.cost <= own.cost), default=own.score)
-            kept.append([option for option in layer if option.score <= limit * equal])
-        return kept
-
-    found = [best_choice(within(limit), budget) for limit in sorted(wanted.limits)]
-    found = found if any(found) else [best_choice(options, budget)]
+    In one of them no layer errs more than it needs to at its common cost. In others one layer alone, each in turn, may
+    err more: it pays for the rest. The last one is the best of all.
+    """
+    pairs = list(zip(options, common.options, strict=True))
+    equal = [min((o.score for o in layer if o.cost <= own.cost), default=own.score) for layer, own in pairs]
+    kept = [[o for o in layer if o.score <= most] for layer, most in zip(options, equal, strict=True)]
+    kinds = [kept, *([*kept[:donor], options[donor], *kept[donor + 1 :]] for donor in range(len(options))), options]
+    found = [choice for kind in kinds if (choice := best_choice(kind, budget)) is not None]
     choices: list[Choice] = []
-    for choice in found:
-        if choice is not None and all(choice.options != other.options for other in choices):
+    for choice in sorted(found, key=lambda choice: choice.mean_score):
+        if all(choice.options != other.options for other in choices):
             choices.append(choice)
     if not choices:
         least = sum(layer[0].cost for layer in options)
@@ -150,7 +149,7 @@ def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: L
             f"quantization.layerwise.budget: {budget} is too little, the cheapest choice takes {least}; "
             f"raise the budget or allow fewer bits"
         )
-    return choices
+    return choices[: wanted.candidates]
 
 
 def quantize_as_asked(

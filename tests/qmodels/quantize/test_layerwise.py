@@ -22,7 +22,7 @@ from qmodels.quantize.weights import WeightConfig, fit_code
 
 CODE = fit_code(np.ones((2, 2)), WeightConfig())
 OPTIONS = st.builds(Option, st.just(WeightConfig()), st.just(CODE), st.integers(1, 30), st.floats(0, 5, width=16))
-SMALL = LayerwiseConfig(bits=(2, 3), mus=(0.0,), samples=60, steps=2, limits=(1.0,))
+SMALL = LayerwiseConfig(bits=(2, 3), mus=(0.0,), samples=60, steps=2, candidates=2)
 
 
 @given(st.lists(st.lists(OPTIONS, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(1, 90))
@@ -75,8 +75,6 @@ def test_a_real_network(toolbox: Toolbox) -> None:
     norms = difference_norms(toolbox.float_model, quantized.model)
     for norm, row in zip(norms, selection.table(), strict=True):
         assert norm.reshaped.two == pytest.approx(row["delta_w_2"], rel=1e-4)
-    for option, own in zip(chosen.choice.options, selection.common.choice.options, strict=True):
-        assert option.score <= own.score
     assert chosen.bound is not None
     assert moved(toolbox, selection.formats) <= chosen.bound
 
