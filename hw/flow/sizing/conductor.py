@@ -11,7 +11,7 @@ from hw.flow.config import read_text
 from hw.flow.sizing.config import Choice, SizingConfig
 from hw.flow.sizing.crew import Crew, Job, Outcome
 from hw.flow.sizing.modes import descent, layer_settings, search
-from hw.flow.sizing.points import Point, Score, dearer_by_delta_w, front, near_front, recommendations
+from hw.flow.sizing.points import Point, Score, dearer_by_delta_w, front, may_be_on_a_front, near_front, recommendations
 from hw.flow.sizing.progress import ProgressLine
 from hw.flow.sizing.questions import PackedData, Question, stage_key
 from hw.flow.sizing.space import Design, command, grid, make_design, unique
@@ -98,11 +98,10 @@ class Conductor:
         """What optuna wants to know: accuracy under the cheap attacks, then the costs."""
         designs = [self.design(settings) for settings in asked]
         self._screen(unique(designs))
-        epsilon = self.config.worst_case.epsilon_lsb
         answers: list[tuple[float, ...] | None] = []
         for design in designs:
             point = self.points[design.key]
-            accuracy = point.screened(epsilon)
+            accuracy = self._attacked(point)
             answers.append(None if accuracy is None else (accuracy, *map(float, point.costs(self.config.costs))))
         return answers
 
@@ -120,15 +119,31 @@ class Conductor:
         self._answer("screen", [point for point in measured if not point.set_aside])
 
     def _worst_cases(self, points: list[Point]) -> None:
-        epsilon, screening = float(self.config.worst_case.epsilon_lsb), self.config.screening
+        """The worst case on designs near a front of the cheap attacks, then on those it shows to be hopeful still.
+
+        A cheap attack may flatter a design (masked gradients) and so hide a better one: what the worst case leaves of
+        the flattered ones decides, until no design set aside could be on a front.
+        """
         screened = [point for point in points if point.screen]
-        near = near_front(screened, self.config.costs, screening.near, lambda point: point.screened(epsilon))
-        chosen = screened if screening.off else near
-        kept = {id(point) for point in chosen}
+        chosen = near_front(screened, self.config.costs, self.config.screening.near, self._attacked)
+        if self.config.screening.off:
+            chosen = screened
+        while chosen:
+            self._answer("worst", chosen)
+            waiting = [point for point in screened if not point.worst and not point.error and point not in chosen]
+            if self.crew is None:  # nothing can be asked: report what there is
+                self._answer("worst", waiting)
+                break
+            tested = [point for point in screened if point.worst]
+            costs = self.config.costs
+            chosen = may_be_on_a_front(waiting, tested, costs, self._attacked, lambda point: point.worst_accuracy)
         for point in screened:
-            if id(point) not in kept:
-                point.set_aside = "not near a front"
-        self._answer("worst", chosen)
+            if not point.worst and not point.error:
+                point.set_aside = "far from every front"
+
+    def _attacked(self, point: Point) -> float | None:
+        """Accuracy under the cheap attacks: an upper bound of the worst case, but for the number of images."""
+        return point.screened(self.config.worst_case.epsilon_lsb)
 
     def _finals(self, points: list[Point]) -> None:
         """Recommended designs first, then the fronts, as many as the config allows."""
@@ -151,10 +166,9 @@ class Conductor:
 
     def _best(self) -> str:
         """The best so far, in words: by worst case where it is known, else by the cheap attacks."""
-        epsilon = self.config.worst_case.epsilon_lsb
         scores: tuple[tuple[str, Score], ...] = (
             ("worst case", lambda point: point.worst_accuracy),
-            ("attacked", lambda point: point.screened(epsilon)),
+            ("attacked", self._attacked),
         )
         for kind, score in scores:
             known = [(value, point) for point in self.points.values() if (value := score(point)) is not None]

@@ -29,7 +29,7 @@ AXIS_NAMES = {
 Score = Callable[["Point"], "float | None"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Point:
     """A design with the answers it has so far."""
 
@@ -117,6 +117,19 @@ def near_front(points: Sequence[Point], axes: Sequence[str], near: float, score:
         return value + near >= max(other for peer, other in scored if peer.cost(axis) <= point.cost(axis))
 
     return [point for point, value in scored if any(is_near(point, value, axis) for axis in axes)]
+
+
+def may_be_on_a_front(
+    points: Sequence[Point], tested: Sequence[Point], axes: Sequence[str], bound: Score, score: Score
+) -> list[Point]:
+    """Points whose upper bound on some axis beats every score that costs at most as much."""
+    known = [(peer, value) for peer in tested if (value := score(peer)) is not None]
+
+    def beats(point: Point, value: float, axis: str) -> bool:
+        return value > max((other for peer, other in known if peer.cost(axis) <= point.cost(axis)), default=-1.0)
+
+    bounded = [(point, value) for point in points if (value := bound(point)) is not None]
+    return [point for point, value in bounded if any(beats(point, value, axis) for axis in axes)]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hw.flow.config import RunConfig
 from hw.flow.sizing.config import SizingConfig
-from hw.flow.sizing.points import Point, dearer_by_delta_w, front, near_front, recommendations
+from hw.flow.sizing.points import Point, dearer_by_delta_w, front, may_be_on_a_front, near_front, recommendations
 from hw.flow.sizing.space import Design
 
 AXES = ("weight_bits", "ebops")
@@ -86,6 +86,19 @@ def test_recommendations_name_the_smallest_good_one_the_best_and_the_best_in_a_b
         ("best worst case", 60),
         ("best under 25 weight bits", 20),
     ]
+
+
+def test_a_design_hidden_behind_a_flattered_one_is_not_forgotten() -> None:
+    flattered, honest, hopeless = point(10, 0.40), point(20, 0.60), point(30, 0.20)
+    bounds = {10: 0.90, 20: 0.70, 30: 0.35}
+
+    def bound(found: Point) -> float:
+        return bounds[found.cost("weight_bits")]
+
+    axes = ("weight_bits",)
+    assert near_front([flattered, honest, hopeless], axes, 0.03, bound) == [flattered]
+    assert may_be_on_a_front([honest, hopeless], [flattered], axes, bound, worst) == [honest]
+    assert may_be_on_a_front([hopeless], [flattered, honest], axes, bound, worst) == []
 
 
 def test_nothing_is_recommended_without_a_worst_case() -> None:
