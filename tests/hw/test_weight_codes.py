@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers.models import HARDWARE, Toolbox
+from helpers.models import BITS, HARDWARE, Toolbox
 
 from hw.accelerator import BitSimVictim
 from hw.csim import simulate
 from hw.exactness import probe_images, require_exact
-from hw.project import convert, generate
+from hw.project import convert, generate, generate_design
 from qmodels.errors import UserError
+from qmodels.quantize.layers import weighted_layers
+from qmodels.quantize.layerwise import LayerKernel, option_of
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
 from qmodels.victims import KerasVictim
 
@@ -71,6 +74,15 @@ def test_hls4ml_gives_every_layer_the_type_that_we_tell(toolbox: Toolbox, tmp_pa
             layer.name: layer.weights["weight"].type.precision.width for layer in graph.get_layers() if layer.weights
         }
         assert {layer: widths[layer] <= fmt.width for layer, fmt in told.items()} == dict.fromkeys(told, True)
+
+
+def test_the_searchs_ebops_are_those_of_the_hardware(toolbox: Toolbox) -> None:
+    model = toolbox.quantized.model
+    cost = {layer.layer: layer.ebops for layer in generate_design(model, HARDWARE).cost.layers if layer.ebops}
+    wanted = BITS.of_layer("conv1")
+    for index, layer in enumerate(weighted_layers(toolbox.float_model)):
+        kernel = LayerKernel(layer.name, layer.kernel.numpy().astype(np.float64), False, 9 if not index else 5)
+        assert option_of(kernel, wanted, ebops=True).cost == cost[layer.name]
 
 
 def test_a_layer_that_is_none_is_named(toolbox: Toolbox) -> None:
