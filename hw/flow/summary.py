@@ -30,6 +30,7 @@ def show_summary(run: Run, until: str) -> None:
 
         console_table(json.loads((run.folder / "results.json").read_text()))
     _show_repairs(run)
+    _show_choice(run)
     if until == "project":
         show_cost(json.loads((run.folder / "cost.json").read_text()))
         for warning in json.loads((run.folder / "project.json").read_text()).get("warnings", []):
@@ -78,3 +79,22 @@ def _show_repairs(run: Run) -> None:
     for repair in record["repairs"]:
         typer.echo(f"repaired: {repair}")
     typer.echo(f"repaired: {OutputChange(**record['change'])}")
+
+
+def _show_choice(run: Run) -> None:
+    """What the layer-wise choice has chosen, and what it is better than."""
+    path = run.folder / "layerwise.json"
+    if not path.exists():
+        return
+    record = json.loads(path.read_text())
+    chosen, common = record["candidates"][record["chosen"]], record["common"]
+    keys = ("layer", "method", "bits", "granularity", "clip", "delta_w_2", "stored_bits", "hardware_type")
+    table = Table(*(key.replace("_", " ") for key in keys), title="Layer-wise choice of weights")
+    for layer in record["layers"]:
+        table.add_row(*(f"{layer[key]:.3g}" if isinstance(layer[key], float) else str(layer[key]) for key in keys))
+    Console().print(table)
+    for label, one in (("chosen", chosen), ("the same for all", common)):
+        typer.echo(
+            f"{label}: mean ||ΔW||₂ {one['mean_delta_w']:.3g}, {one['stored_bits']:,} stored bits; validation "
+            f"{100 * one['clean']:.1f} % clean, {100 * one['attacked']:.1f} % attacked"
+        )
