@@ -195,12 +195,22 @@ def parse_config(root: type[Config], text: str, where: str, overrides: Sequence[
     Raises:
         UserError: as for `load_config`; `where` is what it calls the source.
     """
+    return check_config(root, parse_mapping(root, text, where), where, overrides)
+
+
+def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any]:
+    """The plain mapping of YAML text that should hold a `root`; UserError if it is none."""
     try:
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
         raise UserError(f"{where}: not plain YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{where}: must be a mapping of sections ({', '.join(root.model_fields)})")
+    return raw
+
+
+def check_config(root: type[Config], raw: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
+    """A config of class `root` from a plain mapping, which the overrides change; UserError as for `load_config`."""
     for override in overrides:
         _override(raw, override)
     try:

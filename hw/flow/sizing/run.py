@@ -17,6 +17,7 @@ from hw.flow.sizing.config import SizingConfig, dump_sizing, load_sizing
 from hw.flow.sizing.crew import Crew, SoloCrew
 from hw.flow.sizing.points import Point
 from hw.flow.sizing.processes import ProcessCrew
+from hw.flow.sizing.space import check_space
 from hw.flow.sizing.store import Store
 from hw.toolchain import GXX, require_tool
 from qmodels.errors import ExactnessError, UserError
@@ -100,6 +101,7 @@ def _open(source: Path, overrides: Sequence[str], options: Options) -> tuple[Siz
     config = load_sizing(source / SIZING if earlier else source, overrides)
     fixed = [f"{key}={json.dumps(value)}" for key, value in config.fixed.items()]
     experiment = dump_config(load_config(config.experiment, fixed))
+    check_space(experiment, str(config.experiment or "the built-in demo"), config.space)
     config = config.model_copy(update={"experiment": Path(EXPERIMENT), "fixed": {}})
     folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name))
     if options.report_only and not (folder / STORE).exists():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
-from hw.flow.config import RunConfig, parse_config
+from hw.flow.config import RunConfig, check_config, parse_mapping
 from hw.flow.sizing.config import Choice
 from qmodels.quantize.mulaw import MappingConfig
 from qmodels.storage import digest_of, file_digest, weights_file
@@ -92,10 +93,25 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
     Raises:
         UserError: a key or value the experiment does not know.
     """
-    config = parse_config(RunConfig, experiment, where, [f"{key}={json.dumps(v)}" for key, v in settings.items()])
+    raw = copy.deepcopy(_parsed(experiment, where))
+    config = check_config(RunConfig, raw, where, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
     return Design(tuple(settings.items()), config)
+
+
+@lru_cache(maxsize=4)
+def _parsed(experiment: str, where: str) -> dict[str, Any]:
+    """Reading YAML takes longer than all else about a design."""
+    return parse_mapping(RunConfig, experiment, where)
+
+
+def check_space(experiment: str, where: str, space: Mapping[str, list[Choice]]) -> None:
+    """Try every value of every key once; UserError names the first that is wrong."""
+    first = {key: values[0] for key, values in space.items()}
+    for key, values in space.items():
+        for value in values:
+            make_design(experiment, where, first | {key: value})
 
 
 def grid(space: Mapping[str, list[Choice]]) -> Iterable[dict[str, Choice]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shlex
 from pathlib import Path
 
 import pytest
 
 from hw.flow.config import dump_config, load_config
-from hw.flow.sizing.config import Choice
-from hw.flow.sizing.space import Design, changes_weights_only, command, grid, make_design, unique
+from hw.flow.sizing.config import Choice, load_sizing
+from hw.flow.sizing.space import Design, changes_weights_only, check_space, command, grid, make_design, unique
 from qmodels.errors import UserError
 
 EXPERIMENT = dump_config(load_config(None))
@@ -71,6 +73,15 @@ def test_the_command_survives_a_shell(tmp_path: Path) -> None:
     assert words[:3] == ["robust-hls", "generate", str(folder / "experiment.yaml")]
     assert 'mapping.layers=["fc1"]' in words
     assert words[words.index("--data-dir") + 1] == "/data dir"
+
+
+@pytest.mark.parametrize("name", ["sizing_digits", "sizing_mnist"])
+def test_our_sizing_configs(name: str) -> None:
+    config = load_sizing(Path(__file__).parents[4] / "configs" / f"{name}.yaml")
+    experiment = dump_config(load_config(config.experiment, [f"{k}={json.dumps(v)}" for k, v in config.fixed.items()]))
+    check_space(experiment, name, config.space)
+    count = math.prod(len(values) for values in config.space.values())
+    assert count >= {"sizing_digits": 100, "sizing_mnist": 60}[name]
 
 
 def test_an_unknown_key_is_named() -> None:
