@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
+from hw.flow.open import open_run  # noqa: E402
+from hw.flow.pipeline import run_steps  # noqa: E402
 from hw.project import HardwareConfig, generate_design  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD  # noqa: E402
@@ -32,8 +34,10 @@ from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model  # noqa: E402
 from qmodels.quantize.mulaw import MappingConfig, map_weights  # noqa: E402
 from qmodels.quantize.selection import select_formats  # noqa: E402
+from qmodels.runtime import runtime  # noqa: E402
 from qmodels.storage import load_model, save_model, write_json  # noqa: E402
 from qmodels.training import TrainingConfig, train  # noqa: E402
+from qmodels.training.aware import train_aware  # noqa: E402
 from qmodels.training.margins import BATCH, measure_margins, random_directions  # noqa: E402
 from qmodels.victims import KerasVictim, accuracy  # noqa: E402
 
@@ -193,13 +197,68 @@ def codebook(report: Report, study: Study) -> None:
                 print(f"  {label:24s}", json.dumps(found), flush=True)
 
 
+def aware(report: Report, study: Study) -> None:
+    """Quantization-aware against post-training at 2, 3 and 4 bits, on test images."""
+
+    def row(name: str, bits: int) -> dict[str, Any]:
+        config, epsilon = BITS.model_copy(update={"weight_bits": bits}), EPSILONS[name]
+        model, data = study.model(name), study.data
+        after = fold(quantize_model(model, config, data.train.x).model)
+        latent = runtime().keras.models.clone_model(model)
+        latent.set_weights(model.get_weights())
+        phase = {"quantization_aware": {"epochs": 1 if study.quick else 2}}
+        training = TrainingConfig.model_validate({"batch_size": 128, **TRAININGS[name], **phase})
+        checkpoints = study.folder / f"aware-{name.strip('.').replace('.', '')}-{bits}.checkpoints"
+        _, formats = train_aware(
+            latent, training, config, MappingConfig(), data.train, data.validation, seed=0, checkpoint_dir=checkpoints
+        )
+        during = fold(quantize_model(latent, config, data.train.x, formats=formats).model)
+        victims = {"post-training": after, "quantization-aware": during}
+        return {label: study.scores(victim, "(Q)", epsilon) for label, victim in victims.items()}
+
+    for name in ("Orig.", "Adv."):
+        for bits in (2, 3, 4):
+            found = study.kept(f"aware-{name}-{bits}", lambda name=name, bits=bits: row(name, bits))
+            report.details[f"aware {name} {bits} bits"] = found
+            for label, scores in found.items():
+                print(
+                    f"  {name:6s}{bits} bits {label:20s}clean {scores['clean']:.3f}  "
+                    f"PGD {scores['pgd']:.3f} at {scores['epsilon_lsb']:g} LSB",
+                    flush=True,
+                )
+
+
+def robust(report: Report, study: Study) -> None:
+    """The recipe for a robust 3-bit accelerator, as `robust-hls run` runs it; a finished run is only read."""
+    folder = study.folder / "mnist_robust"
+    settings = ["evaluation.samples=50", "data.limit_train=1000"] if study.quick else []
+    run = open_run(ROOT / "configs" / "mnist_robust.yaml", settings, out=folder, resume=True)
+    with run.folder.lock():
+        run_steps(run, "evaluate", lambda line: print(f"  {line}", flush=True))
+    results = json.loads((folder / "results.json").read_text())
+    rows = [row for row in results["rows"] if row["victim"] == "bitsim"]
+    clean = next(row for row in rows if row["attack"] == "clean")
+    worst = next(item for item in results["worst_case"] if item["victim"] == "bitsim" and item["epsilon_lsb"] == 76)
+    flags = sorted({flag for row in rows for flag in row["flags"]})
+    report.figure("robust3bit_clean", clean["accuracy"], f"n = {clean['n']}")
+    report.figure("robust3bit_worst_case", worst["accuracy"], "all attacks and transfers, image by image, 76 LSB")
+    report.figure("robust3bit_flags", len(flags), ", ".join(flags) or "none")
+
+
 def cost_of(quantized: QuantizedModel) -> dict[str, int]:
     """Stored bits of the kernels, and the EBOPs of the accelerator."""
     cost = generate_design(quantized.model, HardwareConfig(io_type="io_stream")).cost
     return {"stored_bits": sum(item.stored_bits for item in quantized.formats), "ebops": cost.total("ebops")}
 
 
-PARTS = {"margins": margins, "layerwise": layerwise, "mapping": mapping, "codebook": codebook}
+PARTS = {
+    "margins": margins,
+    "layerwise": layerwise,
+    "mapping": mapping,
+    "codebook": codebook,
+    "aware": aware,
+    "robust": robust,
+}
 
 
 def main() -> None:
