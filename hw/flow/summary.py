@@ -89,7 +89,8 @@ def _show_choice(run: Run) -> None:
     record = json.loads(path.read_text())
     chosen, common = record["candidates"][record["chosen"]], record["common"]
     keys = ("layer", "method", "bits", "granularity", "clip", "delta_w_2", "stored_bits", "hardware_type")
-    table = Table(*(key.replace("_", " ") for key in keys), title="Layer-wise choice of weights")
+    columns = (Column(key.replace("_", " "), overflow="fold") for key in keys)  # a type cut off would say nothing
+    table = Table(*columns, title="Layer-wise choice of weights")
     for layer in record["layers"]:
         table.add_row(*(f"{layer[key]:.3g}" if isinstance(layer[key], float) else str(layer[key]) for key in keys))
     Console().print(table)
