@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.models import BITS, SMALL, Toolbox, grid_images, normalised
+from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normalised
 
 from hw.accelerator import BitSimVictim
 from hw.contract import violations
@@ -60,9 +60,9 @@ def models() -> dict[str, Any]:
     toolbox = Toolbox()
     data = toolbox.data
     mlp = build_float(ModelConfig(architecture="mlp", hidden=(16,)), data.input_shape, data.classes, seed=0)
-    floats = {"mlp": mlp} | {name: normalised(config) for name, config in SMALL.items()}
-    found = {"cnn4": toolbox.quantized.model}
-    return found | {name: quantize_model(model, BITS, data.train.x).model for name, model in floats.items()}
+    plain = {"cnn4": toolbox.quantized.model, "mlp": quantize_model(mlp, BITS, data.train.x).model}
+    folded = {name: quantize_model(normalised(config), SMALL_BITS, grid_images(200)) for name, config in SMALL.items()}
+    return plain | {name: quantized.model for name, quantized in folded.items()}
 
 
 def cells(quick: bool) -> Iterator[Cell]:
@@ -95,6 +95,8 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
             return Outcome(**known)
         images = grid_images(SAMPLES, model.input_shape[1:])
         expected = model(images).numpy()
+        if len(np.unique(expected, axis=0)) <= SAMPLES // 2:
+            return Outcome(failed="the outputs hardly depend on the images: comparing them would mean little")
         victims = [simulate(project, model.output_shape[-1], cell.config, optimize=False)]
         victims += [BitSimVictim(model, cell.config)] if cell.config.backend in WITH_BITSIM else []
         wrong = sum(int(np.sum(victim.logits(images) != expected)) for victim in victims)

@@ -262,8 +262,8 @@ def _calibrate(model: Any, config: QuantizationConfig, images: Images) -> dict[s
     formats: dict[str, LayerFormats] = {}
     for layer, value in _relu_outputs(model, images):
         fmt = choose_format(value, config.activation_bits, config.clip, signed=False)
-        if fmt.integer < 0:  # quantized_relu cannot have negative integer bits
-            fmt = fmt._replace(integer=0)
+        # quantized_relu cannot have negative integer bits; hls4ml does not round without a fractional one
+        fmt = fmt._replace(integer=min(max(fmt.integer, 0), fmt.width - 1))
         formats[layer.name] = LayerFormats(layer.name, None, None, fmt)
     return formats
 

@@ -87,15 +87,16 @@ SMALL = {
     "mobilenet_v1_025": ModelConfig(architecture="mobilenet_v1_025", width=0.25),
     "wrn32": ModelConfig(architecture="wrn32", width=0.125),
 }
+SMALL_BITS = QuantizationConfig(weight_bits=4, activation_bits=8, calibration_samples=200)
 
 
 def normalised(config: ModelConfig, shape: tuple[int, ...] = (8, 8, 1), classes: int = 10, seed: int = 0) -> Any:
-    """A float model whose batch normalizations have statistics, scales and shifts as after a training."""
+    """A float model whose batch normalizations have scales and shifts, and the statistics of bright and dark noise."""
     model, rng = build_float(config, shape, classes, seed), np.random.default_rng(seed)
-    for layer in model.layers:
-        if type(layer).__name__ == "BatchNormalization":
-            positive = {"gamma": (0.5, 1.5), "moving_variance": (0.5, 1.5)}
-            for weight in layer.weights:
-                name = weight.name.rpartition("/")[2].partition(":")[0]
-                weight.assign(rng.uniform(*positive.get(name, (-0.3, 0.3)), weight.shape))
+    norms = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
+    for layer in norms:
+        layer.gamma.assign(rng.uniform(0.5, 1.5, layer.gamma.shape))
+        layer.beta.assign(rng.uniform(-0.3, 0.3, layer.beta.shape))
+        layer.momentum = 0.0  # the statistics are those of the last batch
+    model(grid_images(64, shape, seed) * np.linspace(0, 1, 64, dtype=np.float32)[:, None, None, None], training=True)
     return model

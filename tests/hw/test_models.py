@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.models import BITS, HARDWARE, SMALL, STREAM, grid_images, normalised
+from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_images, normalised
 
 from hw.accelerator import BitSimVictim
 from hw.contract import check_contract, violations
@@ -24,7 +24,7 @@ IMAGES = grid_images(60)
 
 @cache
 def quantized(name: str) -> Any:
-    return quantize_model(normalised(SMALL[name]), BITS, grid_images(100, seed=1)).model
+    return quantize_model(normalised(SMALL[name]), SMALL_BITS, grid_images(100, seed=1)).model
 
 
 def outputs(name: str) -> np.ndarray[Any, Any]:
