@@ -98,3 +98,13 @@ def test_weights_too_small_for_float32_are_told(toolbox: Toolbox) -> None:
     model.set_weights([weights * np.float32(1e-9) for weights in toolbox.float_model.get_weights()])
     with pytest.raises(UserError, match="too small or too wide for exact float32 arithmetic; rescale the layer"):
         quantize_model(model, BITS, toolbox.data.train.x)
+
+
+def test_activations_keep_a_fractional_bit_however_large_they_are(toolbox: Toolbox) -> None:
+    """Without one, hls4ml neither rounds nor saturates; the contract refuses it."""
+    model = runtime().keras.models.clone_model(toolbox.float_model)
+    model.set_weights([weights * np.float32(100) for weights in toolbox.float_model.get_weights()])
+    quantized = quantize_model(model, BITS, toolbox.data.train.x)
+    integers = [item.activation.integer for item in quantized.formats if item.activation is not None]
+    assert integers == [BITS.activation_bits - 1] * 3
+    check_contract(quantized.model)
