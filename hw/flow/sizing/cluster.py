@@ -1,7 +1,7 @@
 """A crew under dask.distributed: `--scheduler tcp://...`, on one machine or many.
 
-Data and models go to a worker once: they are dask futures, and jobs that need them are handed their keys. dask runs the
-job of a worker that died on another one.
+Data and models are dask futures, sent to every worker once; a worker that comes later fetches what its jobs need
+there. dask runs the job of a dead worker on another one. What died with the last worker that had it is sent anew.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from qmodels.errors import ToolMissing, UserError
 
 _CONNECT_SECONDS = 20
 _POLL_SECONDS = 0.5
+_GONE = ("cancelled", "lost")
 
 
 class DaskCrew:
@@ -43,20 +44,27 @@ class DaskCrew:
             raise UserError(f"--scheduler {scheduler}: workers have {threads} threads; start them with --nthreads 1")
         self.size = len(workers)
         self._client.run(_prepare)
-        self._shared: dict[str, Any] = {}
-        self._running: dict[Any, str] = {}
+        self._values: dict[str, Any] = {}
+        self._shared: dict[str, Any] = {}  # their futures
+        self._running: dict[Any, Job] = {}
+        self._attempts: dict[str, int] = {}
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def share(self, name: str, value: Any) -> None:
-        """A future: moved to a worker when a job there needs it, and kept there."""
-        if name not in self._shared:
-            (self._shared[name],) = self._client.scatter([value], hash=False)
+        """Sent to all workers that are there; once, however often it is shared."""
+        if name not in self._values:
+            self._values[name] = value
+            self._send(name)
 
     def submit(self, job: Job) -> None:
         """Queued by the scheduler."""
+        for name in job.needs:
+            if self._shared[name].status in _GONE:
+                self._send(name)
         blobs = {name: self._shared[name] for name in job.needs}
-        future = self._client.submit(_run, job, blobs, key=f"sizing-{job.key}", pure=False, retries=0)
-        self._running[future] = job.key
+        self._attempts[job.key] = self._attempts.get(job.key, 0) + 1
+        future = self._client.submit(_run, job, blobs, key=f"sizing-{job.key}-{self._attempts[job.key]}", pure=False)
+        self._running[future] = job
         future.add_done_callback(self._ended.put)
 
     def wait(self) -> list[Outcome]:
@@ -68,7 +76,9 @@ class DaskCrew:
                 continue
             while not self._ended.empty():
                 ended.append(self._ended.get())
-            return [self._outcome(future) for future in ended]
+            outcomes = [outcome for future in ended if (outcome := self._outcome(future)) is not None]
+            if outcomes:
+                return outcomes
         return []
 
     def close(self) -> None:
@@ -77,8 +87,16 @@ class DaskCrew:
             self._client.cancel(list(self._running), force=True)
         self._client.close()
 
-    def _outcome(self, future: Any) -> Outcome:
-        key = self._running.pop(future)
+    def _send(self, name: str) -> None:
+        (self._shared[name],) = self._client.scatter([self._values[name]], broadcast=True, hash=False)
+
+    def _outcome(self, future: Any) -> Outcome | None:
+        job = self._running.pop(future)
+        if future.status in _GONE:  # what it needed died with a worker
+            if self._attempts[job.key] < ATTEMPTS:
+                self.submit(job)
+                return None
+            return Outcome(job.key, None, f"lost {ATTEMPTS} times with the worker that had its data", 0.0, "")
         error = future.exception()
         if error is None:
             outcome: Outcome = future.result()
@@ -87,7 +105,7 @@ class DaskCrew:
         if isinstance(error, (OSError, ToolMissing)):
             raise StopTheRun(f"a worker cannot go on: {error}; what is finished is kept")
         text = f"the worker died {ATTEMPTS} times" if type(error).__name__ == "KilledWorker" else repr(error)
-        return Outcome(key, None, text, 0.0, "")
+        return Outcome(job.key, None, text, 0.0, "")
 
 
 def _prepare() -> None:

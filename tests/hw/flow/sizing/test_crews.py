@@ -133,6 +133,7 @@ def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
         check(crew)
         found = finish(crew, [job("once", crew_jobs.die_once, str(tmp_path / "mark")), job("after", crew_jobs.add, 5)])
         assert (found["once"].value, found["after"].value) == ("alive", 5)
+        check(crew)  # what was shared is still there, though a worker is not
         crew.close()
 
 
