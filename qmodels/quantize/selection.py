@@ -92,9 +92,9 @@ def select_formats(
 ) -> Selection:
     """Choose every layer's weight code under the budget of `config.layerwise`.
 
-    An exact search finds the choices of least total ||ΔW||_2: of all, of those in which no layer errs more than it
-    needs to at the cost it has with the section's own settings, and of those in which one layer may, to pay for the
-    others. They are re-scored end to end: by the bound, and by accuracy on clean and on attacked (PGD) validation
+    An exact search finds the choices of least total ||ΔW||_2: of all, of those in which no layer has fewer bits than
+    with the section's own settings, of those in which no layer errs more than it needs to at its cost there, and of
+    those in which one layer may, to pay for the others. They are re-scored end to end: by the bound, and by accuracy on clean and on attacked (PGD) validation
     images. The highest sum of the two accuracies wins.
 
     Args:
@@ -131,13 +131,19 @@ def select_formats(
 def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: LayerwiseConfig) -> list[Choice]:
     """The best choices of different kinds, without repetitions, the least mean error first.
 
-    In one of them no layer errs more than it needs to at its common cost. In others one layer alone, each in turn, may
-    err more: it pays for the rest. The last one is the best of all.
+    In one of them no layer has fewer bits than in common, in one no layer errs more than it needs to at its common
+    cost. In others one layer alone, each in turn, may err more: it pays for the rest. The last one is the best of all.
     """
     pairs = list(zip(options, common.options, strict=True))
     equal = [min((o.score for o in layer if o.cost <= own.cost), default=own.score) for layer, own in pairs]
     kept = [[o for o in layer if o.score <= most] for layer, most in zip(options, equal, strict=True)]
-    kinds = [kept, *([*kept[:donor], options[donor], *kept[donor + 1 :]] for donor in range(len(options))), options]
+    never_fewer = [[o for o in layer if o.config.weight_bits >= own.config.weight_bits] for layer, own in pairs]
+    kinds = [
+        never_fewer,
+        kept,
+        *([*kept[:donor], options[donor], *kept[donor + 1 :]] for donor in range(len(options))),
+        options,
+    ]
     found = [choice for kind in kinds if (choice := best_choice(kind, budget)) is not None]
     choices: list[Choice] = []
     for choice in sorted(found, key=lambda choice: choice.mean_score):
