@@ -94,8 +94,8 @@ def select_formats(
 
     An exact search finds the choices of least total ||ΔW||_2: of all, of those in which no layer has fewer bits than
     with the section's own settings, of those in which no layer errs more than it needs to at its cost there, and of
-    those in which one layer may, to pay for the others. They are re-scored end to end: by the bound, and by accuracy on clean and on attacked (PGD) validation
-    images. The highest sum of the two accuracies wins.
+    those in which one layer may, to pay for the others. They are re-scored end to end: by the bound, and by accuracy
+    on clean and on attacked (PGD) validation images. The highest sum of the two accuracies wins.
 
     Args:
         float_model: as for `quantize_model`.

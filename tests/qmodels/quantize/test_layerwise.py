@@ -22,7 +22,7 @@ from qmodels.quantize.weights import WeightConfig, fit_code
 
 CODE = fit_code(np.ones((2, 2)), WeightConfig())
 OPTIONS = st.builds(Option, st.just(WeightConfig()), st.just(CODE), st.integers(1, 30), st.floats(0, 5, width=16))
-SMALL = LayerwiseConfig(bits=(2, 3), mus=(0.0,), samples=60, steps=2, candidates=2)
+SMALL = LayerwiseConfig(bits=(2, 3), mus=(0.0,), samples=60, steps=2, candidates=1)
 
 
 @given(st.lists(st.lists(OPTIONS, min_size=1, max_size=4), min_size=1, max_size=4), st.integers(1, 90))
