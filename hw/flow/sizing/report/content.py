@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hw.flow.sizing.conductor import TITLES, Conductor
+from hw.flow.sizing.asker import TITLES
+from hw.flow.sizing.conductor import Conductor
 from hw.flow.sizing.config import SizingConfig
 from hw.flow.sizing.points import Point, front, recommendations
 from hw.flow.sizing.space import short_value
@@ -133,7 +134,7 @@ def flags(point: Point) -> list[str]:
 
 def _stages(conductor: Conductor) -> tuple[StageTime, ...]:
     """From the store, which remembers earlier sessions too; only what this config asks for."""
-    records = list(conductor.used.values())
+    records = list(conductor.asker.used.values())
     return tuple(
         StageTime(
             stage,

@@ -21,6 +21,7 @@ from hw.flow.sizing.questions import Question
 from hw.flow.sizing.report import write_reports
 from hw.flow.sizing.stages import STAGES
 from hw.flow.sizing.store import Store
+from qmodels.errors import UserError
 
 NAMES = {function: stage for stage, function in STAGES.items()}
 LAYERS = ("conv1", "conv2", "fc1", "logits")
@@ -57,6 +58,8 @@ class Oracle:
         stage = NAMES[job.function]
         self.asked.append(stage)
         bits = _bits(job.argument)
+        if stage == "train" and job.argument.config.training.method == "trades":
+            return [Outcome(job.key, None, "UserError: it diverged", 0.1, "oracle")]
         if stage == "measure" and sum(bits.values()) == 4 * 7:
             return [Outcome(job.key, None, "UserError: seven bits will not do", 0.1, "oracle")]
         return [Outcome(job.key, _answer(stage, job.argument, bits), None, 0.1, "oracle")]
@@ -145,7 +148,7 @@ def test_stopped_anywhere_it_goes_on_and_asks_nothing_twice(store: Store, mode: 
         with contextlib.suppress(KeyboardInterrupt):
             conductor = conduct(config, store, crew)
         asked += len(crew.asked)
-    assert asked == len(store.records()) == len(conductor.used)
+    assert asked == len(store.records()) == len(conductor.asker.used)
     assert store.computed_twice() == 0
     again = Oracle()
     conduct(config, store, again)
@@ -170,6 +173,18 @@ def test_a_failed_design_is_kept_and_the_others_go_on(store: Store) -> None:
     store.forget_failed()
     conduct(config, store, again)
     assert again.asked == ["measure"]
+
+
+def test_a_training_that_fails_fails_its_designs_only(store: Store) -> None:
+    space: dict[str, Any] = {"training.method": ["standard", "trades"], "quantization.weight_bits": [2, 4]}
+    points = list(conduct(sizing(space=space), store, Oracle()).points.values())
+    assert [point.error for point in points] == ["", "", *["training: UserError: it diverged"] * 2]
+    assert [point.worst is not None for point in points] == [True, True, False, False]
+
+
+def test_layerwise_without_a_model_says_why(store: Store) -> None:
+    with pytest.raises(UserError, match="it diverged"):
+        conduct(sizing(mode="layerwise", space={"training.method": ["trades"]}), store, Oracle())
 
 
 def test_a_training_whose_files_are_gone_is_done_again(store: Store, tmp_path: Path) -> None:
