@@ -111,7 +111,7 @@ def _check_json(report: dict[str, Any]) -> None:
 
 
 def _check_page(page: str) -> None:
-    assert page.count("<svg") == 3 + 1  # the fronts, and the layers of the one design
+    assert page.count("<svg") == 3 + 1 + 1  # fronts, heat map, layers of the one design
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # nothing is loaded from anywhere
     assert "robust-hls generate" in page
 
