@@ -257,7 +257,7 @@ def on_models(report: Report, only: list[str], quick: bool, libraries: list[str]
     if "minimal" in only:
         part = cnn.first(50) if quick else cnn
         deepfool(report, part, 5 if quick else 100, libraries)
-        carlini(report, part, 5 if quick else 20, 100, libraries)  # ART takes a minute an image
+        carlini(report, part, 2 if quick else 10, 100, libraries)  # ART takes a minute an image
 
 
 def on_accelerators(report: Report, quick: bool, libraries: list[str]) -> None:
