@@ -39,7 +39,7 @@ def test_wider_types_reach_the_cpp_and_change_no_bit() -> None:
     defines = design.project.files["firmware/defines.h"].decode()
     assert defines.count("ap_fixed<30,14>") == 2 and defines.count("ap_fixed<32,14>") == 1
     assert defines.count("ap_fixed<9,3>") == defines.count("ap_fixed<16,4>") == 2
-    csim, images = simulate(design.project, 3, config), grid_images(50, (4, 4, 1))
+    csim, images = simulate(design.project, 3, config, optimize=False), grid_images(50, (4, 4, 1))
     require_exact(KerasVictim(net, "quantized"), csim, images)
     require_exact(csim, BitSimVictim(net, config), images)
 
@@ -50,7 +50,7 @@ def test_a_narrow_accumulator_is_told_and_simulated_as_it_will_be() -> None:
     (told,) = generate_design(net, config).warnings
     assert (told.layer, told.setting) == ("logits", "precision.accum")
     assert "does not hold every value" in str(told) and "fixed<8,2,TRN,WRAP>" in str(told)
-    csim, images = simulate(generate(net, config), 3, config), grid_images(50, (4, 4, 1))
+    csim, images = simulate(generate(net, config), 3, config, optimize=False), grid_images(50, (4, 4, 1))
     require_exact(csim, BitSimVictim(net, config), images)
     with pytest.raises(ExactnessError):
         require_exact(KerasVictim(net, "quantized"), csim, images)
