@@ -137,7 +137,7 @@ def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: L
     pairs = list(zip(options, common.options, strict=True))
     equal = [min((o.score for o in layer if o.cost <= own.cost), default=own.score) for layer, own in pairs]
     kept = [[o for o in layer if o.score <= most] for layer, most in zip(options, equal, strict=True)]
-    never_fewer = [[o for o in layer if o.config.weight_bits >= own.config.weight_bits] for layer, own in pairs]
+    never_fewer = [[own, *(o for o in layer if o.config.weight_bits >= own.config.weight_bits)] for layer, own in pairs]
     kinds = [
         never_fewer,
         kept,
