@@ -31,7 +31,7 @@ SECTIONS = ", ".join(RunConfig.model_fields)
         ("training.method=feedbak", "training.method: 'feedbak' is not allowed; did you mean 'feedback'? (allowed: "),
         (
             "model.architecture=cnn",
-            "model.architecture: 'cnn' is not allowed; did you mean 'cnn4'? (allowed: mlp, cnn4)",
+            "model.architecture: 'cnn' is not allowed; did you mean 'cnn4'? (allowed: mlp, cnn4, resnet8, mobilenet_v1_025, wrn32)",
         ),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_value_of_the_wrong_type_is_told_in_words_of_yaml(cli: Cli, setting: s
     ("setting", "limit"),
     [
         ("quantization.weight_bits=1", "greater than or equal to 2; got 1"),
-        ("quantization.weight_bits=9", "less than or equal to 8; got 9"),
+        ("quantization.weight_bits=17", "less than or equal to 16; got 17"),
         ("quantization.activation_bits=0", "greater than or equal to 2; got 0"),
         ("quantization.bias_bits=17", "less than or equal to 16; got 17"),
         ("mapping.mu=-1", "greater than or equal to 0; got -1"),
