@@ -31,7 +31,8 @@ SECTIONS = ", ".join(RunConfig.model_fields)
         ("training.method=feedbak", "training.method: 'feedbak' is not allowed; did you mean 'feedback'? (allowed: "),
         (
             "model.architecture=cnn",
-            "model.architecture: 'cnn' is not allowed; did you mean 'cnn4'? (allowed: mlp, cnn4, resnet8, mobilenet_v1_025, wrn32)",
+            "model.architecture: 'cnn' is not allowed; did you mean 'cnn4'? "
+            "(allowed: mlp, cnn4, resnet8, mobilenet_v1_025, wrn32)",
         ),
     ],
 )
