@@ -22,8 +22,9 @@ from qmodels.data import Split
 from qmodels.folded import fast_conv2d, rounded_relu
 from qmodels.formats import FixedPoint
 from qmodels.quantize.layers import select_layers
-from qmodels.quantize.model import LayerFormats, QuantizationConfig, quantize_model
+from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig, map_weights
+from qmodels.quantize.selection import quantize_as_asked
 from qmodels.quantize.weights import WeightCode
 from qmodels.runtime import runtime
 from qmodels.training.config import TrainingConfig
@@ -61,7 +62,8 @@ def train_aware(
         What happened, and the formats that `quantize_model` must use for the weights trained here.
     """
     start, _ = map_weights(model, mapping)
-    formats = {item.layer: item for item in quantize_model(start, quantization, train_split.x).formats}
+    quantized, _ = quantize_as_asked(start, quantization, train_split.x, validation, seed=seed)
+    formats = {item.layer: item for item in quantized.formats}
     aware = quantization_aware(model, formats, mapping)
     report = train(aware, config.aware_phase(), train_split, validation, seed=seed, checkpoint_dir=checkpoint_dir)
     model.set_weights(aware.get_weights())
