@@ -14,7 +14,7 @@ from hw.flow.run import Run
 
 #: What each last step leaves for the user to look at.
 _PRODUCTS = {
-    "train": ("model.keras",),
+    "aware": ("model.keras", "latent.keras"),
     "project": ("hls",),
     "simulate": ("simulation.json", "hls"),
     "attack": ("attacks",),

@@ -197,9 +197,7 @@ def test_a_disk_that_fills_up_while_the_project_is_written(cli: Cli, monkeypatch
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
     outcome = cli("generate", "run", "--set", "hardware.clock_period_ns=7")
     assert outcome.status == 2
-    assert (
-        outcome.err == "robust-hls: run/hls: writing failed (No space left on device); make room, then --resume\n"
-    )
+    assert outcome.err == "robust-hls: run/hls: writing failed (No space left on device); make room, then --resume\n"
     assert snapshot(cli.folder / "run" / "hls") == before
     assert not (cli.folder / "run" / ".hls.new").exists()
 

@@ -222,7 +222,7 @@ def test_other_data_under_the_same_name_start_over(cli: Cli, finished: Path) -> 
     write_data(cli.folder / "data.npz", seed=1)
     outcome = cli("train", "tiny")
     assert outcome.status == 0, outcome.err
-    assert "[1/1] train\n" in outcome.out
+    assert "[1/2] train\n" in outcome.out
 
 
 def test_damaged_examples_are_made_again(cli: Cli, finished: Path) -> None:

@@ -17,7 +17,8 @@ from qmodels.runtime import runtime
 def same_outputs(model: Any, folded: Any) -> None:
     images = grid_images(20, model.input_shape[1:])
     expected, got = model(images, training=False).numpy(), folded(images, training=False).numpy()
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    # float32 rounding through up to 27 layers; a norm folded wrongly is off by whole tenths
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def settled(model: Any) -> Any:
