@@ -52,6 +52,11 @@ class GradientState:
         self.structure = json.dumps(named, sort_keys=True, default=str)
         self.weights = [self._weights_of(layer) for layer in self.folded.layers]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return sum(int(array.nbytes) for layer in self.weights for array in layer)
+
     def relu_format(self, name: str) -> tuple[int, int] | None:
         """(bits, integer bits) of a rounded ReLU."""
         return self._relus[name]

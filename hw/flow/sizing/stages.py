@@ -36,7 +36,7 @@ from qmodels.storage import write_bytes
 from qmodels.victims import AcceleratorVictim, Images, Labels, Victim, predictions
 
 MODEL_FILE = "quantized.keras"  # in the final stage's answer: kept as a file
-_KEEP = 48  # designs a worker keeps built, for the stages to come
+_KEEP_BYTES = 256 << 20  # weights of the designs a worker keeps built, for the stages to come
 
 
 def train_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:
@@ -190,7 +190,7 @@ def _built(question: Question, blobs: Blobs) -> Built:
         data = _data(question.data, blobs)
         built = build(question.config, data, blobs[question.training], _validation(question, blobs)[0])
     kept[question.design] = built
-    if len(kept) > _KEEP:
+    while len(kept) > 1 and sum(item.gradients.size for item in kept.values()) > _KEEP_BYTES:
         del kept[next(iter(kept))]
     return built
 
