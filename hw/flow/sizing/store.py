@@ -57,6 +57,11 @@ class Store:
         """Close the file; everything recorded is in it already."""
         self._connection.close()
 
+    def __del__(self) -> None:
+        """Python 3.13 complains of connections that nobody closed, also of one whose file could not be read."""
+        with contextlib.suppress(AttributeError):  # it was never opened
+            self._connection.close()
+
     def record(self, record: Record) -> None:
         """Keep a result. A finished one is never replaced; a failed one is, by a later attempt."""
         row = (record.key, record.stage, record.title, record.error, json.dumps(record.value, allow_nan=False))
