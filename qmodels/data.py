@@ -106,7 +106,7 @@ def load_dataset(
 
 def to_grid(pixels: NDArray[Any]) -> Images:
     """Pixels k in 0..255 -> k/256 as float32 with a channel axis; k/255 is no binary fraction and costs bits."""
-    images: Images = np.asarray(pixels, dtype=np.float32) / np.float32(256)
+    images: Images = np.divide(np.asarray(pixels, np.float32), np.float32(256), dtype=np.float32)
     return images[..., None] if images.ndim == 3 else images
 
 
