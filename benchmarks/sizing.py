@@ -114,15 +114,13 @@ def stage_seconds(
     out: Path, found: dict[str, Any], changes: dict[str, Any], images: int | None = None
 ) -> dict[str, float]:
     """Processor seconds of the stages of one design that a sizing has trained, in this process, warmed up."""
+    from hw.flow.run import load_data
     from hw.flow.sizing.stages import STAGES
-    from qmodels.data import load_dataset
 
     config = load_sizing(out / "sizing.yaml")
     design = make_design((out / "experiment.yaml").read_text(), "experiment", found["settings"] | changes)
-    wanted = design.config.data
-    data = load_dataset(wanted.name, seed=design.config.seed, validation_share=wanted.validation_share)
     files = {path.name: path.read_bytes() for path in (out / "trainings" / found["training"]).glob("*.*")}
-    blobs = {"data": PackedData.pack(data), "training": files}
+    blobs = {"data": PackedData.pack(load_data(design.config)), "training": files}
     screening, worst = config.screening, config.worst_case
     if images is not None:
         screening = screening.model_copy(update={"images": images})

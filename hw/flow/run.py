@@ -42,15 +42,7 @@ class Run:
     @cached_property
     def data(self) -> Dataset:
         """The images, split."""
-        wanted = self.config.data
-        return load_dataset(
-            wanted.name,
-            seed=self.config.seed,
-            data_dir=self.data_dir,
-            validation_share=wanted.validation_share,
-            limit_train=wanted.limit_train,
-            limit_test=wanted.limit_test,
-        )
+        return load_data(self.config, self.data_dir)
 
     @cached_property
     def own_model(self) -> Any | None:
@@ -161,6 +153,19 @@ class Run:
     def accelerator(self) -> Victim:
         """The simulator that stands for the accelerator in attacks and scores."""
         return self.bitsim or self.csim
+
+
+def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
+    """The images that a config asks for, split; UserError as for `load_dataset`."""
+    wanted = config.data
+    return load_dataset(
+        wanted.name,
+        seed=config.seed,
+        data_dir=data_dir,
+        validation_share=wanted.validation_share,
+        limit_train=wanted.limit_train,
+        limit_test=wanted.limit_test,
+    )
 
 
 def environment(seed: int) -> dict[str, Any]:

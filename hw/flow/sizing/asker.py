@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hw.flow.run import load_data
 from hw.flow.sizing.config import SizingConfig
 from hw.flow.sizing.crew import Crew, Job, Outcome
 from hw.flow.sizing.progress import ProgressLine
@@ -13,7 +14,6 @@ from hw.flow.sizing.questions import PackedData, Question, stage_key
 from hw.flow.sizing.space import Design
 from hw.flow.sizing.stages import MODEL_FILE, STAGES
 from hw.flow.sizing.store import Record, Store
-from qmodels.data import load_dataset
 from qmodels.storage import write_bytes
 
 TITLES = {
@@ -147,14 +147,5 @@ class Asker:
 
     def _packed(self, design: Design) -> PackedData:
         if design.data_key not in self._data:
-            wanted = design.config.data
-            data = load_dataset(
-                wanted.name,
-                seed=design.config.seed,
-                data_dir=self.data_dir,
-                validation_share=wanted.validation_share,
-                limit_train=wanted.limit_train,
-                limit_test=wanted.limit_test,
-            )
-            self._data[design.data_key] = PackedData.pack(data)
+            self._data[design.data_key] = PackedData.pack(load_data(design.config, self.data_dir))
         return self._data[design.data_key]
