@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hw.flow.ball import headline_ball
 from hw.flow.config import AttackPlan
-from hw.flow.report.tables import headline_ball
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS

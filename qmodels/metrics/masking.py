@@ -242,7 +242,7 @@ def unbounded_below_100(rows: Sequence[Row]) -> Iterator[int]:
     broken = {
         (row.model, row.victim, row.attack)
         for _, row in _attacks(rows)
-        if row.iterative and row.family in ("gradient", "minimal-norm") and _is_unbounded(row)
+        if row.iterative and row.family in ("gradient", "minimal-norm") and not is_bounded(row)
         and row.knowledge == "white-box"  # examples made on another model may fail on this one
         and wilson(round(row.accuracy * row.n), row.n)[0] > UNBOUNDED_REST
     }  # fmt: skip
@@ -283,6 +283,11 @@ def softmax_outputs(rows: Sequence[Row]) -> Iterator[int]:
 def accelerator_disagrees(rows: Sequence[Row]) -> Iterator[int]:
     """White-box rows on an accelerator that answers even one example otherwise than the model it was made on."""
     return (i for i, row in _attacks(rows) if row.disagreements > 0 and row.knowledge == "white-box")
+
+
+def is_bounded(row: Row) -> bool:
+    """Whether the attack is held to a ball smaller than the input cube, which an L-infinity ball of 255 LSBs holds."""
+    return not np.isinf(row.epsilon_lsb) and not (row.norm == "linf" and row.epsilon_lsb >= UNBOUNDED_LSB)
 
 
 CHECKS: dict[Flag, Callable[[Sequence[Row]], Iterable[int]]] = {
@@ -362,8 +367,3 @@ def _same_victim(a: Row, b: Row) -> bool:
 
 def _same_ball(a: Row, b: Row) -> bool:
     return _same_victim(a, b) and (a.norm, a.epsilon_lsb) == (b.norm, b.epsilon_lsb)
-
-
-def _is_unbounded(row: Row) -> bool:
-    """An L-infinity ball of 255 LSBs holds the whole cube; other norms are unbounded only at infinity."""
-    return bool(np.isinf(row.epsilon_lsb)) or (row.norm == "linf" and row.epsilon_lsb >= UNBOUNDED_LSB)

@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Any
 
 from hw.flow.report.source import Results
-from hw.flow.report.tables import is_bounded, worst_curve
-from qmodels.metrics.masking import CLEAN, Row
+from hw.flow.report.tables import worst_curve
+from qmodels.metrics.masking import CLEAN, Row, is_bounded
 
 #: Stands for the page's text colour while matplotlib draws; no series has it.
 INK = "#010203"

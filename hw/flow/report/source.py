@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hw.flow.ball import Ball
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
 
 SCHEMA = 1
-Ball = tuple[str, float]  # norm and ε in LSBs: what one attack is allowed to change
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isinf
 
-from hw.flow.report.source import Ball, Results
-from qmodels.metrics.masking import CLEAN, EXPLANATIONS, UNBOUNDED_LSB, Row
+from hw.flow.ball import Ball, headline_ball
+from hw.flow.report.source import Results
+from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
 
 #: A letter per flag, put behind the number it spoils and explained below the table.
 MARKS: dict[str, str] = {
@@ -196,20 +197,6 @@ def attack_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
 def _roams(row: Row) -> bool:
     """Whether a minimal-norm attack without a bound was made apart: how far its short changes carry over."""
     return made_apart(row) and row.family == "minimal-norm"
-
-
-def headline_ball(rows: Iterable[Row]) -> Ball | None:
-    """The ball in which most attacks were run, L-infinity first, among equals the largest: one ε for all lines."""
-    attacks: dict[Ball, set[str]] = {}
-    for row in rows:
-        if row.knowledge in ("white-box", "black-box") and row.attack != CLEAN and is_bounded(row):
-            attacks.setdefault((row.norm, row.epsilon_lsb), set()).add(row.attack)
-    return max(attacks, key=lambda ball: (ball[0] == "linf", len(attacks[ball]), ball[1]), default=None)
-
-
-def is_bounded(row: Row) -> bool:
-    """Whether the attack is held to a ball smaller than the whole input cube."""
-    return not isinf(row.epsilon_lsb) and not (row.norm == "linf" and row.epsilon_lsb >= UNBOUNDED_LSB)
 
 
 def unbounded_checks(results: Results) -> list[str]:

@@ -11,12 +11,13 @@ import sys
 import numpy as np
 import pytest
 
+from hw.flow.ball import headline_ball
 from hw.flow.report import console_table, html_report, load_run, report_runs
 from hw.flow.report.console import console_text
 from hw.flow.report.export import csv_text, markdown_text
 from hw.flow.report.images import png
 from hw.flow.report.source import parse_results
-from hw.flow.report.tables import MARKS, headline, headline_ball, unbounded_checks
+from hw.flow.report.tables import MARKS, headline, unbounded_checks
 from qmodels.errors import UserError
 from qmodels.metrics.masking import EXPLANATIONS, Row
 
