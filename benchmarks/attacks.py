@@ -249,13 +249,13 @@ def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
 
 def on_models(report: Report, only: list[str], quick: bool, libraries: list[str]) -> None:
     """Attacks with gradients: the QKeras model through the libraries, its folded view through ours."""
-    cnn = trained("cnn4", 200)
-    if "pgd" in only:
-        pgd(report, "pgd40_mlp", trained("mlp", 100 if quick else 500), RADII_MNIST, libraries, 1 if quick else 3)
+    cnn = trained("cnn4", 200 if quick else 1000)
+    if "pgd" in only:  # a thousand images: with fewer a gap of a point is chance
+        pgd(report, "pgd40_mlp", trained("mlp", 100 if quick else 1000), RADII_MNIST, libraries, 1 if quick else 3)
         pgd(report, "pgd40_cnn", cnn.first(50) if quick else cnn, RADII_MNIST, libraries, 1 if quick else 3)
         pgd(report, "pgd40_resnet8", resnet8(20 if quick else 100), RADII_RANDOM, libraries, 1 if quick else 3)
     if "minimal" in only:
-        part = cnn.first(50) if quick else cnn
+        part = cnn.first(50 if quick else 200)
         deepfool(report, part, 5 if quick else 100, libraries)
         carlini(report, part, 2 if quick else 10, 100, libraries)  # ART takes a minute an image
 
