@@ -22,11 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
+from hw.accelerator import BitSimVictim  # noqa: E402
 from hw.flow.open import open_run  # noqa: E402
 from hw.flow.pipeline import run_steps  # noqa: E402
 from hw.project import HardwareConfig, generate_design  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
-from qmodels.attacks import PGD  # noqa: E402
+from qmodels.attacks import PGD, WorstCase  # noqa: E402
+from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.data import Dataset, load_dataset  # noqa: E402
 from qmodels.errors import RobustHlsError  # noqa: E402
 from qmodels.folded import fold  # noqa: E402
@@ -39,7 +41,7 @@ from qmodels.storage import load_model, save_model, write_json  # noqa: E402
 from qmodels.training import TrainingConfig, train  # noqa: E402
 from qmodels.training.aware import train_aware  # noqa: E402
 from qmodels.training.margins import BATCH, measure_margins, random_directions  # noqa: E402
-from qmodels.victims import KerasVictim, accuracy  # noqa: E402
+from qmodels.victims import AcceleratorVictim, KerasVictim, accuracy  # noqa: E402
 
 MODEL = ModelConfig(architecture="cnn4", filters=(16, 32), hidden=(64,))
 BITS = QuantizationConfig(weight_bits=3, activation_bits=6)
@@ -94,6 +96,13 @@ class Study:
         attacked = PGD(steps=5 if self.quick else 40)(victim, x, y, epsilon_lsb=epsilon, seed=0)
         return {"clean": accuracy(victim, x, y), "pgd": float(attacked.accuracy), "epsilon_lsb": epsilon}
 
+    def worst_case(self, quantized: Any, epsilon: float) -> float:
+        """Share of the accelerator's first test images that every attack of the worst case leaves standing."""
+        victim = AcceleratorVictim(BitSimVictim(quantized, HardwareConfig()), fold(quantized))
+        x, y = self.data.test.take(50 if self.quick else 500)
+        found = WorstCase().evaluate(victim, x, y, epsilon_lsb=epsilon, seed=0)
+        return float(np.mean(found.fell_to == NOT_FALLEN))
+
     def _trained(self, name: str) -> Any:
         path = self.folder / f"{name.strip('.').replace('.', '')}.keras"
         if path.exists():
@@ -140,7 +149,9 @@ def layerwise(report: Report, study: Study) -> None:
         common = quantize_model(model, BITS, data.train.x)
         chosen = quantize_model(model, BITS, data.train.x, formats=selection.formats)
         scores = {
-            label: study.scores(fold(quantized.model), "(Q)", EPSILONS[name]) | cost_of(quantized)
+            label: study.scores(fold(quantized.model), "(Q)", EPSILONS[name])
+            | {"worst_case": study.worst_case(quantized.model, EPSILONS[name])}
+            | cost_of(quantized)
             for label, quantized in (("uniform", common), ("layerwise", chosen))
         }
         return {"selection": selection.as_json(), **scores}
