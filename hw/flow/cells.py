@@ -10,24 +10,24 @@ from pathlib import Path
 import numpy as np
 
 from hw.flow.ball import headline_ball
-from hw.flow.config import AttackPlan
+from hw.flow.config import AttackPlan, EvaluationPlan
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS
 from qmodels.data import ARCHIVE_ERRORS
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
-from qmodels.storage import atomic_path, digest_of, file_digest
+from qmodels.storage import atomic_path, digest_of
 from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Labels, Victim
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model in the table: its row name, its victim, and its bits (None: float)."""
+    """A model in the table: its row name, its victim, and the bits of a weight (None: float, or the user's QKeras)."""
 
     label: str
     victim: Victim
-    bits: int | None = None
+    bits: float | None = None
     #: Digest of a model of the attacker's own: examples made on it are black-box attacks. Empty: a model of the run.
     apart: str = ""
 
@@ -39,6 +39,7 @@ class Cell:
     source: Contestant
     attack: Attack
     epsilon_lsb: float
+    samples: int  # the first so many test images
 
     @property
     def title(self) -> str:
@@ -53,48 +54,58 @@ def sources(run: Run) -> list[Contestant]:
         found.append(Contestant(run.config.model_label, run.float_victim))
     if run.mapped_victim is not None:
         found.append(Contestant(run.config.mapped_label, run.mapped_victim))
-    found.append(Contestant(run.config.mapped_label, run.folded, weight_bits(run)))
+    found.append(Contestant(run.config.mapped_label, run.folded, run.weight_bits))
     return found
 
 
 def accelerator_of(run: Run) -> Contestant:
     """The accelerator, in the simulator that the config asks for."""
-    return Contestant(run.config.mapped_label, run.accelerator, weight_bits(run))
-
-
-def weight_bits(run: Run) -> int | None:
-    """Bits of a weight: from the config, or for the user's own QKeras model the widest weight in the project."""
-    return run.config.quantization.weight_bits if run.mapped_model is not None else None
+    return Contestant(run.config.mapped_label, run.accelerator, run.weight_bits)
 
 
 def attackers(run: Run) -> list[Contestant]:
     """Models of the attacker's own (`evaluation.black_box`); trained by the attack step."""
     found = []
     for own, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
-        bits = None if wanted.quantization is None else wanted.quantization.weight_bits
-        victim = KerasVictim(own.mapped_model, "float") if bits is None else own.folded
-        file = "mapped.keras" if bits is None else "quantized.keras"
-        found.append(Contestant(wanted.name, victim, bits, file_digest(own.folder / file)))
+        if wanted.quantization is None:
+            victim, bits, made = KerasVictim(own.mapped_model, "float"), None, own.folder.outputs("map")["mapped.keras"]
+        else:
+            victim, bits, made = own.folded, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
+        found.append(Contestant(wanted.name, victim, bits, made))
     return found
 
 
 def test_images(run: Run) -> tuple[Images, Labels]:
-    """The images that are attacked."""
+    """The images that every attack sees which does not name its own number."""
     return run.data.test.take(run.config.evaluation.samples)
+
+
+def attacked_images(run: Run) -> tuple[Images, Labels]:
+    """The images that any attack sees: every attack takes the first ones of these."""
+    return run.data.test.take(max([run.config.evaluation.samples, *(_samples(run, p) for p in _plans(run))]))
+
+
+def _plans(run: Run) -> tuple[EvaluationPlan, ...]:
+    return run.config.evaluation.attacks
+
+
+def _samples(run: Run, plan: EvaluationPlan) -> int:
+    return plan.samples or run.config.evaluation.samples
 
 
 def cells(run: Run) -> Iterator[Cell]:
     """Everything to be attacked, in a fixed order."""
-    for plan in run.config.evaluation.attacks:
+    for plan in _plans(run):
+        samples = _samples(run, plan)
         for source in targets(run, plan.attack):
             for epsilon in plan.epsilons_lsb:
-                cell = Cell(source, plan.attack, epsilon)
+                cell = Cell(source, plan.attack, epsilon, samples)
                 yield cell
                 if (longer := convergence_cell(run, cell)) is not None:
                     yield longer
         carried = black_box_epsilons(plan)
         for source in attackers(run) if carried else ():
-            yield from (Cell(source, plan.attack, epsilon) for epsilon in carried)
+            yield from (Cell(source, plan.attack, epsilon, samples) for epsilon in carried)
 
 
 def black_box_epsilons(plan: AttackPlan) -> list[float]:
@@ -109,11 +120,15 @@ def black_box_epsilons(plan: AttackPlan) -> list[float]:
 
 
 def convergence_cell(run: Run, cell: Cell) -> Cell | None:
-    """The same attack with twice the iterations, where the config asks for that check and the attack iterates."""
+    """The same attack with twice the iterations, where the config asks for that check and the attack iterates.
+
+    On no more than `evaluation.samples` images: an attack that has many would take three times as long.
+    """
     if cell.source.apart:
         return None
     if run.config.evaluation.check_convergence and hasattr(cell.attack, "doubled") and cell.attack.iterative:
-        return replace(cell, attack=cell.attack.doubled())
+        fewer = min(cell.samples, run.config.evaluation.samples)
+        return replace(cell, attack=cell.attack.doubled(), samples=fewer)
     return None
 
 
@@ -152,7 +167,7 @@ def strongest(run: Run, rows: Sequence[Row]) -> Cell | None:
 
 def run_attacks(run: Run) -> tuple[str, ...]:
     """Run every cell that is not stored yet; names of the example files."""
-    x, y = test_images(run)
+    images = attacked_images(run)
     todo = list(cells(run))
     names = []
     with progress_bar("attacking", len(todo)) as bar:
@@ -160,6 +175,7 @@ def run_attacks(run: Run) -> tuple[str, ...]:
             path = cell_path(run, cell)
             if load_result(path) is None:
                 state, seed = path.with_suffix(".part.npz"), run.config.seed
+                x, y = (part[: cell.samples] for part in images)
                 result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=seed, state=state)
                 store_result(path, result)
                 state.unlink(missing_ok=True)
@@ -170,12 +186,11 @@ def run_attacks(run: Run) -> tuple[str, ...]:
 
 def cell_path(run: Run, cell: Cell) -> Path:
     """Where a cell's examples are kept; the name holds the digest of all they depend on."""
-    of_run = {name: run.folder.outputs(name) for name in ("train", "map", "quantize")}
     key = digest_of(
         {
-            "inputs": cell.source.apart or of_run,
+            "inputs": cell.source.apart or {name: run.folder.outputs(name) for name in _made_by(run, cell.source)},
             "data": run.config.data.model_dump(mode="json"),
-            "samples": run.config.evaluation.samples,
+            "samples": cell.samples,
             "seed": run.config.seed,
             "attack": cell.attack.model_dump(mode="json"),
             "epsilon": cell.epsilon_lsb,
@@ -184,6 +199,14 @@ def cell_path(run: Run, cell: Cell) -> Path:
     )
     name = f"{cell.source.label}-{cell.source.victim.name}-{cell.attack.kind}-{cell.epsilon_lsb:g}-{key[:16]}.npz"
     return run.folder / "attacks" / name
+
+
+def _made_by(run: Run, source: Contestant) -> tuple[str, ...]:
+    """The steps that a model of the run came from: the float network is the same, however it is mapped and rounded."""
+    if source.victim.name != "float":
+        return "train", "map", "quantize"
+    unmapped = source.label == run.config.model_label and (run.config.mapping.mu > 0 or run.latent_model is None)
+    return ("train",) if unmapped else ("train", "map")
 
 
 def store_result(path: Path, result: AttackResult) -> None:

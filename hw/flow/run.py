@@ -8,8 +8,11 @@ import subprocess
 import sys
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hw.accelerator import BitSimVictim
 from hw.contract import OutputChange, Repaired, output_change, repair_model
@@ -19,7 +22,7 @@ from hw.flow.folder import RunFolder
 from hw.project import Design, HlsProject, generate_design
 from qmodels.data import Dataset, load_dataset
 from qmodels.folded import fold
-from qmodels.quantize.layers import is_quantized
+from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.quantize.model import LayerFormats
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
@@ -98,6 +101,18 @@ class Run:
     def quantized_model(self) -> Any:
         """The QKeras model that the accelerator computes."""
         return load_model(self.folder / "quantized.keras")
+
+    @cached_property
+    def weight_bits(self) -> float | None:
+        """Bits of a weight's code, the mean over the weights where layers differ; None for the user's QKeras model."""
+        if self.mapped_model is None:
+            return None
+        bits = {row["layer"]: row["bits"] for row in json.loads((self.folder / "quantization.json").read_text())}
+        layers = weighted_layers(self.quantized_model)
+        if len(used := {int(bits[layer.name]) for layer in layers}) == 1:
+            return used.pop()
+        sizes = [prod(kernel_of(layer).shape) for layer in layers]
+        return round(float(np.average([bits[layer.name] for layer in layers], weights=sizes)), 2)
 
     @cached_property
     def quantized(self) -> KerasVictim:

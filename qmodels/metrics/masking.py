@@ -5,8 +5,9 @@ spoil them. The checks follow Athalye et al. 2018 (arXiv:1802.00420) and Carlini
 
 What counts as a difference: a row is *lower* than another when its accuracy is at least `MATERIAL` (2 points)
 lower *and* chance explains that with a probability below `SIGNIFICANCE` (0.001, since an evaluation makes dozens
-of comparisons): by an exact paired sign test where both rows carry answers for the same images, else by a
-two-proportion test. A few samples of noise therefore raise no flag.
+of comparisons): by an exact paired sign test where both rows carry answers, else by a
+two-proportion test. Rows of one evaluation begin with the same images; where one has more of them than the other,
+those that both have are compared. A few samples of noise therefore raise no flag.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Row:
     attack: str
     accuracy: float
     n: int
-    bits: int | None = None
+    bits: float | None = None  # of a weight; a mean where layers differ
     knowledge: Knowledge = "none"
     epsilon_lsb: float = 0.0
     ci95: tuple[float, float] = (0.0, 1.0)
@@ -113,7 +114,7 @@ class Row:
         )
 
 
-def clean_row(model: str, victim: str, correct: NDArray[np.bool_], *, bits: int | None = None) -> Row:
+def clean_row(model: str, victim: str, correct: NDArray[np.bool_], *, bits: float | None = None) -> Row:
     """The row of clean accuracy, which flag 1 compares with."""
     right = int(correct.sum())
     return Row(
@@ -134,7 +135,7 @@ def attack_row(
     attack: Attack,
     result: AttackResult,
     *,
-    bits: int | None = None,
+    bits: float | None = None,
     doubled: AttackResult | None = None,
 ) -> Row:
     """The row of an attack scored on the victim it attacked.
@@ -189,10 +190,12 @@ def with_flags(rows: Sequence[Row]) -> list[Row]:
 
 def is_lower(low: Row, high: Row) -> bool:
     """Whether the accuracy of `low` is lower than that of `high` by more than chance (see the module)."""
+    if low.correct is not None and high.correct is not None:
+        both = min(len(low.correct), len(high.correct))  # rows of one evaluation begin with the same images
+        fewer, more = low.correct[:both], high.correct[:both]
+        return float(more.mean() - fewer.mean()) >= MATERIAL and paired_p_value(fewer, more) < SIGNIFICANCE
     if high.accuracy - low.accuracy < MATERIAL:
         return False
-    if low.correct is not None and high.correct is not None and len(low.correct) == len(high.correct):
-        return paired_p_value(low.correct, high.correct) < SIGNIFICANCE
     return unpaired_p_value(low.accuracy, high.accuracy, low.n, high.n) < SIGNIFICANCE
 
 
@@ -316,6 +319,7 @@ class Verdict:
     worst: float  # per-sample minimum where the rows carry answers, else the lowest row
     worst_attack: str  # the row with the lowest accuracy
     flags: dict[Flag, str]  # flag -> the attacks it spoils
+    n: int  # images of the worst case: those that every row has
 
     @property
     def believable(self) -> bool:
@@ -337,16 +341,18 @@ def _verdict(rows: Sequence[Row], model: str, victim: str, epsilon: float) -> Ve
     return Verdict(
         model, victim, epsilon, clean.accuracy if clean else None, {_column(r): r.accuracy for r in mine},
         _worst(mine), _column(lowest), {flag: names for flag, names in spoiled.items() if names},
+        min(row.n for row in mine),
     )  # fmt: skip
 
 
 def _worst(rows: Sequence[Row]) -> float:
-    """Share of images that survive every row, where the rows share their images."""
+    """Share of images that survive every row, of those that all rows have."""
     answers = [row.correct for row in rows if row.correct is not None]
     lowest = min(row.accuracy for row in rows)
-    if len(answers) < len(rows) or len({len(answer) for answer in answers}) != 1:
+    if len(answers) < len(rows):
         return lowest
-    return float(np.logical_and.reduce(answers).mean())
+    both = min(map(len, answers))
+    return float(np.logical_and.reduce([answer[:both] for answer in answers]).mean())
 
 
 def _column(row: Row) -> str:

@@ -172,8 +172,8 @@ def _with_clean(
     return clean + points if points else []
 
 
-def _victim_name(model: str, victim: str, bits: int | None) -> str:
-    return plain_label(f"{model} {victim}" + (f", {bits} bits" if bits is not None else ""))
+def _victim_name(model: str, victim: str, bits: float | None) -> str:
+    return plain_label(f"{model} {victim}" + (f", {bits:g} bits" if bits is not None else ""))
 
 
 def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results) -> str:

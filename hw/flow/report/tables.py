@@ -75,7 +75,7 @@ class Line:
     run: str
     model: str
     victim: str
-    bits: int | None
+    bits: float | None  # of a weight; a mean where layers differ
     clean: Number | None
     attacked: tuple[Number | None, ...]  # beside the table's columns
     transfer: Number | None
@@ -85,12 +85,12 @@ class Line:
     @property
     def bits_text(self) -> str:
         """Weight bits; a dash for float models."""
-        return "–" if self.bits is None else str(self.bits)
+        return "–" if self.bits is None else f"{self.bits:g}"
 
     @property
     def name(self) -> str:
         """The line in words."""
-        return f"{self.model} {self.victim}" + ("" if self.bits is None else f", {self.bits} bits")
+        return f"{self.model} {self.victim}" + ("" if self.bits is None else f", {self.bits:g} bits")
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def exactness_text(results: Results) -> str:
     return text if judged is None or engine == "csim" else f"{text}; csim was held against {judged} of them too"
 
 
-def _line(results: Results, key: tuple[str, str, int | None], columns: Sequence[Column], ball: Ball | None) -> Line:
+def _line(results: Results, key: tuple[str, str, float | None], columns: Sequence[Column], ball: Ball | None) -> Line:
     model, victim, bits = key
     rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
     clean = _lowest(row for row in rows if row.attack == CLEAN)
