@@ -99,4 +99,4 @@ def accelerators(model: Any) -> tuple[Victim, Victim]:
     from hw.project import HardwareConfig, generate
 
     config = HardwareConfig()
-    return BitSimVictim(model, config), simulate(generate(model, config), 10, config)
+    return BitSimVictim.of(model, config), simulate(generate(model, config), 10, config)

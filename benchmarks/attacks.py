@@ -239,7 +239,7 @@ def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
     from hw.accelerator import BitSimVictim
     from hw.project import HardwareConfig
 
-    victim = AcceleratorVictim(BitSimVictim(subject.model, HardwareConfig()), fold(subject.model))
+    victim = AcceleratorVictim(BitSimVictim.of(subject.model, HardwareConfig()), fold(subject.model))
     seconds, found = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
     standing = float(np.mean(found.fell_to == NOT_FALLEN))
     note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"

@@ -98,7 +98,7 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
         if len(np.unique(expected, axis=0)) <= SAMPLES // 2:
             return Outcome(failed="the outputs hardly depend on the images: comparing them would mean little")
         victims = [simulate(project, model.output_shape[-1], cell.config, optimize=False)]
-        victims += [BitSimVictim(model, cell.config)] if cell.config.backend in WITH_BITSIM else []
+        victims += [BitSimVictim.of(model, cell.config)] if cell.config.backend in WITH_BITSIM else []
         wrong = sum(int(np.sum(victim.logits(images) != expected)) for victim in victims)
         return Outcome(project.digest, len(victims) * expected.size, wrong)
     except RobustHlsError as error:

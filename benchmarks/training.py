@@ -98,7 +98,7 @@ class Study:
 
     def worst_case(self, quantized: Any, epsilon: float) -> float:
         """Share of the accelerator's first test images that every attack of the worst case leaves standing."""
-        victim = AcceleratorVictim(BitSimVictim(quantized, HardwareConfig()), fold(quantized))
+        victim = AcceleratorVictim(BitSimVictim.of(quantized, HardwareConfig()), fold(quantized))
         x, y = self.data.test.take(50 if self.quick else 500)
         found = WorstCase().evaluate(victim, x, y, epsilon_lsb=epsilon, seed=0)
         return float(np.mean(found.fell_to == NOT_FALLEN))

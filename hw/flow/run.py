@@ -154,7 +154,7 @@ class Run:
         """bitsim of the accelerator; None when the config asks for csim."""
         if self.config.simulation.engine == "csim":
             return None
-        return BitSimVictim(self.quantized_model, self.config.hardware)
+        return BitSimVictim.of(self.quantized_model, self.config.hardware)
 
     @cached_property
     def black_box(self) -> tuple[Run, ...]:

@@ -72,14 +72,16 @@ def difference_norms(model: Any, quantized: Any) -> tuple[LayerNorms, ...]:
     Raises:
         UserError: the models' layers do not correspond.
     """
+    return tuple(layer_norms(layer, kernel) for layer, kernel in kernel_differences(model, quantized))
+
+
+def kernel_differences(model: Any, quantized: Any) -> list[tuple[Any, Matrix]]:
+    """Each layer of `model` that has weights, with Q(W) - W; arguments and error as for `difference_norms`."""
     names = [layer.name for layer in weighted_layers(model)]
     twins = {layer.name: layer for layer in weighted_layers(quantized)}
     if names != list(twins):
         raise UserError(f"||ΔW|| needs two models with the same layers; got {names} and {list(twins)}")
-    return tuple(
-        layer_norms(layer, effective_kernel(twins[layer.name]) - effective_kernel(layer))
-        for layer in weighted_layers(model)
-    )
+    return [(layer, effective_kernel(twins[layer.name]) - effective_kernel(layer)) for layer in weighted_layers(model)]
 
 
 def weight_norms(model: Any) -> tuple[LayerNorms, ...]:
@@ -162,14 +164,17 @@ def mean_norm(norms: tuple[LayerNorms, ...]) -> float:
 
 def layer_norms(layer: Any, kernel: Matrix) -> LayerNorms:
     """Norms of any kernel in the place of a layer's own."""
-    kind = type(layer).__name__
+    reshaped = operator = reshaped_norms(layer, kernel)
+    if kernel.ndim > 2:
+        operator = operator_norms(_full_kernel(layer, kernel), convolution_of(layer))
+    return LayerNorms(layer.name, type(layer).__name__, reshaped, operator)
+
+
+def reshaped_norms(layer: Any, kernel: Matrix) -> Norms:
+    """Norms of any kernel in the place of a layer's own, as a (channels out) x (patch) matrix."""
     if kernel.ndim == 2:
-        norms = matrix_norms(kernel.T)
-        return LayerNorms(layer.name, kind, norms, norms)
-    full = _full_kernel(layer, kernel)
-    return LayerNorms(
-        layer.name, kind, matrix_norms(reshaped_matrix(full)), operator_norms(full, convolution_of(layer))
-    )
+        return matrix_norms(kernel.T)
+    return matrix_norms(reshaped_matrix(_full_kernel(layer, kernel)))
 
 
 def _full_kernel(layer: Any, kernel: Matrix) -> Matrix:

@@ -53,7 +53,7 @@ def test_codes_give_the_bits_of_values(toolbox: Toolbox, model: Any, config: Har
     images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:10], 5, seed=0)
     csim = simulate(project, 10, config, optimize=False)
     require_exact(KerasVictim(model, "quantized"), csim, images)
-    require_exact(csim, BitSimVictim(model, config), images)
+    require_exact(csim, BitSimVictim.of(model, config), images)
 
 
 @pytest.mark.gxx
@@ -70,7 +70,7 @@ def test_depthwise_and_pointwise_kernels_may_be_codes() -> None:
     config = codes()
     csim = simulate(generate(net, config), 3, config, optimize=False)
     require_exact(KerasVictim(net, "quantized"), csim, images)
-    require_exact(csim, BitSimVictim(net, config), images)
+    require_exact(csim, BitSimVictim.of(net, config), images)
 
 
 @pytest.mark.gxx

@@ -165,7 +165,7 @@ def test_few_levels_behind_the_input_are_exact() -> None:
     every = (np.arange(256).reshape(16, *SHAPE) / 256).astype(np.float32)
     csim = simulate(generate(model, STREAM), 3, STREAM, optimize=False)
     require_exact(KerasVictim(model, "quantized"), csim, every)
-    require_exact(csim, BitSimVictim(model, STREAM), every)
+    require_exact(csim, BitSimVictim.of(model, STREAM), every)
 
 
 @pytest.mark.parametrize("backend", ["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"])

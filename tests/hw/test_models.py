@@ -39,7 +39,7 @@ def outputs(name: str) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("name", ["resnet8", "mobilenet_v1_025", pytest.param("wrn32", marks=pytest.mark.slow)])
 def test_bitsim_is_exact(name: str, config: HardwareConfig) -> None:
     check_contract(quantized(name))
-    np.testing.assert_array_equal(BitSimVictim(quantized(name), config).logits(IMAGES), outputs(name))
+    np.testing.assert_array_equal(BitSimVictim.of(quantized(name), config).logits(IMAGES), outputs(name))
 
 
 @pytest.mark.gxx

@@ -41,7 +41,7 @@ def test_wider_types_reach_the_cpp_and_change_no_bit() -> None:
     assert defines.count("ap_fixed<9,3>") == defines.count("ap_fixed<16,4>") == 2
     csim, images = simulate(design.project, 3, config, optimize=False), grid_images(50, (4, 4, 1))
     require_exact(KerasVictim(net, "quantized"), csim, images)
-    require_exact(csim, BitSimVictim(net, config), images)
+    require_exact(csim, BitSimVictim.of(net, config), images)
 
 
 @pytest.mark.gxx
@@ -51,7 +51,7 @@ def test_a_narrow_accumulator_is_told_and_simulated_as_it_will_be() -> None:
     assert (told.layer, told.setting) == ("logits", "precision.accum")
     assert "does not hold every value" in str(told) and "fixed<8,2,TRN,WRAP>" in str(told)
     csim, images = simulate(generate(net, config), 3, config, optimize=False), grid_images(50, (4, 4, 1))
-    require_exact(csim, BitSimVictim(net, config), images)
+    require_exact(csim, BitSimVictim.of(net, config), images)
     with pytest.raises(ExactnessError):
         require_exact(KerasVictim(net, "quantized"), csim, images)
 

@@ -52,7 +52,7 @@ def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, bits: int) -> None:
     for settings in ({"layers": layers}, {"granularity": "per-channel"}):
         model = quantized(toolbox, weight_bits=bits, **settings).model
         images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=bits)
-        require_exact(KerasVictim(model, "quantized"), BitSimVictim(model, HARDWARE), images)
+        require_exact(KerasVictim(model, "quantized"), BitSimVictim.of(model, HARDWARE), images)
 
 
 @pytest.mark.gxx
@@ -62,7 +62,7 @@ def test_csim_gives_the_bits_of_qkeras(toolbox: Toolbox, layers: dict[str, objec
     images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=0)
     csim = simulate(generate(model, HARDWARE), 10, HARDWARE)
     require_exact(csim, KerasVictim(model, "quantized"), images)
-    require_exact(csim, BitSimVictim(model, HARDWARE), images)
+    require_exact(csim, BitSimVictim.of(model, HARDWARE), images)
 
 
 def test_hls4ml_gives_every_layer_the_type_that_we_tell(toolbox: Toolbox, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hw.accelerator import BitSimVictim
 from hw.bitsim import BitSim
 from hw.codebook import KERNELS, Codebook, choose_codebooks
 from hw.cost import Cost, estimate_cost
@@ -22,23 +22,8 @@ from hw.flow.sizing.gradients import GradientState
 from hw.flow.sizing.space import BUILDING
 from hw.project import convert
 from qmodels.data import Dataset
-from qmodels.metrics.lipschitz import effective_kernel, matrix_norms, reshaped_matrix
-from qmodels.quantize.layers import weighted_layers
+from qmodels.metrics.lipschitz import kernel_differences, reshaped_norms
 from qmodels.victims import Images, Logits, Victim
-
-
-class OneThread:
-    """bitsim on one thread: the other processors are other workers'."""
-
-    name = "bitsim"
-
-    def __init__(self, simulator: BitSim) -> None:
-        self._simulator = simulator
-
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes) of images (N, ...)."""
-        outputs: NDArray[Any] = self._simulator.predict(np.asarray(x, np.float32), threads=1)
-        return np.asarray(outputs, np.float32)
 
 
 @dataclass
@@ -85,7 +70,10 @@ def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: 
     with scratch_run(config, data, files) as run:
         graph = convert(run.quantized_model, config.hardware, run.folder.path)
         codebooks = choose_codebooks(graph, config.hardware)
-        engine: Victim = run.csim if config.simulation.engine == "csim" else OneThread(BitSim.from_graph(graph))
+        if config.simulation.engine == "csim":
+            engine: Victim = run.csim
+        else:
+            engine = BitSimVictim(BitSim.from_graph(graph), threads=1)  # the other processors are other workers'
         mapped = run.mapped_model
         return Built(
             engine,
@@ -108,18 +96,5 @@ def weight_widths(graph: Any, codebooks: Mapping[str, Codebook]) -> dict[str, in
 
 
 def delta_norms(model: Any, quantized: Any) -> dict[str, float]:
-    """||Q(W) - W||_2 of each layer's kernel as a (channels out) x (patch) matrix."""
-    twins = {layer.name: layer for layer in weighted_layers(quantized)}
-    return {
-        layer.name: _norm(effective_kernel(twins[layer.name]) - effective_kernel(layer))
-        for layer in weighted_layers(model)
-    }
-
-
-def weight_norms(model: Any) -> dict[str, float]:
-    """||W||_2 of each layer, likewise."""
-    return {layer.name: _norm(effective_kernel(layer)) for layer in weighted_layers(model)}
-
-
-def _norm(kernel: NDArray[np.float64]) -> float:
-    return matrix_norms(reshaped_matrix(kernel)).two
+    """Reshaped ||Q(W) - W||_2 of each layer's kernel."""
+    return {layer.name: reshaped_norms(layer, kernel).two for layer, kernel in kernel_differences(model, quantized)}

@@ -20,7 +20,7 @@ from hw.exactness import EXTREMES, probe_images, require_exact
 from hw.flow.folder import RunFolder
 from hw.flow.gate import pass_gate
 from hw.flow.run import Run
-from hw.flow.sizing.built import Built, build, delta_norms, scratch_run, weight_norms
+from hw.flow.sizing.built import Built, build, delta_norms, scratch_run
 from hw.flow.sizing.crew import Blobs
 from hw.flow.sizing.gradients import GradientModels
 from hw.flow.sizing.questions import Question
@@ -29,6 +29,7 @@ from qmodels.attacks.base import LEVELS
 from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
 from qmodels.data import Dataset
 from qmodels.errors import UserError
+from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
 from qmodels.metrics.statistics import wilson
 from qmodels.quantize.layers import kernel_of, weighted_layers
@@ -71,10 +72,9 @@ def descend_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
             if run.mapped_model is None:
                 raise UserError("mode layerwise rounds a float model; this one is quantized already")
             norms = delta_norms(run.mapped_model, run.quantized_model)
-            whole = weight_norms(run.mapped_model)
-            sizes = {
-                layer.name: int(kernel_of(layer).shape.num_elements()) for layer in weighted_layers(run.mapped_model)
-            }
+            layers = weighted_layers(run.mapped_model)
+            whole = {layer.name: reshaped_norms(layer, effective_kernel(layer)).two for layer in layers}
+            sizes = {layer.name: int(kernel_of(layer).shape.num_elements()) for layer in layers}
         losses[str(bits)] = {layer: norms[layer] / max(whole[layer], 1e-30) for layer in norms}
     return {"losses": losses, "sizes": sizes}
 

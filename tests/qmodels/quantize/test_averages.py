@@ -50,7 +50,7 @@ def test_every_sum_is_rounded_as_the_exact_quotient(
     up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient % 2 == 1))
     exact = np.minimum(quotient + up, 2**bits - 1) / 2.0 ** (bits + 1)
     np.testing.assert_array_equal(model.predict(images, batch_size=4096, verbose=0)[:, 0], exact)
-    np.testing.assert_array_equal(BitSimVictim(model, HardwareConfig(io_type=io_type)).logits(images)[:, 0], exact)
+    np.testing.assert_array_equal(BitSimVictim.of(model, HardwareConfig(io_type=io_type)).logits(images)[:, 0], exact)
 
 
 def test_an_average_that_nothing_rounds_is_told() -> None:
