@@ -14,11 +14,11 @@ from hw.flow.config import AttackPlan, EvaluationPlan
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS
-from qmodels.data import ARCHIVE_ERRORS
+from qmodels.data import ARCHIVE_ERRORS, Split
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path, digest_of
-from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Labels, Victim
+from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def attackers(run: Run) -> list[Contestant]:
     return found
 
 
-def test_images(run: Run) -> tuple[Images, Labels]:
+def test_images(run: Run) -> Split:
     """The images that every attack sees which does not name its own number."""
     return run.data.test.take(run.config.evaluation.samples)
 
 
-def attacked_images(run: Run) -> tuple[Images, Labels]:
+def attacked_images(run: Run) -> Split:
     """The images that any attack sees: every attack takes the first ones of these."""
     return run.data.test.take(max([run.config.evaluation.samples, *(_samples(run, p) for p in _plans(run))]))
 
@@ -175,7 +175,7 @@ def run_attacks(run: Run) -> tuple[str, ...]:
             path = cell_path(run, cell)
             if load_result(path) is None:
                 state, seed = path.with_suffix(".part.npz"), run.config.seed
-                x, y = (part[: cell.samples] for part in images)
+                x, y = images.take(cell.samples)
                 result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=seed, state=state)
                 store_result(path, result)
                 state.unlink(missing_ok=True)

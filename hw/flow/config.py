@@ -55,15 +55,27 @@ class AttackPlan(Section):
 
     @model_validator(mode="after")
     def _epsilons_fit_the_attack(self) -> AttackPlan:
-        least, most = epsilon_range(self.attack)
         for epsilon in self.epsilons_lsb:
-            whole = self.attack.norm != "linf" or math.isinf(epsilon) or float(epsilon).is_integer()
-            if not least <= epsilon <= most or not whole:  # NaN is in no range; a pixel moves by whole LSBs
-                bounded = f"whole numbers {least:g} .. {most:g} LSB"
-                allowed = bounded if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
-                meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
-                raise ValueError(f"epsilons_lsb: {self.attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
+            check_epsilon(self.attack, epsilon, "epsilons_lsb")
         return self
+
+
+class EvaluationPlan(AttackPlan):
+    """One attack at several strengths, on as many test images as it deserves."""
+
+    samples: int | None = Field(None, ge=1, description="test images of this attack; left out: evaluation.samples")
+
+
+def check_epsilon(attack: Attack, epsilon: float, key: str) -> None:
+    """Raise ValueError, naming the key, if the attack cannot use that radius (in LSBs)."""
+    least, most = epsilon_range(attack)
+    whole = attack.norm != "linf" or math.isinf(epsilon) or float(epsilon).is_integer()
+    if least <= epsilon <= most and whole:  # NaN is in no range; a pixel moves by whole LSBs
+        return
+    bounded = f"whole numbers {least:g} .. {most:g} LSB"
+    allowed = bounded if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
+    meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
+    raise ValueError(f"{key}: {attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
 
 
 def epsilon_range(attack: Attack) -> tuple[float, float]:
@@ -95,12 +107,12 @@ class BlackBoxModel(Section):
 class EvaluationConfig(Section):
     """What is attacked, how hard, on how many test images."""
 
-    samples: int = Field(1000, ge=1, description="test images per attack")
+    samples: int = Field(1000, ge=1, description="test images per attack, unless it names its own number")
     clean_samples: int | None = Field(
         None, ge=1, description="test images of one more clean accuracy, bit for bit compared; none when left out"
     )
     check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
-    attacks: tuple[AttackPlan, ...] = ()
+    attacks: tuple[EvaluationPlan, ...] = ()
     black_box: tuple[BlackBoxModel, ...] = Field((), description="models whose examples are tried on the run's")
 
     @model_validator(mode="after")

@@ -8,26 +8,27 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.flow.cells import (
     Cell,
     Contestant,
     accelerator_of,
+    attacked_images,
     cell_path,
     cells,
     convergence_cell,
     load_result,
     sources,
     strongest,
-    test_images,
 )
-from hw.flow.config import AttackPlan
+from hw.flow.config import EvaluationPlan
 from hw.flow.gate import combined, pass_gate
 from hw.flow.measures import boundary_record, layer_measures, query_curve
 from hw.flow.run import Run
 from hw.flow.whole_test import clean_accuracy
 from qmodels.attacks import AttackResult
-from qmodels.attacks.base import Knowledge
+from qmodels.attacks.base import LEVELS, Knowledge
 from qmodels.attacks.transfer import judged
 from qmodels.metrics.margins import BoundaryDistance, Lengths, change_lengths
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
@@ -42,17 +43,16 @@ def evaluate(run: Run) -> dict[str, Any]:
     Raises:
         ExactnessError: the accelerator and the quantized model differ in one bit.
     """
-    x, _ = test_images(run)
     scores = Scores(run)
-    adversarial: list[Images] = []
+    adversarial = [_as_bytes(scores.clean[:0])]
     todo = [cell for cell in cells(run) if not _is_doubled(run, cell)]
     with progress_bar("scoring", len(todo)) as bar:
         for cell in todo:
             result = _stored(run, cell)
-            adversarial.append(result.x)
+            adversarial.append(_as_bytes(result.x))
             scores.add(cell, result)
             bar.advance(note=cell.title)
-    attacked = np.unique(np.concatenate([x[:0], *adversarial]), axis=0)
+    attacked = (np.unique(np.concatenate(adversarial), axis=0) / np.float32(LEVELS)).astype(np.float32)
     record = pass_gate(run, attacked, adversarial=True)
     gate = json.loads((run.folder / "simulation.json").read_text())
     rows = with_flags(scores.rows)
@@ -77,7 +77,7 @@ class Scores:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.clean, self.y = test_images(run)
+        self.clean, self.y = attacked_images(run)
         self.contestants, self.accelerator = sources(run), accelerator_of(run)
         self.victims = [*self.contestants, self.accelerator]
         self.rows: list[Row] = [
@@ -85,7 +85,8 @@ class Scores:
             for c in self.victims
         ]
         self.curves: list[dict[str, Any]] = []
-        self.nearest = [BoundaryDistance(len(self.y)) for _ in self.victims]
+        few = min(len(self.y), run.config.evaluation.samples)  # the images that most attacks have seen
+        self.nearest = [BoundaryDistance(few) for _ in self.victims]
 
     def measures(self) -> dict[str, Any]:
         """The distance to the boundary, victim by victim, and what queries bought black-box attacks."""
@@ -95,7 +96,7 @@ class Scores:
 
     def add(self, cell: Cell, result: AttackResult) -> None:
         """The row of the attacked model, and the same examples on the accelerator and on the other models."""
-        source, lengths = cell.source, change_lengths(result.x, self.clean)
+        source, lengths = cell.source, change_lengths(result.x, self.clean[: len(result.x)])
         longer = convergence_cell(self.run, cell)
         doubled = _stored(self.run, longer) if longer is not None else None
         own = attack_row(source.label, source.victim.name, cell.attack, result, bits=source.bits, doubled=doubled)
@@ -127,7 +128,7 @@ class Scores:
         source_answers: Labels | None = None,
     ) -> None:  # fmt: skip
         answers = predictions(victim.victim, result.x)
-        here = judged(result, answers, self.y)
+        here = judged(result, answers, self.y[: len(answers)])
         changed = 0 if source_answers is None else int(np.sum(answers != source_answers))
         row = scored_elsewhere(own, victim.victim.name, ~here.success, knowledge=knowledge, disagreements=changed)
         broken = here.diagnostics.non_finite_share
@@ -155,13 +156,14 @@ def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
                     "norm": norm,
                     "epsilon_lsb": _finite(verdict.epsilon_lsb),
                     "accuracy": verdict.worst,
+                    "n": verdict.n,
                     "lowest_row": verdict.worst_attack,
                 }
             )
     return found
 
 
-def attack_settings(plan: AttackPlan) -> dict[str, Any]:
+def attack_settings(plan: EvaluationPlan) -> dict[str, Any]:
     """An attack's parameters as run, under the name its rows have; step lengths worked out for every ε."""
     settings = plan.attack.model_dump(mode="json")
     if hasattr(plan.attack, "step_size"):
@@ -171,6 +173,11 @@ def attack_settings(plan: AttackPlan) -> dict[str, Any]:
         "epsilons_lsb": [_finite(epsilon) for epsilon in plan.epsilons_lsb],
         "settings": settings,
     }
+
+
+def _as_bytes(x: Images) -> NDArray[np.uint8]:
+    """Images as the device gets them, one byte per input: a quarter of the memory."""
+    return np.rint(x * LEVELS).astype(np.uint8)
 
 
 def _finite(epsilon: float) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.flow.cells import accelerator_of, cell_path, load_result, sources, strongest, test_images
+from hw.flow.cells import accelerator_of, attacked_images, cell_path, load_result, sources, strongest
 from hw.flow.run import Run
 from qmodels.attacks.base import LEVELS
 from qmodels.metrics.masking import Row
@@ -30,7 +30,7 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     result = load_result(cell_path(run, cell)) if cell is not None else None
     if cell is None or result is None:
         return {}
-    x, y = test_images(run)
+    x, y = attacked_images(run).take(len(result.x))
     chosen = np.sort(np.unique(y, return_index=True)[1])[:MOST]
     clean, attacked = x[chosen], result.x[chosen]
     victims = [*sources(run), accelerator_of(run)]

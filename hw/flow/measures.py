@@ -50,21 +50,22 @@ def layer_measures(run: Run, cell: Cell | None, result: AttackResult | None) -> 
     found: dict[str, Any] = {"gradients": {"loss": "ce", "images": len(y)} | _gradients(run)}
     if cell is None or result is None:
         return found
+    x, attacked = x[: len(result.x)], result.x[: len(x)]
     found["examples"] = {
         "attack": cell.attack.label,
         "epsilon_lsb": _known(cell.epsilon_lsb),
         "made_on": f"{cell.source.label}/{cell.source.victim.name}",
-        "images": len(y),
+        "images": len(x),
     }
     found["quantization_shift"] = [
         {"layer": s.layer, "mean_ratio": _known(s.mean), "median_ratio": _known(s.median),
          "absorbed_share": _known(s.absorbed_share)}
-        for s in quantization_shift(run.quantized_model, x, result.x)
+        for s in quantization_shift(run.quantized_model, x, attacked)
     ]  # fmt: skip
     if run.mapped_model is not None:
         found["error_amplification"] = [
             {"layer": a.layer, "float_relative_change": a.reference, "quantized_relative_change": a.quantized}
-            for a in amplification(run.mapped_model, run.quantized_model, x, result.x)
+            for a in amplification(run.mapped_model, run.quantized_model, x, attacked)
         ]
     return found
 

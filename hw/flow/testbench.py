@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from hw.exactness import EXTREMES, probe_images
-from hw.flow.cells import Cell, cell_path, cells, load_result, test_images
+from hw.flow.cells import Cell, attacked_images, cell_path, cells, load_result
 from hw.flow.run import Run
 from hw.testbench import Origin, TestBench, select
 from qmodels.attacks import AttackResult
@@ -24,7 +24,7 @@ def clean_bench(run: Run) -> TestBench:
 def full_bench(run: Run) -> TestBench:
     """The clean ones, and examples of every stored attack in turn, those that fooled their model first."""
     images, origins = _clean(run)
-    _, labels = test_images(run)
+    _, labels = attacked_images(run)
     attacked = [(cell, result) for cell in cells(run) for result in [load_result(cell_path(run, cell))] if result]
     orders = [_fooling_first(result) for _, result in attacked]
     chosen = select([len(order) for order in orders], run.config.testbench.adversarial)

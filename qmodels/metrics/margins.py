@@ -30,18 +30,20 @@ class BoundaryDistance:
 
         Args:
             attack: its label.
-            success: (N,) where the victim is wrong.
+            success: (N,) where the victim is wrong; of the first images if there are fewer, and cut if there are more.
             lengths: of its changes, as `change_lengths` gives them.
         """
-        for norm, length in lengths.items():
-            nearer = success & (length < self.lengths[norm])
-            self.lengths[norm][nearer], self.attack[norm][nearer] = length[nearer], attack
+        for norm, every in lengths.items():
+            length, shortest = every[: len(self.lengths[norm])], self.lengths[norm][: len(every)]
+            nearer = success[: len(shortest)] & (length < shortest)
+            shortest[nearer], self.attack[norm][: len(every)][nearer] = length[nearer], attack
 
     def summary(self, right: NDArray[np.bool_]) -> dict[str, Any]:
         """Medians over the images that the victim gets right when clean, and who found the nearest examples.
 
         An image that nobody fooled counts as infinitely far; an infinite median is None.
         """
+        right = right[: len(self.lengths["l2"])]
         fooled = right & np.isfinite(self.lengths["l2"])
         found: dict[str, Any] = {"images_right_when_clean": int(right.sum()), "images_fooled": int(fooled.sum())}
         for norm, unit in UNITS.items():
