@@ -231,7 +231,7 @@ def _taps(
 
 
 def _largest_singular_value(kernel: Matrix, where: Convolution, out_shape: tuple[int, int, int]) -> float:
-    from scipy.sparse.linalg import LinearOperator, svds
+    from scipy.sparse.linalg import ArpackError, LinearOperator, svds
 
     if not kernel.any():  # ARPACK cannot start on the zero map
         return 0.0
@@ -246,4 +246,19 @@ def _largest_singular_value(kernel: Matrix, where: Convolution, out_shape: tuple
         small_side = operator.T @ np.eye(outputs) if outputs <= inputs else operator @ np.eye(inputs)
         return float(np.linalg.norm(small_side, 2))
     start = np.random.default_rng(0).standard_normal(min(inputs, outputs))
-    return float(svds(operator, k=1, v0=start, tol=SVD_TOLERANCE, maxiter=10_000, return_singular_vectors=False).max())
+    try:
+        found = svds(operator, k=1, v0=start, tol=SVD_TOLERANCE, maxiter=10_000, return_singular_vectors=False)
+    except ArpackError:  # few distinct singular values, as of a scaled identity: the Krylov space ends too soon
+        return _power_iteration(operator, np.random.default_rng(0).standard_normal(inputs))
+    return float(found.max())
+
+
+def _power_iteration(operator: Any, vector: NDArray[np.float64]) -> float:
+    """The largest singular value, for maps with few distinct ones: there it converges in a few steps."""
+    value = 0.0
+    for _ in range(1000):
+        vector = operator.rmatvec(operator.matvec(vector / np.linalg.norm(vector)))
+        previous, value = value, float(np.sqrt(np.linalg.norm(vector)))
+        if abs(value - previous) <= SVD_TOLERANCE * value:
+            break
+    return value

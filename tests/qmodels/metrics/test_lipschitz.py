@@ -96,6 +96,12 @@ def test_a_whole_image_convolution_uses_the_iterative_path():
     np.testing.assert_allclose(norms, exact(np.stack(columns, axis=1)), rtol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.0, -3e-3])
+def test_a_scaled_identity_has_one_singular_value(scale):
+    where = lipschitz.Convolution((28, 28, 1), (1, 1), (1, 1), ((0, 0), (0, 0)))
+    assert operator_norms(np.full((1, 1, 1, 1), scale), where).two == pytest.approx(abs(scale))
+
+
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 1000), rows=st.integers(1, 6), columns=st.integers(1, 6))
 def test_matrix_norms_bound_every_vector(seed, rows, columns):
