@@ -5,14 +5,13 @@ hls4ml takes the nearest valid factor without asking. Here a factor that cannot 
 
 from __future__ import annotations
 
-import difflib
 from bisect import bisect_left
 from math import ceil, isqrt, prod
 from typing import Any, Literal
 
 from hw.contract import Violation
 from hw.hardware import MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
-from qmodels.errors import UserError
+from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.layers import kernel_of, weighted_layers
 
 Strategy = Literal["Latency", "Resource"]
@@ -64,9 +63,7 @@ def _check_names(model: Any, config: HardwareConfig) -> None:
     names = {layer.name for layer in model.layers}
     for name in config.layers:
         if name not in names:
-            near = difflib.get_close_matches(name, weighted, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"hardware.layers: the model has no layer {name!r}{hint} (allowed: {', '.join(weighted)})")
+            raise UserError(f"hardware.layers: the model has no layer {name!r}" + allowed_names(name, weighted))
 
 
 def _strategy(layer: Any, config: HardwareConfig) -> tuple[Strategy, bool]:

@@ -6,7 +6,6 @@ ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz`
 
 from __future__ import annotations
 
-import difflib
 import os
 import zipfile
 import zlib
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.errors import UserError
+from qmodels.errors import UserError, allowed_names
 from qmodels.victims import Images, Labels
 
 DATA_DIR_VARIABLE = "ROBUST_HLS_DATA"
@@ -179,11 +178,8 @@ def _find(name: str, data_dir: Path | None) -> tuple[str, dict[str, NDArray[Any]
     if name == "digits":
         return "digits", _digits()
     if name not in KERAS_DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(
-            f"data.name: unknown data set {name!r}{hint} (allowed: {', '.join(DATASETS)}, or the path of an .npz file)"
-        )
+        end = allowed_names(name, DATASETS, "or the path of an .npz file")
+        raise UserError(f"data.name: unknown data set {name!r}{end}")
     folder = data_dir or (Path(os.environ[DATA_DIR_VARIABLE]) if os.environ.get(DATA_DIR_VARIABLE) else None)
     if folder is not None and not folder.is_dir():
         raise UserError(

@@ -3,6 +3,11 @@
 0 done, 2 the user's input is wrong, 3 a tool is missing, 4 the exactness gate failed, 1 a defect of ours.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
 
 class RobustHlsError(Exception):
     """An expected failure: shown as one message, never as a traceback."""
@@ -26,3 +31,15 @@ class ExactnessError(RobustHlsError):
     """Two simulators of the same accelerator differ in at least one bit."""
 
     exit_status = 4
+
+
+def allowed_names(given: str, allowed: Sequence[str], *also: str) -> str:
+    """How a message about a wrong name ends: the nearest right one, and all of them.
+
+    Args:
+        given: what the user wrote.
+        allowed: the names that exist.
+        also: what else he may write, in words.
+    """
+    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
+    return (f"; did you mean {near[0]!r}?" if near else "") + f" (allowed: {', '.join([*allowed, *also])})"

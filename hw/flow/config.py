@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hw.project import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack
-from qmodels.errors import UserError
+from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
 from qmodels.training import TrainingConfig
@@ -270,14 +269,16 @@ def _explain(item: Any, root: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in location)
     if item["type"] == "extra_forbidden":
         known = _keys_beside(item["loc"], root)
-        return f"{key}: unknown key" + _choices(str(location[-1]), known)
+        return f"{key}: unknown key" + allowed_names(str(location[-1]), known)
     got = _abridged(item["input"])
     if item["type"] == "union_tag_invalid":
-        return f"{key}.kind: unknown attack {item['ctx']['tag']!r}" + _choices(item["ctx"]["tag"], sorted(_UNION_TAGS))
+        return f"{key}.kind: unknown attack {item['ctx']['tag']!r}" + allowed_names(
+            item["ctx"]["tag"], sorted(_UNION_TAGS)
+        )
     if item["type"] == "union_tag_not_found":
         return f"{key}: kind is missing (allowed: {', '.join(sorted(_UNION_TAGS))}); got {got}"
     if item["type"] == "literal_error":
-        return f"{key}: {got} is not allowed" + _choices(str(item["input"]), _alternatives(item["loc"], root))
+        return f"{key}: {got} is not allowed" + allowed_names(str(item["input"]), _alternatives(item["loc"], root))
     if item["type"] == "value_error":  # our own validators say what they got
         return f"{key}: {item['msg'].removeprefix('Value error, ')}"
     message = _PLAIN.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
@@ -297,11 +298,6 @@ _PLAIN = {
 def _abridged(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]} ..."
-
-
-def _choices(given: str, allowed: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
-    return (f"; did you mean {near[0]!r}?" if near else "") + f" (allowed: {', '.join(allowed)})"
 
 
 def _alternatives(location: Sequence[Any], root: type[BaseModel]) -> list[str]:

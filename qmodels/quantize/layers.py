@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Any
 
-from qmodels.errors import UserError
+from qmodels.errors import UserError, allowed_names
 
 #: Layers whose kernel multiplies activations, by class name (the QKeras twins carry a leading Q).
 WEIGHTED = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
@@ -37,12 +36,8 @@ def select_layers(model: Any, selection: tuple[str, ...]) -> list[str]:
         elif item in names:
             chosen.append(item)
         else:
-            near = difflib.get_close_matches(item, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UserError(
-                f"mapping.layers: {item!r} is no layer with weights{hint} "
-                f"(allowed: {', '.join(names)}, last-1 .. last-{len(names)})"
-            )
+            end = allowed_names(item, names, f"last-1 .. last-{len(names)}")
+            raise UserError(f"mapping.layers: {item!r} is no layer with weights{end}")
     return [name for name in names if name in chosen]
 
 

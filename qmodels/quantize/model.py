@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from qmodels.architectures import INPUT_GRID
-from qmodels.errors import UserError
+from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
 from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.folding import fold_batch_norm, foldable_norms
@@ -187,7 +187,7 @@ def check_layers(model: Any, config: QuantizationConfig) -> None:
     names = [layer.name for layer in weighted_layers(model)]
     for name in config.layers:
         if name not in names:
-            raise UserError(f"quantization.layers: {name!r} is no layer with weights (allowed: {', '.join(names)})")
+            raise UserError(f"quantization.layers: {name!r} is no layer with weights" + allowed_names(name, names))
 
 
 def check_quantizable(model: Any) -> None:
