@@ -121,9 +121,9 @@ def _folded_weights(layer: Any) -> list[Any]:
 
 def _fold_quantizer(quantizer: Any) -> Callable[[Tensor], Tensor]:
     """A lean equal of an activation quantizer; the quantizer itself where none is known."""
+    if (relu := relu_format(quantizer)) is not None:
+        return rounded_relu(*relu)
     kind = type(quantizer).__name__
-    if kind == "quantized_relu" and _is_plain_relu(quantizer):
-        return rounded_relu(int(quantizer.bits), int(quantizer.integer))
     if kind == "quantized_bits" and quantizer.alpha == 1 and _is_deterministic(quantizer) and quantizer.bits > 1:
         low = -(2.0 ** int(quantizer.integer)) if quantizer.keep_negative else 0.0
         step = 2.0 ** (int(quantizer.integer) - int(quantizer.bits - quantizer.keep_negative))
@@ -136,29 +136,43 @@ def _is_deterministic(quantizer: Any) -> bool:
     return not quantizer.use_stochastic_rounding and float(quantizer.qnoise_factor) == 1.0 and bool(quantizer.use_ste)
 
 
-def _is_plain_relu(quantizer: Any) -> bool:
-    return (
-        _is_deterministic(quantizer)
-        and bool(quantizer.is_quantized_clip)
-        and not quantizer.use_sigmoid
-        and quantizer.negative_slope == 0.0
-    )
+def relu_format(quantizer: Any) -> tuple[int, int] | None:
+    """(bits, integer bits) of a quantized_relu that `rounded_relu` equals; None for any other quantizer."""
+    if type(quantizer).__name__ != "quantized_relu" or not _is_deterministic(quantizer):
+        return None
+    if not quantizer.is_quantized_clip or quantizer.use_sigmoid or quantizer.negative_slope != 0.0:
+        return None
+    return int(quantizer.bits), int(quantizer.integer)
+
+
+def relu_grid(bits: int, integer: int) -> tuple[float, float, float]:
+    """(step, 1/step, top) of quantized_relu(bits, integer)."""
+    step = 2.0 ** (integer - bits)
+    return step, 1.0 / step, 2.0**integer - step
 
 
 def rounded_relu(bits: int, integer: int) -> Callable[[Tensor], Tensor]:
     """QKeras' quantized_relu(bits, integer) for tensors: gradient one inside the range, zero outside."""
+    grid = relu_grid(bits, integer)
+
+    def rounded(x: Tensor) -> Tensor:
+        return relu_on_grid(x, *grid)
+
+    return rounded
+
+
+def relu_on_grid(x: Tensor, step: Any, inverse: Any, top: Any) -> Tensor:
+    """What `rounded_relu` computes, on a grid of numbers or scalar tensors; these take no gradient."""
     tf = runtime().tf
-    step = 2.0 ** (integer - bits)
-    top = 2.0**integer - step
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def rounded(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         def gradient(upstream: Tensor) -> Tensor:
             return tf.where((x > 0.0) & (x <= top), upstream, tf.zeros_like(upstream))
 
-        return tf.clip_by_value(tf.round(x * (1.0 / step)) * step, 0.0, top), gradient
+        return tf.clip_by_value(tf.round(x * inverse) * step, 0.0, top), gradient
 
-    return rounded  # type: ignore[no-any-return]
+    return rounded(x)
 
 
 def _rounded_linear(step: float, low: float, high: float) -> Callable[[Tensor], Tensor]:

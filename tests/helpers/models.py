@@ -69,6 +69,17 @@ def weight_quantizers(bits: int = 4) -> dict[str, Any]:
     }
 
 
+def outputs_and_gradient(model: Any, x: Images) -> tuple[Images, Images]:
+    """A Keras model's logits (N, classes), and the gradient (N, ...) of its first logit less its second."""
+    tf = runtime().tf
+    image = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        logits = model(image, training=False)
+        loss = tf.reduce_sum(logits[:, 0] - logits[:, 1])
+    return logits.numpy(), tape.gradient(loss, image).numpy()
+
+
 def write_data(path: Path, seed: int = 0) -> None:
     """Sixty 4x4 training images of three classes and twelve test images, learnable: a bright row tells the class."""
     rng = np.random.default_rng(seed)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.models import outputs_and_gradient
 
 from qmodels.folded import fold
 from qmodels.runtime import runtime, set_seed
@@ -55,16 +56,6 @@ def unusual_model() -> Any:
         ]
     )
     return model
-
-
-def outputs_and_gradient(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tf = runtime().tf
-    image = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(image)
-        logits = model(image, training=False)
-        loss = tf.reduce_sum(logits[:, 0] - logits[:, 1])
-    return logits.numpy(), tape.gradient(loss, image).numpy()
 
 
 @pytest.mark.parametrize("build", [residual_model, unusual_model])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qmodels.folded import fold
+from qmodels.folded import fold, relu_format, relu_grid, relu_on_grid
 from qmodels.runtime import runtime
 
 Tensor = Any
@@ -76,19 +76,12 @@ class GradientState:
         found = self._relus[layer.name]
         if found is None:
             return list(layer.get_weights())
-        bits, integer = found
-        step = 2.0 ** (integer - bits)
-        return [np.array([step, 1.0 / step, 2.0**integer - step], np.float32)]
+        return [np.array(relu_grid(*found), np.float32)]
 
 
 def _relu_format(layer: Any) -> tuple[int, int] | None:
-    """Bits and integer bits of a QActivation(quantized_relu) that folding rounds in two passes."""
-    quantizer: Any = getattr(layer, "quantizer", None)
-    if type(layer).__name__ != "QActivation" or type(quantizer).__name__ != "quantized_relu":
-        return None
-    plain = not quantizer.use_sigmoid and quantizer.negative_slope == 0.0 and quantizer.is_quantized_clip
-    sure = not quantizer.use_stochastic_rounding and float(quantizer.qnoise_factor) == 1.0 and quantizer.use_ste
-    return (int(quantizer.bits), int(quantizer.integer)) if plain and sure else None
+    """(bits, integer bits) of a layer that is nothing but a rounded ReLU."""
+    return relu_format(layer.quantizer) if type(layer).__name__ == "QActivation" else None
 
 
 def _build(state: GradientState) -> Any:
@@ -113,13 +106,6 @@ def _swappable_relu() -> Any:
     """A rounded ReLU whose step, 1/step and top are variables."""
     tf, keras = runtime().tf, runtime().keras
 
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def rounded(x: Tensor, step: Tensor, inverse: Tensor, top: Tensor) -> tuple[Tensor, Any]:
-        def gradient(upstream: Tensor) -> tuple[Tensor, None, None, None]:
-            return tf.where((x > 0.0) & (x <= top), upstream, tf.zeros_like(upstream)), None, None, None
-
-        return tf.clip_by_value(tf.round(x * inverse) * step, 0.0, top), gradient
-
     class SwappableReLU(keras.layers.Layer):  # type: ignore[misc, name-defined]
         def build(self, input_shape: Any) -> None:
             self.grid = self.add_weight(name="grid", shape=(3,), initializer="ones", trainable=False)
@@ -127,6 +113,6 @@ def _swappable_relu() -> Any:
 
         def call(self, inputs: Tensor) -> Tensor:
             grid = tf.convert_to_tensor(self.grid)
-            return rounded(inputs, grid[0], grid[1], grid[2])
+            return relu_on_grid(inputs, grid[0], grid[1], grid[2])
 
     return SwappableReLU

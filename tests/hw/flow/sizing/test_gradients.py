@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from helpers.models import Toolbox, grid_images
+from helpers.models import Toolbox, grid_images, outputs_and_gradient
 
 from hw.flow.sizing.gradients import GradientModels, GradientState
 from qmodels.folded import fold
 from qmodels.quantize.model import QuantizationConfig, quantize_model
-from qmodels.runtime import runtime
-
-
-def outputs(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    tf = runtime().tf
-    image = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(image)
-        logits = model(image, training=False)
-        loss = tf.reduce_sum(logits[:, 0] - logits[:, 1])
-    return logits.numpy(), tape.gradient(loss, image).numpy()
 
 
 def test_swapping_weights_and_formats_gives_each_designs_bits_and_gradients(toolbox: Toolbox) -> None:
@@ -29,11 +16,11 @@ def test_swapping_weights_and_formats_gives_each_designs_bits_and_gradients(tool
     for weight_bits, activation_bits in ((2, 4), (5, 8)):
         config = QuantizationConfig(weight_bits=weight_bits, activation_bits=activation_bits, calibration_samples=100)
         quantized = quantize_model(toolbox.float_model, config, toolbox.data.train.x).model
-        designs.append((outputs(fold(quantized), x), GradientState(quantized)))
+        designs.append((outputs_and_gradient(fold(quantized), x), GradientState(quantized)))
     loaded = {id(models.load(state)) for _, state in designs}
     assert len(loaded) == 1  # one structure, traced once
     for (logits, gradient), state in designs:
-        got_logits, got_gradient = outputs(models.load(state), x)
+        got_logits, got_gradient = outputs_and_gradient(models.load(state), x)
         np.testing.assert_array_equal(got_logits, logits)
         np.testing.assert_array_equal(got_gradient, gradient)
 
