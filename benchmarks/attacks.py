@@ -276,10 +276,7 @@ def on_accelerators(report: Report, quick: bool, libraries: list[str]) -> None:
 
 def main() -> None:
     """Measure everything, or what `--only` names."""
-    arguments = parser(__doc__)
-    choices = ["pgd", "minimal", "accelerator", "worst"]
-    arguments.add_argument("--only", nargs="+", default=choices, choices=choices)
-    options = arguments.parse_args()
+    options = parser(__doc__, ("pgd", "minimal", "accelerator", "worst")).parse_args()
     warnings.simplefilter("ignore")
     report = Report()
     libraries = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]

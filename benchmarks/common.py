@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """`--quick` and `--json OUT`, which every benchmark takes."""
+def parser(description: str | None, parts: Iterable[str] = ()) -> argparse.ArgumentParser:
+    """`--quick` and `--json OUT`, which every benchmark takes; `--only PART ...` for those that have parts."""
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument("--quick", action="store_true", help="fewer samples and repetitions")
     arguments.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
+    if names := list(parts):
+        arguments.add_argument("--only", nargs="+", default=names, choices=names, help="default: all")
     return arguments
 
 
