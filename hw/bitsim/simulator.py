@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.bitsim import library
-from hw.bitsim.encode import Encoded, Encoder, may_be_bytes
+from hw.bitsim.encode import Encoded, encode
+from hw.bitsim.encode_elements import may_be_bytes
 from hw.bitsim.fuse import fuse
 from hw.bitsim.lower import lower
 from hw.bitsim.program import Network, Value
@@ -45,8 +46,8 @@ class _Machine:
         self, network: Network, seen: tuple[Value, ...], counting: bool = False, bytes_in: bool = False
     ) -> None:
         self._library = library.load()
-        encoder = Encoder(network, self._library.bitsim_lanes(), counting, bytes_in)
-        self.encoded: Encoded = encoder.encode(seen)
+        lanes = self._library.bitsim_lanes()
+        self.encoded: Encoded = encode(network, seen, lanes, counting=counting, bytes_in=bytes_in)
         self._network = network
         self._fallback: _Machine | None = None
         pointers = (ctypes.c_void_p * max(1, len(self.encoded.blobs)))(*[b.ctypes.data for b in self.encoded.blobs])

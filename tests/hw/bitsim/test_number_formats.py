@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hw.bitsim.encode import Encoder
+from hw.bitsim.encode import encode
 from hw.bitsim.program import Input, Map, Network, Value
 from hw.bitsim.recipes import Cast, Recipe, ShiftLeft, quantize, recipe
 from hw.bitsim.simulator import BitSim
@@ -159,6 +159,6 @@ def machine_input(b, xs):
 
 def test_a_cast_that_cannot_change_anything_costs_no_step():
     wide, wider = FixedPoint(8, 4), FixedPoint(12, 8)
-    encoded = Encoder(cast_network(wide, wider), lanes=16).encode(())
+    encoded = encode(cast_network(wide, wider), (), lanes=16)
     assert encoded.counters == ()
     assert Recipe((ShiftLeft(0),)).uniform
