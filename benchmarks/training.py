@@ -36,7 +36,7 @@ from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model  # noqa: E402
 from qmodels.quantize.mulaw import MappingConfig, map_weights  # noqa: E402
 from qmodels.quantize.selection import select_formats  # noqa: E402
-from qmodels.runtime import runtime  # noqa: E402
+from qmodels.runtime import copy_model  # noqa: E402
 from qmodels.storage import load_model, save_model, write_json  # noqa: E402
 from qmodels.training import TrainingConfig, train  # noqa: E402
 from qmodels.training.aware import train_aware  # noqa: E402
@@ -215,8 +215,7 @@ def aware(report: Report, study: Study) -> None:
         config, epsilon = BITS.model_copy(update={"weight_bits": bits}), EPSILONS[name]
         model, data = study.model(name), study.data
         after = fold(quantize_model(model, config, data.train.x).model)
-        latent = runtime().keras.models.clone_model(model)
-        latent.set_weights(model.get_weights())
+        latent = copy_model(model)
         phase = {"quantization_aware": {"epochs": 1 if study.quick else 2}}
         training = TrainingConfig.model_validate({"batch_size": 128, **TRAININGS[name], **phase})
         checkpoints = study.folder / f"aware-{name.strip('.').replace('.', '')}-{bits}.checkpoints"
@@ -274,8 +273,7 @@ PARTS = {
 
 def main() -> None:
     """Measure everything, or what `--only` names."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
+    arguments = parser(__doc__, PARTS)
     arguments.add_argument("--study", type=Path, default=ROOT / "hls_projects" / "training_study", metavar="DIR")
     options = arguments.parse_args()
     warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -63,3 +63,15 @@ def _quiet_stderr() -> Iterator[None]:
 def set_seed(seed: int) -> None:
     """Seed Python's, NumPy's and TensorFlow's global generators: Keras' initializers and dropout use them."""
     runtime().keras.utils.set_random_seed(seed)
+
+
+def copy_model(model: Any, clone_function: Callable[[Any], Any] | None = None) -> Any:
+    """A copy of a Keras model with weights of its own.
+
+    Args:
+        model: functional or sequential.
+        clone_function: layer -> the layer to stand in its place, with the same weights; None: one like it.
+    """
+    copy = runtime().keras.models.clone_model(model, clone_function=clone_function)
+    copy.set_weights(model.get_weights())
+    return copy

@@ -23,7 +23,7 @@ from qmodels.quantize.folding import fold_batch_norm
 from qmodels.quantize.layers import is_quantized
 from qmodels.quantize.mulaw import map_weights
 from qmodels.quantize.selection import quantize_as_asked
-from qmodels.runtime import runtime
+from qmodels.runtime import copy_model
 from qmodels.storage import atomic_folder, save_model, write_bytes, write_json
 from qmodels.training import train
 from qmodels.training.aware import train_aware
@@ -68,8 +68,7 @@ def aware_step(run: Run) -> tuple[str, ...]:
     config = run.config
     if config.training.quantization_aware is None or run.float_model is None or run.own_model is not None:
         return ()
-    latent = runtime().keras.models.clone_model(run.float_model)
-    latent.set_weights(run.float_model.get_weights())
+    latent = copy_model(run.float_model)
     report, formats = train_aware(
         latent,
         config.training,

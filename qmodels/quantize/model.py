@@ -36,7 +36,7 @@ from qmodels.quantize.weights import (
     WeightConfig,
     fit_code,
 )
-from qmodels.runtime import runtime
+from qmodels.runtime import copy_model, runtime
 from qmodels.victims import Images
 
 #: Layers that only move or compare values: they keep every format and need no quantizer.
@@ -221,8 +221,7 @@ def _round_weights(
     model: Any, config: QuantizationConfig, given: Mapping[str, LayerFormats]
 ) -> tuple[Any, dict[str, LayerFormats]]:
     """A float copy of the model whose kernels and biases hold only representable values."""
-    rounded = runtime().keras.models.clone_model(model)
-    rounded.set_weights(model.get_weights())
+    rounded = copy_model(model)
     formats: dict[str, LayerFormats] = {}
     for layer in weighted_layers(rounded):
         kernel, before = kernel_of(layer), given.get(layer.name)

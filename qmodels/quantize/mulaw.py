@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from qmodels.quantize.layers import kernel_of, select_layers
-from qmodels.runtime import runtime
+from qmodels.runtime import copy_model
 
 
 class MappingConfig(BaseModel):
@@ -48,8 +48,7 @@ def map_weights(model: Any, config: MappingConfig) -> tuple[Any, list[str]]:
         UserError: `config.layers` names a layer that the model does not have.
     """
     chosen = select_layers(model, config.layers) if config.mu > 0 else []
-    mapped = runtime().keras.models.clone_model(model)
-    mapped.set_weights(model.get_weights())
+    mapped = copy_model(model)
     for name in chosen:
         kernel = kernel_of(mapped.get_layer(name))
         weights = kernel.numpy().astype(np.float64)

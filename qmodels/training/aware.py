@@ -21,12 +21,12 @@ import numpy as np
 from qmodels.data import Split
 from qmodels.folded import fast_conv2d, rounded_relu
 from qmodels.formats import FixedPoint
-from qmodels.quantize.layers import select_layers
+from qmodels.quantize.layers import kernel_of, select_layers
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.quantize.weights import WeightCode
-from qmodels.runtime import runtime
+from qmodels.runtime import copy_model, runtime
 from qmodels.training.config import TrainingConfig
 from qmodels.training.report import TrainingReport
 from qmodels.training.session import train
@@ -87,64 +87,49 @@ def quantization_aware(model: Any, formats: Mapping[str, LayerFormats], mapping:
         mu = mapping.mu if layer.name in mapped else 0.0
         return _twin(layer, formats.get(layer.name), mu)
 
-    aware = runtime().keras.models.clone_model(model, clone_function=twin)
-    aware.set_weights(model.get_weights())
+    aware = copy_model(model, twin)
     aware._name = f"{model.name}_aware"
     return aware
 
 
 def _twin(layer: Any, chosen: LayerFormats | None, mu: float) -> Any:
-    kind, config = type(layer).__name__, layer.get_config()
     if chosen is None:
-        return type(layer).from_config(config)
+        return type(layer).from_config(layer.get_config())
     if chosen.activation is not None:
         rounder = rounded_relu(chosen.activation.width, chosen.activation.integer)
         return runtime().keras.layers.Activation(rounder, name=layer.name)
     assert chosen.code is not None  # a layer has weights or is a ReLU
-    kernel, bias = _kernel_rounder(chosen.code, mu), _bias_rounder(chosen.bias)
-    return _AWARE[kind](config, kernel, bias)
+    return _rounding_layer(layer, _kernel_rounder(chosen.code, mu), _bias_rounder(chosen.bias))
 
 
-def _dense(config: dict[str, Any], kernel: Rounder, bias: Rounder) -> Any:
-    tf, base = runtime().tf, runtime().keras.layers.Dense
+def _rounding_layer(layer: Any, kernel: Rounder, bias: Rounder) -> Any:
+    """A layer like the given one that rounds its weights in every call."""
+    kind = type(layer).__name__
+    base: Any = getattr(runtime().keras.layers, kind)
+    multiply = _MULTIPLY[kind]
 
-    class Dense(base):  # type: ignore[misc, valid-type]
+    class Rounding(base):  # type: ignore[misc]
         def call(self, inputs: Tensor) -> Tensor:
-            outputs = tf.linalg.matmul(inputs, kernel(self.kernel))
-            return tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
+            outputs = multiply(self, inputs, kernel(kernel_of(self)))
+            return runtime().tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
 
-    return Dense.from_config(config)
-
-
-def _conv2d(config: dict[str, Any], kernel: Rounder, bias: Rounder) -> Any:
-    tf, base = runtime().tf, runtime().keras.layers.Conv2D
-
-    class Conv2D(base):  # type: ignore[misc, valid-type]
-        def call(self, inputs: Tensor) -> Tensor:
-            outputs = fast_conv2d(self, inputs, kernel(self.kernel))
-            return tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
-
-    return Conv2D.from_config(config)
+    Rounding.__name__ = kind  # called as what it stands for, so that `weighted_layers` knows it
+    return Rounding.from_config(layer.get_config())
 
 
-def _depthwise(config: dict[str, Any], kernel: Rounder, bias: Rounder) -> Any:
-    tf, base = runtime().tf, runtime().keras.layers.DepthwiseConv2D
-
-    class DepthwiseConv2D(base):  # type: ignore[misc, valid-type]
-        def call(self, inputs: Tensor) -> Tensor:
-            strides = (1, *self.strides, 1)
-            rounded = kernel(self.depthwise_kernel)
-            outputs = tf.nn.depthwise_conv2d(inputs, rounded, strides, self.padding.upper())
-            return tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
-
-    return DepthwiseConv2D.from_config(config)
+def _multiply_dense(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
+    return runtime().tf.linalg.matmul(inputs, kernel)
 
 
-#: Each is called as what it stands for, so that `weighted_layers` knows it.
-_AWARE: dict[str, Callable[[dict[str, Any], Rounder, Rounder], Any]] = {
-    "Dense": _dense,
-    "Conv2D": _conv2d,
-    "DepthwiseConv2D": _depthwise,
+def _multiply_depthwise(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
+    return runtime().tf.nn.depthwise_conv2d(inputs, kernel, (1, *layer.strides, 1), layer.padding.upper())
+
+
+#: Keras class -> how its inputs meet its kernel.
+_MULTIPLY: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "Dense": _multiply_dense,
+    "Conv2D": fast_conv2d,
+    "DepthwiseConv2D": _multiply_depthwise,
 }
 
 
