@@ -181,6 +181,30 @@ def size_command(
         _die("stopped; every finished design is kept: run the same command again to go on", 130)
 
 
+@app.command("tables")
+def tables_command(
+    target: Annotated[
+        str, typer.Argument(metavar="NAME|CONFIG|FOLDER", help="mnist, cifar10, a .yaml, or earlier tables.")
+    ],
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default hls_projects/<name>.")] = None,
+    data_dir: DataDir = None,
+    attacks: Annotated[str, typer.Option("--attacks", metavar="KIND,...", help="Only these columns.")] = "",
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="At most so many test images an attack: a trial.")
+    ] = None,
+) -> None:
+    """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
+    from hw.flow.tables import Options, make_tables, show
+
+    kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
+    try:
+        tables, folder = make_tables(target, Options(out, data_dir, tuple(settings), kinds, images), typer.echo)
+    except KeyboardInterrupt:
+        _die("stopped; every finished attack is kept: run the same command again to go on", 130)
+    show(tables, folder)
+
+
 @app.command()
 def doctor() -> None:
     """Which tools and packages are found, and how to get the missing ones."""

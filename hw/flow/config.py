@@ -312,7 +312,7 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
         yield key
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     for name, item in items:
-        if name != "epsilons_lsb":
+        if name not in ("epsilons_lsb", "epsilon_lsb"):
             yield from _not_finite(item, f"{key}.{name}" if key else str(name))
 
 

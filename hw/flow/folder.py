@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qmodels.errors import UserError
-from qmodels.storage import file_digest, write_json
+from qmodels.storage import file_digest, write_bytes, write_json
 
 
 class RunFolder:
@@ -77,6 +77,19 @@ class RunFolder:
         """Record that `step` has made `outputs`."""
         digests = {name: file_digest(self.path / name) for name in outputs}
         write_json(self._record_path(step), {"key": key, "outputs": digests, "seconds": round(seconds, 3)})
+
+    def adopt(self, step: str, key: str, other: RunFolder) -> bool:
+        """Take over what a step made in another folder, where it stands for the same inputs.
+
+        Returns:
+            Whether anything was taken over: not if the step is done here, or not done there.
+        """
+        if self.is_done(step, key) or not other.is_done(step, key):
+            return False
+        for name in other.outputs(step):
+            write_bytes(self.path / name, (other.path / name).read_bytes())
+        write_json(self._record_path(step), other._record(step))
+        return True
 
     def remark(self, step: str, output: str) -> None:
         """Take an output of a finished step as it is now: something was added to it."""

@@ -57,17 +57,17 @@ def markdown_text(runs: Sequence[Results]) -> str:
         for line in table.lines
     ]
     aligned = ["---"] * 4 + ["---:"] * (len(heads) - 5) + ["---"]
-    lines = [_table_line(cells) for cells in (heads, aligned, *body)]
-    lines.insert(0, f"Accuracy in %, {_plain(table.setting)}, ε in LSB (1 LSB = 1/256).\n")
+    lines = [table_line(cells) for cells in (heads, aligned, *body)]
+    lines.insert(0, f"Accuracy in %, {plain_markdown(table.setting)}, ε in LSB (1 LSB = 1/256).\n")
     notes = [*table.notes, *(f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}" for flag in table.flags)]
     for results in runs:
         notes += [f"{results.run}: {text}" for text in (exactness_text(results), *unbounded_checks(results))]
         notes += [f"{results.run}: {attack.attack}: {attack.describe()}" for attack in results.attacks]
     notes += [f"verdict: {verdict}" for verdict in table.verdicts]
-    text = [*lines, "", *(f"- {_plain(note)}" for note in notes)]
+    text = [*lines, "", *(f"- {plain_markdown(note)}" for note in notes)]
     for results in runs:
         for title, records in measure_tables(results.plain.get("measures")).items():
-            text += ["", f"{_plain(results.run)}: {_plain(title)}", "", *_records(records)]
+            text += ["", f"{plain_markdown(results.run)}: {plain_markdown(title)}", "", *_records(records)]
     return "\n".join(text) + "\n"
 
 
@@ -75,7 +75,7 @@ def _records(records: Sequence[dict[str, Any]]) -> list[str]:
     """A table of records that all have the same keys."""
     heads = [key.replace("_", " ") for key in records[0]]
     body = [[shown(value) for value in record.values()] for record in records]
-    return [_table_line(cells) for cells in (heads, ["---"] * len(heads), *body)]
+    return [table_line(cells) for cells in (heads, ["---"] * len(heads), *body)]
 
 
 def _record(results: Results, row: Row) -> dict[str, Any]:
@@ -111,10 +111,11 @@ def _cell(number: Number | None) -> str:
     return "–" if number is None else f"{percent(number.accuracy)} {number.marks}".strip()
 
 
-def _table_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+def table_line(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return "| " + " | ".join(plain_markdown(cell) for cell in cells) + " |"
 
 
-def _plain(text: str) -> str:
+def plain_markdown(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no further cells or lines."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))

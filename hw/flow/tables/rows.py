@@ -1,0 +1,66 @@
+"""The rows as ordinary runs in one folder: what they share is computed once, and each goes through the pipeline.
+
+OUT/rows/<slug>/     a run folder each
+OUT/attacks/         examples of all rows; their names hold the digest of all they depend on
+OUT/black_box/       the attacker's own models
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from hw.flow.config import RunConfig
+from hw.flow.folder import RunFolder
+from hw.flow.pipeline import run_steps, step_key
+from hw.flow.run import Run
+from hw.flow.steps import STEPS
+from qmodels.data import Dataset
+from qmodels.errors import UserError
+from qmodels.storage import digest_of
+
+LAST_STEP = "report"
+SHARED = ("attacks", "black_box")
+TRAININGS = tuple(step for step in STEPS if step.name in ("train", "aware"))
+
+
+def row_runs(configs: Sequence[RunConfig], folder: Path, data_dir: Path | None) -> list[Run]:
+    """The rows' runs; those of the same data share it. Nothing is written."""
+    data: dict[str, Dataset] = {}
+    runs = []
+    for config in configs:
+        run = Run(config, RunFolder(folder / "rows" / config.name), data_dir)
+        key = digest_of([config.seed, config.data.model_dump(mode="json")])
+        if key in data:
+            run.data = data[key]
+        data[key] = run.data
+        runs.append(run)
+    return runs
+
+
+def finish_row(run: Run, others: Sequence[Run], say: Callable[[str], None]) -> None:
+    """Bring a row's run to its end; a training that another row has finished is taken over from there."""
+    with run.folder.lock():
+        _share(run.folder.path)
+        for step in TRAININGS:
+            key = step_key(run, step)
+            for donor in _donors(run, others):
+                if run.folder.adopt(step.name, key, donor) and run.folder.outputs(step.name):
+                    say(f"{step.name}: as in {donor.path.name}")
+        run_steps(run, LAST_STEP, say)
+
+
+def _donors(run: Run, others: Sequence[Run]) -> Iterator[RunFolder]:
+    return (other.folder for other in others if other.folder.path != run.folder.path)
+
+
+def _share(folder: Path) -> None:
+    """Make the folders that all rows share appear inside the row's own."""
+    for name in SHARED:
+        (folder.parent.parent / name).mkdir(parents=True, exist_ok=True)
+        link = folder / name
+        if link.is_symlink():
+            continue
+        if link.exists():
+            raise UserError(f"{link}: a row's examples are kept in {folder.parent.parent / name}; move this one away")
+        link.symlink_to(Path("..", "..", name))

@@ -1,0 +1,123 @@
+"""From what the user typed to finished tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hw.flow.folder import RunFolder
+from hw.flow.open import OUTPUT_ROOT
+from hw.flow.preflight import check_run
+from hw.flow.report import load_run
+from hw.flow.run import Run, environment
+from hw.flow.tables.account import WallClock
+from hw.flow.tables.config import (
+    EXPERIMENT_FILE,
+    TABLES_FILE,
+    TablesConfig,
+    base_experiment,
+    dump_tables,
+    load_tables,
+    row_configs,
+)
+from hw.flow.tables.content import Tables, tables_of
+from hw.flow.tables.export import files_of
+from hw.flow.tables.published import published_tables
+from hw.flow.tables.rows import LAST_STEP, finish_row, row_runs
+from hw.flow.tables.studies import Studies
+from qmodels.errors import UserError
+from qmodels.storage import write_bytes
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run it."""
+
+    out: Path | None = None
+    data_dir: Path | None = None
+    settings: tuple[str, ...] = ()  # `key=value` of every row's experiment
+    attacks: tuple[str, ...] = ()  # kinds of attack; empty: all
+    images: int | None = None  # most test images of any attack
+
+
+def make_tables(target: str, options: Options, say: Say) -> tuple[Tables, Path]:
+    """Run, or go on with, every row and study; the tables are in the folder afterwards.
+
+    Args:
+        target: as for `load_tables`.
+        options: where, and how much of it.
+        say: told one line per row and step.
+
+    Returns:
+        The tables and their folder.
+
+    Raises:
+        UserError: a config is wrong, or the folder is in use; then nothing was written.
+        ExactnessError: an accelerator differs from its model in one bit.
+    """
+    config = load_tables(target, options.settings, options.attacks, options.images)
+    earlier = (Path(target) / TABLES_FILE).is_file()
+    folder = RunFolder(options.out or (Path(target) if earlier else OUTPUT_ROOT / config.name))
+    experiment, configs = base_experiment(config), row_configs(config)
+    runs = row_runs(configs, folder.path, options.data_dir)
+    for run in runs:
+        check_run(run, LAST_STEP)
+    _check_folder(folder)
+    with folder.lock():
+        write_bytes(folder / EXPERIMENT_FILE, experiment.encode())
+        write_bytes(folder / TABLES_FILE, dump_tables(config).encode())
+        clock = WallClock(folder.path)
+        _finish_rows(config, runs, say, clock)
+        studies = _studies(config, runs, folder, say)
+        clock.tick()
+        tables = _assemble(config, runs, studies, clock)
+        _write(tables, folder.path)
+    return tables, folder.path
+
+
+def _check_folder(folder: RunFolder) -> None:
+    """Only a folder of tables, or a new one, is written into."""
+    if folder.path.is_dir() and not (folder / TABLES_FILE).exists() and any(folder.path.iterdir()):
+        raise UserError(f"{folder.path}: holds something else than tables; choose another --out")
+
+
+def _finish_rows(config: TablesConfig, runs: Sequence[Run], say: Say, clock: WallClock) -> None:
+    for number, (row, run) in enumerate(zip(config.rows, runs, strict=True), start=1):
+        prefix = f"row {number}/{len(runs)} {row.label}: "
+
+        def told(line: str, prefix: str = prefix) -> None:
+            clock.tick()
+            say(prefix + line)
+
+        finish_row(run, runs, told)
+
+
+def _studies(config: TablesConfig, runs: Sequence[Run], folder: RunFolder, say: Say) -> dict[str, list[dict[str, Any]]]:
+    studies = Studies(folder / "studies", config.samples)
+    by_label = {row.label: run for row, run in zip(config.rows, runs, strict=True)}
+    found = {}
+    if config.bits_study is not None:
+        say("study: accuracy over bits")
+        found["bits"] = studies.bits(config.bits_study, by_label)
+    if config.mapping_study is not None:
+        say("study: µ-law mapping")
+        found["mapping"] = studies.mapping(config.mapping_study, by_label)
+    return found
+
+
+def _assemble(
+    config: TablesConfig, runs: Sequence[Run], studies: dict[str, list[dict[str, Any]]], clock: WallClock
+) -> Tables:
+    account = {"wall_seconds": clock.seconds, "starts": clock.starts, "environment": environment(runs[0].config.seed)}
+    finished = [load_run(run.folder.path) for run in runs]
+    models = [run.config.mapped_label for run in runs]
+    return tables_of(config, finished, models, published_tables(config.published), studies, account)
+
+
+def _write(tables: Tables, folder: Path) -> None:
+    for name, text in files_of(tables).items():
+        write_bytes(folder / name, text.encode())
