@@ -172,6 +172,12 @@ class RunConfig(Section):
         )
 
     @property
+    def float_config(self) -> RunConfig:
+        """The experiment without the quantization-aware phase."""
+        training = self.training.model_copy(update={"quantization_aware": None})
+        return self.model_copy(update={"training": training})
+
+    @property
     def model_label(self) -> str:
         """The row's name in tables before mapping: `Orig.`, `Adv.`, `F.L.`, or the own model's file name."""
         if self.model.file is not None:

@@ -78,18 +78,11 @@ class RunFolder:
         digests = {name: file_digest(self.path / name) for name in outputs}
         write_json(self._record_path(step), {"key": key, "outputs": digests, "seconds": round(seconds, 3)})
 
-    def adopt(self, step: str, key: str, other: RunFolder) -> bool:
-        """Take over what a step made in another folder, where it stands for the same inputs.
-
-        Returns:
-            Whether anything was taken over: not if the step is done here, or not done there.
-        """
-        if self.is_done(step, key) or not other.is_done(step, key):
-            return False
+    def adopt(self, step: str, key: str, other: RunFolder) -> None:
+        """Take over what a step made in another folder, as the answer to `key` here."""
         for name in other.outputs(step):
             write_bytes(self.path / name, (other.path / name).read_bytes())
-        write_json(self._record_path(step), other._record(step))
-        return True
+        write_json(self._record_path(step), other._record(step) | {"key": key})
 
     def remark(self, step: str, output: str) -> None:
         """Take an output of a finished step as it is now: something was added to it."""

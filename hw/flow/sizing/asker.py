@@ -94,7 +94,7 @@ class Asker:
         data, training = f"data {design.data_key}", f"training {model}"
         self.crew.share(data, self._packed(design))
         question = Question(
-            design.float_config if stage == "train" else design.config,
+            design.config.float_config if stage == "train" else design.config,
             design.key,
             data,
             training,

@@ -39,7 +39,7 @@ class Design:
     @cached_property
     def training_key(self) -> str:
         """Digest of what the float model depends on: designs that share it share the training."""
-        return self._digest(_sections("train"), self.float_config)
+        return self._digest(_sections("train"), self.config.float_config)
 
     @property
     def is_aware(self) -> bool:
@@ -50,12 +50,6 @@ class Design:
     def model_key(self) -> str:
         """Digest of what the trained model depends on, the quantization-aware phase included."""
         return self._digest(_sections(*TRAINING), self.config) if self.is_aware else self.training_key
-
-    @property
-    def float_config(self) -> RunConfig:
-        """The experiment without the quantization-aware phase."""
-        training = self.config.training.model_copy(update={"quantization_aware": None})
-        return self.config.model_copy(update={"training": training})
 
     @cached_property
     def data_key(self) -> str:

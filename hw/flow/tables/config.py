@@ -193,8 +193,10 @@ def _found(target: str) -> Path:
 
 def _parsed(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override!r}: must look like section.key=value")
     try:
-        return key.strip() if equals else "", yaml.safe_load(text)
+        return key.strip(), yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
 

@@ -7,12 +7,12 @@ OUT/black_box/       the attacker's own models
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hw.flow.config import RunConfig
 from hw.flow.folder import RunFolder
-from hw.flow.pipeline import run_steps, step_key
+from hw.flow.pipeline import Step, run_steps, step_key
 from hw.flow.run import Run
 from hw.flow.steps import STEPS
 from qmodels.data import Dataset
@@ -43,15 +43,30 @@ def finish_row(run: Run, others: Sequence[Run], say: Callable[[str], None]) -> N
     with run.folder.lock():
         _share(run.folder.path)
         for step in TRAININGS:
-            key = step_key(run, step)
-            for donor in _donors(run, others):
-                if run.folder.adopt(step.name, key, donor) and run.folder.outputs(step.name):
-                    say(f"{step.name}: as in {donor.path.name}")
+            _take_over(run, step, others, say)
         run_steps(run, LAST_STEP, say)
 
 
-def _donors(run: Run, others: Sequence[Run]) -> Iterator[RunFolder]:
-    return (other.folder for other in others if other.folder.path != run.folder.path)
+def _take_over(run: Run, step: Step, others: Sequence[Run], say: Callable[[str], None]) -> None:
+    key = step_key(run, step)
+    if run.folder.is_done(step.name, key):
+        return
+    for other in others:
+        if other is run or not _same_training(run, other, step):
+            continue
+        if other.folder.outputs(step.name) and other.folder.is_done(step.name, step_key(other, step)):
+            run.folder.adopt(step.name, key, other.folder)
+            say(f"{step.name}: as in {other.folder.path.name}")
+            return
+
+
+def _same_training(run: Run, other: Run, step: Step) -> bool:
+    """Whether a training step asks the same of both; the float model does not depend on what comes after it."""
+    if step.name == "aware" and run.folder.outputs("train") != other.folder.outputs("train"):
+        return False
+    configs = [item.config if step.name == "aware" else item.config.float_config for item in (run, other)]
+    asked = [config.model_dump(mode="json", include={"seed", *step.sections}) for config in configs]
+    return asked[0] == asked[1]
 
 
 def _share(folder: Path) -> None:

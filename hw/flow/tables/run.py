@@ -9,6 +9,7 @@ from typing import Any
 
 from hw.flow.folder import RunFolder
 from hw.flow.open import OUTPUT_ROOT
+from hw.flow.pipeline import steps_until
 from hw.flow.preflight import check_run
 from hw.flow.report import load_run
 from hw.flow.run import Run, environment
@@ -109,10 +110,20 @@ def _studies(config: TablesConfig, runs: Sequence[Run], folder: RunFolder, say: 
     return found
 
 
+def _seconds(run: Run) -> dict[str, float]:
+    """How long each step took when it last ran; a training that was taken over counts in every row that has it."""
+    return {step.name: run.folder.seconds(step.name) for step in steps_until(LAST_STEP)}
+
+
 def _assemble(
     config: TablesConfig, runs: Sequence[Run], studies: dict[str, list[dict[str, Any]]], clock: WallClock
 ) -> Tables:
-    account = {"wall_seconds": clock.seconds, "starts": clock.starts, "environment": environment(runs[0].config.seed)}
+    account = {
+        "wall_seconds": clock.seconds,
+        "starts": clock.starts,
+        "step_seconds": {row.label: _seconds(run) for row, run in zip(config.rows, runs, strict=True)},
+        "environment": environment(runs[0].config.seed),
+    }
     finished = [load_run(run.folder.path) for run in runs]
     models = [run.config.mapped_label for run in runs]
     return tables_of(config, finished, models, published_tables(config.published), studies, account)
