@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -286,7 +286,8 @@ def _explain(item: Any, root: type[BaseModel]) -> str:
     if item["type"] == "literal_error":
         return f"{key}: {got} is not allowed" + allowed_names(str(item["input"]), _alternatives(item["loc"], root))
     if item["type"] == "value_error":  # our own validators say what they got
-        return f"{key}: {item['msg'].removeprefix('Value error, ')}"
+        told: str = item["msg"].removeprefix("Value error, ")
+        return f"{key}: {told}" if key else told
     message = _PLAIN.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
     return f"{key}: {message}; got {got}" + _field_hint(item["loc"], root)
 
@@ -307,9 +308,18 @@ def _abridged(value: Any) -> str:
 
 
 def _alternatives(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    while location and isinstance(location[-1], int):  # an item of a list
+        location = location[:-1]
     owner = _owner(location, root)
     field = owner.model_fields.get(str(location[-1])) if owner else None
-    return [str(value) for value in get_args(field.annotation)] if field else []
+    return [str(value) for value in _literals(field.annotation)] if field else []
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    """The values of the first Literal in an annotation, bare, optional or in a list."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next((found for inner in get_args(annotation) if (found := _literals(inner))), ())
 
 
 def _not_finite(value: Any, key: str = "") -> Iterator[str]:

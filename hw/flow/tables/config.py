@@ -108,9 +108,7 @@ class TablesConfig(Section):
         for study in (self.bits_study, self.mapping_study):
             for label in study.rows if study else ():
                 if label not in labels:
-                    raise ValueError(
-                        f"a study names the row {label!r}, which is not there (allowed: {', '.join(labels)})"
-                    )
+                    raise ValueError(f"a study names the row {label!r}{allowed_names(label, labels)}")
         for model in self.black_box:
             if model.model is None or model.training is None:
                 raise ValueError(f"black_box: {model.name} needs its own model and training: it is one for all rows")

@@ -100,6 +100,16 @@ def test_pairing_sees_what_separate_samples_cannot() -> None:
     assert with_flags(apart)[1].flags == ()
 
 
+def test_rows_with_more_images_are_compared_on_those_that_both_have() -> None:
+    few = replace(row("pgd-linf", 0), n=100, accuracy=0.9, correct=np.arange(100) < 90)
+    hard_end = replace(row("fgsm", 0), accuracy=0.1, correct=np.arange(N) < 100)  # right on the first hundred
+    assert [r.flags for r in with_flags([hard_end, few])] == [(), ()]
+    hard_start = replace(row("fgsm", 0), accuracy=0.95, correct=np.arange(N) >= 50)
+    assert with_flags([hard_start, few])[1].flags == ("single-step-stronger",)
+    (verdict,) = verdicts([hard_start, few])
+    assert (verdict.worst, verdict.n) == (0.4, 100)
+
+
 def test_the_verdict_is_the_per_sample_worst_case() -> None:
     early, late = np.arange(N) < 500, np.arange(N) >= 400
     rows = [CLEAN, replace(row("fgsm", 500), correct=early), replace(row("bim", 600), correct=late)]

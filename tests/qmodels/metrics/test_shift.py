@@ -66,3 +66,12 @@ def test_boundary_distance_is_the_per_sample_minimum_over_successes() -> None:
     assert (summary["median_l1_lsb"], summary["median_l0_values"]) == (8, 2)
     assert summary["nearest_l0_found_by"] == {"few": 1, "small": 1}
     assert distance.summary(right=np.array([True, False, True, False]))["median_l2_lsb"] is None  # one of two: infinite
+
+
+def test_boundary_distance_takes_attacks_on_fewer_and_on_more_images() -> None:
+    distance = BoundaryDistance(2)
+    one, three = np.zeros((1, 2), np.float32), np.zeros((3, 2), np.float32)
+    distance.add("one", np.array([True]), change_lengths(images([9, 0]), one))
+    distance.add("three", np.ones(3, bool), change_lengths(images([0, 5], [0, 6], [0, 1]), three))
+    np.testing.assert_array_equal(distance.lengths["linf"], [5, 6])
+    assert distance.summary(right=np.ones(3, bool))["images_fooled"] == 2
