@@ -18,7 +18,7 @@ def test_the_whole_way(cli: Cli) -> None:
     config, folder = write(cli.folder), cli.folder / "out"
     outcome = cli("tables", config, "--out", folder)
     assert outcome.status == 0, outcome.err
-    assert "row 2/2 Orig.+mu: train: as in Orig" in outcome.out
+    assert "row 2/2 Orig., again: train: as in Orig" in outcome.out
     for text in ("Orig. (accelerator)", "White-box attacks", "Black-box attacks"):
         assert text in outcome.out
     results = json.loads((folder / "results.json").read_text())
@@ -28,7 +28,7 @@ def test_the_whole_way(cli: Cli) -> None:
     with (folder / "tables.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(results["cells"])
     table = (folder / "tables.md").read_text()
-    assert "| Orig.+mu (accelerator) | 3 |" in table and "ours minus the published number" in table
+    assert "| Orig., again (accelerator) | 3 |" in table and "ours minus the published number" in table
 
     before = {name: digest for name, digest in snapshot(folder).items() if name.endswith((".npz", ".keras"))}
     again = cli("tables", folder)  # the folder is enough; all is known
@@ -42,7 +42,7 @@ def test_the_whole_way(cli: Cli) -> None:
 def _check_cells(cells: list[dict[str, Any]]) -> None:
     """Every number carries its evidence, and the accelerator is the quantized model."""
     found = {(cell["table"], cell["row"], cell["line"], cell["column"]): cell for cell in cells}
-    assert len(found) == len(cells) == 2 * 3 * (3 + 2)
+    assert len(found) == len(cells) == (3 + 2) * (3 + 2)
     for cell in cells:
         assert 0 <= cell["ci95_low"] <= cell["accuracy"] <= cell["ci95_high"] <= 1
         assert cell["n"] == (24 if cell["column"] in ("Clean", "FGSM (w)") else 16)
@@ -72,12 +72,12 @@ def _check_rest(results: dict[str, Any]) -> None:
 
 def _check_shared(folder: Path) -> None:
     """One training, one model of the attacker's own, one set of examples of the unmapped network."""
-    first, second = (folder / "rows" / name for name in ("Orig", "Orig_mu"))
+    first, second = (folder / "rows" / name for name in ("Orig", "Orig_again"))
     assert (first / "model.keras").read_bytes() == (second / "model.keras").read_bytes()
     assert (first / "attacks").resolve() == (second / "attacks").resolve() == folder / "attacks"
     assert [path.name for path in (folder / "black_box").iterdir()] == ["apart"]
-    assert len(list((folder / "attacks").glob("Orig.-float-fgsm-8-*.npz"))) == 1
-    assert len(list((folder / "attacks").glob("apart-float-fgsm-8-*.npz"))) == 1
+    for source in ("Orig.", "apart"):
+        assert len(list((folder / "attacks").glob(f"{source}-float-fgsm-8-*.npz"))) == 1
     assert {path.name for path in folder.glob("*.svg")} == {
         "accuracy_over_bits.svg",
         "mapping.svg",
