@@ -42,12 +42,9 @@ def codes(**hardware: Any) -> HardwareConfig:
 
 
 @pytest.mark.gxx
-@pytest.mark.parametrize(
-    "config",
-    [codes(io_type="io_stream"), codes(backend="Vivado", **RESOURCE)],
-    ids=["latency-stream", "resource-parallel"],
-)
-def test_codes_give_the_bits_of_values(toolbox: Toolbox, model: Any, config: HardwareConfig) -> None:
+def test_codes_give_the_bits_of_values(toolbox: Toolbox, model: Any) -> None:
+    """In one strategy and io type; the test bench below holds the other against QKeras."""
+    config = codes(backend="Vivado", **RESOURCE)
     project = generate(model, config)
     assert project.files["firmware/defines.h"].count(b"typedef nnet::codebook<3, ") == 4
     images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:10], 5, seed=0)
@@ -77,11 +74,15 @@ def test_depthwise_and_pointwise_kernels_may_be_codes() -> None:
 def test_the_test_bench_passes_with_codes_and_one_flipped_code_bit_fails(
     toolbox: Toolbox, model: Any, tmp_path: Path
 ) -> None:
-    project = generate(model, codes(io_type="io_stream"))
+    config = codes(io_type="io_stream")
+    project = generate(model, config)
+    assert project.files["firmware/defines.h"].count(b"typedef nnet::codebook<3, ") == 4
     images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:10], 0, seed=0)
     origins = tuple([Origin("clean")] * 10 + [Origin("extreme")] * EXTREMES)
     project.write(tmp_path)
-    TestBench(images, KerasVictim(model, "quantized").logits(images), origins).write(tmp_path)
+    quantized = KerasVictim(model, "quantized")
+    require_exact(quantized, BitSimVictim.of(model, config), images)
+    TestBench(images, quantized.logits(images), origins).write(tmp_path)
     assert "PASS: 0 of" in _bench(tmp_path, project, 0)
     weights = sorted((tmp_path / "firmware" / "weights").glob("w*.txt"))[-1]  # the last layer's: every one is at work
     first, rest = weights.read_text().split(",", 1)
