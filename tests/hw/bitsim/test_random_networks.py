@@ -15,16 +15,21 @@ from hw.bitsim.library import ISA_FLAGS
 from tests.helpers.random_networks import random_model
 
 pytestmark = pytest.mark.gxx
-PER_MODEL, SAMPLES = 22, 40
+SAMPLES = 40
+#: Of the first 22 seeds the fewest that hold every kind of layer among them, and twice where there are two.
+#: `benchmarks/bitsim_fuzz.py` takes a thousand.
+SEEDS = {
+    "io_parallel": [400_000 + n for n in (0, 2, 4, 5, 9, 11, 13, 14, 16, 19, 21)],
+    "io_stream": [500_000 + n for n in (0, 4, 8, 9, 12, 14, 16, 19, 21)],
+}
 
 
-@pytest.fixture(scope="module", params=["io_parallel", "io_stream"])
+@pytest.fixture(scope="module", params=SEEDS)
 def compared(request, tmp_path_factory):
     """One model of independent random networks, its C simulation's trace, and the inputs."""
-    stream = request.param == "io_stream"
-    first = 500_000 if stream else 400_000
-    model = random_model(list(range(first, first + PER_MODEL)), tmp_path_factory.mktemp(request.param), stream)
-    inputs = model.inputs(SAMPLES, first)
+    seeds = SEEDS[request.param]
+    model = random_model(seeds, tmp_path_factory.mktemp(request.param), request.param == "io_stream")
+    inputs = model.inputs(SAMPLES, seeds[0])
     _, reference = model.csim(inputs)
     return model, inputs, reference
 
@@ -33,7 +38,7 @@ def test_every_layer_equals_csim(compared):
     model, inputs, reference = compared
     simulator = BitSim.from_graph(model.graph)
     candidate = simulator.trace(inputs)
-    assert len([name for name in reference if name in candidate]) >= 2 * PER_MODEL
+    assert len([name for name in reference if name in candidate]) >= 2 * len(model.branches)
     assert explain(reference, candidate, simulator.formats) is None
     outputs = simulator.predict(inputs)
     for name, out in zip(simulator.outputs, outputs, strict=True):
