@@ -118,12 +118,12 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
 
 
 def _setting(tables: Tables) -> str:
-    hours = tables.account["wall_seconds"] / 60
-    machine = tables.account["environment"]["cpu"]
-    return (
-        f"Accuracy in %, seed {tables.account['environment']['seed']}, ε in LSB of 1/256, letters are flags. "
-        f"{hours:.0f} minutes on {plain_markdown(machine)}. Published: {SOURCE}."
-    )
+    missing, environment = tables.account["rows_missing"], tables.account["environment"]
+    said = [f"**Unfinished:** {', '.join(missing)} and the studies are missing."] if missing else []
+    said.append(f"Accuracy in %, seed {environment['seed']}, ε in LSB of 1/256, letters are flags.")
+    said.append(f"{tables.account['wall_seconds'] / 60:.0f} minutes on {plain_markdown(environment['cpu'])}.")
+    said += [f"Published: {SOURCE}."] if tables.published else []
+    return " ".join(said)
 
 
 def _table(tables: Tables, table: TableName, text: Callable[[Cell], str]) -> list[str]:

@@ -72,29 +72,31 @@ def make_tables(target: str, options: Options, say: Say) -> tuple[Tables, Path]:
         write_bytes(folder / EXPERIMENT_FILE, experiment.encode())
         write_bytes(folder / TABLES_FILE, dump_tables(config).encode())
         clock = WallClock(folder.path)
-        _finish_rows(config, runs, say, clock)
-        studies = _studies(config, runs, folder, say)
+        for done, (row, run) in enumerate(zip(config.rows, runs, strict=True), start=1):
+            finish_row(run, runs, _teller(f"row {done}/{len(runs)} {row.label}: ", say, clock))
+            if done < len(runs):  # stopped later, the tables have the rows so far
+                _write(_assemble(config, runs[:done], {}, clock), folder.path)
+        studies = _studies(config, runs, folder, _teller("", say, clock))
         clock.tick()
         tables = _assemble(config, runs, studies, clock)
         _write(tables, folder.path)
     return tables, folder.path
 
 
+def _teller(prefix: str, say: Say, clock: WallClock) -> Say:
+    """Tells lines with a prefix, and notes the time."""
+
+    def tell(line: str) -> None:
+        clock.tick()
+        say(prefix + line)
+
+    return tell
+
+
 def _check_folder(folder: RunFolder) -> None:
     """Only a folder of tables, or a new one, is written into."""
     if folder.path.is_dir() and not (folder / TABLES_FILE).exists() and any(folder.path.iterdir()):
         raise UserError(f"{folder.path}: holds something else than tables; choose another --out")
-
-
-def _finish_rows(config: TablesConfig, runs: Sequence[Run], say: Say, clock: WallClock) -> None:
-    for number, (row, run) in enumerate(zip(config.rows, runs, strict=True), start=1):
-        prefix = f"row {number}/{len(runs)} {row.label}: "
-
-        def told(line: str, prefix: str = prefix) -> None:
-            clock.tick()
-            say(prefix + line)
-
-        finish_row(run, runs, told)
 
 
 def _studies(config: TablesConfig, runs: Sequence[Run], folder: RunFolder, say: Say) -> dict[str, list[dict[str, Any]]]:
@@ -118,14 +120,18 @@ def _seconds(run: Run) -> dict[str, float]:
 def _assemble(
     config: TablesConfig, runs: Sequence[Run], studies: dict[str, list[dict[str, Any]]], clock: WallClock
 ) -> Tables:
+    """The tables of those rows that have `runs`: all of them, or the first ones."""
+    rows = config.rows[: len(runs)]
     account = {
+        "rows_missing": [row.label for row in config.rows[len(runs) :]],
         "wall_seconds": clock.seconds,
         "starts": clock.starts,
-        "step_seconds": {row.label: _seconds(run) for row, run in zip(config.rows, runs, strict=True)},
+        "step_seconds": {row.label: _seconds(run) for row, run in zip(rows, runs, strict=True)},
         "environment": environment(runs[0].config.seed),
     }
     finished = [load_run(run.folder.path) for run in runs]
     models = [run.config.mapped_label for run in runs]
+    config = config.model_copy(update={"rows": rows})
     return tables_of(config, finished, models, published_tables(config.published), studies, account)
 
 

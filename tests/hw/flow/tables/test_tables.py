@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from helpers.cli import Cli, snapshot
 from tiny_tables import write
 
+from hw.flow.run import Run
+
 
 @pytest.mark.gxx
 @pytest.mark.timeout(900)
-def test_the_whole_way(cli: Cli) -> None:
+def test_the_whole_way(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     config, folder = write(cli.folder), cli.folder / "out"
     outcome = cli("tables", config, "--out", folder)
     assert outcome.status == 0, outcome.err
@@ -37,6 +40,17 @@ def test_the_whole_way(cli: Cli) -> None:
     assert lines and all(line.endswith("done before, nothing changed") for line in lines)
     assert before == {name: digest for name, digest in snapshot(folder).items() if name in before}
     assert len(json.loads((folder / "wall.json").read_text())) == 2
+
+    monkeypatch.setattr("hw.flow.tables.run.finish_row", stop_in_the_second_row)
+    stopped = cli("tables", folder)
+    assert stopped.status == 130 and "run the same command again" in stopped.err
+    assert json.loads((folder / "results.json").read_text())["rows_missing"] == ["Orig., again"]
+    assert "**Unfinished:** Orig., again and the studies are missing" in (folder / "tables.md").read_text()
+
+
+def stop_in_the_second_row(run: Run, others: Sequence[Run], say: Callable[[str], None]) -> None:
+    if run is others[1]:
+        raise KeyboardInterrupt
 
 
 def _check_cells(cells: list[dict[str, Any]]) -> None:
@@ -67,6 +81,7 @@ def _check_rest(results: dict[str, Any]) -> None:
     mapping = results["studies"]["mapping"]
     assert [(r["mu"], r["attack"]) for r in mapping] == [(0, "clean"), (0, "fgsm"), (15, "clean"), (15, "fgsm")]
     assert ["accuracy_on_unmapped_models_examples" in r for r in mapping] == [False, False, False, True]
+    assert results["rows_missing"] == []
     assert results["wall_seconds"] > 0 and results["environment"]["packages"]["hls4ml"] == "1.3.0"
 
 
