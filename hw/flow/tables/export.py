@@ -112,14 +112,16 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
             lines.append("")
     lines += ["## What the columns are", "", *(f"- {plain_markdown(text)}" for text in _legend(tables)), ""]
     lines += ["## Exactness", ""]
-    lines += [f"- {label}: {exactness_text(run.results)}" for label, run in tables.runs.items()]
+    lines += [
+        f"- {label}: {exactness_text(run.results).removeprefix('exactness: ')}" for label, run in tables.runs.items()
+    ]
     lines += ["", *(f"![{name.removesuffix('.svg')}]({name})" for name in plots)]
     return "\n".join(lines) + "\n"
 
 
 def _setting(tables: Tables) -> str:
     missing, environment = tables.account["rows_missing"], tables.account["environment"]
-    said = [f"**Unfinished:** {', '.join(missing)} and the studies are missing."] if missing else []
+    said = [f"**Unfinished:** {'; '.join(missing)}, and the studies, are missing."] if missing else []
     said.append(f"Accuracy in %, seed {environment['seed']}, ε in LSB of 1/256, letters are flags.")
     said.append(f"{tables.account['wall_seconds'] / 60:.0f} minutes on {plain_markdown(environment['cpu'])}.")
     said += [f"Published: {SOURCE}."] if tables.published else []

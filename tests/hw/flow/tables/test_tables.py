@@ -45,7 +45,7 @@ def test_the_whole_way(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = cli("tables", folder)
     assert stopped.status == 130 and "run the same command again" in stopped.err
     assert json.loads((folder / "results.json").read_text())["rows_missing"] == ["Orig., again"]
-    assert "**Unfinished:** Orig., again and the studies are missing" in (folder / "tables.md").read_text()
+    assert "**Unfinished:** Orig., again, and the studies, are missing" in (folder / "tables.md").read_text()
 
 
 def stop_in_the_second_row(run: Run, others: Sequence[Run], say: Callable[[str], None]) -> None:
