@@ -40,7 +40,7 @@ def quantized(toolbox: Toolbox, **settings: object) -> QuantizedModel:
     return quantize_model(toolbox.float_model, config, toolbox.data.train.x)
 
 
-@pytest.mark.parametrize("bits", [2, 3, 8, 16])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
 def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, bits: int) -> None:
     """Every method and granularity in some layer."""
     layers = {

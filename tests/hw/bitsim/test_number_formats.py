@@ -14,7 +14,7 @@ from hw.bitsim.recipes import Cast, Recipe, ShiftLeft, quantize, recipe
 from hw.bitsim.simulator import BitSim
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
-CASES, VECTORS = 60, 48
+CASES, VECTORS = 140, 48
 
 
 def any_format(rng, widest):

@@ -253,14 +253,14 @@ def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> N
 
 
 def test_killed_in_training_it_ends_as_if_undisturbed(cli: Cli, undisturbed: Path) -> None:
-    """As far as the model; what comes of the same model is compared below."""
     experiment(cli.folder)
     checkpoint = cli.folder / "tiny" / "checkpoints" / "training.npz"
     kill_when(start(cli.folder, "run", "tiny.yaml", "--out", "tiny"), checkpoint.exists)
     assert not (cli.folder / "tiny" / "model.keras").exists()
-    outcome = cli("train", "tiny")
+    outcome = cli("run", "tiny.yaml", "--out", "tiny", "--resume")
     assert outcome.status == 0, outcome.err
     assert json.loads((cli.folder / "tiny" / "training.json").read_text())["resumed_from"]
+    assert results(cli.folder / "tiny") == results(undisturbed / "tiny")
     own, other = (load_model(folder / "tiny" / "model.keras") for folder in (cli.folder, undisturbed))
     for weights, expected in zip(own.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, expected)

@@ -67,6 +67,7 @@ def test_the_whole_way(cli: Cli) -> None:
     config, folder = write(cli.folder), cli.folder / "out"
     outcome = cli("size", config, "--out", folder, "--workers", "0")
     assert outcome.status == 0, outcome.err
+    assert "final" not in outcome.err
     first = journal(folder)
     # one training; one design built, attacked, worst case, scored on test; one of a layer that is not there
     assert first == (1 + 4, 1)
@@ -76,8 +77,12 @@ def test_the_whole_way(cli: Cli) -> None:
     with (folder / "sizing.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2
 
-    again = cli("size", folder, "--workers", "0", "--retry-failed")  # the folder is enough; the rest is known
+    again = cli("size", folder, "--workers", "0")  # the folder is enough; everything is known
     assert again.status == 0, again.err
+    assert journal(folder) == first
+    assert json.loads((folder / "sizing.json").read_text()) == report
+
+    assert cli("size", folder, "--workers", "0", "--retry-failed").status == 0
     assert journal(folder) == (first[0], first[1] + 1)
 
     command = shlex.split(report["recommended"][0]["command"])
