@@ -13,7 +13,7 @@ from hw.flow.ball import headline_ball
 from hw.flow.config import AttackPlan, EvaluationPlan
 from hw.flow.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
-from qmodels.attacks.base import LEVELS
+from qmodels.attacks.base import LEVELS, device_bytes
 from qmodels.data import ARCHIVE_ERRORS, Split
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
@@ -213,9 +213,7 @@ def store_result(path: Path, result: AttackResult) -> None:
     """Keep a result: examples as their 8-bit device inputs, the rest as it is."""
     record = asdict(result) | {"x": None, "success": None}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file, steps=np.rint(result.x * LEVELS).astype(np.uint8), success=result.success, record=json.dumps(record)
-        )
+        np.savez_compressed(file, steps=device_bytes(result.x), success=result.success, record=json.dumps(record))
 
 
 def load_result(path: Path) -> AttackResult | None:

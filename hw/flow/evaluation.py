@@ -28,13 +28,13 @@ from hw.flow.measures import boundary_record, layer_measures, query_curve
 from hw.flow.run import Run
 from hw.flow.whole_test import clean_accuracy
 from qmodels.attacks import AttackResult
-from qmodels.attacks.base import LEVELS, Knowledge
+from qmodels.attacks.base import LEVELS, Knowledge, device_bytes
 from qmodels.attacks.transfer import judged
 from qmodels.metrics.margins import BoundaryDistance, Lengths, change_lengths
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
 from qmodels.storage import digest_of
-from qmodels.victims import Images, Labels, predictions
+from qmodels.victims import Labels, predictions
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -44,12 +44,12 @@ def evaluate(run: Run) -> dict[str, Any]:
         ExactnessError: the accelerator and the quantized model differ in one bit.
     """
     scores = Scores(run)
-    adversarial = [_as_bytes(scores.clean[:0])]
+    adversarial = [device_bytes(scores.clean[:0])]
     todo = [cell for cell in cells(run) if not _is_doubled(run, cell)]
     with progress_bar("scoring", len(todo)) as bar:
         for cell in todo:
             result = _stored(run, cell)
-            adversarial.append(_as_bytes(result.x))
+            adversarial.append(device_bytes(result.x))
             scores.add(cell, result)
             bar.advance(note=cell.title)
     attacked = (_distinct(np.concatenate(adversarial)) / np.float32(LEVELS)).astype(np.float32)
@@ -173,11 +173,6 @@ def attack_settings(plan: EvaluationPlan) -> dict[str, Any]:
         "epsilons_lsb": [_finite(epsilon) for epsilon in plan.epsilons_lsb],
         "settings": settings,
     }
-
-
-def _as_bytes(x: Images) -> NDArray[np.uint8]:
-    """Images as the device gets them, one byte per input: a quarter of the memory."""
-    return np.rint(x * LEVELS).astype(np.uint8)
 
 
 def _distinct(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from hw.flow.cells import accelerator_of, attacked_images, cell_path, load_result, sources, strongest
 from hw.flow.run import Run
-from qmodels.attacks.base import LEVELS
+from qmodels.attacks.base import device_bytes
 from qmodels.metrics.masking import Row
 from qmodels.victims import Images, Labels, predictions
 
@@ -56,7 +56,7 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
 
 def _pixels(image: Images) -> str:
     """The image as the device gets it: one byte per input, in base64."""
-    return base64.b64encode(np.rint(image * LEVELS).astype(np.uint8).tobytes()).decode()
+    return base64.b64encode(device_bytes(image).tobytes()).decode()
 
 
 def _both(answer: Labels, place: int) -> list[int]:

@@ -23,6 +23,11 @@ Family = Literal["gradient", "minimal-norm", "score", "decision", "noise", "wors
 LEVELS = 256  # the device sees x = k/256, k in 0..255
 
 
+def device_bytes(x: Images) -> NDArray[np.uint8]:
+    """Images on the grid as the device gets them, one byte an input."""
+    return np.rint(x * LEVELS).astype(np.uint8)
+
+
 def project_to_grid(x: Images) -> Images:
     """The nearest device input: x = k/256 with k in 0..255; NaN becomes 0."""
     steps = np.nan_to_num(np.rint(np.asarray(x, np.float64) * LEVELS), nan=0.0)
