@@ -164,7 +164,8 @@ def _mended(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
     """What hls4ml 1.3.0 writes wrong.
 
     VivadoAccelerator: the AXI wrapper of a stream takes its input for a type called `input_t`. Catapult: the test bench
-    is started without its files.
+    is started without its files, and an input stream that is reshaped is bound, by a static reference, to the channel
+    of the first call.
     """
     (source,) = (variable.type.name for variable in graph.get_input_variables())
     mended = dict(files)
@@ -175,6 +176,8 @@ def _mended(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
         bench = b"$sfd/tb_data/tb_input_features.dat $sfd/tb_data/tb_output_predictions.dat"
         old = b'set /SCVerify/INVOKE_ARGS "$sfd/firmware/weights"'
         mended["build_prj.tcl"] = files["build_prj.tcl"].replace(old, old[:-1] + b" " + bench + b'"')
+        top = f"firmware/{graph.config.get_project_name()}.cpp"
+        mended[top] = re.sub(rb"\bstatic (auto& \w+ = )", rb"\1", files[top])
     return mended
 
 

@@ -39,9 +39,11 @@ def test_every_backend_gives_a_project_with_a_test_bench_that_compares(backend: 
 
 
 @pytest.mark.gxx
-@pytest.mark.parametrize("backend", ["Quartus", "Catapult"])
-def test_the_simulation_of_another_vendors_types_is_exact(backend: str) -> None:
-    model, config = qkeras_model(), HardwareConfig(backend=backend)
+@pytest.mark.parametrize(
+    ("backend", "io_type"), [("Quartus", "io_parallel"), ("Catapult", "io_parallel"), ("Catapult", "io_stream")]
+)
+def test_the_simulation_of_another_vendors_types_is_exact(backend: str, io_type: str) -> None:
+    model, config = qkeras_model(), HardwareConfig(backend=backend, io_type=io_type)
     images = grid_images(50, SHAPE)
     np.testing.assert_array_equal(simulate(generate(model, config), 3, config).logits(images), model(images).numpy())
 
