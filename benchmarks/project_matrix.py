@@ -29,6 +29,12 @@ from qmodels.storage import write_json
 BACKENDS: tuple[Backend, ...] = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
 WITH_BITSIM = ("Vitis", "Vivado", "VivadoAccelerator")
 SAMPLES = 200
+FULL_SIZE = {
+    "resnet8": ModelConfig(architecture="resnet8"),
+    "mobilenet_v1_025": ModelConfig(architecture="mobilenet_v1_025"),
+    "wrn32": ModelConfig(architecture="wrn32", width=1),
+}
+FULL_SAMPLES = 8  # a csim that is compiled without optimization takes seconds for an image of these
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Cell:
 
     name: str  # of the model
     config: HardwareConfig
+    samples: int = SAMPLES
 
     @property
     def title(self) -> str:
@@ -79,11 +86,26 @@ def run_matrix(quick: bool, state: Path) -> Iterator[tuple[Cell, Outcome]]:
     known: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
     made = models()
     for cell in cells(quick):
-        outcome = _run(cell, made[cell.name], known.get(cell.title))
-        if not outcome.failed:
-            known[cell.title] = asdict(outcome)
-            write_json(state, known)
-        yield cell, outcome
+        yield cell, _kept(cell, made[cell.name], known, state)
+
+
+def run_full_size(state: Path) -> Iterator[tuple[Cell, Outcome]]:
+    """The batch-normalized networks as they are used: all filters, on 32x32 colour images."""
+    known: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
+    shape = (32, 32, 3)
+    for name, config in FULL_SIZE.items():
+        model = quantize_model(normalised(config, shape), SMALL_BITS, grid_images(100, shape, seed=1)).model
+        cell = Cell(f"{name} ({model.count_params():,} parameters)", HardwareConfig(io_type="io_stream"), FULL_SAMPLES)
+        yield cell, _kept(cell, model, known, state)
+
+
+def _kept(cell: Cell, model: Any, known: dict[str, Any], state: Path) -> Outcome:
+    """The outcome of a cell, from `known` or computed now; `state` then has it too, unless it failed."""
+    outcome = _run(cell, model, known.get(cell.title))
+    if not outcome.failed:
+        known[cell.title] = asdict(outcome)
+        write_json(state, known)
+    return outcome
 
 
 def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
@@ -93,9 +115,9 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
         project = generate(model, cell.config)
         if known is not None and known["digest"] == project.digest:
             return Outcome(**known)
-        images = grid_images(SAMPLES, model.input_shape[1:])
+        images = grid_images(cell.samples, model.input_shape[1:])
         expected = model(images).numpy()
-        if len(np.unique(expected, axis=0)) <= SAMPLES // 2:
+        if len(np.unique(expected, axis=0)) <= cell.samples // 2:
             return Outcome(failed="the outputs hardly depend on the images: comparing them would mean little")
         victims = [simulate(project, model.output_shape[-1], cell.config, optimize=False)]
         victims += [BitSimVictim.of(model, cell.config)] if cell.config.backend in WITH_BITSIM else []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,15 @@ from helpers.models import qkeras_model, weight_quantizers  # noqa: E402
 from helpers.vendor_designs import design_graph, vendor_reports  # noqa: E402
 
 from benchmarks.common import Report, parser  # noqa: E402
-from benchmarks.project_matrix import SAMPLES, models, run_matrix  # noqa: E402
+from benchmarks.project_matrix import (  # noqa: E402
+    FULL_SAMPLES,
+    SAMPLES,
+    Cell,
+    Outcome,
+    models,
+    run_full_size,
+    run_matrix,
+)
 from hw.cache import cache_root  # noqa: E402
 from hw.contract import violations  # noqa: E402
 from hw.cost import estimate_cost  # noqa: E402
@@ -31,13 +40,19 @@ from hw.project import HardwareConfig, convert  # noqa: E402
 from qmodels.runtime import runtime  # noqa: E402
 
 
-def matrix(report: Report, quick: bool, state: Path) -> None:
-    """Compile and compare every cell. What the contract refuses beforehand is counted apart; a failure is a defect."""
+def told(cells: Iterator[tuple[Cell, Outcome]]) -> dict[str, Outcome]:
+    """Print the cells as they end."""
     outcomes = {}
-    for cell, outcome in run_matrix(quick, state):
+    for cell, outcome in cells:
         outcomes[cell.title] = outcome
         said = outcome.refused or outcome.failed or f"{outcome.wrong} of {outcome.outputs} outputs differ"
-        print(f"  {cell.title:52s} {said.splitlines()[0][:100]}", flush=True)
+        print(f"  {cell.title:64s} {said.splitlines()[0][:100]}", flush=True)
+    return outcomes
+
+
+def matrix(report: Report, quick: bool, state: Path) -> None:
+    """Compile and compare every cell. What the contract refuses beforehand is counted apart; a failure is a defect."""
+    outcomes = told(run_matrix(quick, state))
     report.details["matrix"] = {title: asdict(outcome) for title, outcome in outcomes.items()}
     ran = [outcome for outcome in outcomes.values() if outcome.outputs]
     note = f"outputs of csim and bitsim that differ from QKeras, {SAMPLES} inputs a cell"
@@ -45,6 +60,16 @@ def matrix(report: Report, quick: bool, state: Path) -> None:
     report.figure("matrix_mismatches", sum(outcome.wrong for outcome in ran), note)
     report.figure("matrix_refused", sum(bool(outcome.refused) for outcome in outcomes.values()), "told by the contract")
     report.figure("matrix_failed", sum(bool(outcome.failed) for outcome in outcomes.values()), "should have worked")
+
+
+def full_size(report: Report, state: Path) -> None:
+    """The same of whole networks, in one setting."""
+    outcomes = told(run_full_size(state))
+    report.details["full_size"] = {title: asdict(outcome) for title, outcome in outcomes.items()}
+    ran = [outcome for outcome in outcomes.values() if outcome.outputs]
+    note = f"outputs of csim and bitsim that differ from QKeras, {FULL_SAMPLES} images each"
+    report.figure("full_size_networks", len(ran), "of " + str(len(outcomes)))
+    report.figure("full_size_mismatches", sum(outcome.wrong for outcome in ran), note)
 
 
 def breaks() -> dict[str, Any]:
@@ -120,7 +145,7 @@ def cifar10(report: Report, folder: Path, data_dir: Path | None) -> None:
 
 
 def main() -> None:
-    """All four."""
+    """All five."""
     arguments = parser(__doc__)
     arguments.add_argument("--matrix-state", type=Path, metavar="FILE", help="where finished cells are kept")
     arguments.add_argument("--cifar10-run", type=Path, metavar="DIR", default=ROOT / "hls_projects" / "cifar10")
@@ -130,7 +155,10 @@ def main() -> None:
     contract(report)
     costs(report)
     cifar10(report, options.cifar10_run, options.data_dir)
-    matrix(report, options.quick, options.matrix_state or cache_root() / "matrix.json")
+    state = options.matrix_state or cache_root() / "matrix.json"
+    if not options.quick:
+        full_size(report, state)
+    matrix(report, options.quick, state)
     report.write(options.json)
 
 
