@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -77,6 +78,11 @@ def write_bytes(target: Path, content: bytes) -> None:
 def write_json(target: Path, value: Any) -> None:
     """Write JSON atomically; NaN and infinity, which JSON lacks, are refused."""
     write_bytes(target, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def finite_or_none(value: float) -> float | None:
+    """For JSON, which lacks NaN (nothing was measured) and infinity (no bound)."""
+    return value if math.isfinite(value) else None
 
 
 def file_digest(path: Path) -> str:

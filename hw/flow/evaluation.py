@@ -33,7 +33,7 @@ from qmodels.attacks.transfer import judged
 from qmodels.metrics.margins import BoundaryDistance, Lengths, change_lengths
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
-from qmodels.storage import digest_of
+from qmodels.storage import digest_of, finite_or_none
 from qmodels.victims import Labels, predictions
 
 
@@ -154,7 +154,7 @@ def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
                     "model": verdict.model,
                     "victim": verdict.victim,
                     "norm": norm,
-                    "epsilon_lsb": _finite(verdict.epsilon_lsb),
+                    "epsilon_lsb": finite_or_none(verdict.epsilon_lsb),
                     "accuracy": verdict.worst,
                     "n": verdict.n,
                     "lowest_row": verdict.worst_attack,
@@ -167,10 +167,10 @@ def attack_settings(plan: EvaluationPlan) -> dict[str, Any]:
     """An attack's parameters as run, under the name its rows have; step lengths worked out for every ε."""
     settings = plan.attack.model_dump(mode="json")
     if hasattr(plan.attack, "step_size"):
-        settings["step_lsb"] = [_finite(plan.attack.step_size(epsilon)) for epsilon in plan.epsilons_lsb]
+        settings["step_lsb"] = [finite_or_none(plan.attack.step_size(epsilon)) for epsilon in plan.epsilons_lsb]
     return {
         "attack": plan.attack.label,
-        "epsilons_lsb": [_finite(epsilon) for epsilon in plan.epsilons_lsb],
+        "epsilons_lsb": [finite_or_none(epsilon) for epsilon in plan.epsilons_lsb],
         "settings": settings,
     }
 
@@ -182,11 +182,6 @@ def _distinct(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     rows = np.ascontiguousarray(images.reshape(len(images), -1))
     found = np.unique(rows.view(np.dtype((np.void, rows.shape[1]))).ravel())
     return found.view(np.uint8).reshape(-1, *images.shape[1:])
-
-
-def _finite(epsilon: float) -> float | None:
-    """JSON lacks infinity: an unbounded attack has ε null."""
-    return epsilon if np.isfinite(epsilon) else None
 
 
 def _is_doubled(run: Run, cell: Cell) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from hw.flow.cells import Cell, Contestant, test_images
@@ -11,6 +10,7 @@ from qmodels.attacks import AttackResult
 from qmodels.metrics.margins import BoundaryDistance
 from qmodels.metrics.masking import Row
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
+from qmodels.storage import finite_or_none
 
 
 def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def query_curve(cell: Cell, result: AttackResult) -> dict[str, Any] | None:
     return {
         "attack": cell.attack.label,
         "norm": cell.attack.norm,
-        "epsilon_lsb": _known(cell.epsilon_lsb),
+        "epsilon_lsb": finite_or_none(cell.epsilon_lsb),
         "model": cell.source.label,
         "victim": cell.source.victim.name,
         "queries_per_image": budgets,
@@ -53,13 +53,13 @@ def layer_measures(run: Run, cell: Cell | None, result: AttackResult | None) -> 
     x, attacked = x[: len(result.x)], result.x[: len(x)]
     found["examples"] = {
         "attack": cell.attack.label,
-        "epsilon_lsb": _known(cell.epsilon_lsb),
+        "epsilon_lsb": finite_or_none(cell.epsilon_lsb),
         "made_on": f"{cell.source.label}/{cell.source.victim.name}",
         "images": len(x),
     }
     found["quantization_shift"] = [
-        {"layer": s.layer, "mean_ratio": _known(s.mean), "median_ratio": _known(s.median),
-         "absorbed_share": _known(s.absorbed_share)}
+        {"layer": s.layer, "mean_ratio": finite_or_none(s.mean), "median_ratio": finite_or_none(s.median),
+         "absorbed_share": finite_or_none(s.absorbed_share)}
         for s in quantization_shift(run.quantized_model, x, attacked)
     ]  # fmt: skip
     if run.mapped_model is not None:
@@ -82,8 +82,3 @@ def _gradients(run: Run) -> dict[str, float]:
         "float_zero_gradient_share": agreement.zero_share_reference,
         "quantized_zero_gradient_share": agreement.zero_share_quantized,
     }
-
-
-def _known(value: float) -> float | None:
-    """JSON lacks NaN (nothing was measured) and infinity (no bound)."""
-    return value if math.isfinite(value) else None

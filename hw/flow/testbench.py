@@ -13,6 +13,7 @@ from hw.flow.cells import Cell, attacked_images, cell_path, cells, load_result
 from hw.flow.run import Run
 from hw.testbench import Origin, TestBench, select
 from qmodels.attacks import AttackResult
+from qmodels.storage import finite_or_none
 from qmodels.victims import Images
 
 
@@ -48,9 +49,8 @@ def _fooling_first(result: AttackResult) -> np.ndarray[tuple[int], np.dtype[np.i
 
 
 def _origin(cell: Cell, index: int, label: int) -> Origin:
-    epsilon = cell.epsilon_lsb if np.isfinite(cell.epsilon_lsb) else None
     source = f"{cell.source.label}/{cell.source.victim.name}"
-    return Origin("adversarial", index, label, cell.attack.label, epsilon, source)
+    return Origin("adversarial", index, label, cell.attack.label, finite_or_none(cell.epsilon_lsb), source)
 
 
 def _bench(run: Run, images: Images, origins: list[Origin]) -> TestBench:

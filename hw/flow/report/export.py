@@ -7,7 +7,6 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
 from hw.flow.report.measures import measure_tables, shown
@@ -18,10 +17,11 @@ from hw.flow.report.tables import (
     exactness_text,
     explanation,
     headline,
-    percent,
+    marked,
     unbounded_checks,
 )
 from qmodels.metrics.masking import Row
+from qmodels.storage import finite_or_none
 
 
 def csv_text(runs: Sequence[Results]) -> str:
@@ -57,8 +57,8 @@ def markdown_text(runs: Sequence[Results]) -> str:
         for line in table.lines
     ]
     aligned = ["---"] * 4 + ["---:"] * (len(heads) - 5) + ["---"]
-    lines = [table_line(cells) for cells in (heads, aligned, *body)]
-    lines.insert(0, f"Accuracy in %, {plain_markdown(table.setting)}, ε in LSB (1 LSB = 1/256).\n")
+    lines = [f"Accuracy in %, {plain_markdown(table.setting)}, ε in LSB (1 LSB = 1/256).\n"]
+    lines += markdown_table(heads, body, aligned)
     notes = [*table.notes, *(f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}" for flag in table.flags)]
     for results in runs:
         notes += [f"{results.run}: {text}" for text in (exactness_text(results), *unbounded_checks(results))]
@@ -75,11 +75,11 @@ def _records(records: Sequence[dict[str, Any]]) -> list[str]:
     """A table of records that all have the same keys."""
     heads = [key.replace("_", " ") for key in records[0]]
     body = [[shown(value) for value in record.values()] for record in records]
-    return [table_line(cells) for cells in (heads, ["---"] * len(heads), *body)]
+    return markdown_table(heads, body, ["---"] * len(heads))
 
 
 def _record(results: Results, row: Row) -> dict[str, Any]:
-    bounded = isfinite(row.epsilon_lsb)
+    epsilon_lsb = finite_or_none(row.epsilon_lsb)
     return {
         "run": results.run,
         "model": row.model,
@@ -89,8 +89,8 @@ def _record(results: Results, row: Row) -> dict[str, Any]:
         "knowledge": row.knowledge,
         "source": row.source,
         "norm": row.norm,
-        "epsilon_lsb": row.epsilon_lsb if bounded else None,
-        "epsilon": row.epsilon_lsb / 256 if bounded else None,
+        "epsilon_lsb": epsilon_lsb,
+        "epsilon": None if epsilon_lsb is None else epsilon_lsb / 256,
         "accuracy": row.accuracy,
         "ci95_low": row.ci95[0],
         "ci95_high": row.ci95[1],
@@ -108,12 +108,12 @@ def _record(results: Results, row: Row) -> dict[str, Any]:
 
 
 def _cell(number: Number | None) -> str:
-    return "–" if number is None else f"{percent(number.accuracy)} {number.marks}".strip()
+    return "–" if number is None else marked(number.accuracy, number.marks)
 
 
-def table_line(cells: Sequence[str]) -> str:
-    """One line of a Markdown table."""
-    return "| " + " | ".join(plain_markdown(cell) for cell in cells) + " |"
+def markdown_table(heads: Sequence[str], body: Sequence[Sequence[str]], aligned: Sequence[str]) -> list[str]:
+    """Lines of a Markdown table; `aligned` has `---` (left) or `---:` (right) for every column."""
+    return ["| " + " | ".join(map(plain_markdown, cells)) + " |" for cells in (heads, aligned, *body)]
 
 
 def plain_markdown(text: str) -> str:

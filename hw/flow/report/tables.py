@@ -223,6 +223,11 @@ def percent(accuracy: float) -> str:
     return f"{100 * accuracy:.1f}"
 
 
+def marked(accuracy: float, marks: str) -> str:
+    """Per cent, and the flags' letters behind it."""
+    return f"{percent(accuracy)} {marks}".strip()
+
+
 def marks_of(flags: Iterable[str]) -> str:
     """Flags as letters; a question mark for one this version does not know."""
     return "".join(MARKS.get(flag, "?") for flag in flags)

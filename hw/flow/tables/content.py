@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 from hw.flow.report.source import FinishedRun, Results
-from hw.flow.report.tables import made_apart, marks_of
+from hw.flow.report.tables import made_apart, marked, marks_of
 from hw.flow.tables.config import Column, LineKind, TableName, TablesConfig, needs_black_box
 from hw.flow.tables.published import Published
 from qmodels.metrics.masking import CLEAN, Row
 from qmodels.metrics.statistics import wilson
+from qmodels.storage import finite_or_none
 
 NAMES: dict[LineKind, str] = {"float": "", "quantized": " (Q)", "accelerator": " (accelerator)"}
 CLEAN_TITLE = "Clean"
@@ -63,9 +63,9 @@ class Cell:
         return None if self.published is None else self.accuracy - self.published
 
     @property
-    def marks(self) -> str:
-        """The flags as letters."""
-        return marks_of(self.flags)
+    def text(self) -> str:
+        """Per cent, and the flags as letters."""
+        return marked(self.accuracy, marks_of(self.flags))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _cell(results: Results, line: Line, table: TableName, title: str, row: Row, 
         ci95=row.ci95,
         attack=row.attack,
         norm=row.norm,
-        epsilon_lsb=row.epsilon_lsb if isfinite(row.epsilon_lsb) else None,
+        epsilon_lsb=finite_or_none(row.epsilon_lsb),
         seed=row.seed,
         settings=results.settings_of(row),
         knowledge=row.knowledge,

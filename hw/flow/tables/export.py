@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hw.flow.report.export import plain_markdown, table_line
+from hw.flow.report.export import markdown_table, plain_markdown
 from hw.flow.report.plots import standalone
 from hw.flow.report.tables import MARKS, NORMS, exactness_text, explanation, percent
 from hw.flow.tables.config import Column, TableName
@@ -105,7 +105,7 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
     lines = [f"# {plain_markdown(tables.config.name)}", "", _setting(tables), ""]
     for table, title in TABLES:
         if tables.titles(table):
-            lines += [f"## {title}", "", *_table(tables, table, lambda cell: f"{percent(cell.accuracy)} {cell.marks}")]
+            lines += [f"## {title}", "", *_table(tables, table, lambda cell: cell.text)]
             if any(cell.published is not None for cell in tables.cells.values() if cell.table == table):
                 lines += ["", "Published, and in brackets ours minus the published number:", ""]
                 lines += _table(tables, table, _beside)
@@ -133,11 +133,11 @@ def _table(tables: Tables, table: TableName, text: Callable[[Cell], str]) -> lis
     body = []
     for line in tables.lines:
         cells = [tables.cell(line, table, title) for title in titles]
-        texts = ["–" if cell is None else text(cell).strip() or "–" for cell in cells]
+        texts = ["–" if cell is None else text(cell) or "–" for cell in cells]
         if set(texts) != {"–"}:
             body.append([line.name, "–" if line.bits is None else f"{line.bits:g}", *texts])
     heads = ["model", "weight bits", *titles]
-    return [table_line(cells) for cells in (heads, ["---", *["---:"] * (len(heads) - 1)], *body)]
+    return markdown_table(heads, body, ["---", *["---:"] * (len(heads) - 1)])
 
 
 def _beside(cell: Cell) -> str:
@@ -185,7 +185,7 @@ def show(tables: Tables, folder: Path) -> None:
         shown = Table(*heads, title=f"{title}: accuracy, %, letters are flags")
         for line in tables.lines:
             cells = [tables.cell(line, table, name) for name in titles]
-            texts = ["–" if cell is None else f"{percent(cell.accuracy)} {cell.marks}".strip() for cell in cells]
+            texts = ["–" if cell is None else cell.text for cell in cells]
             shown.add_row(Text(line.name), *map(Text, texts))
         if titles:
             console.print(shown)

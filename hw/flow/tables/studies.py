@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from qmodels.folded import fold
 from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
-from qmodels.storage import digest_of, write_json
+from qmodels.storage import digest_of, finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy, predictions
 
 Record = dict[str, Any]
@@ -110,7 +109,7 @@ class Studies:
         result = variant.attacked(attack, epsilon, self.samples)
         record = {
             "attack": attack.label,
-            "epsilon_lsb": epsilon if isfinite(epsilon) else None,
+            "epsilon_lsb": finite_or_none(epsilon),
             "accuracy": result.accuracy,
             "n": len(y),
             "seed": result.seed,
