@@ -25,11 +25,7 @@ class AttackSettings:
 
     def describe(self, epsilon_lsb: float | None = None) -> str:
         """The settings in one line, for example `steps=40 step_lsb=2.5`; lists per ε are cut to `epsilon_lsb`."""
-        return " ".join(
-            f"{key}={_short(self._at(value, epsilon_lsb))}"
-            for key, value in self.settings.items()
-            if key != "kind" and value is not None
-        )
+        return _pairs({key: self._at(value, epsilon_lsb) for key, value in self.settings.items()})
 
     def _at(self, value: Any, epsilon_lsb: float | None) -> Any:
         if isinstance(value, list) and epsilon_lsb in self.epsilons_lsb and len(value) == len(self.epsilons_lsb):
@@ -136,7 +132,13 @@ def _optional_json(path: Path) -> Any:
         return None
 
 
+def _pairs(settings: dict[str, Any]) -> str:
+    return " ".join(f"{key}={_short(value)}" for key, value in settings.items() if key != "kind" and value is not None)
+
+
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return "/".join(_short(item) for item in value)
+    if isinstance(value, dict):  # an attack inside another one
+        return f"{value.get('kind', '')}({_pairs(value)})"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -16,7 +16,7 @@ from hw.flow.report import console_table, html_report, load_run, report_runs
 from hw.flow.report.console import console_text
 from hw.flow.report.export import csv_text, markdown_text
 from hw.flow.report.images import png
-from hw.flow.report.source import parse_results
+from hw.flow.report.source import AttackSettings, parse_results
 from hw.flow.report.tables import MARKS, headline, unbounded_checks
 from qmodels.errors import UserError
 from qmodels.metrics.masking import EXPLANATIONS, Row
@@ -332,3 +332,9 @@ def test_importing_the_report_loads_neither_tensorflow_nor_matplotlib():
     code = "import sys, hw.flow.report; print([m for m in ('tensorflow', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_settings_of_an_attack_inside_another_are_told_without_braces():
+    inner = [{"kind": "apgd-ce", "steps": 50, "loss": None}, {"kind": "square", "area": 0.8}]
+    settings = AttackSettings("worst-case", (76.0,), {"kind": "worst-case", "attacks": inner, "batch": 250})
+    assert settings.describe() == "attacks=apgd-ce(steps=50)/square(area=0.8) batch=250"
