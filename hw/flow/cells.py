@@ -48,9 +48,9 @@ class Cell:
 
 
 def sources(run: Run) -> list[Contestant]:
-    """The differentiable models: float, float mapped, quantized."""
+    """The differentiable models: float, float mapped, quantized; one of the first two where they are the same."""
     found = []
-    if run.float_victim is not None and run.config.mapping.mu > 0:
+    if run.float_victim is not None and (run.config.mapping.mu > 0 or run.mapped_victim is None):
         found.append(Contestant(run.config.model_label, run.float_victim))
     if run.mapped_victim is not None:
         found.append(Contestant(run.config.mapped_label, run.mapped_victim))
@@ -153,7 +153,8 @@ def strongest(run: Run, rows: Sequence[Row]) -> Cell | None:
         (
             row
             for row in rows
-            if (row.victim, row.knowledge) == ("quantized", "white-box") and (row.norm, row.epsilon_lsb) == ball
+            if (row.victim, row.knowledge, row.source) == ("quantized", "white-box", "")
+            and (row.norm, row.epsilon_lsb) == ball
         ),
         key=lambda row: row.accuracy,
         default=None,
@@ -205,8 +206,7 @@ def _made_by(run: Run, source: Contestant) -> tuple[str, ...]:
     """The steps that a model of the run came from: the float network is the same, however it is mapped and rounded."""
     if source.victim.name != "float":
         return "train", "map", "quantize"
-    unmapped = source.label == run.config.model_label and (run.config.mapping.mu > 0 or run.latent_model is None)
-    return ("train",) if unmapped else ("train", "map")
+    return ("train",) if source.label == run.config.model_label else ("train", "map")
 
 
 def store_result(path: Path, result: AttackResult) -> None:

@@ -81,7 +81,10 @@ class Scores:
         self.contestants, self.accelerator = sources(run), accelerator_of(run)
         self.victims = [*self.contestants, self.accelerator]
         self.rows: list[Row] = [
-            clean_row(c.label, c.victim.name, predictions(c.victim, self.clean) == self.y, bits=c.bits)
+            replace(
+                clean_row(c.label, c.victim.name, predictions(c.victim, self.clean) == self.y, bits=c.bits),
+                seed=run.config.seed,
+            )
             for c in self.victims
         ]
         self.curves: list[dict[str, Any]] = []
@@ -113,12 +116,14 @@ class Scores:
             self._score(own, result, lengths, victim, knowledge, answers)
 
     def _others(self, cell: Cell) -> list[tuple[Contestant, Knowledge]]:
-        """Who else is shown a cell's examples, the accelerator first, and what the attacker then knows of him."""
-        source, is_noise = cell.source, cell.attack.family == "noise"
-        if source.victim.name == self.accelerator.victim.name:
-            return []
-        same_function = source.victim.name == "quantized"  # the accelerator computes exactly this model
-        if is_noise:  # noise knows nothing of its source: no transfer rows
+        """Who else is shown a cell's examples, the same function first, and what the attacker then knows of him."""
+        source, family = cell.source, cell.attack.family
+        *floats, quantized = self.contestants
+        if source.victim.name == self.accelerator.victim.name:  # which computes exactly the quantized model
+            carried = floats if family == "worst-case" else []  # queries tell about the model that was asked
+            return [(quantized, cell.attack.knowledge), *((c, "transfer") for c in carried)]
+        same_function = source.victim.name == "quantized"
+        if family == "noise":  # noise knows nothing of its source: no transfer rows
             return [(self.accelerator, "none")] if same_function else []
         others = [c for c in self.contestants if (c.label, c.victim.name) != (source.label, source.victim.name)]
         return [(self.accelerator, "white-box" if same_function else "transfer"), *((c, "transfer") for c in others)]
@@ -132,7 +137,8 @@ class Scores:
         changed = 0 if source_answers is None else int(np.sum(answers != source_answers))
         row = scored_elsewhere(own, victim.victim.name, ~here.success, knowledge=knowledge, disagreements=changed)
         broken = here.diagnostics.non_finite_share
-        made_on = f"{own.model}/{own.victim}"
+        asked_here = knowledge == "black-box" and source_answers is not None  # queries to the very same function
+        made_on = "" if asked_here else f"{own.model}/{own.victim}"
         self.rows.append(replace(row, model=victim.label, bits=victim.bits, source=made_on, non_finite_share=broken))
         self._nearest(victim).add(result.attack, here.success, lengths)
 

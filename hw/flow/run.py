@@ -126,8 +126,10 @@ class Run:
 
     @cached_property
     def mapped_victim(self) -> KerasVictim | None:
-        """The mapped float model as a victim."""
-        return KerasVictim(self.mapped_model, "float") if self.mapped_model is not None else None
+        """The mapped float model as a victim; None where its weights were trained to run only through quantizers."""
+        if self.mapped_model is None or self.latent_model is not None:
+            return None
+        return KerasVictim(self.mapped_model, "float")
 
     @cached_property
     def folded(self) -> KerasVictim:

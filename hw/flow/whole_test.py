@@ -23,13 +23,10 @@ def clean_accuracy(run: Run) -> dict[str, Any] | None:
         return None
     x, y = run.data.test.take(wanted)
     exact = require_exact(run.quantized, run.accelerator, x)
-    victims = (
-        [run.quantized, run.accelerator]
-        if run.mapped_victim is None
-        else [run.mapped_victim, run.quantized, run.accelerator]
-    )
     accuracies, seconds = {}, {}
-    for victim in victims:
+    for victim in (run.mapped_victim or run.float_victim, run.quantized, run.accelerator):
+        if victim is None:  # the user brought a QKeras model
+            continue
         start = perf_counter()
         accuracies[victim.name] = float(np.mean(predictions(victim, x) == y))
         seconds[victim.name] = perf_counter() - start

@@ -172,10 +172,12 @@ def scored_elsewhere(
         disagreements: examples on which the two predict different classes; must be 0 for an exact accelerator.
     """
     right = int(correct.sum())
+    same_function = knowledge == "white-box"  # then twice the iterations find the same there
     return replace(
         row, victim=victim, source=row.source or row.victim, accuracy=right / max(len(correct), 1), n=len(correct),
-        ci95=wilson(right, len(correct)), knowledge=knowledge, disagreements=disagreements, correct=correct,
-        doubled_accuracy=None, doubled_correct=None, flags=(),
+        ci95=wilson(right, len(correct)), knowledge=knowledge, disagreements=disagreements, correct=correct, flags=(),
+        doubled_accuracy=row.doubled_accuracy if same_function else None,
+        doubled_correct=row.doubled_correct if same_function else None,
     )  # fmt: skip
 
 
@@ -316,7 +318,7 @@ class Verdict:
     epsilon_lsb: float
     clean: float | None
     columns: dict[str, float]  # attack (with its knowledge, unless white-box) -> accuracy
-    worst: float  # per-sample minimum where the rows carry answers, else the lowest row
+    worst: float  # per image over this ball and smaller ones where the rows carry answers, else the lowest row
     worst_attack: str  # the row with the lowest accuracy
     flags: dict[Flag, str]  # flag -> the attacks it spoils
     n: int  # images of the worst case: those that every row has
@@ -334,23 +336,24 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict]:
 
 
 def _verdict(rows: Sequence[Row], model: str, victim: str, epsilon: float) -> Verdict:
-    mine = [row for _, row in _attacks(rows) if (row.model, row.victim, row.epsilon_lsb) == (model, victim, epsilon)]
+    within = [r for _, r in _attacks(rows) if (r.model, r.victim) == (model, victim) and r.epsilon_lsb <= epsilon]
+    mine = [row for row in within if row.epsilon_lsb == epsilon]
     clean = next((r for r in rows if r.attack == CLEAN and (r.model, r.victim) == (model, victim)), None)
     lowest = min(mine, key=lambda row: row.accuracy)
     spoiled = {flag: ", ".join(_column(r) for r in mine if flag in r.flags) for flag in EXPLANATIONS}
     return Verdict(
         model, victim, epsilon, clean.accuracy if clean else None, {_column(r): r.accuracy for r in mine},
-        _worst(mine), _column(lowest), {flag: names for flag, names in spoiled.items() if names},
-        min(row.n for row in mine),
+        _worst(within, lowest), _column(lowest), {flag: names for flag, names in spoiled.items() if names},
+        min(row.n for row in within),
     )  # fmt: skip
 
 
-def _worst(rows: Sequence[Row]) -> float:
-    """Share of images that survive every row, of those that all rows have."""
+def _worst(rows: Sequence[Row], lowest: Row) -> float:
+    """Share of images that survive every row and its twin of twice the iterations, of those that all rows have."""
     answers = [row.correct for row in rows if row.correct is not None]
-    lowest = min(row.accuracy for row in rows)
     if len(answers) < len(rows):
-        return lowest
+        return lowest.accuracy
+    answers += [row.doubled_correct for row in rows if row.doubled_correct is not None]
     both = min(map(len, answers))
     return float(np.logical_and.reduce([answer[:both] for answer in answers]).mean())
 

@@ -17,7 +17,8 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     share = right / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # exact at the ends, where rounding would leave the share itself outside
+    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)
 
 
 def paired_p_value(lower: NDArray[np.bool_], higher: NDArray[np.bool_]) -> float:

@@ -24,13 +24,11 @@ class AttackSettings:
     settings: dict[str, Any]
 
     def describe(self, epsilon_lsb: float | None = None) -> str:
-        """The settings in one line, for example `steps=40 step_lsb=2.5`; lists per ε are cut to `epsilon_lsb`."""
-        return _pairs({key: self._at(value, epsilon_lsb) for key, value in self.settings.items()})
-
-    def _at(self, value: Any, epsilon_lsb: float | None) -> Any:
-        if isinstance(value, list) and epsilon_lsb in self.epsilons_lsb and len(value) == len(self.epsilons_lsb):
-            return value[self.epsilons_lsb.index(epsilon_lsb)]
-        return value
+        """The settings in one line, for example `steps=40 step_lsb=2.5`; of step lengths the one at `epsilon_lsb`."""
+        lengths = self.settings.get("step_lsb")  # worked out for every ε
+        if isinstance(lengths, list) and epsilon_lsb in self.epsilons_lsb and len(lengths) == len(self.epsilons_lsb):
+            return _pairs(self.settings | {"step_lsb": lengths[self.epsilons_lsb.index(epsilon_lsb)]})
+        return _pairs(self.settings)
 
 
 @dataclass(frozen=True)

@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
 from qmodels.storage import write_json
 
 WALL_FILE = "wall.json"
+EVERY_SECONDS = 20.0
 
 
 class WallClock:
-    """Seconds of this start of the command and of earlier ones, in `OUT/wall.json`."""
+    """Seconds and commit of this start of the command and of earlier ones, in `OUT/wall.json`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, commit: str) -> None:
         self._path = folder / WALL_FILE
         self._started = perf_counter()
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.starts: list[dict[str, Any]] = [*_earlier(self._path), {"started": now, "seconds": 0.0}]
+        this = {"started": now, "commit": commit, "seconds": 0.0}
+        self.starts: list[dict[str, Any]] = [*_earlier(self._path), this]
 
-    def tick(self) -> None:
-        """Note the time so far; what is not noted when the machine stops is lost."""
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Note the time now and then; what is not noted when the process dies is lost."""
+        done = Event()
+
+        def tick() -> None:
+            while not done.wait(EVERY_SECONDS):
+                self._note()
+
+        thread = Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._note()
+
+    def _note(self) -> None:
         self.starts[-1]["seconds"] = round(perf_counter() - self._started, 1)
         write_json(self._path, self.starts)
 
     @property
     def seconds(self) -> float:
-        """Of all starts, as last noted."""
-        return float(sum(start["seconds"] for start in self.starts))
+        """Of all starts, until now."""
+        return float(sum(start["seconds"] for start in self.starts[:-1])) + perf_counter() - self._started
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:

@@ -104,6 +104,7 @@ class TablesConfig(Section):
     def _consistent(self) -> TablesConfig:
         _unique("rows", [row.slug for row in self.rows])
         _unique("columns", [f"{column.table} {column.title}" for column in self.columns])
+        self._refuse_twins()
         labels = [row.label for row in self.rows]
         for study in (self.bits_study, self.mapping_study):
             for label in study.rows if study else ():
@@ -115,6 +116,18 @@ class TablesConfig(Section):
         if not self.black_box and any(needs_black_box(column) for column in self.columns):
             raise ValueError("black_box: the black-box table needs at least one model of the attacker's own")
         return self
+
+    def _refuse_twins(self) -> None:
+        """Results name an attack and its ball, not its settings."""
+        known: dict[tuple[str, str, float], Column] = {}
+        for column in self.columns:
+            first = known.setdefault((column.attack.label, column.attack.norm, column.epsilon_lsb), column)
+            asked = [(c.attack, c.samples or self.samples) for c in (first, column)]
+            if asked[0] != asked[1]:
+                raise ValueError(
+                    f"columns: {first.title} ({first.table}) and {column.title} ({column.table}) are one attack in one "
+                    "ball with different settings or samples; keep one of them, or give both the same"
+                )
 
     def evaluation(self) -> EvaluationConfig:
         """What every row's run attacks: columns of one attack and number of images are one plan."""
@@ -134,8 +147,8 @@ class TablesConfig(Section):
 
 
 def needs_black_box(column: Column) -> bool:
-    """Whether a column's examples are made on the attacker's own models; noise is made on none."""
-    return column.table == "black-box" and column.attack.family != "noise"
+    """Whether a column's examples are made on the attacker's own models; noise and queries are made on none."""
+    return column.table == "black-box" and column.attack.knowledge == "white-box"
 
 
 def _unique(what: str, names: Sequence[str]) -> None:
@@ -236,7 +249,22 @@ def row_configs(config: TablesConfig) -> list[RunConfig]:
         run = check_config(RunConfig, raw, where, [*settings, f"name={json.dumps(row.slug)}"])
         merged = evaluation.model_copy(update={"check_convergence": run.evaluation.check_convergence})
         found.append(run.model_copy(update={"evaluation": merged}))
+    _refuse_rows(config, found)
     return found
+
+
+def _refuse_rows(config: TablesConfig, runs: Sequence[RunConfig]) -> None:
+    """Rows that would spoil what all share, or of which a study would show another model."""
+    studied = {label for study in (config.bits_study, config.mapping_study) if study for label in study.rows}
+    for row, run in zip(config.rows, runs, strict=True):
+        where = f"{config.experiment}, row {row.label}"
+        if config.black_box and (run.seed, run.data) != (runs[0].seed, runs[0].data):
+            raise UserError(f"{where}: seed and data are those of the black_box models; set them for all rows (fixed)")
+        if row.label in studied and (run.mapping.mu > 0 or run.training.quantization_aware is not None):
+            raise UserError(
+                f"{where}: studies start from the float model, before mapping and quantization-aware training; "
+                "name a row without them"
+            )
 
 
 def dump_tables(config: TablesConfig) -> str:

@@ -105,7 +105,7 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
     lines = [f"# {plain_markdown(tables.config.name)}", "", _setting(tables), ""]
     for table, title in TABLES:
         if tables.titles(table):
-            lines += [f"## {title}", "", *_table(tables, table, lambda cell: cell.text)]
+            lines += [f"## {title}", "", *_table(tables, table, lambda _, cell: cell.text)]
             if any(cell.published is not None for cell in tables.cells.values() if cell.table == table):
                 lines += ["", "Published, and in brackets ours minus the published number:", ""]
                 lines += _table(tables, table, _beside)
@@ -128,20 +128,21 @@ def _setting(tables: Tables) -> str:
     return " ".join(said)
 
 
-def _table(tables: Tables, table: TableName, text: Callable[[Cell], str]) -> list[str]:
+def _table(tables: Tables, table: TableName, text: Callable[[Line, Cell], str]) -> list[str]:
     titles = tables.titles(table)
     body = []
     for line in tables.lines:
         cells = [tables.cell(line, table, title) for title in titles]
-        texts = ["–" if cell is None else text(cell) or "–" for cell in cells]
+        texts = ["–" if cell is None else text(line, cell) or "–" for cell in cells]
         if set(texts) != {"–"}:
             body.append([line.name, "–" if line.bits is None else f"{line.bits:g}", *texts])
     heads = ["model", "weight bits", *titles]
     return markdown_table(heads, body, ["---", *["---:"] * (len(heads) - 1)])
 
 
-def _beside(cell: Cell) -> str:
-    if cell.published is None or cell.difference is None:
+def _beside(line: Line, cell: Cell) -> str:
+    """Nothing for the accelerator, which is not in the published tables; it computes what (Q) does."""
+    if line.kind == "accelerator" or cell.published is None or cell.difference is None:
         return ""
     return f"{percent(cell.published)} ({100 * cell.difference:+.1f})"
 
@@ -168,7 +169,7 @@ def _meaning(tables: Tables, column: Column) -> str:
 
 def _images(tables: Tables, table: TableName, title: str) -> str:
     counts = {cell.n for cell in tables.cells.values() if (cell.table, cell.column) == (table, title)}
-    return f"{'/'.join(map(str, sorted(counts)))} test images"
+    return f"the first {'/'.join(map(str, sorted(counts)))} test images"
 
 
 def show(tables: Tables, folder: Path) -> None:

@@ -18,8 +18,19 @@ def figures(tables: Tables) -> dict[str, Plot]:
     found = {
         "accuracy_over_bits": _panels("accuracy over weight bits", "weight bits", _lines(tables, "bits", "bits")),
         "mapping": _panels("µ-law on the last layers, float model", "µ", _lines(tables, "mapping", "mu")),
-        "delta_w": _layers("‖ΔW‖₂ of every layer", "‖ΔW‖₂", _delta_w(tables), line=1.0),
-        "amplification": _layers("error amplification", "‖h(x) − h(x′)‖ / ‖h(x)‖", _amplification(tables)),
+        "delta_w": _layers(
+            "‖ΔW‖₂ of every layer",
+            "operator norm (dotted: reshaped matrix)",
+            _delta_w(tables, "operator"),
+            _delta_w(tables, "reshaped"),
+            line=1.0,
+        ),
+        "amplification": _layers(
+            "error amplification, quantized (dotted: float)",
+            "‖h(x) − h(x′)‖ / ‖h(x)‖",
+            _amplification(tables, "quantized"),
+            _amplification(tables, "float"),
+        ),
     }
     return {name: plot for name, plot in found.items() if plot is not None}
 
@@ -70,31 +81,39 @@ def _panels(title: str, xlabel: str, panels: dict[str, Series]) -> Plot | None:
     return Plot(title, drawn(draw, (2.4 + 2.0 * len(panels), 4.2)))
 
 
-def _delta_w(tables: Tables) -> ByLayer:
-    """Row -> layer -> reshaped ||ΔW||_2 at the row's own bits."""
-    return _by_layer(tables, lambda plain: plain.get("lipschitz"), "delta_w_reshaped_2")
+def _delta_w(tables: Tables, norm: str) -> ByLayer:
+    """Row -> layer -> ||ΔW||_2 at the row's own bits; the two norms can stand on two sides of 1."""
+    return _by_layer(tables, lambda plain: plain.get("lipschitz"), f"delta_w_{norm}_2")
 
 
-def _amplification(tables: Tables) -> ByLayer:
-    """Row -> layer -> relative change that the strongest attack made, in the quantized model."""
+def _amplification(tables: Tables, model: str) -> ByLayer:
+    """Row with its strongest attack -> layer -> relative change which that attack's examples make."""
     return _by_layer(
-        tables, lambda plain: plain.get("measures", {}).get("error_amplification"), "quantized_relative_change"
+        tables,
+        lambda plain: plain.get("measures", {}).get("error_amplification"),
+        f"{model}_relative_change",
+        lambda plain: ", " + _attack(plain["measures"]["examples"]),
     )
 
 
-def _by_layer(tables: Tables, records: Callable[[dict[str, Any]], Any], key: str) -> ByLayer:
+def _by_layer(
+    tables: Tables,
+    records: Callable[[dict[str, Any]], Any],
+    key: str,
+    suffix: Callable[[dict[str, Any]], str] = lambda _: "",
+) -> ByLayer:
     """Of the unmapped rows: the mapped ones would hide them."""
-    unmapped = {label: run for label, run in tables.runs.items() if not (run.mapping or {}).get("mu")}
-    found = {label: records(run.results.plain) or [] for label, run in unmapped.items()}
+    unmapped = {label: run.results.plain for label, run in tables.runs.items() if not (run.mapping or {}).get("mu")}
+    found = {label: (records(plain) or [], plain) for label, plain in unmapped.items()}
     return {
-        label: {str(record["layer"]): float(record[key]) for record in rows if record.get(key) is not None}
-        for label, rows in found.items()
+        label + suffix(plain): {str(item["layer"]): float(item[key]) for item in rows if item.get(key) is not None}
+        for label, (rows, plain) in found.items()
         if rows
     }
 
 
-def _layers(title: str, ylabel: str, rows: ByLayer, line: float | None = None) -> Plot | None:
-    """A line a row over the layers of the first row's network; rows with another network are left out."""
+def _layers(title: str, ylabel: str, rows: ByLayer, dotted: ByLayer, line: float | None = None) -> Plot | None:
+    """A line and a dotted one a row, over the layers of the first row's network; other networks are left out."""
     if not rows:
         return None
     layers = list(next(iter(rows.values())))
@@ -103,7 +122,9 @@ def _layers(title: str, ylabel: str, rows: ByLayer, line: float | None = None) -
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for number, (label, values) in enumerate(shown.items()):
-            axes.plot(range(len(layers)), list(values.values()), label=plain_label(label), **line_style(number))
+            style = line_style(number)
+            axes.plot(range(len(layers)), list(values.values()), label=plain_label(label), **style)
+            axes.plot(range(len(layers)), list(dotted[label].values()), **style | {"linestyle": ":", "marker": ""})
         if line is not None:
             axes.axhline(line, color=INK, alpha=0.35, linewidth=0.8)
         axes.set(ylabel=ylabel, ylim=(0, None))

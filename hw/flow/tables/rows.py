@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hw.flow.config import RunConfig
 from hw.flow.folder import RunFolder
-from hw.flow.pipeline import Step, run_steps, step_key
+from hw.flow.pipeline import Step, run_steps, step_key, steps_until
 from hw.flow.run import Run
 from hw.flow.steps import STEPS
 from qmodels.data import Dataset
@@ -45,6 +45,11 @@ def finish_row(run: Run, others: Sequence[Run], say: Callable[[str], None]) -> N
         for step in TRAININGS:
             _take_over(run, step, others, say)
         run_steps(run, LAST_STEP, say)
+
+
+def is_finished(run: Run) -> bool:
+    """Whether the row's run has every step, as its config now asks for it."""
+    return all(run.folder.is_done(step.name, step_key(run, step)) for step in steps_until(LAST_STEP))
 
 
 def _take_over(run: Run, step: Step, others: Sequence[Run], say: Callable[[str], None]) -> None:

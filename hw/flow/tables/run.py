@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from hw.flow.tables.config import (
 from hw.flow.tables.content import Tables, tables_of
 from hw.flow.tables.export import files_of
 from hw.flow.tables.published import published_tables
-from hw.flow.tables.rows import LAST_STEP, finish_row, row_runs
+from hw.flow.tables.rows import LAST_STEP, finish_row, is_finished, row_runs
 from hw.flow.tables.studies import Studies
 from qmodels.errors import UserError
 from qmodels.storage import write_bytes
@@ -71,26 +72,21 @@ def make_tables(target: str, options: Options, say: Say) -> tuple[Tables, Path]:
     with folder.lock():
         write_bytes(folder / EXPERIMENT_FILE, experiment.encode())
         write_bytes(folder / TABLES_FILE, dump_tables(config).encode())
-        clock = WallClock(folder.path)
-        for done, (row, run) in enumerate(zip(config.rows, runs, strict=True), start=1):
-            finish_row(run, runs, _teller(f"row {done}/{len(runs)} {row.label}: ", say, clock))
-            if done < len(runs):  # stopped later, the tables have the rows so far
-                _write(_assemble(config, runs[:done], {}, clock), folder.path)
-        studies = _studies(config, runs, folder, _teller("", say, clock))
-        clock.tick()
-        tables = _assemble(config, runs, studies, clock)
-        _write(tables, folder.path)
+        clock = WallClock(folder.path, environment(configs[0].seed)["commit"])
+        with clock.running():
+            for number, (row, run) in enumerate(zip(config.rows, runs, strict=True), start=1):
+                finish_row(run, runs, _teller(f"row {number}/{len(runs)} {row.label}: ", say))
+                finished = [is_finished(other) for other in runs]
+                if not all(finished):  # stopped later, the tables have the rows so far
+                    _write(_assemble(config, runs, finished, {}, clock), folder.path)
+            studies = _studies(config, runs, folder, say)
+            tables = _assemble(config, runs, [True] * len(runs), studies, clock)
+            _write(tables, folder.path)
     return tables, folder.path
 
 
-def _teller(prefix: str, say: Say, clock: WallClock) -> Say:
-    """Tells lines with a prefix, and notes the time."""
-
-    def tell(line: str) -> None:
-        clock.tick()
-        say(prefix + line)
-
-    return tell
+def _teller(prefix: str, say: Say) -> Say:
+    return lambda line: say(prefix + line)
 
 
 def _check_folder(folder: RunFolder) -> None:
@@ -118,21 +114,26 @@ def _seconds(run: Run) -> dict[str, float]:
 
 
 def _assemble(
-    config: TablesConfig, runs: Sequence[Run], studies: dict[str, list[dict[str, Any]]], clock: WallClock
+    config: TablesConfig,
+    all_runs: Sequence[Run],
+    finished: Sequence[bool],
+    studies: dict[str, list[dict[str, Any]]],
+    clock: WallClock,
 ) -> Tables:
-    """The tables of those rows that have `runs`: all of them, or the first ones."""
-    rows = config.rows[: len(runs)]
+    """The tables of those rows that are finished."""
+    rows = tuple(compress(config.rows, finished))
+    runs = list(compress(all_runs, finished))
     account = {
-        "rows_missing": [row.label for row in config.rows[len(runs) :]],
-        "wall_seconds": clock.seconds,
+        "rows_missing": [row.label for row in config.rows if row not in rows],
+        "wall_seconds": round(clock.seconds, 1),
         "starts": clock.starts,
         "step_seconds": {row.label: _seconds(run) for row, run in zip(rows, runs, strict=True)},
         "environment": environment(runs[0].config.seed),
     }
-    finished = [load_run(run.folder.path) for run in runs]
+    loaded = [load_run(run.folder.path) for run in runs]
     models = [run.config.mapped_label for run in runs]
     config = config.model_copy(update={"rows": rows})
-    return tables_of(config, finished, models, published_tables(config.published), studies, account)
+    return tables_of(config, loaded, models, published_tables(config.published), studies, account)
 
 
 def _write(tables: Tables, folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qmodels.metrics.masking import EXPLANATIONS, Row, verdicts, with_flags
+from qmodels.metrics.masking import EXPLANATIONS, Row, scored_elsewhere, verdicts, with_flags
 from qmodels.metrics.statistics import paired_p_value, wilson
 
 N = 1000
@@ -119,6 +119,23 @@ def test_the_verdict_is_the_per_sample_worst_case() -> None:
     assert verdict.flags == {"single-step-stronger": "bim"}
 
 
+def test_the_worst_case_holds_smaller_balls_and_twice_the_iterations() -> None:
+    weak = replace(row("fgsm", 900, 30), correct=np.arange(N) >= 100)  # wrong on the first hundred
+    strong = row("bim", 800, doubled_accuracy=0.7, doubled_correct=np.arange(N) < 700)
+    assert [(v.epsilon_lsb, v.worst, v.columns) for v in verdicts([weak, strong])] == [
+        (30, 0.9, {"fgsm": 0.9}),
+        (76, 0.6, {"bim": 0.8}),
+    ]
+
+
+def test_what_twice_the_iterations_find_holds_for_the_same_function_only() -> None:
+    made = row("bim", 600, doubled_accuracy=0.5, doubled_correct=np.arange(N) < 500)
+    assert made.correct is not None
+    same = scored_elsewhere(made, "bitsim", made.correct, knowledge="white-box")
+    other = scored_elsewhere(made, "float", made.correct, knowledge="transfer")
+    assert [r.flags for r in with_flags([made, same, other])] == [("not-converged",), ("not-converged",), ()]
+
+
 def test_a_row_survives_json() -> None:
     (flagged,) = with_flags([row("deepfool", 100, float("inf"), family="minimal-norm", norm="l2")])
     assert Row.from_json(json.loads(json.dumps(flagged.as_json()))) == flagged
@@ -128,6 +145,8 @@ def test_wilson_known_values() -> None:
     assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
     assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert wilson(0, 0) == (0.0, 1.0)
+    for n in range(1, 2000, 7):
+        assert wilson(0, n)[0] == 0.0 and wilson(n, n)[1] == 1.0
 
 
 def test_paired_test_is_the_exact_sign_test() -> None:

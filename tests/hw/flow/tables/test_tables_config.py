@@ -94,6 +94,12 @@ def test_the_resolved_config_means_the_same(tmp_path: Path) -> None:
         ({"black_box": []}, "black_box: the black-box table needs"),
         ({"black_box": [{"name": "apart"}]}, "apart needs its own model and training"),
         ({"bits_study": {"rows": ["Orig"]}}, "a study names the row 'Orig'; did you mean 'Orig.'"),
+        (
+            {"columns": [*TABLES["columns"], {"title": "x", "table": "black-box", **FGSM, "samples": 9}]},
+            "in one ball with",
+        ),
+        ({"rows": [{"label": "Orig."}, {"label": "b", "set": {"seed": 1}}]}, "row b: seed and data are those of the"),
+        ({"rows": [{"label": "Orig.", "set": {"mapping.mu": 3}}]}, "row Orig.: studies start from the float model"),
         ({"experiment": "missing.yaml"}, "missing.yaml: no such file"),
         ({"published": "imagenet"}, "imagenet"),
         ({"fixed": {"data.name": "nowhere"}}, "unknown data set 'nowhere'"),
