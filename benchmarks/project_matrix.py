@@ -1,7 +1,7 @@
 """The matrix of HLS projects: every model on every backend, io type and strategy, held against QKeras bit for bit.
 
-Every finished cell is kept under its project's digest, so that a stopped matrix goes on where it was and a changed
-project is run again.
+Every finished cell is kept under the digest of its project, its number of inputs and the simulators' sources, so that
+a stopped matrix goes on where it was and what has changed is run again.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normalised
 
+import hw
 from hw.accelerator import BitSimVictim
 from hw.contract import violations
 from hw.csim import simulate
@@ -24,7 +26,7 @@ from hw.project import HardwareConfig, generate
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.errors import RobustHlsError
 from qmodels.quantize.model import quantize_model
-from qmodels.storage import write_json
+from qmodels.storage import digest_of, file_digest, write_json
 
 BACKENDS: tuple[Backend, ...] = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
 WITH_BITSIM = ("Vitis", "Vivado", "VivadoAccelerator")
@@ -55,7 +57,7 @@ class Cell:
 class Outcome:
     """What became of a cell."""
 
-    digest: str = ""
+    digest: str = ""  # of all it depends on
     outputs: int = 0
     wrong: int = 0  # outputs of csim, and of bitsim where it knows the backend, that differ from QKeras
     refused: str = ""  # by the contract, before conversion
@@ -113,7 +115,8 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
         return Outcome(refused=str(broken[0]))
     try:
         project = generate(model, cell.config)
-        if known is not None and known["digest"] == project.digest:
+        digest = digest_of([project.digest, cell.samples, _simulators()])
+        if known is not None and known["digest"] == digest:
             return Outcome(**known)
         images = grid_images(cell.samples, model.input_shape[1:])
         expected = model(images).numpy()
@@ -122,6 +125,14 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
         victims = [simulate(project, model.output_shape[-1], cell.config, optimize=False)]
         victims += [BitSimVictim.of(model, cell.config)] if cell.config.backend in WITH_BITSIM else []
         wrong = sum(int(np.sum(victim.logits(images) != expected)) for victim in victims)
-        return Outcome(project.digest, len(victims) * expected.size, wrong)
+        return Outcome(digest, len(victims) * expected.size, wrong)
     except RobustHlsError as error:
         return Outcome(failed=str(error)[:500])
+
+
+@cache
+def _simulators() -> list[str]:
+    """Digests of the sources of bitsim and of the C simulation's build."""
+    package = Path(hw.__file__).parent
+    sources = [*package.glob("bitsim/**/*.py"), *package.glob("bitsim/**/*.h"), *package.glob("bitsim/**/*.cpp")]
+    return [file_digest(path) for path in sorted([*sources, package / "csim.py", package / "accelerator.py"])]
