@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from hw.contract.names import RESERVED
 from qmodels.formats import FixedPoint
@@ -12,10 +12,14 @@ from qmodels.formats import FixedPoint
 #: Vitis unrolls and partitions at most this many weights of a layer; above, time-multiplex it.
 MAX_UNROLLED_WEIGHTS = 4096
 MAX_REUSE = 1_000_000
+#: Bits of a type set by hand, and how far its binary point may lie from them: the simulators' integers have 64.
+MAX_FORMAT_BITS = 64
 #: Where weights may be codes: the header speaks the vendor's `ap_` types.
 CODEBOOK_BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator")
 
 Backend = Literal["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"]
+#: Parts of backends that cannot have AMD's: hls4ml's own defaults.
+_PARTS = {"Quartus": "Arria10", "Catapult": "xcvu13p-flga2577-2-e"}
 Board = Literal["pynq-z2", "zcu102", "alveo-u50", "alveo-u250", "alveo-u200", "alveo-u280"]
 WeightStorage = Literal["values", "codes", "auto"]
 
@@ -29,7 +33,11 @@ def _reuse(value: Any) -> Any:
 def _format(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError(f"must be a type such as fixed<16,6>; got {value!r}")
-    return str(FixedPoint.parse(value))
+    parsed = FixedPoint.parse(value)
+    if parsed.width > MAX_FORMAT_BITS or abs(parsed.integer) > MAX_FORMAT_BITS:
+        limits = f"1 to {MAX_FORMAT_BITS} bits, of them -{MAX_FORMAT_BITS} to {MAX_FORMAT_BITS} integer bits"
+        raise ValueError(f"must be a type of {limits}; got {value!r}")
+    return str(parsed)
 
 
 Reuse = Annotated[int | Literal["auto"], BeforeValidator(_reuse)]
@@ -66,7 +74,11 @@ class HardwareConfig(BaseModel):
     backend: Backend = Field("Vitis", description="bitsim knows Vitis, Vivado and VivadoAccelerator; csim all")
     board: Board = Field("pynq-z2", description="VivadoAccelerator only: the board, which also decides the part")
     io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
-    part: str = Field("xcu250-figd2104-2L-e", pattern=r"^[A-Za-z0-9_-]+$", description="FPGA part")
+    part: str = Field(
+        "xcu250-figd2104-2L-e",
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="FPGA part; left out, Quartus and Catapult have hls4ml's own",
+    )
     clock_period_ns: float = Field(5.0, ge=0.5, le=1000.0)
     project_name: str = Field("accelerator", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")
     reuse_factor: Reuse = Field(
@@ -86,9 +98,31 @@ class HardwareConfig(BaseModel):
     )
     layers: dict[str, LayerHardware] = Field({}, description="settings of single layers, by name")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _part_suits_the_backend(cls, values: Any) -> Any:
+        backend = values.get("backend") if isinstance(values, dict) else None
+        return {"part": _PARTS[backend], **values} if isinstance(backend, str) and backend in _PARTS else values
+
+    @field_validator("backend", mode="before")
+    @classmethod
+    def _backend_can_be_simulated(cls, name: Any) -> Any:
+        if isinstance(name, str) and name.lower() in ("oneapi", "libero"):
+            compiler = "Intel's icpx" if name.lower() == "oneapi" else "Microchip's shls"
+            raise ValueError(
+                f"{name!r} is not offered: its C simulation needs {compiler}, and without it nothing here can show "
+                f"that its bits are the model's (allowed: {', '.join(get_args(Backend))})"
+            )
+        return name
+
     @field_validator("project_name")
     @classmethod
     def _name_is_free(cls, name: str) -> str:
         if name in RESERVED:
             raise ValueError(f"{name!r} is a word of C++ or hls4ml; choose another name for the top function")
         return name
+
+    def of_layer(self, name: str, graph: Any) -> LayerHardware:
+        """What a layer of hls4ml's graph has of its own: the halves of a separable convolution share the whole's."""
+        whole = name.removesuffix("_depthwise").removesuffix("_pointwise")
+        return self.layers.get(name if name in self.layers or whole in graph.graph else whole, LayerHardware())

@@ -15,7 +15,7 @@ from hw.flow.gate import pass_gate
 from hw.flow.pipeline import Step
 from hw.flow.run import Run
 from hw.flow.testbench import clean_bench, full_bench
-from hw.synth.driver import stored_synthesis
+from hw.synth.record import stored_synthesis
 from qmodels.architectures import build_float
 from qmodels.metrics.lipschitz_tables import bits_rows, lipschitz_rows
 from qmodels.metrics.masking import Row

@@ -21,6 +21,8 @@ from qmodels.errors import ExactnessError, ToolMissing
 
 Numbers = dict[str, Any]
 _VERDICT = re.compile(r"^(PASS|FAIL): (\d+) of (\d+) outputs differ, in (\d+) of (\d+) inputs", re.MULTILINE)
+#: What the test bench adds when inputs or predictions are missing, empty or cut.
+_INCOMPLETE = re.compile(r"^FAIL: (?!\d+ of ).*$", re.MULTILINE)
 _RESOURCES = {"LUT": "luts", "FF": "ffs", "DSP": "dsps", "DSP48E": "dsps", "BRAM_18K": "bram_18k", "URAM": "urams"}
 _CYCLES = {
     "Best-caseLatency": "latency_cycles_min",
@@ -48,8 +50,13 @@ def read_stage(stage: Stage, folder: Path, log: Path | None, config: HardwareCon
             where = f"; what it said is in {log}" if log else ""
             raise ToolMissing(f"{stage.name}: {folder / report} is missing, so the tool did not finish{where}")
     if config.backend == "Quartus":
-        return _READERS_QUARTUS.get(stage.name, _nothing)(stage, folder, log)
+        return _READERS_QUARTUS[stage.name](stage, folder, log)
     return _READERS[stage.name](stage, folder, log)
+
+
+def has_left(stage: Stage, folder: Path) -> bool:
+    """Whether a stage was run in a folder: its reports are there, or the log that the tool itself writes."""
+    return all((folder / name).is_file() for name in stage.reports) if stage.reports else bool(_csim_logs(folder))
 
 
 def verdict(text: str, where: str) -> Numbers:
@@ -57,9 +64,12 @@ def verdict(text: str, where: str) -> Numbers:
 
     Raises:
         ExactnessError: outputs differ.
-        ToolMissing: there is no verdict.
+        ToolMissing: there is no verdict, or not all inputs were replayed.
     """
+    incomplete = _INCOMPLETE.search(text)
     found = list(_VERDICT.finditer(text))
+    if incomplete and not any(int(match[2]) for match in found):
+        raise ToolMissing(f"{where}: the test bench was not replayed as a whole, nothing is shown: {incomplete[0]}")
     if not found:
         raise ToolMissing(f"{where}: no verdict of the test bench in what the tool said: it was not run to its end")
     result, different, outputs, inputs_different, inputs = found[-1].groups()
@@ -143,12 +153,13 @@ def read_timing(path: Path) -> Numbers:
     raise ToolMissing(f"{path}: has no Design Timing Summary: not Vivado's timing report")
 
 
+def _csim_logs(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*_prj/solution1/csim/report/*_csim.log"))
+
+
 def _csim(stage: Stage, folder: Path, log: Path | None) -> Numbers:
     if log is None:
-        found = sorted(folder.glob("*_prj/solution1/csim/report/*_csim.log"))
-        if not found:
-            raise ToolMissing(f"csim: {folder}/*_prj/solution1/csim/report/*_csim.log is missing")
-        log = found[0]
+        log = _csim_logs(folder)[0]
     return verdict(log.read_text(errors="replace"), "C simulation")
 
 
@@ -187,7 +198,7 @@ _READERS: dict[str, Reader] = {
     "export": _nothing,
     "vsynth": _vsynth,
 }
-_READERS_QUARTUS: dict[str, Reader] = {"synth": _quartus, "vsynth": _quartus}
+_READERS_QUARTUS: dict[str, Reader] = {"csim": _csim, "synth": _quartus, "vsynth": _quartus}
 
 
 def _number(text: str | None) -> float | None:

@@ -14,8 +14,16 @@ from qmodels.errors import ToolMissing, UserError
 STAGES = ("csim", "synth", "cosim", "export", "vsynth")
 #: Replay the test bench, so they depend on its data.
 BENCHED = ("csim", "cosim")
-#: hls4ml's vivado_synth.tcl reports no timing, and there is no constraint without a clock.
-_TIMING = """
+#: hls4ml's vivado_synth.tcl with the top that VivadoAccelerator's wrapper has, and with timing: without a clock there
+#: is no constraint.
+_VSYNTH = """\
+set tcldir [file dirname [info script]]
+source [file join $tcldir project.tcl]
+
+add_files ${project_name}_prj/solution1/syn/verilog
+synth_design -top TOP -part $part
+opt_design -retarget -propconst -sweep -bram_power_opt -shift_register_opt
+report_utilization -file vivado_synth.rpt
 create_clock -period $clock_period -name ap_clk [get_ports ap_clk]
 report_timing_summary -file vivado_timing.rpt
 """
@@ -30,7 +38,7 @@ class Stage:
     tools: tuple[Tool, ...]  # any of these, in order of preference
     arguments: Mapping[str, tuple[str, ...]]  # by the tool's command
     writes: Mapping[str, str] = field(default_factory=dict)  # files put into the folder before, by name
-    appends: Mapping[str, str] = field(default_factory=dict)  # to files that are there
+    then: str | None = None  # a program that the tool makes in the folder, to be run there
     reports: tuple[str, ...] = ()  # what it must leave, below the project's folder
 
     def tool(self) -> Tool:
@@ -52,7 +60,7 @@ def plan_stages(config: HardwareConfig, wanted: Sequence[str]) -> list[Stage]:
     """The stages in order; C synthesis comes before what builds on it.
 
     Raises:
-        UserError: the backend's tool has no such stage.
+        UserError: the backend's tool has no such stage, or no such part.
         ToolMissing: we do not drive the backend's tool.
     """
     if config.backend == "Catapult":
@@ -85,7 +93,7 @@ def _amd(config: HardwareConfig) -> list[Stage]:
         "vsynth",
         (VIVADO,),
         {VIVADO.command: call},
-        appends={"vivado_synth.tcl": _TIMING},
+        writes={"vivado_synth.tcl": _VSYNTH.replace("TOP", top)},
         reports=("vivado_synth.rpt", "vivado_timing.rpt"),
     )
     return [*stages, vsynth]
@@ -111,9 +119,14 @@ def _quartus(config: HardwareConfig) -> list[Stage]:
     target = f"{config.project_name}-fpga"
     sources = (f"{config.project_name}_test.cpp", f"firmware/{config.project_name}.cpp")
     report = f"{target}.prj/reports/lib/report_data.js"
+    if config.part.lower().startswith("xc"):
+        raise UserError(
+            f"hardware.part: {config.part} is AMD's, not one of i++; leave it out for Arria10, or set another"
+        )
+    x86 = f"{config.project_name}-x86"
     call = (f"-march={config.part}", *sources, "-o", target)
     return [
-        Stage("csim", (IPP,), {IPP.command: ("-march=x86-64", *sources, "-o", f"{config.project_name}-x86")}),
+        Stage("csim", (IPP,), {IPP.command: ("-march=x86-64", *sources, "-o", x86)}, then=x86),
         Stage("synth", (IPP,), {IPP.command: call}, reports=(report,)),
         Stage(
             "vsynth",
@@ -131,7 +144,6 @@ def by_hand(stages: Sequence[Stage], folder: Path) -> str:
         tool = stage.tools[0]
         for name, text in stage.writes.items():
             lines.append(f"printf %s {shlex.quote(text)} > {name}")
-        for name, text in stage.appends.items():
-            lines.append(f"printf %s {shlex.quote(text)} >> {name}")
         lines.append(shlex.join(stage.command(tool, tool.command)))
+        lines += [f"./{stage.then}"] if stage.then else []
     return "\n".join(f"  {line}" for line in lines)

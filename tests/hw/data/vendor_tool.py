@@ -15,6 +15,7 @@ PLACES = {
     "cosim": ("cosim.rpt", "accelerator_prj/solution1/sim/report/accelerator_cosim.rpt"),
     "export": ("csynth.xml", "accelerator_prj/solution1/impl/ip/component.xml"),
 }
+CSIM_LOG = "accelerator_prj/solution1/csim/report/accelerator_csim.log"
 VERDICT = "PASS: 0 of 60 outputs differ, in 0 of 6 inputs"
 
 
@@ -34,6 +35,20 @@ def leave(source, target):
     shutil.copy(REPORTS / source, path)
 
 
+def bench(name):
+    words = [VERDICT]
+    if MODE == f"differ {name}":
+        words = ["MISMATCH line 3, output 1: expected 0.5, got 0.25", "FAIL: 1 of 60 outputs differ, in 1 of 6 inputs"]
+    if MODE == f"cut {name}":
+        words = ["FAIL: 0 of 0 outputs differ, in 0 of 0 inputs", "FAIL: 640 outputs wanted: tb_data/x.dat is missing"]
+    print("\n".join(words))
+    if name == "csim":
+        log = pathlib.Path(CSIM_LOG)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("\n".join(["INFO: [SIM 2] csim", *words]))
+    return words == [VERDICT]
+
+
 def main():
     arguments = sys.argv[1:]
     if "-version" in arguments or "--version" in arguments:
@@ -50,12 +65,8 @@ def main():
     if MODE == f"crash {name}":
         print("ERROR: [HLS 200-70] no licence for this")
         return 9
-    if MODE == f"differ {name}":
-        print("MISMATCH line 3, output 1: expected 0.5, got 0.25")
-        print("FAIL: 1 of 60 outputs differ, in 1 of 6 inputs")
+    if name in ("csim", "cosim") and not bench(name):
         return 1
-    if name in ("csim", "cosim"):
-        print(VERDICT)
     if MODE == f"silent {name}":
         return 0
     if name in PLACES:

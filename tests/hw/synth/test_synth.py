@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from helpers.cli import Cli
 from hw.flow.config import RunConfig, dump_config
 from hw.flow.folder import RunFolder
 from hw.hardware import HardwareConfig
-from hw.synth import synthesize
+from hw.synth import import_reports, synthesize
+from hw.synth.record import stored_synthesis
 from hw.synth.stages import plan_stages
 from qmodels.errors import ExactnessError, ToolMissing, UserError
 
@@ -167,6 +169,11 @@ def test_vivado_hls_takes_its_options_as_an_argument(tmp_path: Path, install: In
             r"csim: differs .* in 1 of 60 outputs.*\n  MISMATCH line 3, output 1: expected",
         ),
         ("differ cosim", ExactnessError, r"cosim: differs .* in 1 of 6 inputs"),
+        (
+            "cut csim",
+            ToolMissing,
+            r"csim: the test bench was not replayed as a whole.*FAIL: 640 outputs wanted",
+        ),
     ],
 )
 def test_a_failure_is_told_and_only_finished_stages_are_kept(
@@ -182,6 +189,67 @@ def test_a_failure_is_told_and_only_finished_stages_are_kept(
     log.unlink()
     synthesize(run, ["csim", "synth", "cosim"], lambda line: None)
     assert [name for _, name in calls(log)] == ["csim", "synth", "cosim"][len(kept) :]
+
+
+def new_bench(run: Path, text: str = '{"lines": []}') -> None:
+    (run / "hls" / "tb_data" / "tb_index.json").write_text(text)
+    RunFolder(run).mark_done("testbench", "key", ("hls/tb_data/tb_index.json",), 1.0)
+
+
+def test_an_earlier_pass_does_not_outlive_a_failure_or_its_inputs(run: Path, install: Install) -> None:
+    install(VITIS)
+    (run / "results.json").write_text("{}")
+    RunFolder(run).mark_done("evaluate", "key", ("results.json",), 1.0)
+    synthesize(run, ["csim", "synth", "cosim"], lambda line: None)
+    new_bench(run)
+    assert list(stored_synthesis(run)["synthesis"]["stages"]) == ["synth"]
+    install(VITIS, mode="differ csim")
+    with pytest.raises(ExactnessError):
+        synthesize(run, ["csim"], lambda line: None)
+    assert list(results(run)) == ["synth"]
+    assert list(json.loads((run / "synthesis.json").read_text())["stages"]) == ["synth"]
+
+
+@pytest.fixture
+def returned(tmp_path: Path, run: Path, install: Install) -> Path:
+    """The hls folder after C simulation, synthesis and cosimulation on another machine."""
+    install(VITIS)
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    synthesize(other, ["csim", "synth", "cosim"], lambda line: None)
+    return other / "synthesis"
+
+
+def test_a_simulation_that_failed_elsewhere_ends_with_status_4(cli: Cli, run: Path, returned: Path) -> None:
+    synthesize(run, ["csim"], lambda line: None)
+    log = next(returned.glob("*_prj/solution1/csim/report/*_csim.log"))
+    log.write_text("MISMATCH line 3\nFAIL: 1 of 60 outputs differ, in 1 of 6 inputs\n")
+    outcome = cli("synth", run, "--reports", returned)
+    assert outcome.status == 4
+    assert "C simulation: differs from the QKeras model in 1 of 60 outputs" in outcome.err
+    assert "MISMATCH line 3" in outcome.err
+    stages = json.loads((run / "synthesis.json").read_text())["stages"]
+    assert sorted(stages) == ["cosim", "synth"]  # what was fine is kept, our own earlier pass is not
+
+
+def test_simulations_of_other_inputs_are_not_read(cli: Cli, run: Path, returned: Path) -> None:
+    new_bench(run)
+    outcome = cli("synth", run, "--reports", returned)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("tb_index.json is not this run's") == 2
+    assert list(json.loads((run / "synthesis.json").read_text())["stages"]) == ["synth"]
+    for path in returned.rglob("*_csynth.xml"):
+        path.unlink()
+    assert "no report in it that is of this run" in cli.refuses("synth", run, "--reports", returned)
+
+
+def test_what_was_read_stays_when_stages_run_here(run: Path, returned: Path, install: Install) -> None:
+    import_reports(run, returned, lambda line: None)
+    log = install(VITIS)
+    log.unlink()
+    synthesize(run, ["csim", "export"], lambda line: None)
+    assert [name for _, name in calls(log)] == ["csim", "synth", "export"]
+    assert sorted(json.loads((run / "synthesis.json").read_text())["stages"]) == ["cosim", "csim", "export", "synth"]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -227,14 +295,15 @@ def test_without_the_tool_the_way_to_run_it_elsewhere_is_told(cli: Cli, run: Pat
 def test_the_told_commands_are_what_we_would_run(tmp_path: Path, run: Path, cli: Cli, install: Install) -> None:
     """Run as they are printed, on the other machine, they leave the reports that come back with --reports."""
     message = cli.refuses("synth", run, "--csim", "--synth", "--cosim", "--vsynth", status=3)
-    lines = [line for line in message.splitlines() if line.startswith(("  ", "    ", "}", "' "))]
+    script = message.partition("and there:\n")[2].partition("\nthen bring")[0]
     log = install(("vitis-run", "2024.1"), VIVADO)
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(run / "hls", elsewhere / "hls")
-    subprocess.run(["sh", "-e", "-c", "\n".join(lines)], cwd=elsewhere, check=True, timeout=60)
+    subprocess.run(["sh", "-e", "-c", script], cwd=elsewhere, check=True, timeout=60)
     assert [name for _, name in calls(log)] == ["csim", "synth", "cosim", "vsynth"]
     outcome = cli("synth", run, "--reports", elsewhere / "hls")
     assert outcome.status == 0, outcome.err
+    assert "csim: inputs 6, outputs_compared 60, outputs_different 0, adversarial_inputs 4" in outcome.out
     assert "synth: latency_cycles_min 77" in outcome.out and "vsynth: luts 9,127" in outcome.out
     (elsewhere / "hls" / "firmware" / "accelerator.cpp").write_text("int other;\n")
     assert "the reports are of another design" in cli.refuses("synth", run, "--reports", elsewhere / "hls")
@@ -275,3 +344,50 @@ def test_backends_have_the_stages_of_their_tools() -> None:
         plan_stages(HardwareConfig(backend="Catapult"), ["synth"])
     (stage,) = plan_stages(HardwareConfig(backend="VivadoAccelerator"), ["synth"])
     assert stage.reports == ("accelerator_prj/solution1/syn/report/accelerator_axi_csynth.xml",)
+    for backend, top in (("Vitis", "accelerator"), ("VivadoAccelerator", "accelerator_axi")):
+        stage = plan_stages(HardwareConfig(backend=backend), ["vsynth"])[-1]
+        assert f"synth_design -top {top} -part $part\n" in stage.writes["vivado_synth.tcl"]
+
+
+def test_quartus_gets_a_part_of_its_own() -> None:
+    (stage,) = plan_stages(HardwareConfig(backend="Quartus"), ["synth"])
+    assert stage.arguments["i++"][0] == "-march=Arria10"
+    with pytest.raises(UserError, match=r"hardware\.part: xcu250-figd2104-2L-e is AMD's"):
+        plan_stages(HardwareConfig(backend="Quartus", part="xcu250-figd2104-2L-e"), ["synth"])
+    parts = {name: HardwareConfig(backend=name).part for name in ("Vitis", "Vivado", "VivadoAccelerator", "Catapult")}
+    amd = dict.fromkeys(("Vitis", "Vivado", "VivadoAccelerator"), "xcu250-figd2104-2L-e")
+    assert parts == {**amd, "Catapult": "xcvu13p-flga2577-2-e"}
+    assert HardwareConfig(backend="Catapult", part="xcku5p").part == "xcku5p"
+
+
+@pytest.mark.parametrize(
+    "words", ["PASS: 0 of 60 outputs differ, in 0 of 6 inputs", "FAIL: 1 of 60 outputs differ, in 1 of 6 inputs"]
+)
+def test_quartus_simulation_is_run_and_not_only_compiled(
+    tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """i++ here is a stand-in that leaves a program which says `words`, as the compiled test bench would."""
+    program = f"#!/bin/sh\necho '{words}'\nexit {int(words.startswith('FAIL'))}\n"
+    compiler = tmp_path / "bin" / "i++"
+    compiler.parent.mkdir()
+    compiler.write_text(
+        f"#!{sys.executable} -I\nimport os, sys\n"
+        "if '--version' in sys.argv:\n    sys.exit(print('i++ Version 21.1.0'))\n"
+        f"open(sys.argv[-1], 'w').write({program!r})\nos.chmod(sys.argv[-1], 0o755)\nprint('compiled')\n"
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{compiler.parent}:/usr/bin:/bin")
+    run = make_run(tmp_path / "quartus", backend="Quartus")
+    if words.startswith("FAIL"):
+        with pytest.raises(ExactnessError, match="differs from the QKeras model in 1 of 60 outputs"):
+            synthesize(run, ["csim"], lambda line: None)
+        return
+    told = synthesize(run, ["csim"], lambda line: None)["stages"]["csim"]
+    assert (told["inputs"], told["outputs_compared"], told["adversarial_inputs"]) == (6, 60, 4)
+    assert "compiled" in (run / "synthesis" / "csim.build.log").read_text()
+
+
+def test_our_script_of_logic_synthesis_is_hls4mls_with_top_and_timing() -> None:
+    script = resources.files("hls4ml").joinpath("templates/vivado/vivado_synth.tcl").read_text()
+    ours = plan_stages(HardwareConfig(), ["vsynth"])[-1].writes["vivado_synth.tcl"]
+    assert ours.startswith(script.rstrip().replace("-top ${project_name} ", "-top accelerator "))
