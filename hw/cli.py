@@ -85,8 +85,13 @@ def _hls4ml_settings(path: Path | None) -> list[str]:
 
     settings, ignored = read_hls4ml_yaml(path)
     if ignored:
-        typer.echo(f"{path}: not taken over (types follow from the model): {', '.join(ignored)}", err=True)
-    return [f"hardware.{key}={json.dumps(value)}" for key, value in settings.items()]
+        typer.echo(
+            f"{path}: not taken over (types follow from the model, the rest has no place here): {', '.join(ignored)}",
+            err=True,
+        )
+    layers = settings.pop("layers")  # one by one: the config's own stay
+    own = {f"layers.{name}.{key}": value for name, entry in layers.items() for key, value in entry.items()}
+    return [f"hardware.{key}={json.dumps(value)}" for key, value in (settings | own).items()]
 
 
 def _add_step(command: str, until: str, summary: str) -> None:
