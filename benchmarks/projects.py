@@ -83,7 +83,16 @@ def breaks() -> dict[str, Any]:
     def with_activation(text: str) -> Any:
         return qkeras_model(q.QActivation(text, name="act"))
 
+    def on_image(layer: Any) -> Any:
+        x = q.QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
+        x = layers.Flatten(name="f")(layer(x))
+        return keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x))
+
+    def dense(name: str) -> Any:
+        return q.QDense(16, name=name, **weight_quantizers())
+
     image = keras.Input((4, 4, 1), name="image")
+    twice = dense("twice")
     bare = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(layers.Flatten(name="f")(image)))
     return {
         "input not rounded": bare,
@@ -99,6 +108,15 @@ def breaks() -> dict[str, Any]:
         "keep_negative=False": with_activation("quantized_bits(5,1,keep_negative=False,alpha=1)"),
         "leaky relu": with_activation("quantized_relu(6,1,0,0.25)"),
         "softmax": qkeras_model(activation="softmax"),
+        "relu with a maximum": on_image(layers.ReLU(max_value=1.0, name="act")),
+        "relu with a slope": on_image(layers.ReLU(negative_slope=0.25, name="act")),
+        "relu with a threshold": on_image(layers.ReLU(threshold=1.0, name="act")),
+        "real tanh": qkeras_model(q.QActivation(q.quantized_tanh(6, use_real_tanh=True), name="act")),
+        "real sigmoid": qkeras_model(q.QActivation(q.quantized_sigmoid(6, use_real_sigmoid=True), name="act")),
+        "symmetric sigmoid": qkeras_model(q.QActivation(q.quantized_sigmoid(6, symmetric=True), name="act")),
+        "dense on an image": on_image(dense("pixelwise")),
+        "a model in the model": qkeras_model(keras.Sequential([keras.Input((16,)), dense("inner")], name="block")),
+        "a layer called twice": qkeras_model(twice, twice),
         "layer named input": qkeras_model(q.QDense(4, name="input", **weight_quantizers())),
     }
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from hw.contract.names import RESERVED
+from hw.contract.names import is_free_name
 from qmodels.formats import FixedPoint
 
 #: Vitis unrolls and partitions at most this many weights of a layer; above, time-multiplex it.
@@ -118,7 +118,7 @@ class HardwareConfig(BaseModel):
     @field_validator("project_name")
     @classmethod
     def _name_is_free(cls, name: str) -> str:
-        if name in RESERVED:
+        if not is_free_name(name):
             raise ValueError(f"{name!r} is a word of C++ or hls4ml; choose another name for the top function")
         return name
 

@@ -3,7 +3,8 @@
 from hw.contract.accumulators import accumulator_warnings
 from hw.contract.names import RESERVED, check_layer_name
 from hw.contract.repair import OutputChange, Repaired, output_change, repair_model
-from hw.contract.rules import Violation, check_contract, violations
+from hw.contract.rules import check_contract, violations
+from hw.contract.violation import Violation
 
 __all__ = [
     "RESERVED",

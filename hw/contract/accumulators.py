@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hw.contract.rules import Violation
+from hw.contract.violation import Violation
 
 FLOAT32_BITS = 24
 

@@ -5,26 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, frexp
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hw.contract.rules import EXACT_WEIGHTS, FOLDABLE, Violation, violations, weight_quantizers
-from qmodels.formats import FixedPoint
+from hw.contract.folding import EXACT_WEIGHTS, WEIGHT_OF, folded_weights
+from hw.contract.quantizers import weight_quantizers
+from hw.contract.rules import violations
+from hw.contract.violation import Violation
+from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.victims import Images
 
-#: float32's mantissa: TensorFlow computes wider weights with rounding.
-MAX_BITS = 24
 INPUT_QUANTIZER = "quantized_bits(9,0,alpha=1)"
-_WEIGHT_OF = {
-    "kernel_quantizer": "kernel",
-    "depthwise_quantizer": "depthwise_kernel",
-    "pointwise_quantizer": "pointwise_kernel",
-    "bias_quantizer": "bias",
-}
 
 
 @dataclass(frozen=True)
@@ -53,8 +46,16 @@ class OutputChange:
 
 
 def repair_model(model: Any, backend: str = "Vitis") -> Repaired:
-    """A copy of the model with the safe repairs applied; violations without one are left for `check_contract`."""
-    found = [violation for violation in violations(model, backend) if violation.repair is not None]
+    """A copy of the model with the safe repairs applied; violations without one are left for `check_contract`.
+
+    Raises:
+        UserError: the model has several inputs or outputs, a model in it, or a layer that is called twice.
+    """
+    told = violations(model, backend)
+    blocking = [violation for violation in told if violation.blocks_repair]
+    if blocking:
+        raise UserError("no repair for such a model: " + "\n  - ".join(map(str, blocking)))
+    found = [violation for violation in told if violation.repair is not None]
     architecture = json.loads(model.to_json())
     layers = {layer.name: layer for layer in model.layers}
     weights = {layer.name: layer.get_weights() for layer in model.layers}
@@ -87,41 +88,6 @@ def output_change(original: Any, repaired: Repaired, images: Images) -> OutputCh
     return OutputChange(len(images), float(np.max(np.abs(before - after), initial=0.0)), changed, compared)
 
 
-def folded_weights(layer: Any, setting: str, quantizer: Any) -> tuple[NDArray[Any], FixedPoint] | None:
-    """The values a weight has after its quantizer, and the narrowest grid that holds them all.
-
-    None when the quantizer is not known, or the values lie on no grid of at most 24 bits (a float scale).
-    """
-    if type(quantizer).__name__ not in FOLDABLE or getattr(quantizer, "use_stochastic_rounding", False):
-        return None
-    values = np.asarray(quantizer(getattr(layer, _WEIGHT_OF[setting])).numpy(), np.float64)
-    grid = covering_grid(values)
-    return (values.astype(np.float32), grid) if grid is not None else None
-
-
-def covering_grid(values: NDArray[Any], limit: int = MAX_BITS) -> FixedPoint | None:
-    """The narrowest signed grid with at least one integer bit on which all values lie; None beyond `limit` bits."""
-    if not np.isfinite(values).all():
-        return None
-    fraction = 0
-    while np.any(np.rint(values * 2.0**fraction) != values * 2.0**fraction):
-        fraction += 1
-        if fraction > limit:
-            return None
-    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-    integer = max(_integer_bits(high + 2.0**-fraction), _integer_bits(-low), 0)
-    width = max(integer + fraction + 1, 2)
-    return FixedPoint(width, integer + 1) if width <= limit else None
-
-
-def _integer_bits(magnitude: float) -> int:
-    """Smallest i with magnitude <= 2**i; 0 for what is not positive."""
-    if magnitude <= 0:
-        return 0
-    mantissa, exponent = frexp(magnitude)
-    return ceil(exponent - 1 if mantissa == 0.5 else exponent)
-
-
 def _fold(architecture: dict[str, Any], weights: dict[str, list[Any]], layer: Any, violation: Violation) -> str:
     setting = violation.setting.partition(".")[0]
     quantizer = weight_quantizers(layer)[setting]
@@ -130,7 +96,7 @@ def _fold(architecture: dict[str, Any], weights: dict[str, list[Any]], layer: An
     values, grid = folded
     text = f"quantized_bits({grid.width},{grid.integer - 1},alpha=1)"
     _layer_config(architecture, layer.name)["config"][setting] = text
-    variable = getattr(layer, _WEIGHT_OF[setting])
+    variable = getattr(layer, WEIGHT_OF[setting])
     place = next(i for i, weight in enumerate(layer.weights) if weight is variable)
     weights[layer.name][place] = values
     kind = type(quantizer).__name__

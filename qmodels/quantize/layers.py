@@ -54,3 +54,12 @@ def is_depthwise(layer: Any) -> bool:
 def is_quantized(model: Any) -> bool:
     """Whether a model is QKeras already: it then goes to the accelerator as it is."""
     return any(type(layer).__name__.startswith("Q") for layer in weighted_layers(model))
+
+
+def calls_of(model: Any) -> dict[str, list[Any]]:
+    """Every layer's calls (Keras' nodes) in this model by layer name; those in other models do not count."""
+    calls: dict[str, list[Any]] = {layer.name: [] for layer in model.layers}
+    for nodes in model._nodes_by_depth.values():
+        for node in nodes:
+            calls.setdefault(node.layer.name, []).append(node)
+    return calls

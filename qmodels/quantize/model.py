@@ -26,6 +26,7 @@ from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.folding import fold_batch_norm, foldable_norms
 from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.layerwise import LayerwiseConfig
+from qmodels.quantize.limits import limits
 from qmodels.quantize.uniform import Clip, choose_format, snap
 from qmodels.quantize.weights import (
     MAX_GRID_BITS,
@@ -197,6 +198,8 @@ def check_quantizable(model: Any) -> None:
             f"model {model.name}: no layer named {INPUT_GRID!r}; start the float model with "
             f"Activation('linear', name='{INPUT_GRID}') directly after its Input"
         )
+    for limit in limits(model):
+        raise UserError(f"model {model.name}: layer {limit.layer!r}: {limit.problem}; {limit.fix}")
     for layer in unrounded_averages(model, _is_relu):
         raise UserError(
             f"model {model.name}: layer {layer.name!r} ({type(layer).__name__}) divides by no power of two; "

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
-from hw.contract import RESERVED, check_contract, check_layer_name
+from hw.contract import check_contract
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 
@@ -83,14 +83,3 @@ def test_the_input_must_be_rounded_first(first: str) -> None:
         UserError, match=r"the first layer must be QActivation\(quantized_bits\(9, 0, alpha=1\)\).*'first'"
     ):
         check_contract(model)
-
-
-@pytest.mark.parametrize("name", [*sorted(RESERVED)[:8], "input", "1st", "a-b", "a b", "a/b", "", "é", "_x"])
-def test_layer_names_that_are_no_cpp_names(name: str) -> None:
-    with pytest.raises(UserError, match="cannot be used: hls4ml makes it a C\\+\\+ name"):
-        check_layer_name(name)
-
-
-@pytest.mark.parametrize("name", ["conv1", "fc_2", "Input", "q_dense_12", "inputs"])
-def test_layer_names_that_are(name: str) -> None:
-    check_layer_name(name)

@@ -14,7 +14,7 @@ from helpers.models import HARDWARE, STREAM, Toolbox, grid_images, qkeras_model,
 from hw.accelerator import BitSimVictim
 from hw.bitsim import BitSim
 from hw.contract import accumulator_warnings, check_contract, output_change, repair_model, violations
-from hw.contract.repair import covering_grid
+from hw.contract.folding import covering_grid
 from hw.csim import simulate
 from hw.exactness import require_exact
 from hw.project import HardwareConfig, convert, generate
