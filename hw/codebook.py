@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hw.hardware import CODEBOOK_BACKENDS, HardwareConfig, LayerHardware
+from hw.hardware import CODEBOOK_BACKENDS, HardwareConfig
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 
 MAX_BITS = 8
+MAX_WIDTH = 32  # of the values: the header's table holds C++ ints
 KERNELS = ("weight", "depthwise", "pointwise")
 HEADER = "firmware/nnet_utils/nnet_codebook.h"
 _TYPES = '#include "nnet_utils/nnet_types.h"\n'
@@ -65,11 +66,11 @@ def choose_codebooks(graph: Any, config: HardwareConfig) -> dict[str, Codebook]:
     """The codebooks of a graph's kernels, by the weight variable's name, where the config wants them.
 
     Raises:
-        UserError: codes are asked for, and the backend or a kernel of more than 256 distinct values has none.
+        UserError: codes are asked for, and the backend has none, or a kernel's values are more than 256 or too wide.
     """
     found = {}
     for layer in graph.get_layers():
-        own = config.layers.get(layer.name, LayerHardware()).weight_storage
+        own = config.of_layer(layer.name, graph).weight_storage
         wanted = own or config.weight_storage
         for kernel in (layer.weights[name] for name in KERNELS if name in layer.weights):
             if wanted == "values" or (wanted == "auto" and config.backend not in CODEBOOK_BACKENDS):
@@ -85,6 +86,13 @@ def _codebook(kernel: Any, where: str, wanted: str, backend: str) -> Codebook | 
     if backend not in CODEBOOK_BACKENDS:
         raise UserError(f"{where}: codes need the backend {', '.join(CODEBOOK_BACKENDS)}, not {backend}; set values")
     fmt = FixedPoint.from_hls4ml(kernel.type.precision)
+    if fmt.raw_max >= 1 << (MAX_WIDTH - 1):
+        if wanted == "auto":
+            return None
+        raise UserError(
+            f"{where}: its kernel's type {fmt} is too wide, codes stand for signed ones of at most {MAX_WIDTH} bits; "
+            f"set values or auto, or a narrower precision.weight"
+        )
     raw = np.unique(fmt.to_raw(np.asarray(kernel.data, np.float64)))
     bits = max(int(len(raw) - 1).bit_length(), 1)
     if bits > MAX_BITS:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hw.contract import Violation
 from hw.cost.memory import TABLES
-from hw.hardware import HardwareConfig, LayerHardware
+from hw.hardware import HardwareConfig
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
@@ -49,7 +49,7 @@ def override_precisions(graph: Any, config: HardwareConfig) -> list[Violation]:
     """
     found: list[Violation] = []
     for layer in graph.get_layers():
-        own = config.layers.get(layer.name, LayerHardware()).precision.model_dump(exclude_none=True)
+        own = config.of_layer(layer.name, graph).precision.model_dump(exclude_none=True)
         if any(name in layer.weights for name in _WEIGHTS["weight"]):
             own = config.precision.model_dump(exclude_none=True) | own
         for name, text in own.items():
@@ -90,9 +90,9 @@ def _override_weights(layer: Any, name: str, new: FixedPoint, key: str) -> None:
     for weight in weights:
         try:
             new.to_raw(np.asarray(weight.data, np.float64))
-        except ValueError:
+        except ValueError as error:
             needed = FixedPoint.from_hls4ml(weight.type.precision)
-            raise UserError(f"{key}: {new} does not hold every {name} of the layer; they need {needed}") from None
+            raise UserError(f"{key}: {error}; every {name} of the layer needs {needed}") from None
         precision = _precision(weight.type.precision, new)
         weight.update_precision(precision)
         for named in layer.types.values():

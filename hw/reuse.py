@@ -10,30 +10,35 @@ from math import ceil, isqrt, prod
 from typing import Any, Literal
 
 from hw.contract import Violation
-from hw.hardware import MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
+from hw.hardware import CODEBOOK_BACKENDS, MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
 from qmodels.errors import UserError, allowed_names
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of
 
 Strategy = Literal["Latency", "Resource"]
+#: hls4ml makes two layers of these, named `<layer>_depthwise` and `<layer>_pointwise`, with the settings of the one.
+SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+_HALVES = ("depthwise", "pointwise")
+_NEEDS_WEIGHTS = ("strategy", "reuse_factor", "weight_storage")
 
 
 def plan_layers(model: Any, config: HardwareConfig) -> dict[str, tuple[Strategy, int]]:
     """Strategy and reuse factor of every layer with weights, by name.
 
     Raises:
-        UserError: the config names a layer that the model lacks, or factors that cannot be built (all are told).
+        UserError: the config names a layer that the model lacks, sets what has no effect on a layer, or has factors
+            that cannot be built (all are told).
     """
     _check_names(model, config)
     plan: dict[str, tuple[Strategy, int]] = {}
     problems = []
-    for layer in weighted_layers(model):
+    for layer in _planned_layers(model):
         own = config.layers.get(layer.name, LayerHardware())
         wanted = config.reuse_factor if own.reuse_factor is None else own.reuse_factor
         strategy, multiplexed = _strategy(layer, config)
         if not multiplexed:
             plan[layer.name] = strategy, 1 if wanted == "auto" else wanted
             continue
-        valid = valid_reuse_factors(*kernel_sizes(layer))
+        valid = _valid_for_all(layer)
         factor = _smallest(layer, valid) if wanted == "auto" else wanted
         if factor not in valid:
             key = "hardware.reuse_factor" if own.reuse_factor is None else f"hardware.layers.{layer.name}.reuse_factor"
@@ -44,9 +49,28 @@ def plan_layers(model: Any, config: HardwareConfig) -> dict[str, tuple[Strategy,
     return plan
 
 
+def _planned_layers(model: Any) -> list[Any]:
+    return [layer for layer in model.layers if type(layer).__name__.removeprefix("Q") in (*WEIGHTED, *SEPARABLE)]
+
+
+def _kernels(layer: Any) -> list[Any]:
+    """The kernels that hls4ml multiplies with: two of a separable convolution."""
+    separable = type(layer).__name__.removeprefix("Q") in SEPARABLE
+    return [layer.depthwise_kernel, layer.pointwise_kernel] if separable else [kernel_of(layer)]
+
+
+def _most_weights(layer: Any) -> int:
+    return max(int(kernel.shape.num_elements()) for kernel in _kernels(layer))
+
+
+def _valid_for_all(layer: Any) -> list[int]:
+    first, *others = (valid_reuse_factors(*sizes) for sizes in kernel_sizes(layer))
+    return [factor for factor in first if all(factor in other for other in others)]
+
+
 def _smallest(layer: Any, valid: list[int]) -> int:
     """The smallest valid factor that leaves no more multipliers than can be unrolled."""
-    least = -(-int(kernel_of(layer).shape.num_elements()) // MAX_UNROLLED_WEIGHTS)
+    least = -(-_most_weights(layer) // MAX_UNROLLED_WEIGHTS)
     return next((factor for factor in valid if factor >= least), valid[-1])
 
 
@@ -59,26 +83,50 @@ def _problem(key: str, layer: str, wanted: int, valid: list[int]) -> str:
 
 
 def _check_names(model: Any, config: HardwareConfig) -> None:
-    weighted = [layer.name for layer in weighted_layers(model)]
-    names = {layer.name for layer in model.layers}
-    for name in config.layers:
-        if name not in names:
+    weighted = [layer.name for layer in _planned_layers(model)]
+    kinds = {layer.name: type(layer).__name__ for layer in model.layers}
+    problems = []
+    for name, own in config.layers.items():
+        if name not in kinds:
             raise UserError(f"hardware.layers: the model has no layer {name!r}" + allowed_names(name, weighted))
+        useless = [key for key in _NEEDS_WEIGHTS if getattr(own, key) is not None and name not in weighted]
+        problems += [
+            f"hardware.layers.{name}.{key}: has no effect, {kinds[name]} has no weights; leave it out "
+            f"(allowed for: {', '.join(weighted)})"
+            for key in useless
+        ]
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _strategy(layer: Any, config: HardwareConfig) -> tuple[Strategy, bool]:
     """The strategy, and whether hls4ml then builds only certain reuse factors: Quartus has one strategy for all."""
-    wanted = config.layers.get(layer.name, LayerHardware()).strategy or config.strategy
-    weights = int(kernel_of(layer).shape.num_elements())
+    own = config.layers.get(layer.name, LayerHardware()).strategy
+    wanted = own or config.strategy
+    if is_depthwise(layer) and _no_depthwise_resource(config):
+        if wanted == "resource":
+            key = f"hardware.layers.{layer.name}.strategy" if own else "hardware.strategy"
+            raise UserError(
+                f"{key}: resource cannot be built for depthwise layer {layer.name!r} with {config.backend} and "
+                f"{config.io_type}; set hardware.layers.{layer.name}.strategy: latency, or the other io_type"
+            )
+        return "Latency", False
+    weights = _most_weights(layer)
     resource = wanted == "resource" or (wanted == "auto" and weights > MAX_UNROLLED_WEIGHTS)
     return "Resource" if resource else "Latency", resource or config.backend == "Quartus"
+
+
+def _no_depthwise_resource(config: HardwareConfig) -> bool:
+    """Whether hls4ml 1.3.0 lacks the product (nnet_sepconv2d.h, nnet_sepconv_stream.h): its C simulation aborts."""
+    missing = {"Catapult": "io_stream", **dict.fromkeys(CODEBOOK_BACKENDS, "io_parallel")}
+    return missing.get(config.backend) == config.io_type
 
 
 def unroll_warnings(model: Any, plan: dict[str, tuple[Strategy, int]]) -> list[Violation]:
     """Layers that the config leaves more multipliers than Vitis unrolls and partitions."""
     found = []
-    for layer in weighted_layers(model):
-        weights, reuse = int(kernel_of(layer).shape.num_elements()), plan[layer.name][1]
+    for layer in _planned_layers(model):
+        weights, reuse = _most_weights(layer), plan[layer.name][1]
         if -(-weights // reuse) > MAX_UNROLLED_WEIGHTS:
             problem = f"{weights} weights at reuse factor {reuse} are more than {MAX_UNROLLED_WEIGHTS} multipliers"
             fix = "leave strategy and reuse_factor at auto, or take a larger factor"
@@ -92,11 +140,13 @@ def check_reuse(graph: Any, plan: dict[str, tuple[Strategy, int]]) -> None:
     Raises:
         UserError: a layer has another reuse factor than planned.
     """
-    for layer in graph.get_layers():
-        if layer.name in plan and int(layer.get_attr("reuse_factor")) != plan[layer.name][1]:
-            wanted, got = plan[layer.name][1], int(layer.get_attr("reuse_factor"))
-            key = f"hardware.layers.{layer.name}.reuse_factor"
-            raise UserError(f"{key}: {wanted} cannot be built; nearest that hls4ml builds: {got}")
+    for name, (_, wanted) in plan.items():
+        built = [name] if name in graph.graph else [f"{name}_{half}" for half in _HALVES]
+        for layer in (graph.graph[part] for part in built if part in graph.graph):
+            got = int(layer.get_attr("reuse_factor"))
+            if got != wanted:
+                key = f"hardware.layers.{name}.reuse_factor"
+                raise UserError(f"{key}: {wanted} cannot be built; nearest that hls4ml builds: {got}")
 
 
 def valid_reuse_factors(n_in: int, n_out: int) -> list[int]:
@@ -122,8 +172,12 @@ def nearest(valid: list[int], wanted: int) -> int:
     return min(around, key=lambda factor: (abs(factor - wanted), factor))
 
 
-def kernel_sizes(layer: Any) -> tuple[int, int]:
-    """Inputs and outputs per position, as hls4ml counts them: a depthwise one as if every output had all inputs."""
-    *inputs, outputs = (int(size) for size in kernel_of(layer).shape)
-    depthwise = type(layer).__name__.startswith("QDepthwise")
-    return prod(inputs), outputs * inputs[-1] if depthwise else outputs
+def kernel_sizes(layer: Any) -> list[tuple[int, int]]:
+    """Inputs and outputs per position of every kernel, as hls4ml counts them: a depthwise one as if every output had
+    all inputs."""
+    found = []
+    for kernel in _kernels(layer):
+        *inputs, outputs = (int(size) for size in kernel.shape)
+        depthwise = kernel is getattr(layer, "depthwise_kernel", None)
+        found.append((prod(inputs), outputs * inputs[-1] if depthwise else outputs))
+    return found

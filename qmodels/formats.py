@@ -39,6 +39,8 @@ class Overflow(str, Enum):
     WRAP_SM = "WRAP_SM"  # sign-magnitude wrap
 
 
+#: Of raw integers: numpy's int64, with a bit to spare for differences.
+MAX_RAW_BITS = 62
 _PATTERN = re.compile(r"(?:ap_)?(u?)fixed<([1-9]\d*),(-?\d+)(?:,(?:AP_)?(\w+))?(?:,(?:AP_)?(\w+))?(?:,\d+)?>")
 
 
@@ -104,11 +106,16 @@ class FixedPoint(NamedTuple):
         )
 
     def to_raw(self, values: NDArray[Any]) -> NDArray[np.int64]:
-        """Raw integers of values that lie exactly on this format's grid and in its range; else ValueError."""
+        """Raw integers of values that lie exactly on this format's grid and in its range; else ValueError.
+
+        So it is for raw integers of more than `MAX_RAW_BITS` bits.
+        """
         scaled = np.asarray(values, dtype=np.float64) * 2.0**self.fraction
         raw = np.rint(scaled)
         if not np.array_equal(raw, scaled) or raw.min(initial=0) < self.raw_min or raw.max(initial=0) > self.raw_max:
             raise ValueError(f"some values are not representable in {self}")
+        if np.abs(raw).max(initial=0) >= 2.0**MAX_RAW_BITS:
+            raise ValueError(f"some values are integers of more than {MAX_RAW_BITS} bits in {self}")
         return raw.astype(np.int64)
 
     def from_raw(self, raw: NDArray[Any]) -> NDArray[np.float64]:

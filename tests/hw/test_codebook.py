@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw.accelerator import BitSimVictim
-from hw.codebook import HEADER, Codebook, choose_codebooks
+from hw.codebook import HEADER, Codebook, _codebook, choose_codebooks
 from hw.csim import simulate
 from hw.exactness import EXTREMES, probe_images, require_exact
 from hw.project import HardwareConfig, HlsProject, convert, generate, generate_design
@@ -169,3 +170,28 @@ def test_what_cannot_be_codes_is_refused(model: Any) -> None:
     many = qkeras_model(shape=(20, 20, 1), kernel_quantizer=wide)
     with pytest.raises(UserError, match=r"layer 'logits': its kernel has \d+ distinct values, codes hold at most 256"):
         generate(many, codes())
+
+
+@dataclass
+class Kernel:
+    """hls4ml's weight variable, as far as we read it."""
+
+    precision: str
+    data: Any
+
+    @property
+    def type(self) -> Kernel:
+        """Its named type."""
+        return self
+
+
+@pytest.mark.parametrize(("text", "fits"), [("fixed<32,1>", True), ("ufixed<31,1>", True), ("ufixed<32,1>", False)])
+def test_values_that_are_no_cpp_ints_are_not_coded(text: str, fits: bool) -> None:
+    values = np.array([0.25, 0.5])
+    if fits:
+        book = _codebook(Kernel(text, values), "here", "codes", "Vitis")
+        assert book is not None and max(book.raw) == 2 ** (book.format.fraction - 1)
+        return
+    with pytest.raises(UserError, match=r"here: its kernel's type ufixed<32,.* is too wide.*at most 32 bits"):
+        _codebook(Kernel(text, values), "here", "codes", "Vitis")
+    assert _codebook(Kernel(text, values), "here", "auto", "Vitis") is None

@@ -61,7 +61,7 @@ def test_a_narrow_accumulator_is_told_and_simulated_as_it_will_be() -> None:
     [
         (
             {"logits": {"weight": "fixed<2,1>"}},
-            r"layers.logits.precision.weight: fixed<2,1.*does not hold .* need fixed<",
+            r"layers.logits.precision.weight: some values are not representable in fixed<2,1.* weight .* needs fixed<",
         ),
         ({"relu": {"result": "ufixed<8,4>"}}, r"layers.relu.precision.result: .* change the quantizer in the model"),
         ({"relu": {"accum": "fixed<8,4>"}}, r"layers.relu.precision.accum: .* has no accum type"),
@@ -86,3 +86,10 @@ def test_the_index_of_a_table_keeps_its_type(tmp_path: Path) -> None:
 def test_only_fixed_point_types_are_taken(text: object) -> None:
     with pytest.raises(ValidationError, match="fixed"):
         hardware(logits={"accum": text})
+
+
+@pytest.mark.parametrize("text", ["fixed<2000,1000>", "fixed<3000,3>", "fixed<65,3>", "fixed<16,99>", "fixed<16,-99>"])
+def test_sizes_beyond_the_simulators_are_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="must be a type of 1 to 64 bits, of them -64 to 64 integer bits"):
+        hardware(logits={"accum": text})
+    assert hardware(logits={"accum": "fixed<64,64>"}).layers["logits"].precision.accum == "fixed<64,64,TRN,WRAP>"

@@ -13,9 +13,10 @@ from helpers.cli import Cli
 from helpers.models import Toolbox, grid_images, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
+from hw.codebook import choose_codebooks
 from hw.csim import simulate
 from hw.hls4ml_yaml import read_hls4ml_yaml
-from hw.project import HardwareConfig, generate
+from hw.project import HardwareConfig, convert, generate
 from hw.reuse import nearest, plan_layers, unroll_warnings, valid_reuse_factors
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
@@ -84,6 +85,11 @@ def test_reuse_factors_are_those_of_hls4ml(n_in: int, n_out: int) -> None:
             {"fc1": {"strategy": "resource", "reuse_factor": 5}},
             r"layers.fc1.reuse_factor: 5 cannot be built.*nearest: 4 \(allowed: auto, 1, 2, 4, 8, 16, 32, 64, 128\)",
         ),
+        (
+            {"flatten": {"reuse_factor": 2, "weight_storage": "codes", "strategy": "latency"}},
+            r"(?s)layers.flatten.strategy: has no effect, Flatten has no weights; leave it out \(allowed for: conv1, .*"
+            r"layers.flatten.reuse_factor: .*layers.flatten.weight_storage: ",
+        ),
         ({"fc_1": {"reuse_factor": 2}}, r"the model has no layer 'fc_1'; did you mean 'fc1'\?"),
     ],
 )
@@ -125,9 +131,38 @@ def test_a_depthwise_layer_has_hls4mls_rule_too(backend: str) -> None:
     model = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x), name="own")
     for factor in (6, 18):
         layers = {"dw": {"strategy": "resource", "reuse_factor": factor}}
-        generate(model, HardwareConfig.model_validate({"backend": backend, "layers": layers}))
+        io_type = "io_stream" if backend == "Vitis" else "io_parallel"
+        generate(model, HardwareConfig.model_validate({"backend": backend, "io_type": io_type, "layers": layers}))
     with pytest.raises(UserError, match=r"layers.dw.reuse_factor: 7 cannot be built.*nearest: 6"):
-        generate(model, HardwareConfig.model_validate({"layers": {"dw": {"strategy": "resource", "reuse_factor": 7}}}))
+        plan_layers(model, HardwareConfig.model_validate({"backend": "Quartus", "layers": {"dw": {"reuse_factor": 7}}}))
+    with pytest.raises(UserError, match=r"hardware.strategy: resource cannot be built for depthwise layer 'dw'"):
+        plan_layers(model, HardwareConfig(strategy="resource"))
+    with pytest.raises(UserError, match=r"layers.dw.strategy: resource cannot be built.* or the other io_type"):
+        plan_layers(model, HardwareConfig.model_validate({"layers": {"dw": {"strategy": "resource"}}}))
+
+
+def test_both_halves_of_a_separable_layer_have_its_settings(tmp_path: Path) -> None:
+    keras, q = runtime().keras, runtime().qkeras
+    image = keras.Input((4, 4, 2), name="image")
+    x = q.QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
+    four = {f"{name}_quantizer": q.quantized_bits(4, 0, alpha=1) for name in ("depthwise", "pointwise", "bias")}
+    x = keras.layers.Flatten(name="flatten")(q.QSeparableConv2D(4, 3, name="sep", **four)(x))
+    model = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x), name="own")
+
+    def config(factor: int) -> HardwareConfig:
+        own = {"strategy": "resource", "reuse_factor": factor, "weight_storage": "codes"}
+        return HardwareConfig.model_validate({"io_type": "io_stream", "layers": {"sep": own}})
+
+    graph = convert(model, config(2), tmp_path)
+    halves = [graph.graph[f"sep_{half}"] for half in ("depthwise", "pointwise")]
+    assert [(half.get_attr("strategy").lower(), half.get_attr("reuse_factor")) for half in halves] == [
+        ("resource", 2)
+    ] * 2
+    assert set(choose_codebooks(graph, config(2))) == {half.weights["weight"].name for half in halves}
+    with pytest.raises(
+        UserError, match=r"layers.sep.reuse_factor: 3 cannot be built.*nearest: 2 \(allowed: auto, 1, 2\)"
+    ):
+        plan_layers(model, config(3))
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "all", 10**7])
@@ -175,24 +210,9 @@ HLSConfig:
     save_model(qkeras_model(shape=(8, 8, 1), classes=10), cli.folder / "own.keras")
     outcome = cli("generate", "--model", "own.keras", "--hls-config", "mine.yml")
     assert outcome.status == 0, outcome.err
-    assert "not taken over (types follow from the model): Model.Precision, logits.Precision" in outcome.err
+    assert "no place here): Model.Precision, logits.Precision" in outcome.err
     resolved = yaml.safe_load((cli.folder / "hls_projects" / "own" / "config.yaml").read_text())["hardware"]
     assert (resolved["backend"], resolved["part"], resolved["io_type"]) == ("Vivado", "xc7z020clg400-1", "io_stream")
     logits = resolved["layers"]["logits"]
     assert (logits["strategy"], logits["reuse_factor"]) == ("resource", 4)
     assert not (cli.folder / "evil").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("BitExact: false\n", "BitExact is false: hls4ml would drop QActivation layers"),
-        ("[1, 2]\n", "not an hls4ml configuration"),
-        ("HLSConfig: 3\n", "not an hls4ml configuration"),
-        ("Backend: oneAPI\n", "hardware.backend: 'oneAPI' is not allowed"),
-        ("a: {\n", "not a readable hls4ml configuration"),
-    ],
-)
-def test_a_wrong_yaml_is_told(cli: Cli, text: str, said: str) -> None:
-    (cli.folder / "mine.yml").write_text(text)
-    assert said in cli.refuses("generate", "--hls-config", "mine.yml")

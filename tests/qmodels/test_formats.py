@@ -91,6 +91,13 @@ def test_nan_and_infinity_have_no_raw_integer(bad: float) -> None:
         FixedPoint(8, 2).to_raw(np.array([0.5, bad]))
 
 
+def test_raw_integers_that_numpy_cannot_hold_are_refused() -> None:
+    values = np.array([0.5, -0.25, 0.75])
+    assert FixedPoint(62, 1).to_raw(values).tolist() == [2**60, -(2**59), 3 * 2**59]
+    with pytest.raises(ValueError, match="more than 62 bits"):
+        FixedPoint(80, 3).to_raw(values)
+
+
 def test_device_inputs_are_k_over_256() -> None:
     assert (INPUT_FORMAT.minimum, INPUT_FORMAT.maximum, INPUT_FORMAT.lsb) == (0.0, 255 / 256, 1 / 256)
 
