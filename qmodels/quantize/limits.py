@@ -70,9 +70,7 @@ def _dense(layer: Any, calls: list[Any]) -> Iterator[Limit]:
         kind = type(layer).__name__
         problem = f"{kind} on an input of {rank} axes becomes a convolution without its quantizers"
         fix = f"put Flatten before it, or use {kind.replace('Dense', f'Conv{min(rank, 3) - 1}D')} with kernel_size=1"
-        yield Limit(
-            layer.name, "input_rank", problem, fix, "its weights are rounded down to other types: outputs differ"
-        )
+        yield Limit(layer.name, "input_rank", problem, fix, "its weights are no longer rounded: most outputs differ")
 
 
 def _convolution(layer: Any, calls: list[Any]) -> Iterator[Limit]:
