@@ -18,7 +18,7 @@ MAX_FORMAT_BITS = 64
 CODEBOOK_BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator")
 
 Backend = Literal["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"]
-#: Parts of backends that cannot have AMD's: hls4ml's own defaults.
+#: Parts of backends that do not have ours when it is left out: hls4ml's own defaults.
 _PARTS = {"Quartus": "Arria10", "Catapult": "xcvu13p-flga2577-2-e"}
 Board = Literal["pynq-z2", "zcu102", "alveo-u50", "alveo-u250", "alveo-u200", "alveo-u280"]
 WeightStorage = Literal["values", "codes", "auto"]
@@ -74,11 +74,7 @@ class HardwareConfig(BaseModel):
     backend: Backend = Field("Vitis", description="bitsim knows Vitis, Vivado and VivadoAccelerator; csim all")
     board: Board = Field("pynq-z2", description="VivadoAccelerator only: the board, which also decides the part")
     io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
-    part: str = Field(
-        "xcu250-figd2104-2L-e",
-        pattern=r"^[A-Za-z0-9_-]+$",
-        description="FPGA part; left out, Quartus and Catapult have hls4ml's own",
-    )
+    part: str = Field("xcu250-figd2104-2L-e", pattern=r"^[A-Za-z0-9_-]+$", description="FPGA part")
     clock_period_ns: float = Field(5.0, ge=0.5, le=1000.0)
     project_name: str = Field("accelerator", pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")
     reuse_factor: Reuse = Field(
