@@ -12,6 +12,7 @@ import pytest
 from helpers.cli import Cli
 from helpers.models import qkeras_model, weight_quantizers
 
+from hw.contract.classes import _JUDGED
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
 
@@ -118,8 +119,15 @@ def test_an_input_that_is_not_rounded_to_the_grid(cli: Cli) -> None:
     assert "(found: 'flat')" in told
 
 
-def test_a_layer_that_hls4ml_does_not_know(cli: Cli) -> None:
+def test_a_layer_that_hls4ml_does_not_reproduce(cli: Cli) -> None:
+    save_model(qkeras_model(layers().LayerNormalization(name="ln"), **DIGITS), cli.folder / "own.keras")
+    told = cli.refuses("generate", "--model", "own.keras")
+    assert "layer 'ln': LayerNormalization is not reproduced exactly by hls4ml; allowed: " in told
+
+
+def test_a_layer_that_hls4ml_cannot_convert_after_all(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told when the project is generated: the step before is done, and the project is not there."""
+    monkeypatch.setattr("hw.contract.classes._JUDGED", (*_JUDGED, "LayerNormalization"))
     save_model(qkeras_model(layers().LayerNormalization(name="ln"), **DIGITS), cli.folder / "own.keras")
     outcome = cli("generate", "--model", "own.keras")
     assert outcome.status == 2
