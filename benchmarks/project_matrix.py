@@ -23,8 +23,9 @@ from hw.contract import violations
 from hw.csim import simulate
 from hw.hardware import Backend
 from hw.project import HardwareConfig, generate
+from hw.reuse import plan_layers
 from qmodels.architectures import ModelConfig, build_float
-from qmodels.errors import RobustHlsError
+from qmodels.errors import RobustHlsError, UserError
 from qmodels.quantize.model import quantize_model
 from qmodels.storage import digest_of, file_digest, write_json
 
@@ -113,6 +114,10 @@ def _kept(cell: Cell, model: Any, known: dict[str, Any], state: Path) -> Outcome
 def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
     if broken := violations(model, cell.config.backend):
         return Outcome(refused=str(broken[0]))
+    try:
+        plan_layers(model, cell.config)
+    except UserError as error:
+        return Outcome(refused=str(error))
     try:
         project = generate(model, cell.config)
         digest = digest_of([project.digest, cell.samples, _simulators()])
