@@ -76,6 +76,11 @@ def convert(model: Any, config: HardwareConfig, output_dir: Path, *, trace: bool
 
 def _converted(model: Any, config: HardwareConfig, output_dir: Path, trace: bool) -> tuple[Any, list[Violation]]:
     check_contract(model, config.backend)
+    if config.project_name in model.input_names:
+        raise UserError(
+            f"hardware.project_name: {config.project_name!r} is also the model's input, and both become C++ names; "
+            "choose another project name"
+        )
     plan = plan_layers(model, config)
     try:
         graph = _convert(model, config, plan, output_dir, trace)

@@ -49,6 +49,11 @@ def test_the_simulation_of_another_vendors_types_is_exact(backend: str, io_type:
     np.testing.assert_array_equal(simulate(generate(model, config), 3, config).logits(images), model(images).numpy())
 
 
+def test_an_input_named_like_the_project_is_told() -> None:
+    with pytest.raises(UserError, match="hardware.project_name: 'image' is also the model's input"):
+        generate(qkeras_model(), HardwareConfig(project_name="image"))
+
+
 def test_a_board_decides_the_part() -> None:
     files = generate(qkeras_model(), HardwareConfig(backend="VivadoAccelerator", board="zcu102")).files
     assert b"xczu9eg-ffvb1156-2-e" in files["project.tcl"]
