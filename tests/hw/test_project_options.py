@@ -50,7 +50,7 @@ def test_the_simulation_of_another_vendors_types_is_exact(backend: str, io_type:
 
 
 def test_an_input_named_like_the_project_is_told() -> None:
-    with pytest.raises(UserError, match="hardware.project_name: 'image' is also the model's input"):
+    with pytest.raises(UserError, match="'image' is also the model's input"):
         generate(qkeras_model(), HardwareConfig(project_name="image"))
 
 
