@@ -111,3 +111,34 @@ def whole_numbers(model: Any, backend: str) -> Iterator[Violation]:
             + (f", or integer={bits - signed - 1}" if bits - signed >= 1 else ""),
             "it neither rounds nor saturates: almost every output differs",
         )
+
+
+def merged_roundings(model: Any, backend: str) -> Iterator[Violation]:
+    """Two roundings in a row: hls4ml makes the second one the type of the first layer's output."""
+    calls = calls_of(model)
+    for layer in judged_layers(model):
+        if type(layer).__name__ != "QActivation" or activation_of(layer)[0] != "quantized_bits":
+            continue
+        for call in calls[layer.name]:
+            source, source_call = _made_by(call)
+            kind = activation_of(source)[0]
+            reads_input = source_call is not None and any(
+                t is i for t in source_call.keras_inputs for i in model.inputs
+            )
+            if kind.startswith("quantized_") and not reads_input:
+                yield Violation(
+                    layer.name,
+                    "input",
+                    f"quantized_bits directly behind {kind} of layer {source.name!r}: of two roundings hls4ml keeps one",
+                    "remove one of the two",
+                    "almost every output differs",
+                )
+
+
+def _made_by(call: Any) -> tuple[Any, Any]:
+    """The layer whose numbers a call reads, and that layer's own call; layers that hls4ml leaves out are looked through."""
+    source, index, _ = call.keras_inputs[0]._keras_history
+    own = source.inbound_nodes[index] if source.inbound_nodes else None
+    if type(source).__name__ in ("Flatten", "Reshape", "Dropout") and own is not None:
+        return _made_by(own)
+    return source, own

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hw.contract.activations import activation_of, activations, softmax, whole_numbers
+from hw.contract.activations import activation_of, activations, merged_roundings, softmax, whole_numbers
 from hw.contract.classes import classes, judged_layers, settings
 from hw.contract.names import PARTS, is_free_name, name_problem
 from hw.contract.quantizers import float_weights, missing_quantizers, noisy_weights, scaled_weights, unknown_quantizers
@@ -100,13 +100,26 @@ def _averages(model: Any, backend: str) -> Iterator[Violation]:
         yield Violation(layer.name, "pool_size", problem, fix, "outputs differ in their last bits")
 
 
+#: Kinds of layers that are exact on Vitis and Vivado, and not on another backend.
+_INEXACT = {
+    "Catapult": {"AveragePooling": "use MaxPooling", "Average": "use Add"},
+    "Quartus": {
+        "AveragePooling": "use MaxPooling",
+        "Depthwise": "use QConv2D or QConv1D",
+        "Separable": "use QConv2D or QConv1D",
+    },
+}
+
+
 def _backend_limits(model: Any, backend: str) -> Iterator[Violation]:
-    """Layers that are exact on Vitis and Vivado, and not on others."""
+    """What is exact on Vitis and Vivado, and not on others."""
     for layer in judged_layers(model):
         kind = type(layer).__name__
-        if backend == "Catapult" and "AveragePooling" in kind:
-            problem = f"{kind} is not exact on the backend Catapult"
-            yield Violation(layer.name, "backend", problem, "use MaxPooling, or backend Vitis", "outputs differ")
+        fix = next((fix for part, fix in _INEXACT.get(backend, {}).items() if part in kind), None)
+        if fix is not None:
+            problem = f"{kind} is not exact on the backend {backend}"
+            silently = "almost every output differs, or the C simulation crashes"
+            yield Violation(layer.name, "backend", problem, f"{fix}, or backend Vitis", silently)
         if backend == "Catapult" and activation_of(layer)[0] == "quantized_sigmoid":
             problem = "quantized_sigmoid is wrong on the backend Catapult"
             yield Violation(layer.name, "backend", problem, "use quantized_relu, or backend Vitis", "outputs differ")
@@ -125,6 +138,7 @@ RULES: tuple[Rule, ...] = (
     softmax,
     activations,
     whole_numbers,
+    merged_roundings,
     _input,
     _averages,
     _backend_limits,

@@ -252,3 +252,52 @@ def test_a_float_model_is_told_the_same_before_any_training(body: Callable[[], l
         x = layer(x)
     with pytest.raises(UserError, match=f"layer 'a': .*{told}"):
         check_quantizable(keras.Model(image, x, name="own"))
+
+
+def acts(*quantizers: str) -> list[Any]:
+    return [q().QActivation(text, name=f"act{number}") for number, text in enumerate(quantizers)]
+
+
+BITS, RELU = "quantized_bits(6,2,alpha=1)", "quantized_relu(6,2)"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: [conv(), *acts(RELU, BITS)],
+        lambda: [conv(), *acts(BITS, BITS)],
+        lambda: [conv(), *acts("quantized_tanh(7)", BITS)],
+        lambda: [conv(), *acts(RELU), layers().Flatten(name="flat"), q().QActivation(BITS, name="last")],
+        lambda: [conv(activation=q().quantized_relu(6, 2)), *acts(BITS)],
+    ],
+)
+def test_of_two_roundings_in_a_row_one_would_be_lost(body: Callable[[], list[Any]]) -> None:
+    (found,) = violations(behind_grid(*body()))
+    assert "of two roundings hls4ml keeps one" in found.problem
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: acts(BITS),  # the input's grid, which is finer
+        lambda: [conv(), *acts(BITS, RELU)],
+        lambda: [conv(), *acts(RELU), layers().MaxPooling2D(2, name="pool"), q().QActivation(BITS, name="last")],
+    ],
+)
+def test_roundings_that_stay_two(body: Callable[[], list[Any]]) -> None:
+    assert violations(behind_grid(*body())) == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "build"),
+    [
+        ("Quartus", one(lambda: layers().AveragePooling2D(2, name="pool"))),
+        ("Quartus", one(lambda: conv("QDepthwiseConv2D"))),
+        ("Quartus", one(lambda: conv("QSeparableConv2D"))),
+        ("Catapult", lambda: merged(lambda: layers().Average(name="merge"))),
+    ],
+)
+def test_what_is_exact_on_vitis_only(backend: str, build: Build) -> None:
+    assert violations(build()) == []
+    (found,) = violations(build(), backend)
+    assert found.setting == "backend" and backend in found.problem
