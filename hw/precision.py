@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from hw.contract import Violation
-from hw.cost.memory import TABLES
 from hw.hardware import HardwareConfig
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
@@ -66,7 +65,7 @@ def _override(layer: Any, name: str, new: FixedPoint, key: str) -> list[Violatio
         raise UserError(f"{key}: layer {layer.name!r} ({layer.class_name}) has no {name} type")
     old = FixedPoint.from_hls4ml(holder.precision)
     if name == "result":
-        _check_result(layer, old, key)
+        _check_result(old, key)
     _retype(layer, holder, new)
     if new.fraction >= old.fraction and new.minimum <= old.minimum and new.maximum >= old.maximum:
         return []
@@ -75,12 +74,9 @@ def _override(layer: Any, name: str, new: FixedPoint, key: str) -> list[Violatio
     return [Violation(layer.name, f"precision.{name}", problem, fix, "outputs differ where the values need the bits")]
 
 
-def _check_result(layer: Any, old: FixedPoint, key: str) -> None:
+def _check_result(old: FixedPoint, key: str) -> None:
     if (old.rounding, old.overflow) != (Rounding.TRN, Overflow.WRAP):
         raise UserError(f"{key}: {old} is what the model's quantizer computes; change the quantizer in the model")
-    for reader in layer.get_output_nodes():
-        if str(reader.get_attr("activation") or "").lower() in TABLES:
-            raise UserError(f"{key}: it addresses the table of layer {reader.name!r} ({old}); leave it out")
 
 
 def _override_weights(layer: Any, name: str, new: FixedPoint, key: str) -> None:

@@ -122,21 +122,20 @@ def merged_roundings(model: Any, backend: str) -> Iterator[Violation]:
         for call in calls[layer.name]:
             source, source_call = _made_by(call)
             kind = activation_of(source)[0]
-            reads_input = source_call is not None and any(
-                t is i for t in source_call.keras_inputs for i in model.inputs
-            )
-            if kind.startswith("quantized_") and not reads_input:
+            taken = [] if source_call is None else source_call.keras_inputs
+            is_grid = any(tensor is image for tensor in taken for image in model.inputs)
+            if kind.startswith("quantized_") and not is_grid:
                 yield Violation(
                     layer.name,
                     "input",
-                    f"quantized_bits directly behind {kind} of layer {source.name!r}: of two roundings hls4ml keeps one",
+                    f"quantized_bits directly behind {kind} of {source.name!r}: of two roundings hls4ml keeps one",
                     "remove one of the two",
                     "almost every output differs",
                 )
 
 
 def _made_by(call: Any) -> tuple[Any, Any]:
-    """The layer whose numbers a call reads, and that layer's own call; layers that hls4ml leaves out are looked through."""
+    """The layer whose numbers a call reads, and that layer's own call; layers that hls4ml leaves out are skipped."""
     source, index, _ = call.keras_inputs[0]._keras_history
     own = source.inbound_nodes[index] if source.inbound_nodes else None
     if type(source).__name__ in ("Flatten", "Reshape", "Dropout") and own is not None:

@@ -73,15 +73,6 @@ def test_what_would_change_the_model_is_refused(tmp_path: Path, own: dict[str, A
         convert(qkeras_model(relu()), hardware(**own), tmp_path)
 
 
-def test_the_index_of_a_table_keeps_its_type(tmp_path: Path) -> None:
-    body = [
-        runtime().qkeras.QDense(4, name="hidden", **weight_quantizers()),
-        runtime().qkeras.QActivation("quantized_tanh(6,use_real_tanh=True)", name="tanh"),
-    ]
-    with pytest.raises(UserError, match="it addresses the table of layer 'tanh'"):
-        convert(qkeras_model(*body), hardware(hidden={"result": "fixed<40,20>"}), tmp_path)
-
-
 @pytest.mark.parametrize("text", ["float", "fixed<16>", "fixed<0,1>", "ap_int<4>", 16, "fixed<8,4,RND_UP>"])
 def test_only_fixed_point_types_are_taken(text: object) -> None:
     with pytest.raises(ValidationError, match="fixed"):
