@@ -20,14 +20,14 @@ def figures(tables: Tables) -> dict[str, Plot]:
         "mapping": _panels("µ-law on the last layers, float model", "µ", _lines(tables, "mapping", "mu")),
         "delta_w": _layers(
             "‖ΔW‖₂ of every layer",
-            "operator norm (dotted: reshaped matrix)",
+            "‖ΔW‖₂: operator norm; dotted: reshaped matrix",
             _delta_w(tables, "operator"),
             _delta_w(tables, "reshaped"),
             line=1.0,
         ),
         "amplification": _layers(
-            "error amplification, quantized (dotted: float)",
-            "‖h(x) − h(x′)‖ / ‖h(x)‖",
+            "error amplification",
+            "‖h(x) − h(x′)‖ / ‖h(x)‖, quantized; dotted: float",
             _amplification(tables, "quantized"),
             _amplification(tables, "float"),
         ),
