@@ -126,8 +126,7 @@ def test_auto_multiplexes_only_what_is_too_large_to_unroll() -> None:
     assert "layer 'wide': 4800 weights at reuse factor 1 are more than 4096 multipliers" in str(told)
 
 
-@pytest.mark.parametrize("backend", ["Vitis", "Quartus"])
-def test_a_depthwise_layer_has_hls4mls_rule_too(backend: str) -> None:
+def test_a_depthwise_layer_has_hls4mls_rule_too() -> None:
     keras, q = runtime().keras, runtime().qkeras
     image = keras.Input((4, 4, 2), name="image")
     x = q.QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
@@ -136,10 +135,10 @@ def test_a_depthwise_layer_has_hls4mls_rule_too(backend: str) -> None:
     model = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x), name="own")
     for factor in (6, 18):
         layers = {"dw": {"strategy": "resource", "reuse_factor": factor}}
-        io_type = "io_stream" if backend == "Vitis" else "io_parallel"
-        generate(model, HardwareConfig.model_validate({"backend": backend, "io_type": io_type, "layers": layers}))
+        generate(model, HardwareConfig.model_validate({"io_type": "io_stream", "layers": layers}))
     with pytest.raises(UserError, match=r"layers.dw.reuse_factor: 7 cannot be built.*nearest: 6"):
-        plan_layers(model, HardwareConfig.model_validate({"backend": "Quartus", "layers": {"dw": {"reuse_factor": 7}}}))
+        layers = {"dw": {"strategy": "resource", "reuse_factor": 7}}
+        plan_layers(model, HardwareConfig.model_validate({"io_type": "io_stream", "layers": layers}))
     with pytest.raises(UserError, match=r"hardware.strategy: resource cannot be built for depthwise layer 'dw'"):
         plan_layers(model, HardwareConfig(strategy="resource"))
     with pytest.raises(UserError, match=r"layers.dw.strategy: resource cannot be built.* or the other io_type"):
