@@ -6,11 +6,13 @@ ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz`
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +56,12 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one image, (H, W, C)."""
         return tuple(self.train.x.shape[1:])
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """SHA-256 of every split. Computed once: it takes seconds, and every step of every run asks for it."""
+        splits = (self.train, self.validation, self.test)
+        return [hashlib.sha256(part.x.tobytes() + part.y.tobytes()).hexdigest() for part in splits]
 
 
 def load_dataset(

@@ -6,7 +6,6 @@ its outputs are untouched; a run that is stopped goes on in the step it was in.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -70,8 +69,7 @@ def step_key(run: Run, step: Step) -> str:
         weights = weights_file(run.config.model.file, run.config.model.weights)
         parts["model"] = [file_digest(path) for path in (run.config.model.file, weights) if path is not None]
     if "data" in step.sections:
-        splits = (run.data.train, run.data.validation, run.data.test)
-        parts["data"] = [hashlib.sha256(part.x.tobytes() + part.y.tobytes()).hexdigest() for part in splits]
+        parts["data"] = run.data.digests
     return digest_of(parts)
 
 
