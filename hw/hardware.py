@@ -14,8 +14,10 @@ MAX_UNROLLED_WEIGHTS = 4096
 MAX_REUSE = 1_000_000
 #: Bits of a type set by hand, and how far its binary point may lie from them: the simulators' integers have 64.
 MAX_FORMAT_BITS = 64
+#: Backends of one family: the same headers and `ap_` types.
+AMD_BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator")
 #: Where weights may be codes: the header speaks the vendor's `ap_` types.
-CODEBOOK_BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator")
+CODEBOOK_BACKENDS = AMD_BACKENDS
 
 Backend = Literal["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"]
 #: Parts of backends that do not have ours when it is left out: hls4ml's own defaults.

@@ -10,7 +10,7 @@ from math import ceil, isqrt, prod
 from typing import Any, Literal
 
 from hw.contract import Violation
-from hw.hardware import CODEBOOK_BACKENDS, MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
+from hw.hardware import AMD_BACKENDS, MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
 from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of
 
@@ -118,7 +118,7 @@ def _strategy(layer: Any, config: HardwareConfig) -> tuple[Strategy, bool]:
 
 def _no_depthwise_resource(config: HardwareConfig) -> bool:
     """Whether hls4ml 1.3.0 lacks the product (nnet_sepconv2d.h, nnet_sepconv_stream.h): its C simulation aborts."""
-    missing = {"Catapult": "io_stream", **dict.fromkeys(CODEBOOK_BACKENDS, "io_parallel")}
+    missing = {"Catapult": "io_stream", **dict.fromkeys(AMD_BACKENDS, "io_parallel")}
     return missing.get(config.backend) == config.io_type
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hw.contract.classes import FLOAT_ACTIVATIONS, judged_layers
 from hw.contract.violation import Violation, plain
-from qmodels.quantize.layers import calls_of
+from qmodels.quantize.layers import calls_of, reads_input
 
 #: Activations that are exact, and the settings they must have (first: what to set).
 _ACTIVATIONS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -122,8 +122,7 @@ def merged_roundings(model: Any, backend: str) -> Iterator[Violation]:
         for call in calls[layer.name]:
             source, source_call = _made_by(call)
             kind = activation_of(source)[0]
-            taken = [] if source_call is None else source_call.keras_inputs
-            is_grid = any(tensor is image for tensor in taken for image in model.inputs)
+            is_grid = source_call is not None and reads_input(source_call, model)
             if kind.startswith("quantized_") and not is_grid:
                 yield Violation(
                     layer.name,

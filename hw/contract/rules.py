@@ -15,7 +15,7 @@ from hw.contract.quantizers import float_weights, missing_quantizers, noisy_weig
 from hw.contract.violation import Rule, Violation
 from qmodels.errors import UserError
 from qmodels.quantize.averages import unrounded_averages
-from qmodels.quantize.layers import calls_of
+from qmodels.quantize.layers import calls_of, reads_input
 from qmodels.quantize.limits import CALLS, limits
 
 
@@ -60,7 +60,7 @@ def _names(model: Any, backend: str) -> Iterator[Violation]:
 def _input(model: Any, backend: str) -> Iterator[Violation]:
     """What reads the input must round it; without that hls4ml truncates to ap_fixed<16,6>."""
     calls = calls_of(model)
-    readers = [layer for layer in model.layers if any(_reads(call, model.inputs) for call in calls[layer.name])]
+    readers = [layer for layer in model.layers if any(reads_input(call, model) for call in calls[layer.name])]
     first = next((layer for layer in readers if not _rounds_input(layer)), None)
     if first is not None or not readers:
         yield Violation(
@@ -72,10 +72,6 @@ def _input(model: Any, backend: str) -> Iterator[Violation]:
             "almost every output differs, or the conversion stops at 'unexpected input layer chain'",
             "input",
         )
-
-
-def _reads(call: Any, tensors: list[Any]) -> bool:
-    return any(taken is tensor for taken in call.keras_inputs for tensor in tensors)
 
 
 def _rounds_input(layer: Any) -> bool:

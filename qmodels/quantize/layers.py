@@ -51,6 +51,11 @@ def is_depthwise(layer: Any) -> bool:
     return hasattr(layer, "depthwise_kernel")
 
 
+def reads_input(call: Any, model: Any) -> bool:
+    """Whether a layer's call takes an input of the model."""
+    return any(taken is image for taken in call.keras_inputs for image in model.inputs)
+
+
 def is_quantized(model: Any) -> bool:
     """Whether a model is QKeras already: it then goes to the accelerator as it is."""
     return any(type(layer).__name__.startswith("Q") for layer in weighted_layers(model))
