@@ -62,6 +62,7 @@ class TableRow(Section):
     label: str = Field(min_length=1, max_length=40)
     set: dict[str, Any] = Field({}, description="dotted config keys and their values")
     lines: tuple[LineKind, ...] = Field(LINES, min_length=1, description="which of its three forms are shown")
+    beside: str | None = Field(None, description="the published row it stands beside; left out: label")
 
     @property
     def slug(self) -> str:

@@ -26,6 +26,7 @@ class Line:
     kind: LineKind
     model: str  # its name in the run's results
     bits: float | None
+    beside: str  # the published row
 
     @property
     def name(self) -> str:
@@ -35,7 +36,7 @@ class Line:
     @property
     def published_name(self) -> str:
         """The published line it stands beside; the accelerator computes what (Q) does."""
-        return self.row if self.kind == "float" else f"{self.row} (Q)"
+        return self.beside if self.kind == "float" else f"{self.beside} (Q)"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def tables_of(
             mine = [r for r in run.results.rows if r.model == model and _kind(r) == kind]
             if not mine:  # the user's own QKeras model has no float line
                 continue
-            line = Line(row.label, kind, model, mine[0].bits)
+            line = Line(row.label, kind, model, mine[0].bits, row.beside or row.label)
             lines.append(line)
             for cell in _cells(config, run.results, line, mine, published):
                 cells[(line.name, cell.table, cell.column)] = cell

@@ -87,6 +87,7 @@ def _record(line: Line, cell: Cell) -> dict[str, Any]:
         "n": cell.n,
         "ci95_low": cell.ci95[0],
         "ci95_high": cell.ci95[1],
+        "published_row": None if cell.published is None else line.published_name,
         "published": cell.published,
         "difference": cell.difference,
         "attack": cell.attack,
@@ -105,10 +106,10 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
     lines = [f"# {plain_markdown(tables.config.name)}", "", _setting(tables), ""]
     for table, title in TABLES:
         if tables.titles(table):
-            lines += [f"## {title}", "", *_table(tables, table, lambda _, cell: cell.text)]
+            lines += [f"## {title}", "", *_table(tables, table, _own)]
             if any(cell.published is not None for cell in tables.cells.values() if cell.table == table):
                 lines += ["", "Published, and in brackets ours minus the published number:", ""]
-                lines += _table(tables, table, _beside)
+                lines += _table(tables, table, _beside, _compared)
             lines.append("")
     lines += ["## What the columns are", "", *(f"- {plain_markdown(text)}" for text in _legend(tables)), ""]
     lines += ["## Exactness", ""]
@@ -128,14 +129,29 @@ def _setting(tables: Tables) -> str:
     return " ".join(said)
 
 
-def _table(tables: Tables, table: TableName, text: Callable[[Line, Cell], str]) -> list[str]:
+def _name(line: Line) -> str:
+    return line.name
+
+
+def _compared(line: Line) -> str:
+    """A row that stands beside one of another name says so."""
+    return line.name if line.row == line.beside else f"{line.name}, beside {line.published_name}"
+
+
+def _own(line: Line, cell: Cell) -> str:
+    return cell.text
+
+
+def _table(
+    tables: Tables, table: TableName, text: Callable[[Line, Cell], str], name: Callable[[Line], str] = _name
+) -> list[str]:
     titles = tables.titles(table)
     body = []
     for line in tables.lines:
         cells = [tables.cell(line, table, title) for title in titles]
         texts = ["–" if cell is None else text(line, cell) or "–" for cell in cells]
         if set(texts) != {"–"}:
-            body.append([line.name, "–" if line.bits is None else f"{line.bits:g}", *texts])
+            body.append([name(line), "–" if line.bits is None else f"{line.bits:g}", *texts])
     heads = ["model", "weight bits", *titles]
     return markdown_table(heads, body, ["---", *["---:"] * (len(heads) - 1)])
 
