@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.errors import ExactnessError
-from qmodels.victims import Images, Victim
+from qmodels.victims import Images, Logits, Victim
 
 EXTREMES = 7  # images at the end of `probe_images`
 
@@ -26,6 +26,18 @@ class Exactness:
     inputs: int
     adversarial_inputs: int
     mismatched_outputs: int = 0
+
+
+@dataclass(frozen=True)
+class Known:
+    """A victim's logits on images that are compared more than once, as a victim."""
+
+    name: str
+    outputs: Logits
+
+    def logits(self, x: Images) -> Logits:
+        """The noted outputs, whatever `x`."""
+        return self.outputs
 
 
 def probe_images(shape: tuple[int, ...], clean: Images, random: int, seed: int) -> Images:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.exactness import EXTREMES, probe_images, require_exact
+from hw.exactness import EXTREMES, Known, probe_images, require_exact
 from hw.flow.folder import RunFolder
 from hw.flow.gate import pass_gate
 from hw.flow.run import Run
@@ -83,8 +83,8 @@ def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     """Cost, ||ΔW||, clean accuracy on validation images; the simulator is held against the QKeras model on them."""
     bench, built = _bench(), _built(question, blobs)
     x, y = _validation(question, blobs)
-    require_exact(_Known("quantized", built.quantized_logits), built.accelerator, x)
-    require_exact(_Known("quantized", built.quantized_logits), _Folded(bench.gradients.load(built.gradients)), x)
+    require_exact(Known("quantized", built.quantized_logits), built.accelerator, x)
+    require_exact(Known("quantized", built.quantized_logits), _Folded(bench.gradients.load(built.gradients)), x)
     correct = predictions(built.accelerator, x) == y
     cost = built.cost.as_json()
     return {
@@ -239,18 +239,6 @@ def _share(correct: NDArray[np.bool_]) -> dict[str, Any]:
         "n": len(correct),
         "ci95": list(wilson(int(correct.sum()), len(correct))),
     }
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Outputs that were noted earlier, as a victim."""
-
-    name: str
-    outputs: NDArray[np.float32]
-
-    def logits(self, x: Images) -> NDArray[np.float32]:
-        """The noted outputs, whatever `x`."""
-        return self.outputs
 
 
 class _Folded:
