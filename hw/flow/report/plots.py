@@ -26,6 +26,8 @@ _STYLES = (
     {"color": "#a25fc0", "marker": "x", "linestyle": ":"},
     {"color": "#c44e52", "marker": "D", "linestyle": "-."},
     {"color": "#8c8c3a", "marker": "v", "linestyle": "--"},
+    {"color": "#7d8a99", "marker": "P", "linestyle": "-"},
+    {"color": "#b86fa0", "marker": "*", "linestyle": "-."},
 )
 
 

@@ -122,7 +122,7 @@ def _layers(title: str, ylabel: str, rows: ByLayer, dotted: ByLayer, line: float
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for number, (label, values) in enumerate(shown.items()):
-            style = line_style(number)
+            style = line_style(number) | {"linestyle": "-"}
             axes.plot(range(len(layers)), list(values.values()), label=plain_label(label), **style)
             axes.plot(range(len(layers)), list(dotted[label].values()), **style | {"linestyle": ":", "marker": ""})
         if line is not None:
@@ -130,5 +130,7 @@ def _layers(title: str, ylabel: str, rows: ByLayer, dotted: ByLayer, line: float
         axes.set(ylabel=ylabel, ylim=(0, None))
         axes.set_xticks(range(len(layers)), [plain_label(layer) for layer in layers], rotation=45, ha="right")
         finish(axes)
+        axes.get_legend().remove()
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
 
-    return Plot(title, drawn(draw, (6.4, 3.8)))
+    return Plot(title, drawn(draw, (8.2, 3.8)))
