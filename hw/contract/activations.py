@@ -7,6 +7,7 @@ from typing import Any
 
 from hw.contract.classes import FLOAT_ACTIVATIONS, judged_layers
 from hw.contract.violation import Violation, plain
+from qmodels.quantize.averages import MOVING
 from qmodels.quantize.layers import calls_of, reads_input
 
 #: Activations that are exact, and the settings they must have (first: what to set).
@@ -137,6 +138,6 @@ def _made_by(call: Any) -> tuple[Any, Any]:
     """The layer whose numbers a call reads, and that layer's own call; layers that hls4ml leaves out are skipped."""
     source, index, _ = call.keras_inputs[0]._keras_history
     own = source.inbound_nodes[index] if source.inbound_nodes else None
-    if type(source).__name__ in ("Flatten", "Reshape", "Dropout") and own is not None:
+    if type(source).__name__ in MOVING and own is not None:
         return _made_by(own)
     return source, own

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
-#: Layers behind an average that hand it on as it is.
+#: Layers that hand numbers on as they are and leave nothing in hls4ml's arithmetic.
 MOVING = ("Flatten", "Reshape", "Dropout")
 
 

@@ -208,11 +208,12 @@ def line_style(number: int) -> dict[str, Any]:
     return {**_STYLES[number % len(_STYLES)], "markersize": 4.5, "linewidth": 1.5, "markerfacecolor": "none"}
 
 
-def finish(axes: Any) -> None:
-    """A faint grid, no box, a legend."""
+def finish(axes: Any, legend: bool = True) -> None:
+    """A faint grid, no box, a legend unless the figure has one."""
     axes.grid(alpha=0.15, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    if legend:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> str:

@@ -106,10 +106,10 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
     lines = [f"# {plain_markdown(tables.config.name)}", "", _setting(tables), ""]
     for table, title in TABLES:
         if tables.titles(table):
-            lines += [f"## {title}", "", *_table(tables, table, _own)]
+            lines += [f"## {title}", "", *_table(tables, table, lambda line: line.name, lambda _, cell: cell.text)]
             if any(cell.published is not None for cell in tables.cells.values() if cell.table == table):
                 lines += ["", "Published, and in brackets ours minus the published number:", ""]
-                lines += _table(tables, table, _beside, _compared)
+                lines += _table(tables, table, _compared, _beside)
             lines.append("")
     lines += ["## What the columns are", "", *(f"- {plain_markdown(text)}" for text in _legend(tables)), ""]
     lines += ["## Exactness", ""]
@@ -129,21 +129,13 @@ def _setting(tables: Tables) -> str:
     return " ".join(said)
 
 
-def _name(line: Line) -> str:
-    return line.name
-
-
 def _compared(line: Line) -> str:
     """A row that stands beside one of another name says so."""
     return line.name if line.row == line.beside else f"{line.name}, beside {line.published_name}"
 
 
-def _own(line: Line, cell: Cell) -> str:
-    return cell.text
-
-
 def _table(
-    tables: Tables, table: TableName, text: Callable[[Line, Cell], str], name: Callable[[Line], str] = _name
+    tables: Tables, table: TableName, name: Callable[[Line], str], text: Callable[[Line, Cell], str]
 ) -> list[str]:
     titles = tables.titles(table)
     body = []
