@@ -55,11 +55,19 @@ def test_every_sum_is_rounded_as_the_exact_quotient(
 
 def test_an_average_that_nothing_rounds_is_told() -> None:
     keras = runtime().keras
-    body = [keras.layers.Reshape((3, 3, 1)), keras.layers.AveragePooling2D(3, name="pool"), keras.layers.Flatten(name="flat")]
+    body = [
+        keras.layers.Reshape((3, 3, 1)),
+        keras.layers.AveragePooling2D(3, name="pool"),
+        keras.layers.Flatten(name="flat"),
+    ]
     (found,) = violations(qkeras_model(*body, shape=(3, 3, 1)))
     assert found.layer == "pool"
     assert "divides by a number that is no power of two, and nothing rounds the quotient" in str(found)
-    four = [keras.layers.Reshape((4, 4, 1)), keras.layers.AveragePooling2D(4, name="pool"), keras.layers.Flatten(name="flat")]
+    four = [
+        keras.layers.Reshape((4, 4, 1)),
+        keras.layers.AveragePooling2D(4, name="pool"),
+        keras.layers.Flatten(name="flat"),
+    ]
     assert not violations(qkeras_model(*four))
 
 
