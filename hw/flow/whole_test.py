@@ -5,11 +5,9 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from hw.exactness import require_exact
+from hw.exactness import Known, require_exact
 from hw.flow.run import Run
-from qmodels.victims import predictions
+from qmodels.victims import accuracy
 
 
 def clean_accuracy(run: Run) -> dict[str, Any] | None:
@@ -22,14 +20,15 @@ def clean_accuracy(run: Run) -> dict[str, Any] | None:
     if wanted is None:
         return None
     x, y = run.data.test.take(wanted)
-    exact = require_exact(run.quantized, run.accelerator, x)
-    accuracies, seconds = {}, {}
+    noted, seconds = {}, {}
     for victim in (run.mapped_victim or run.float_victim, run.quantized, run.accelerator):
         if victim is None:  # the user brought a QKeras model
             continue
         start = perf_counter()
-        accuracies[victim.name] = float(np.mean(predictions(victim, x) == y))
+        noted[victim.name] = Known(victim.name, victim.logits(x))
         seconds[victim.name] = perf_counter() - start
+    exact = require_exact(noted[run.quantized.name], noted[run.accelerator.name], x)
+    accuracies = {name: accuracy(known, x, y) for name, known in noted.items()}
     return {
         "images": len(y),
         "accuracy": accuracies,

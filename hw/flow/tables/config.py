@@ -27,6 +27,7 @@ from hw.flow.config import (
     parse_mapping,
     read_text,
 )
+from hw.flow.tables.published import published_tables
 from qmodels.attacks import AnyAttack, Attack
 from qmodels.errors import UserError, allowed_names
 
@@ -106,6 +107,7 @@ class TablesConfig(Section):
         _unique("rows", [row.slug for row in self.rows])
         _unique("columns", [f"{column.table} {column.title}" for column in self.columns])
         self._refuse_twins()
+        self._refuse_unpublished()
         labels = [row.label for row in self.rows]
         for study in (self.bits_study, self.mapping_study):
             for label in study.rows if study else ():
@@ -117,6 +119,14 @@ class TablesConfig(Section):
         if not self.black_box and any(needs_black_box(column) for column in self.columns):
             raise ValueError("black_box: the black-box table needs at least one model of the attacker's own")
         return self
+
+    def _refuse_unpublished(self) -> None:
+        """A wrong name would silently give no comparison."""
+        rows = {row for _, row, _ in published_tables(self.published) if not row.endswith(" (Q)")}
+        allowed = sorted(rows) or ["none, as published is not set"]
+        for row in self.rows:
+            if row.beside is not None and row.beside not in rows:
+                raise ValueError(f"rows: {row.label} stands beside {row.beside!r}{allowed_names(row.beside, allowed)}")
 
     def _refuse_twins(self) -> None:
         """Results name an attack and its ball, not its settings."""

@@ -102,6 +102,11 @@ def test_the_resolved_config_means_the_same(tmp_path: Path) -> None:
         ({"rows": [{"label": "Orig.", "set": {"mapping.mu": 3}}]}, "row Orig.: studies start from the float model"),
         ({"experiment": "missing.yaml"}, "missing.yaml: no such file"),
         ({"published": "imagenet"}, "imagenet"),
+        (
+            {"published": "mnist", "rows": [{"label": "Orig.", "beside": "Orig"}]},
+            "Orig. stands beside 'Orig'; did you mean 'Orig.'",
+        ),
+        ({"published": None, "rows": [{"label": "Orig.", "beside": "Adv."}]}, "published is not set"),
         ({"fixed": {"data.name": "nowhere"}}, "unknown data set 'nowhere'"),
     ],
 )
