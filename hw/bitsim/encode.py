@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.bitsim.compiler import Counter
 from hw.bitsim.encode_elements import encode_binary, encode_input, encode_map, encode_softmax
 from hw.bitsim.encode_linear import encode_linear
 from hw.bitsim.encode_moves import encode_alias, encode_gather, encode_pad
@@ -17,7 +18,6 @@ from hw.bitsim.encoder import Encoder, Kernel
 from hw.bitsim.memory import Storage, borders_needed, last_uses, place, root
 from hw.bitsim.plan import Path
 from hw.bitsim.program import Alias, Binary, Gather, Input, Linear, Map, Network, Pad, Pool, Softmax, Value
-from hw.bitsim.recipes import Counter
 
 _FAMILIES: dict[type, Callable[[Encoder, Any], None]] = {
     Input: encode_input,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from hw.bitsim.compiler import OVERFLOW_CODE, ROUND_CODE, Compiler, StepCode, compile_recipe
 from hw.bitsim.encode_linear import finish_numbers
 from hw.bitsim.encoder import Encoder, Kernel, word_for
 from hw.bitsim.memory import Storage
 from hw.bitsim.program import Binary, Input, Map, Merge, Softmax
-from hw.bitsim.recipes import OVERFLOW_CODE, ROUND_CODE, Compiler, Recipe, StepCode, compile_recipe
+from hw.bitsim.recipes import Recipe
 from qmodels.formats import FixedPoint
 
 

@@ -7,11 +7,13 @@ from dataclasses import astuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.bitsim.compiler import ROUND_MODES, Compiler, StepCode, compile_recipe
 from hw.bitsim.encoder import Encoder, Kernel, word_for
 from hw.bitsim.memory import Slot, Storage
 from hw.bitsim.plan import LinearPlan, Path, channel_pairs, plan_linear, product_format, start_recipe
 from hw.bitsim.program import Ints, Linear
-from hw.bitsim.recipes import ROUND_MODES, Cast, Compiler, StepCode, compile_recipe, recipe, round_shift
+from hw.bitsim.recipes import Cast, recipe
+from hw.bitsim.scalars import round_shift
 
 
 def encode_linear(enc: Encoder, op: Linear) -> None:

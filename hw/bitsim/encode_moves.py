@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from hw.bitsim.compiler import compile_recipe
 from hw.bitsim.encoder import Encoder, Kernel, word_for
 from hw.bitsim.memory import Slot, borders_needed
 from hw.bitsim.program import Alias, Gather, Pad
-from hw.bitsim.recipes import Recipe, compile_recipe
+from hw.bitsim.recipes import Recipe
 
 
 def encode_gather(enc: Encoder, op: Gather) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import astuple
 
+from hw.bitsim.compiler import Compiler, compile_recipe
 from hw.bitsim.encoder import Encoder, Kernel, word_for
 from hw.bitsim.memory import Storage
 from hw.bitsim.program import Pool
-from hw.bitsim.recipes import Cast, Compiler, ShiftLeft, compile_recipe
+from hw.bitsim.recipes import Cast, ShiftLeft
 
 
 def encode_pool(enc: Encoder, op: Pool) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.bitsim.compiler import Compiler, Counter
 from hw.bitsim.memory import Slot, Storage, storage_for
 from hw.bitsim.plan import LinearPlan
 from hw.bitsim.program import Network, Value
-from hw.bitsim.recipes import Compiler, Counter
 from qmodels.errors import UserError
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from hw.bitsim.compiler import StepCode, compile_recipe
 from hw.bitsim.plan import plan_linear
 from hw.bitsim.program import Alias, Binary, Input, Linear, Map, Network, Op, Pad, Pool, Value, sources
-from hw.bitsim.recipes import Cast, Param, Recipe, ShiftLeft, StepCode, compile_recipe
+from hw.bitsim.recipes import Cast, Param, Recipe, ShiftLeft
 from qmodels.formats import FixedPoint
 
 _WIDEST_SCALE = 24  # bits a folded weight may have; more gains nothing, int16 lanes are far below

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.bitsim.program import Input, Ints, Network, Op, Value
-from hw.bitsim.recipes import ApInt, quantize
+from hw.bitsim.scalars import ApInt, quantize
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Rounding
 

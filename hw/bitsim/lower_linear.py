@@ -12,7 +12,8 @@ import numpy as np
 
 from hw.bitsim.lower import Lowering, handles, precision_kind, refuse
 from hw.bitsim.program import Ints, Linear, Map, Value, Window
-from hw.bitsim.recipes import Cast, Param, Recipe, ShiftLeft, quantize, recipe
+from hw.bitsim.recipes import Cast, Param, Recipe, ShiftLeft, recipe
+from hw.bitsim.scalars import quantize
 from qmodels.formats import FixedPoint, Overflow
 
 

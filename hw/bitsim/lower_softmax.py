@@ -15,6 +15,7 @@ from hw.bitsim.lower import Lowering, from_float, handles, precision_format, ref
 from hw.bitsim.lower_activation import Float, exp_float, index_actions
 from hw.bitsim.program import Ints, Softmax, Value
 from hw.bitsim.recipes import Action, Affine, Cast, Clamp, Recipe, recipe
+from hw.bitsim.scalars import quantize
 from qmodels.formats import FixedPoint
 
 _KINDS = {"latency": 0, "stable": 1, "legacy": 2, "argmax": 3}
@@ -182,8 +183,6 @@ def _normalized(low: Lowering, layer: Any, source: Value, out: Value, kind: str)
 
 
 def _cast_all(raws: Ints, source: FixedPoint, target: FixedPoint) -> Ints:
-    from hw.bitsim.recipes import quantize
-
     return np.array([quantize(int(raw), source, target) for raw in raws], dtype=np.int64)
 
 

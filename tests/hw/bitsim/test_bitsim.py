@@ -15,7 +15,8 @@ from hw.bitsim.lower import lower
 from hw.bitsim.plan import Path as Kernel
 from hw.bitsim.plan import plan_linear
 from hw.bitsim.program import Input, Linear, Map, Network, Value, Window
-from hw.bitsim.recipes import ApInt, Cast, Clamp, quantize, recipe
+from hw.bitsim.recipes import Cast, Clamp, recipe
+from hw.bitsim.scalars import ApInt, quantize
 from qmodels.errors import ToolMissing, UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
 

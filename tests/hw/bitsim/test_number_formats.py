@@ -10,7 +10,8 @@ import pytest
 
 from hw.bitsim.encode import encode
 from hw.bitsim.program import Input, Map, Network, Value
-from hw.bitsim.recipes import Cast, Recipe, ShiftLeft, quantize, recipe
+from hw.bitsim.recipes import Cast, Recipe, ShiftLeft, recipe
+from hw.bitsim.scalars import quantize
 from hw.bitsim.simulator import BitSim
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
