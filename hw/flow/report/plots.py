@@ -204,8 +204,12 @@ def _apart(ticks: Sequence[float]) -> list[float]:
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """Colour, marker and dash of the series with this number."""
-    return {**_STYLES[number % len(_STYLES)], "markersize": 4.5, "linewidth": 1.5, "markerfacecolor": "none"}
+    """Colour, marker and dash of the series with this number; colours that come again have other, filled markers."""
+    around, place = divmod(number, len(_STYLES))
+    style = _STYLES[place]
+    marker = _STYLES[(place + 3 * around) % len(_STYLES)]["marker"]
+    face = style["color"] if around else "none"
+    return {**style, "marker": marker, "markersize": 4.5, "linewidth": 1.5, "markerfacecolor": face}
 
 
 def finish(axes: Any, legend: bool = True) -> None:

@@ -16,6 +16,7 @@ from hw.flow.report import console_table, html_report, load_run, report_runs
 from hw.flow.report.console import console_text
 from hw.flow.report.export import csv_text, markdown_text
 from hw.flow.report.images import png
+from hw.flow.report.plots import line_style
 from hw.flow.report.source import AttackSettings, parse_results
 from hw.flow.report.tables import MARKS, headline, unbounded_checks
 from qmodels.errors import UserError
@@ -338,3 +339,8 @@ def test_settings_of_an_attack_inside_another_are_told_without_braces():
     inner = [{"kind": "apgd-ce", "steps": 50, "loss": None}, {"kind": "square", "area": 0.8}]
     settings = AttackSettings("worst-case", (76.0,), {"kind": "worst-case", "attacks": inner, "batch": 250})
     assert settings.describe() == "attacks=apgd-ce(steps=50)/square(area=0.8) batch=250"
+
+
+def test_every_line_of_a_figure_with_many_has_its_own_look():
+    looks = {(style["color"], style["marker"]) for style in map(line_style, range(24))}
+    assert len(looks) == 24
