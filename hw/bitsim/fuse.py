@@ -8,7 +8,7 @@ import numpy as np
 
 from hw.bitsim.compiler import StepCode, compile_recipe
 from hw.bitsim.plan import plan_linear
-from hw.bitsim.program import Alias, Binary, Input, Linear, Map, Network, Op, Pad, Pool, Value, sources
+from hw.bitsim.program import Alias, Binary, Input, Ints, Linear, Map, Network, Op, Pad, Pool, Value, sources
 from hw.bitsim.recipes import Cast, Param, Recipe, ShiftLeft
 from qmodels.formats import FixedPoint
 
@@ -109,7 +109,8 @@ def _absorb(linear: Linear, scale: Map) -> Linear | None:
     if not (isinstance(last, Cast) and isinstance(cast, Cast)) or not _changes_nothing(linear, cast):
         return None
     filters = len(linear.weights)
-    scales, shifts = multiply.data.reshape(-1), add.data.reshape(-1)
+    scales: Ints = multiply.data.reshape(-1)
+    shifts: Ints = add.data.reshape(-1)
     if len(scales) - filters not in (0, 1) or len(shifts) != len(scales):
         return None
     scales, shifts = scales[:filters], shifts[:filters]

@@ -36,7 +36,8 @@ def _order(layer: Any, accumulator: FixedPoint, n_in: int) -> Ints | None:
             refuse(layer, f"a saturating accumulator with reuse factor {reuse}")
         return None
     natural = np.arange(n_in)
-    return natural[np.lexsort((natural, natural % reuse))]
+    order: Ints = natural[np.lexsort((natural, natural % reuse))]
+    return order
 
 
 def _weights(low: Lowering, layer: Any) -> tuple[Ints, FixedPoint]:
@@ -135,7 +136,7 @@ def _depthwise(low: Lowering, layer: Any) -> None:
 def parameter_rows(value: Value, parameters: Ints) -> Ints:
     """Per-channel or per-element parameters in the kernels' layout: (rows, 2)."""
     channels = value.image[2]
-    table = parameters.reshape(-1, channels)
+    table: Ints = parameters.reshape(-1, channels)
     if channels % 2:
         table = np.concatenate([table, np.zeros((len(table), 1), np.int64)], axis=1)
     return np.ascontiguousarray(table.reshape(-1, 2))

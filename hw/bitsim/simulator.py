@@ -65,7 +65,7 @@ class _Machine:
     def run(self, inputs: Sequence[Array], threads: int, counters: NDArray[np.int64] | None = None) -> list[Array]:
         """Every seen value, shape (N, elements), in the inputs' float type."""
         samples, dtype = len(inputs[0]), inputs[0].dtype
-        outputs = [np.empty((samples, value.size), dtype) for value in self.seen]
+        outputs: list[Array] = [np.empty((samples, value.size), dtype) for value in self.seen]
         pointers = (ctypes.c_void_p * len(inputs))(*[x.ctypes.data for x in inputs])
         results = (ctypes.c_void_p * max(1, len(outputs)))(*[y.ctypes.data for y in outputs])
         result = self._library.bitsim_run(
@@ -193,7 +193,7 @@ class BitSim:
                 f"the model has {len(values)} inputs ({', '.join(v.layer for v in values)}), got {len(given)}"
             )
         dtype = np.float64 if np.asarray(given[0]).dtype == np.float64 else np.float32
-        arrays = []
+        arrays: list[Array] = []
         for array, value in zip(given, values, strict=True):
             array = np.ascontiguousarray(array, dtype=dtype)
             if array.size % value.size or array.shape[1:] not in (value.shape, (value.size,)):

@@ -48,7 +48,7 @@ def pass_gate(run: Run, images: Images, *, adversarial: bool, always: int = 0) -
     expected = Known(run.quantized.name, run.quantized.logits(images))  # slower than all but csim: asked once
     folded = (reference, lambda x: keras_trace(run.folded.model, x))
     require_exact(expected, run.folded, images, traces=folded)
-    judged = np.arange(len(images))
+    judged: NDArray[np.intp] = np.arange(len(images))
     if run.bitsim is not None:
         require_exact(expected, run.bitsim, images, traces=(reference, run.bitsim.trace))
         judged = judge_sample(len(images), run.config.simulation.verify_samples, always, run.config.seed)

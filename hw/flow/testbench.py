@@ -7,6 +7,7 @@ RTL cosimulation are held against it by the test bench.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.exactness import EXTREMES, probe_images
 from hw.flow.cells import Cell, attacked_images, cell_path, cells, load_result
@@ -44,8 +45,9 @@ def _clean(run: Run) -> tuple[Images, list[Origin]]:
     return images, origins + [Origin("extreme")] * EXTREMES
 
 
-def _fooling_first(result: AttackResult) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return np.argsort(~result.success, kind="stable")
+def _fooling_first(result: AttackResult) -> NDArray[np.intp]:
+    order: NDArray[np.intp] = np.argsort(~result.success, kind="stable")
+    return order
 
 
 def _origin(cell: Cell, index: int, label: int) -> Origin:

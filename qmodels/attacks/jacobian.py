@@ -59,7 +59,7 @@ class DeepFool(JacobianAttack):
         clean = x.astype(np.float64) * LEVELS
         change, result, zeros = np.zeros(x.shape), x.copy(), 0
         classes = likeliest(victim.logits(x), y, self.candidates)
-        rows = np.arange(len(x))
+        rows: NDArray[np.int64] = np.arange(len(x))
         for turn in range(self.steps):
             result[rows] = to_images(clean[rows] + (1 + self.overshoot * (1 + turn)) * change[rows])
             logits, slopes = gradients(result[rows], classes[rows])
@@ -100,7 +100,7 @@ class JSMA(JacobianAttack):
         points, zeros = flat(x.astype(np.float64) * LEVELS), 0
         clean = points.copy()
         classes = likeliest(victim.logits(x), y, 2)
-        rows = np.arange(len(x))
+        rows: NDArray[np.int64] = np.arange(len(x))
         for turn in range(self.steps):
             images = to_images(points[rows]).reshape(-1, *x.shape[1:])
             logits, slopes = gradients(images, classes[rows])

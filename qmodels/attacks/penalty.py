@@ -76,8 +76,9 @@ class CWL2(PenaltyAttack):
 
     def shortest(self, minimiser: Minimiser, x: Images, y: Labels) -> Found:
         """Raise c tenfold until an image falls, then halve the interval."""
-        low, high = np.zeros(len(x)), np.full(len(x), LARGEST_WEIGHT)
-        weight = np.full(len(x), self.initial_weight)
+        low: NDArray[np.float64] = np.zeros(len(x))
+        high: NDArray[np.float64] = np.full(len(x), LARGEST_WEIGHT)
+        weight: NDArray[np.float64] = np.full(len(x), self.initial_weight)
         best: Found | None = None
         for _ in range(self.binary_steps):
             found = minimiser(x, y, weight, np.zeros(len(x)))

@@ -18,7 +18,8 @@ def enclosed_bits(raw: NDArray[Any]) -> Ints:
     magnitude = np.abs(np.asarray(raw, np.int64))
     lowest = np.where(magnitude == 0, 1, magnitude & -magnitude)
     shifted = magnitude // lowest
-    return np.ceil(np.log2(shifted + 1.0)).astype(np.int64)
+    bits: Ints = np.ceil(np.log2(shifted + 1.0)).astype(np.int64)
+    return bits
 
 
 def signed_digits(values: NDArray[Any]) -> Ints:

@@ -39,7 +39,8 @@ def random_directions(count: int, dimension: int, rng: np.random.Generator) -> D
     for start in range(0, count, dimension):
         size = min(dimension, count - start)
         blocks.append(np.linalg.qr(rng.standard_normal((dimension, size)))[0].T)
-    return np.concatenate(blocks).astype(np.float32)
+    rows: Directions = np.concatenate(blocks).astype(np.float32)
+    return rows
 
 
 def measure_margins(
