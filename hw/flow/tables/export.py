@@ -191,15 +191,16 @@ def show(tables: Tables, folder: Path) -> None:
     for table, title in TABLES:
         titles = tables.titles(table)
         heads = (Head("model", min_width=14), *(Head(Text(name), justify="right", min_width=5) for name in titles))
-        name = f"\n{title}: accuracy, %, letters are flags"
+        heading = f"\n{title}: accuracy, %, letters are flags"
         # names wrap, numbers do not; where even that is too wide, the terminal breaks lines: rich would drop columns
-        shown = Table(*heads, title=name, box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        shown = Table(*heads, title=heading, box=None, padding=(0, 1, 0, 0), pad_edge=False)
         for line in tables.lines:
             cells = [tables.cell(line, table, name) for name in titles]
             texts = ["–" if cell is None else cell.text for cell in cells]
             shown.add_row(Text(line.name), *map(Text, texts))
         if titles:
-            console.print(shown, width=max(console.width, 14 + 8 * len(titles)), crop=False)
+            needed = 15 + sum(1 + max(7, *map(len, name.split())) for name in titles)
+            Console(width=max(console.width, needed)).print(shown)
     for flag in tables.flags:
         console.print(f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}", markup=False, highlight=False)
     for name in RESULTS:

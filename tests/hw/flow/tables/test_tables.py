@@ -43,8 +43,10 @@ def test_the_whole_way(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| Orig., again (Q), beside Orig. (Q) | 3 | 99.0 (" in table
 
     before = {name: digest for name, digest in snapshot(folder).items() if name.endswith((".npz", ".keras"))}
+    monkeypatch.setenv("COLUMNS", "20")
     again = cli("tables", folder)  # the folder is enough; all is known
     assert again.status == 0, again.err
+    assert all(title in again.out for title in ("Clean", "worst", "Uniform"))  # no column is lost on a narrow terminal
     lines = [line for line in again.out.splitlines() if line.startswith("row ")]
     assert lines and all(line.endswith("done before, nothing changed") for line in lines)
     assert before == {name: digest for name, digest in snapshot(folder).items() if name in before}
