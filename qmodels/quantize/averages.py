@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
-#: Layers that hand numbers on as they are and leave nothing in hls4ml's arithmetic.
-MOVING = ("Flatten", "Reshape", "Dropout")
+from qmodels.quantize.layers import MOVING
 
 
 def unrounded_averages(model: Any, rounds: Callable[[Any], bool]) -> Iterator[Any]:

@@ -9,6 +9,8 @@ from qmodels.errors import UserError, allowed_names
 
 #: Layers whose kernel multiplies activations, by class name (the QKeras twins carry a leading Q).
 WEIGHTED = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
+#: Layers that hand numbers on as they are and leave nothing in hls4ml's arithmetic.
+MOVING = ("Flatten", "Reshape", "Dropout")
 _LAST = re.compile(r"last-(\d+)")
 
 

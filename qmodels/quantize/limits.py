@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from qmodels.quantize.layers import calls_of
+from qmodels.quantize.layers import MOVING, calls_of
 
 #: What a merge of two tensors may be.
 MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")
 #: Settings that leave no layer-by-layer view of the model: a layer called more than once, a model in the model.
 CALLS, NESTED = "calls", "layers"
-_MOVING = ("Flatten", "Reshape", "Permute", "Dropout", "MaxPooling1D", "MaxPooling2D")
+_PICKING = (*MOVING, "Permute", "MaxPooling1D", "MaxPooling2D")  # their outputs are some of their inputs
 _RELU = {"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
 
 
@@ -108,7 +108,7 @@ def _unsigned(call: Any) -> bool:
     """Whether a layer's input comes from a ReLU or a sigmoid, maybe by layers that only move it."""
     source, index, _ = call.keras_inputs[0]._keras_history
     kind = type(source).__name__
-    if kind in _MOVING:
+    if kind in _PICKING:
         return _unsigned(source.inbound_nodes[index])
     activation = getattr(source, "quantizer", None) or getattr(source, "activation", None)
     name = getattr(activation, "__name__", type(activation).__name__)
