@@ -36,7 +36,7 @@ from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square, WorstCase 
 from qmodels.attacks.base import LEVELS, project_to_grid  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.errors import ToolMissing  # noqa: E402
-from qmodels.folded import fold  # noqa: E402
+from qmodels.quantize.prequantized import fold  # noqa: E402
 from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Victim, predictions  # noqa: E402
 
 STEPS = 40
@@ -237,7 +237,7 @@ def record_on_accelerator(
 def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
     """The standard worst case on a 3-bit accelerator (bitsim), per image and for 1,000 images."""
     from hw.accelerator import BitSimVictim
-    from hw.project import HardwareConfig
+    from hw.generate.project import HardwareConfig
 
     victim = AcceleratorVictim(BitSimVictim.of(subject.model, HardwareConfig()), fold(subject.model))
     seconds, found = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))

@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from helpers.models import normalised  # noqa: E402
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
-from hw.bitsim import BitSim, library  # noqa: E402
+from hw.simulate.bitsim import BitSim, library  # noqa: E402
 from qmodels.architectures import INPUT_GRID, ModelConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, quantize_model  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402
@@ -155,7 +155,7 @@ def multiply_adds(model: Any) -> int:
 
 def to_graph(model: Any, folder: Path, stream: bool) -> Any:
     """hls4ml's graph, exact, without writing it."""
-    from hw.project import legacy_keras
+    from hw.generate.project import legacy_keras
 
     with legacy_keras(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -327,7 +327,7 @@ _READY = """
 import pickle, sys, time
 sys.path.insert(0, {root!r})
 start = time.perf_counter()
-from hw.bitsim import BitSim
+from hw.simulate.bitsim import BitSim
 network = pickle.load(open({network!r}, "rb"))
 simulator = BitSim(network)
 print(time.perf_counter() - start)
@@ -337,7 +337,7 @@ _MEMORY = """
 import pickle, re, sys
 sys.path.insert(0, {root!r})
 import numpy as np
-from hw.bitsim import BitSim
+from hw.simulate.bitsim import BitSim
 simulator = BitSim(pickle.load(open({network!r}, "rb")))
 x = np.zeros(({samples}, *simulator.input_shapes[0]), np.float32)
 x[:] = 0.5
@@ -364,7 +364,7 @@ def start_up(report: Report, graph: Any, folder: Path) -> None:
     """First use ever, later processes, and memory against the number of images."""
     import pickle
 
-    from hw.bitsim.lower import lower
+    from hw.simulate.bitsim.lower import lower
 
     network = folder / "network.pickle"
     network.write_bytes(pickle.dumps(lower(graph)))

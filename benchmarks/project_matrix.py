@@ -19,11 +19,11 @@ from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normal
 
 import hw
 from hw.accelerator import BitSimVictim
-from hw.contract import violations
-from hw.csim import simulate
-from hw.hardware import Backend
-from hw.project import HardwareConfig, generate
-from hw.reuse import plan_layers
+from hw.generate.contract import violations
+from hw.simulate.csim import simulate
+from hw.generate.hardware import Backend
+from hw.generate.project import HardwareConfig, generate
+from hw.generate.reuse import plan_layers
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.errors import RobustHlsError, UserError
 from qmodels.quantize.model import quantize_model

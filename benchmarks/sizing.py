@@ -26,11 +26,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.common import Report, parser  # noqa: E402
-from hw.flow.sizing.config import load_sizing  # noqa: E402
-from hw.flow.sizing.crew import processor_seconds  # noqa: E402
-from hw.flow.sizing.questions import PackedData, Question  # noqa: E402
-from hw.flow.sizing.space import Design, make_design  # noqa: E402
-from hw.flow.sizing.store import Store  # noqa: E402
+from hw.sizing.config import load_sizing  # noqa: E402
+from hw.sizing.crew import processor_seconds  # noqa: E402
+from hw.sizing.questions import PackedData, Question  # noqa: E402
+from hw.sizing.space import Design, make_design  # noqa: E402
+from hw.sizing.store import Store  # noqa: E402
 
 DIGITS = ROOT / "configs" / "sizing_digits.yaml"
 SAMPLE = 4  # designs that are measured for an extrapolation
@@ -114,8 +114,8 @@ def stage_seconds(
     out: Path, found: dict[str, Any], changes: dict[str, Any], images: int | None = None
 ) -> dict[str, float]:
     """Processor seconds of the stages of one design that a sizing has trained, in this process, warmed up."""
-    from hw.flow.run import load_data
-    from hw.flow.sizing.stages import STAGES
+    from hw.experiment.run import load_data
+    from hw.sizing.stages import STAGES
 
     config = load_sizing(out / "sizing.yaml")
     design = make_design((out / "experiment.yaml").read_text(), "experiment", found["settings"] | changes)

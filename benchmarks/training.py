@@ -23,15 +23,15 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
 from hw.accelerator import BitSimVictim  # noqa: E402
-from hw.flow.open import open_run  # noqa: E402
-from hw.flow.pipeline import run_steps  # noqa: E402
-from hw.project import HardwareConfig, generate_design  # noqa: E402
+from hw.experiment.open import open_run  # noqa: E402
+from hw.experiment.pipeline import run_steps  # noqa: E402
+from hw.generate.project import HardwareConfig, generate_design  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.data import Dataset, load_dataset  # noqa: E402
 from qmodels.errors import RobustHlsError  # noqa: E402
-from qmodels.folded import fold  # noqa: E402
+from qmodels.quantize.prequantized import fold  # noqa: E402
 from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model  # noqa: E402
 from qmodels.quantize.mulaw import MappingConfig, map_weights  # noqa: E402

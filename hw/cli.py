@@ -54,10 +54,10 @@ def _flow(
     engine: str | None,
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
-    from hw.flow.open import open_run
-    from hw.flow.pipeline import run_steps
-    from hw.flow.preflight import check_run
-    from hw.flow.summary import show_summary
+    from hw.experiment.open import open_run
+    from hw.experiment.pipeline import run_steps
+    from hw.experiment.preflight import check_run
+    from hw.report.summary import show_summary
 
     run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine)
     check_run(run, until)
@@ -81,7 +81,7 @@ def _hls4ml_settings(path: Path | None) -> list[str]:
         return []
     import json
 
-    from hw.hls4ml_yaml import read_hls4ml_yaml
+    from hw.generate.hls4ml_yaml import read_hls4ml_yaml
 
     settings, ignored = read_hls4ml_yaml(path)
     if ignored:
@@ -132,7 +132,7 @@ def report(
     ] = None,
 ) -> None:
     """Tables and plots of finished runs, side by side."""
-    from hw.flow.report import report_runs
+    from hw.report import report_runs
 
     report_runs(runs, output)
 
@@ -177,7 +177,7 @@ def size_command(
     report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
 ) -> None:
     """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
-    from hw.flow.sizing import Options, show, size
+    from hw.sizing import Options, show, size
 
     options = Options(out, workers, scheduler, data_dir, retry_failed, report_only)
     try:
@@ -200,7 +200,7 @@ def tables_command(
     ] = None,
 ) -> None:
     """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
-    from hw.flow.tables import Options, make_tables, show
+    from hw.tables import Options, make_tables, show
 
     kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
     try:
@@ -213,7 +213,7 @@ def tables_command(
 @app.command()
 def doctor() -> None:
     """Which tools and packages are found, and how to get the missing ones."""
-    from hw.flow.doctor import diagnose
+    from hw.tools.doctor import diagnose
 
     raise typer.Exit(diagnose())
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.codebook import KERNELS
+from hw.generate.codes import KERNELS
 from qmodels.formats import FixedPoint
 
 #: Products of one matrix: a second at this size, and growing faster than the square.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.codebook import KERNELS, Codebook
+from hw.generate.codes import KERNELS, Codebook
 from hw.cost.adders import adder_bits
 from hw.cost.memory import activation_tables, stream_fifo, weight_memory
 from hw.cost.weights import raw_weights

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.codebook import KERNELS, Codebook
+from hw.generate.codes import KERNELS, Codebook
 
 #: (deepest, widest) of one RAMB18 in its shapes (AMD UG573/UG473).
 SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))

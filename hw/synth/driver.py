@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.flow.folder import RunFolder
-from hw.hardware import HardwareConfig
+from hw.experiment.folder import RunFolder
+from hw.generate.hardware import HardwareConfig
 from hw.synth.process import run_tool
 from hw.synth.record import bench_inputs, key_of, load_record, open_run, sources_of, store_record
 from hw.synth.reports import read_stage, verdict
 from hw.synth.stages import BENCHED, Stage, by_hand, plan_stages
-from hw.toolchain import require_tool, tool_version
+from hw.tools.toolchain import require_tool, tool_version
 from qmodels.errors import ToolMissing
 from qmodels.storage import atomic_folder
 

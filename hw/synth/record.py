@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hw.flow.config import load_config
-from hw.flow.folder import RunFolder
-from hw.hardware import HardwareConfig
+from hw.experiment.config import load_config
+from hw.experiment.folder import RunFolder
+from hw.generate.hardware import HardwareConfig
 from hw.synth.stages import BENCHED
 from qmodels.errors import UserError
 from qmodels.storage import digest_of, file_digest, write_json

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hw.hardware import HardwareConfig
+from hw.generate.hardware import HardwareConfig
 from hw.synth.stages import Stage
 from qmodels.errors import ExactnessError, ToolMissing
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hw.hardware import HardwareConfig
+from hw.generate.hardware import HardwareConfig
 from hw.synth.record import bench_inputs, is_file_of, key_of, load_record, open_run, sources_of, store_record
 from hw.synth.reports import has_left, read_stage
 from hw.synth.stages import BENCHED, STAGES, plan_stages

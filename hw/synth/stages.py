@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hw.hardware import HardwareConfig
-from hw.toolchain import IPP, VITIS_HLS, VITIS_RUN, VIVADO, VIVADO_HLS, Tool, find_tool, require_version
+from hw.generate.hardware import HardwareConfig
+from hw.tools.toolchain import IPP, VITIS_HLS, VITIS_RUN, VIVADO, VIVADO_HLS, Tool, find_tool, require_version
 from qmodels.errors import ToolMissing, UserError
 
 STAGES = ("csim", "synth", "cosim", "export", "vsynth")

@@ -2,7 +2,7 @@
 
 Every model starts with a linear activation named `input_grid`, the place where the quantized model rounds its
 input onto the device's grid, and ends in logits: hls4ml's softmax is never bit-exact. Batch normalization directly
-follows the layer that takes it in (`qmodels.quantize.folding`). A ReLU follows every average pooling: it changes
+follows the layer that takes it in (`qmodels.quantize.batch_norm`). A ReLU follows every average pooling: it changes
 nothing in the float model, and is where the quantized one rounds the quotient.
 """
 

@@ -23,7 +23,7 @@ from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
 from qmodels.quantize.averages import unrounded_averages
-from qmodels.quantize.folding import fold_batch_norm, foldable_norms
+from qmodels.quantize.batch_norm import fold_batch_norm, foldable_norms
 from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.layerwise import LayerwiseConfig
 from qmodels.quantize.limits import limits

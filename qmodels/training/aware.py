@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from qmodels.data import Split
-from qmodels.folded import fast_conv2d, rounded_relu
+from qmodels.quantize.prequantized import fast_conv2d, rounded_relu
 from qmodels.formats import FixedPoint
 from qmodels.quantize.layers import kernel_of, select_layers
 from qmodels.quantize.model import LayerFormats, QuantizationConfig

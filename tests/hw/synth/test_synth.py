@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from helpers.cli import Cli
 
-from hw.flow.config import RunConfig, dump_config
-from hw.flow.folder import RunFolder
-from hw.hardware import HardwareConfig
+from hw.experiment.config import RunConfig, dump_config
+from hw.experiment.folder import RunFolder
+from hw.generate.hardware import HardwareConfig
 from hw.synth import import_reports, synthesize
 from hw.synth.record import stored_synthesis
 from hw.synth.stages import plan_stages

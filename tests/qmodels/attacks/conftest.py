@@ -8,7 +8,7 @@ import pytest
 from small_victims import OutputsOnly, digits, float_model, quantized_model
 
 from qmodels.data import Dataset, Split
-from qmodels.folded import fold
+from qmodels.quantize.prequantized import fold
 from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
 
 

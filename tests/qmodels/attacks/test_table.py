@@ -10,7 +10,7 @@ from qmodels.attacks import Attack, SphereNoise, UniformNoise, parse_attack
 from qmodels.attacks.base import LEVELS
 from qmodels.data import Split
 from qmodels.errors import UserError
-from qmodels.metrics.margins import change_lengths
+from qmodels.metrics.distance import change_lengths
 from qmodels.victims import Victim
 
 QUERIES = 250

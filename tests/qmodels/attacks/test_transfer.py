@@ -9,7 +9,7 @@ from small_victims import Broken, OutputsOnly, float_model
 from qmodels.attacks import parse_attack
 from qmodels.attacks.transfer import transfer
 from qmodels.data import Dataset, Split
-from qmodels.metrics.margins import change_lengths
+from qmodels.metrics.distance import change_lengths
 from qmodels.victims import KerasVictim, Victim
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qmodels.metrics.margins import BoundaryDistance, change_lengths
+from qmodels.metrics.distance import BoundaryDistance, change_lengths
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.runtime import runtime
 

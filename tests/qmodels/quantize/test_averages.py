@@ -9,8 +9,8 @@ import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
 from hw.accelerator import BitSimVictim
-from hw.contract import violations
-from hw.project import HardwareConfig
+from hw.generate.contract import violations
+from hw.generate.project import HardwareConfig
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError
 from qmodels.quantize.averages import unrounded_averages

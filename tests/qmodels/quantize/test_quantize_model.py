@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from helpers.models import BITS, HARDWARE, Toolbox, grid_images
 
-from hw.contract import check_contract
-from hw.project import convert
+from hw.generate.contract import check_contract
+from hw.generate.project import convert
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.quantize.layers import kernel_of, weighted_layers

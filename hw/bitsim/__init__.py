@@ -1,6 +1,0 @@
-"""bitsim: the bits of hls4ml's C simulation, at the speed of the machine's integer units."""
-
-from hw.bitsim.explain import FirstDifference, explain
-from hw.bitsim.simulator import BitSim, LayerOverflow
-
-__all__ = ["BitSim", "FirstDifference", "LayerOverflow", "explain"]

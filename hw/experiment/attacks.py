@@ -1,0 +1,228 @@
+"""What is attacked: every attack at every strength on every source, each result kept in a file of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hw.experiment.ball import headline_ball
+from hw.experiment.config import AttackPlan, EvaluationPlan
+from hw.experiment.run import Run
+from qmodels.attacks import Attack, AttackResult, Diagnostics
+from qmodels.attacks.base import LEVELS, device_bytes
+from qmodels.data import ARCHIVE_ERRORS, Split
+from qmodels.metrics.masking import Row
+from qmodels.progress import progress_bar
+from qmodels.storage import atomic_path, digest_of
+from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model in the table: its row name, its victim, and the bits of a weight (None: float, or the user's QKeras)."""
+
+    label: str
+    victim: Victim
+    bits: float | None = None
+    #: Digest of a model of the attacker's own: examples made on it are black-box attacks. Empty: a model of the run.
+    apart: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack at one strength on one source: the unit of work that is kept and resumed."""
+
+    source: Contestant
+    attack: Attack
+    epsilon_lsb: float
+    samples: int  # the first so many test images
+
+    @property
+    def title(self) -> str:
+        """For the progress bar and for error messages."""
+        return f"{self.attack.label} {self.epsilon_lsb:g} LSB on {self.source.label} ({self.source.victim.name})"
+
+
+def sources(run: Run) -> list[Contestant]:
+    """The differentiable models: float, float mapped, quantized; one of the first two where they are the same."""
+    found = []
+    if run.float_victim is not None and (run.config.mapping.mu > 0 or run.mapped_victim is None):
+        found.append(Contestant(run.config.model_label, run.float_victim))
+    if run.mapped_victim is not None:
+        found.append(Contestant(run.config.mapped_label, run.mapped_victim))
+    found.append(Contestant(run.config.mapped_label, run.folded, run.weight_bits))
+    return found
+
+
+def accelerator_of(run: Run) -> Contestant:
+    """The accelerator, in the simulator that the config asks for."""
+    return Contestant(run.config.mapped_label, run.accelerator, run.weight_bits)
+
+
+def attackers(run: Run) -> list[Contestant]:
+    """Models of the attacker's own (`evaluation.black_box`); trained by the attack step."""
+    found = []
+    for own, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
+        if wanted.quantization is None:
+            victim, bits, made = KerasVictim(own.mapped_model, "float"), None, own.folder.outputs("map")["mapped.keras"]
+        else:
+            victim, bits, made = own.folded, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
+        found.append(Contestant(wanted.name, victim, bits, made))
+    return found
+
+
+def test_images(run: Run) -> Split:
+    """The images that every attack sees which does not name its own number."""
+    return run.data.test.take(run.config.evaluation.samples)
+
+
+def attacked_images(run: Run) -> Split:
+    """The images that any attack sees: every attack takes the first ones of these."""
+    return run.data.test.take(max([run.config.evaluation.samples, *(_samples(run, p) for p in _plans(run))]))
+
+
+def _plans(run: Run) -> tuple[EvaluationPlan, ...]:
+    return run.config.evaluation.attacks
+
+
+def _samples(run: Run, plan: EvaluationPlan) -> int:
+    return plan.samples or run.config.evaluation.samples
+
+
+def cells(run: Run) -> Iterator[Cell]:
+    """Everything to be attacked, in a fixed order."""
+    for plan in _plans(run):
+        samples = _samples(run, plan)
+        for source in targets(run, plan.attack):
+            for epsilon in plan.epsilons_lsb:
+                cell = Cell(source, plan.attack, epsilon, samples)
+                yield cell
+                if (longer := convergence_cell(run, cell)) is not None:
+                    yield longer
+        carried = black_box_epsilons(plan)
+        for source in attackers(run) if carried else ():
+            yield from (Cell(source, plan.attack, epsilon, samples) for epsilon in carried)
+
+
+def black_box_epsilons(plan: AttackPlan) -> list[float]:
+    """At which strengths examples made on another model tell anything.
+
+    Only attacks that follow gradients depend on the model; without any bound they become images of another class.
+    """
+    attack = plan.attack
+    if attack.knowledge != "white-box" or attack.family not in ("gradient", "minimal-norm"):
+        return []
+    return [e for e in plan.epsilons_lsb if attack.family == "minimal-norm" or e < LEVELS - 1]
+
+
+def convergence_cell(run: Run, cell: Cell) -> Cell | None:
+    """The same attack with twice the iterations, where the config asks for that check and the attack iterates.
+
+    On no more than `evaluation.samples` images: an attack that has many would take three times as long.
+    """
+    if cell.source.apart:
+        return None
+    if run.config.evaluation.check_convergence and hasattr(cell.attack, "doubled") and cell.attack.iterative:
+        fewer = min(cell.samples, run.config.evaluation.samples)
+        return replace(cell, attack=cell.attack.doubled(), samples=fewer)
+    return None
+
+
+def targets(run: Run, attack: Attack) -> list[Contestant]:
+    """What an attack is run on: gradients exist only in Keras models; outputs are asked of the accelerator itself.
+
+    The worst case does both: gradients of the quantized model, judged and queried on the accelerator.
+    """
+    accelerator = accelerator_of(run)
+    if attack.knowledge == "black-box":
+        return [accelerator]
+    if attack.family == "worst-case":
+        judged = AcceleratorVictim(run.accelerator, run.folded.model)
+        return [*sources(run)[:-1], replace(accelerator, victim=judged)]
+    return sources(run)
+
+
+def strongest(run: Run, rows: Sequence[Row]) -> Cell | None:
+    """The attack that did most harm to the quantized model in the ball of the headline table, if there is one."""
+    ball = headline_ball(rows)
+    lowest = min(
+        (
+            row
+            for row in rows
+            if (row.victim, row.knowledge, row.source) == ("quantized", "white-box", "")
+            and (row.norm, row.epsilon_lsb) == ball
+        ),
+        key=lambda row: row.accuracy,
+        default=None,
+    )
+    if lowest is None:
+        return None
+    wanted = ("quantized", lowest.attack, lowest.epsilon_lsb)
+    own = (cell for cell in cells(run) if not cell.source.apart)
+    return next((c for c in own if (c.source.victim.name, c.attack.label, c.epsilon_lsb) == wanted), None)
+
+
+def run_attacks(run: Run) -> tuple[str, ...]:
+    """Run every cell that is not stored yet; names of the example files."""
+    images = attacked_images(run)
+    todo = list(cells(run))
+    names = []
+    with progress_bar("attacking", len(todo)) as bar:
+        for cell in todo:
+            path = cell_path(run, cell)
+            if load_result(path) is None:
+                state, seed = path.with_suffix(".part.npz"), run.config.seed
+                x, y = images.take(cell.samples)
+                result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=seed, state=state)
+                store_result(path, result)
+                state.unlink(missing_ok=True)
+            names.append(path.relative_to(run.folder.path).as_posix())
+            bar.advance(note=cell.title)
+    return tuple(dict.fromkeys(names))
+
+
+def cell_path(run: Run, cell: Cell) -> Path:
+    """Where a cell's examples are kept; the name holds the digest of all they depend on."""
+    key = digest_of(
+        {
+            "inputs": cell.source.apart or {name: run.folder.outputs(name) for name in _made_by(run, cell.source)},
+            "data": run.config.data.model_dump(mode="json"),
+            "samples": cell.samples,
+            "seed": run.config.seed,
+            "attack": cell.attack.model_dump(mode="json"),
+            "epsilon": cell.epsilon_lsb,
+            "source": [cell.source.label, cell.source.victim.name],
+        }
+    )
+    name = f"{cell.source.label}-{cell.source.victim.name}-{cell.attack.kind}-{cell.epsilon_lsb:g}-{key[:16]}.npz"
+    return run.folder / "attacks" / name
+
+
+def _made_by(run: Run, source: Contestant) -> tuple[str, ...]:
+    """The steps that a model of the run came from: the float network is the same, however it is mapped and rounded."""
+    if source.victim.name != "float":
+        return "train", "map", "quantize"
+    return ("train",) if source.label == run.config.model_label else ("train", "map")
+
+
+def store_result(path: Path, result: AttackResult) -> None:
+    """Keep a result: examples as their 8-bit device inputs, the rest as it is."""
+    record = asdict(result) | {"x": None, "success": None}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, steps=device_bytes(result.x), success=result.success, record=json.dumps(record))
+
+
+def load_result(path: Path) -> AttackResult | None:
+    """A stored result; None if there is none or it is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            record = json.loads(str(stored["record"]))
+            record["diagnostics"] = Diagnostics(**record["diagnostics"])
+            images = (stored["steps"] / LEVELS).astype(np.float32)
+            return AttackResult(**record | {"x": images, "success": stored["success"]})
+    except (OSError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
+        return None

@@ -1,0 +1,373 @@
+"""The experiment: one YAML file, checked before anything runs, every default written out beside the results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hw.generate.project import HardwareConfig
+from qmodels.architectures import ModelConfig
+from qmodels.attacks import AnyAttack, Attack
+from qmodels.errors import UserError, allowed_names
+from qmodels.quantize.model import QuantizationConfig
+from qmodels.quantize.mulaw import MappingConfig
+from qmodels.training import TrainingConfig
+
+DEFAULT_CONFIG = "digits"
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Which images, and how they are split."""
+
+    name: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, or the path of an .npz")
+    validation_share: float = Field(0.1, gt=0, lt=0.9)
+    limit_train: int | None = Field(None, ge=2)
+    limit_test: int | None = Field(None, ge=1)
+
+
+class OwnModelConfig(ModelConfig):
+    """One of our architectures, or the user's own model file."""
+
+    file: Path | None = Field(None, description="your own model (.keras, .h5, .json); then nothing is trained")
+    weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
+    repair: bool = Field(False, description="mend breaks of the exactness contract that do not change the outputs")
+
+
+class AttackPlan(Section):
+    """One attack at several strengths."""
+
+    attack: AnyAttack
+    epsilons_lsb: tuple[float, ...] = Field(min_length=1, description="radii in LSBs of 1/256")
+
+    @model_validator(mode="after")
+    def _epsilons_fit_the_attack(self) -> AttackPlan:
+        for epsilon in self.epsilons_lsb:
+            check_epsilon(self.attack, epsilon, "epsilons_lsb")
+        return self
+
+
+class EvaluationPlan(AttackPlan):
+    """One attack at several strengths, on as many test images as it deserves."""
+
+    samples: int | None = Field(None, ge=1, description="test images of this attack; left out: evaluation.samples")
+
+
+def check_epsilon(attack: Attack, epsilon: float, key: str) -> None:
+    """Raise ValueError, naming the key, if the attack cannot use that radius (in LSBs)."""
+    least, most = epsilon_range(attack)
+    whole = attack.norm != "linf" or math.isinf(epsilon) or float(epsilon).is_integer()
+    if least <= epsilon <= most and whole:  # NaN is in no range; a pixel moves by whole LSBs
+        return
+    bounded = f"whole numbers {least:g} .. {most:g} LSB"
+    allowed = bounded if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
+    meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
+    raise ValueError(f"{key}: {attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
+
+
+def epsilon_range(attack: Attack) -> tuple[float, float]:
+    """Smallest and largest radius in LSBs: a pixel moves by 1 to 255; in other norms pixels add up."""
+    if attack.norm == "linf":
+        return 1.0, math.inf if attack.family == "minimal-norm" else 255.0
+    return math.nextafter(0.0, 1.0), math.inf
+
+
+class SimulationConfig(Section):
+    """Which simulator stands for the accelerator, and how much of it hls4ml's own C simulation checks."""
+
+    engine: Literal["bitsim", "csim"] = Field("bitsim", description="csim: hls4ml's own, thousands of times slower")
+    verify_samples: int = Field(256, ge=1, description="inputs of each gate that csim checks when bitsim is the engine")
+    verify_random: int = Field(500, ge=0, description="random images in the gate, besides the extreme ones")
+
+
+class BlackBoxModel(Section):
+    """A model of the attacker's own, trained apart from the run on the same data: he has never seen the run's."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", description="its name in tables")
+    seed: int | None = Field(None, ge=0, lt=2**31, description="left out: the run's plus one")
+    model: ModelConfig | None = Field(None, description="left out: the run's architecture")
+    training: TrainingConfig | None = Field(None, description="left out: trained as the run's model")
+    mapping: MappingConfig = Field(MappingConfig(), description="left out: unmapped")
+    quantization: QuantizationConfig | None = Field(None, description="left out: float")
+
+
+class EvaluationConfig(Section):
+    """What is attacked, how hard, on how many test images."""
+
+    samples: int = Field(1000, ge=1, description="test images per attack, unless it names its own number")
+    clean_samples: int | None = Field(
+        None, ge=1, description="test images of one more clean accuracy, bit for bit compared; none when left out"
+    )
+    check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
+    attacks: tuple[EvaluationPlan, ...] = ()
+    black_box: tuple[BlackBoxModel, ...] = Field((), description="models whose examples are tried on the run's")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> EvaluationConfig:
+        names = [model.name for model in self.black_box]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"black_box: {names.count(name)} models are named {name!r}; give each its own name")
+        return self
+
+
+class TestBenchConfig(Section):
+    """How many inputs the HLS project's test bench holds; RTL cosimulation is slow."""
+
+    __test__ = False  # not a pytest class
+
+    clean: int = Field(64, ge=1, description="clean test images in tb_data")
+    adversarial: int = Field(128, ge=0, description="adversarial examples in tb_data, in turn from every attack")
+
+
+class RunConfig(Section):
+    """The whole experiment."""
+
+    name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="run folder's name")
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    model: OwnModelConfig = OwnModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    mapping: MappingConfig = MappingConfig()
+    quantization: QuantizationConfig = QuantizationConfig()
+    hardware: HardwareConfig = HardwareConfig()
+    simulation: SimulationConfig = SimulationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    testbench: TestBenchConfig = TestBenchConfig()
+
+    @model_validator(mode="after")
+    def _black_box_models_can_be_trained(self) -> RunConfig:
+        for model in self.evaluation.black_box:
+            if self.model.file is not None and model.model is None:
+                raise ValueError(
+                    f"evaluation.black_box: {model.name} has no model section, and the run's own file cannot be "
+                    "trained anew; add one, for example model: {architecture: cnn4}"
+                )
+        return self
+
+    def apart(self, model: BlackBoxModel) -> RunConfig:
+        """The config of the run that trains a model of the attacker's own."""
+        return self.model_copy(
+            update={
+                "name": model.name,
+                "seed": (self.seed + 1) % 2**31 if model.seed is None else model.seed,
+                "model": OwnModelConfig(**model.model.model_dump()) if model.model else self.model,
+                "training": model.training or self.training,
+                "mapping": model.mapping,
+                "quantization": model.quantization or self.quantization,
+                "evaluation": EvaluationConfig(),
+            }
+        )
+
+    @property
+    def float_config(self) -> RunConfig:
+        """The experiment without the quantization-aware phase."""
+        training = self.training.model_copy(update={"quantization_aware": None})
+        return self.model_copy(update={"training": training})
+
+    @property
+    def model_label(self) -> str:
+        """The row's name in tables before mapping: `Orig.`, `Adv.`, `F.L.`, or the own model's file name."""
+        if self.model.file is not None:
+            return self.model.file.stem
+        labels = {"standard": "Orig.", "adversarial": "Adv.", "feedback": "F.L.", "trades": "TRADES"}
+        return labels.get(self.training.method, self.training.method)
+
+    @property
+    def mapped_label(self) -> str:
+        """The row's name after the µ-law mapping."""
+        return f"{self.model_label}+mu" if self.mapping.mu > 0 else self.model_label
+
+
+def load_config(source: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, override and check an experiment.
+
+    Args:
+        source: a YAML file; None: the embedded digits experiment.
+        overrides: `a.b=value` settings, values as in YAML.
+
+    Raises:
+        UserError: names the file, the key, what is allowed, and for a misspelt key the nearest one.
+    """
+    where = str(source) if source else f"embedded {DEFAULT_CONFIG}.yaml"
+    text = read_text(source) if source else files("hw.experiment").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
+    return parse_config(RunConfig, text, where, overrides)
+
+
+def parse_config(root: type[Config], text: str, where: str, overrides: Sequence[str] = ()) -> Config:
+    """A config of class `root` from YAML text, overridden and checked.
+
+    Raises:
+        UserError: as for `load_config`; `where` is what it calls the source.
+    """
+    return check_config(root, parse_mapping(root, text, where), where, overrides)
+
+
+def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any]:
+    """The plain mapping of YAML text that should hold a `root`; UserError if it is none."""
+    try:
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
+        raise UserError(f"{where}: not plain YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: must be a mapping of sections ({', '.join(root.model_fields)})")
+    return raw
+
+
+def check_config(root: type[Config], raw: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
+    """A config of class `root` from a plain mapping, which the overrides change; UserError as for `load_config`."""
+    for override in overrides:
+        _override(raw, override)
+    try:
+        config = root.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{where}: {_explain(item, root)}" for item in error.errors())) from None
+    for key in _not_finite(config.model_dump()):
+        raise UserError(f"{where}: {key}: must be a finite number")
+    return config
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML: every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read_text(path: Path) -> str:
+    """A text file's content; UserError when there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable text file ({error})") from None
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override!r}: must look like section.key=value")
+    *parents, leaf = key.strip().split(".")
+    node = raw
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise UserError(f"--set {override!r}: {parent!r} is a value, not a section")
+    try:
+        node[leaf] = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
+
+
+def _explain(item: Any, root: type[BaseModel]) -> str:
+    location = [part for part in item["loc"] if not (isinstance(part, str) and part in _UNION_TAGS)]
+    key = ".".join(str(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        known = _keys_beside(item["loc"], root)
+        return f"{key}: unknown key" + allowed_names(str(location[-1]), known)
+    got = _abridged(item["input"])
+    if item["type"] == "union_tag_invalid":
+        return f"{key}.kind: unknown attack {item['ctx']['tag']!r}" + allowed_names(
+            item["ctx"]["tag"], sorted(_UNION_TAGS)
+        )
+    if item["type"] == "union_tag_not_found":
+        return f"{key}: kind is missing (allowed: {', '.join(sorted(_UNION_TAGS))}); got {got}"
+    if item["type"] == "literal_error":
+        return f"{key}: {got} is not allowed" + allowed_names(str(item["input"]), _alternatives(item["loc"], root))
+    if item["type"] == "value_error":  # our own validators say what they got
+        told: str = item["msg"].removeprefix("Value error, ")
+        return f"{key}: {told}" if key else told
+    message = _PLAIN.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
+    return f"{key}: {message}; got {got}" + _field_hint(item["loc"], root)
+
+
+#: pydantic's words for these name Python types that a user of YAML does not know.
+_PLAIN = {
+    "model_type": "must be a section of `key: value` lines",
+    "model_attributes_type": "must be a section of `key: value` lines",
+    "dict_type": "must be a section of `key: value` lines",
+    "tuple_type": "must be a list, as in [a, b]",
+    "missing": "is missing",
+}
+
+
+def _abridged(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
+
+
+def _alternatives(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    while location and isinstance(location[-1], int):  # an item of a list
+        location = location[:-1]
+    owner = _owner(location, root)
+    field = owner.model_fields.get(str(location[-1])) if owner else None
+    return [str(value) for value in _literals(field.annotation)] if field else []
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    """The values of the first Literal in an annotation, bare, optional or in a list."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next((found for inner in get_args(annotation) if (found := _literals(inner))), ())
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    """Keys of NaN and infinite numbers; an epsilon may be infinite and has its own check."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, item in items:
+        if name not in ("epsilons_lsb", "epsilon_lsb"):
+            yield from _not_finite(item, f"{key}.{name}" if key else str(name))
+
+
+#: pydantic puts the tag of a discriminated union into the location; users never wrote it.
+_UNION_TAGS = frozenset(
+    str(kind.model_fields["kind"].default)
+    for kind in AnyAttack.__origin__.__args__  # type: ignore[attr-defined]
+)
+
+
+def _owner(location: Sequence[Any], root: type[BaseModel]) -> type[BaseModel] | None:
+    """The model class whose key is the last part of `location`."""
+    node: Any = root
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        if isinstance(part, str) and part in _UNION_TAGS:
+            node = next(kind for kind in AnyAttack.__origin__.__args__ if kind.model_fields["kind"].default == part)  # type: ignore[attr-defined]
+            continue
+        field = getattr(node, "model_fields", {}).get(part)
+        if field is None:
+            return None
+        node = _section_in(field.annotation)
+    return node if isinstance(node, type) and issubclass(node, BaseModel) else None
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, bare, optional or in a list; None for plain values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
+
+
+def _keys_beside(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+    owner = _owner(location, root)
+    return list(owner.model_fields) if owner else []
+
+
+def _field_hint(location: Sequence[Any], root: type[BaseModel]) -> str:
+    owner = _owner(location, root)
+    field = owner.model_fields.get(str(location[-1])) if owner and location else None
+    return f" ({field.description})" if field and field.description else ""

@@ -1,0 +1,84 @@
+"""What lies behind the accuracies: distance to the boundary, and how changes and gradients pass the quantizers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hw.experiment.attacks import Cell, Contestant, test_images
+from hw.experiment.run import Run
+from qmodels.attacks import AttackResult
+from qmodels.metrics.distance import BoundaryDistance
+from qmodels.metrics.masking import Row
+from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
+from qmodels.storage import finite_or_none
+
+
+def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) -> dict[str, Any]:
+    """One victim's distance to the boundary: the per-sample minimum over all attacks, transfers included."""
+    if clean.correct is None:
+        raise ValueError("the clean row must carry the answers")
+    return {"model": victim.label, "victim": victim.victim.name, "bits": victim.bits} | distance.summary(clean.correct)
+
+
+def query_curve(cell: Cell, result: AttackResult) -> dict[str, Any] | None:
+    """Accuracy had every image been given only so many queries; None for attacks that keep no count per image."""
+    spent = result.diagnostics.queries_to_success
+    if spent is None:
+        return None
+    most = getattr(cell.attack, "queries", max(spent, default=0))
+    budgets = sorted({b for b in (m * 10**e for e in range(7) for m in (1, 2, 5)) if b < most} | {most})
+    return {
+        "attack": cell.attack.label,
+        "norm": cell.attack.norm,
+        "epsilon_lsb": finite_or_none(cell.epsilon_lsb),
+        "model": cell.source.label,
+        "victim": cell.source.victim.name,
+        "queries_per_image": budgets,
+        "accuracy": [result.accuracy_after(budget) for budget in budgets],
+    }
+
+
+def layer_measures(run: Run, cell: Cell | None, result: AttackResult | None) -> dict[str, Any]:
+    """Shift, amplification and gradients of the quantized model beside those of the float model it was made from.
+
+    Args:
+        run: with a quantized model; the float one is missing when the user brought QKeras along.
+        cell: whose examples show how a change grows; None: there are none, and only gradients are measured.
+        result: these examples.
+    """
+    x, y = test_images(run)
+    found: dict[str, Any] = {"gradients": {"loss": "ce", "images": len(y)} | _gradients(run)}
+    if cell is None or result is None:
+        return found
+    x, attacked = x[: len(result.x)], result.x[: len(x)]
+    found["examples"] = {
+        "attack": cell.attack.label,
+        "epsilon_lsb": finite_or_none(cell.epsilon_lsb),
+        "made_on": f"{cell.source.label}/{cell.source.victim.name}",
+        "images": len(x),
+    }
+    found["quantization_shift"] = [
+        {"layer": s.layer, "mean_ratio": finite_or_none(s.mean), "median_ratio": finite_or_none(s.median),
+         "absorbed_share": finite_or_none(s.absorbed_share)}
+        for s in quantization_shift(run.quantized_model, x, attacked)
+    ]  # fmt: skip
+    if run.mapped_model is not None:
+        found["error_amplification"] = [
+            {"layer": a.layer, "float_relative_change": a.reference, "quantized_relative_change": a.quantized}
+            for a in amplification(run.mapped_model, run.quantized_model, x, attacked)
+        ]
+    return found
+
+
+def _gradients(run: Run) -> dict[str, float]:
+    """Agreement of the float model's gradients with the straight-through ones, and how many are exactly zero."""
+    x, y = test_images(run)
+    if run.mapped_model is None:
+        return {"quantized_zero_gradient_share": zero_gradient_share(run.folded.model, x, y)}
+    agreement = gradient_agreement(run.mapped_model, run.folded.model, x, y)
+    return {
+        "mean_cosine": agreement.cosine,
+        "mean_sign_agreement": agreement.sign,
+        "float_zero_gradient_share": agreement.zero_share_reference,
+        "quantized_zero_gradient_share": agreement.zero_share_quantized,
+    }

@@ -1,0 +1,81 @@
+"""The steps of a run, in order: train, aware, map, quantize, project, simulate, attack, testbench, evaluate, report.
+
+Each step has named outputs in the run folder. A step is skipped when its inputs (by digest) have not changed and
+its outputs are untouched; a run that is stopped goes on in the step it was in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from time import perf_counter
+from typing import Any
+
+from hw.experiment.run import Run, environment
+from qmodels.storage import digest_of, file_digest, weights_file, write_bytes, write_json
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One named step: what it reads of the config (sections, dotted keys), what it builds on, leaves and does."""
+
+    name: str
+    sections: tuple[str, ...]
+    after: tuple[str, ...]
+    action: Callable[[Run], tuple[str, ...]]  # does the work, returns the names of its output files
+
+
+def run_steps(run: Run, until: str, say: Say) -> None:
+    """Run every step up to and including `until`.
+
+    Args:
+        run: config and folder; the folder must be locked by the caller.
+        until: name of the last step.
+        say: told one line per step.
+    """
+    steps = steps_until(until)
+    describe(run)
+    for number, step in enumerate(steps, start=1):
+        key = step_key(run, step)
+        if run.folder.is_done(step.name, key):
+            say(f"[{number}/{len(steps)}] {step.name}: done before, nothing changed")
+            continue
+        say(f"[{number}/{len(steps)}] {step.name}")
+        started = perf_counter()
+        outputs = step.action(run)
+        run.folder.mark_done(step.name, key, outputs, perf_counter() - started)
+
+
+def describe(run: Run) -> None:
+    """Write the resolved config and the environment."""
+    from hw.experiment.config import dump_config
+
+    write_bytes(run.folder / "config.yaml", dump_config(run.config).encode())
+    write_json(run.folder / "environment.json", environment(run.config.seed))
+
+
+def step_key(run: Run, step: Step) -> str:
+    """Digest of all that a step depends on."""
+    config = run.config.model_dump(mode="json")
+    parts: dict[str, Any] = {
+        "seed": run.config.seed,
+        "config": {section: reduce(dict.__getitem__, section.split("."), config) for section in step.sections},
+        "inputs": {name: run.folder.outputs(name) for name in step.after},
+    }
+    if "model" in step.sections and run.config.model.file is not None:
+        weights = weights_file(run.config.model.file, run.config.model.weights)
+        parts["model"] = [file_digest(path) for path in (run.config.model.file, weights) if path is not None]
+    if "data" in step.sections:
+        parts["data"] = run.data.digests
+    return digest_of(parts)
+
+
+def steps_until(name: str) -> tuple[Step, ...]:
+    """The steps up to and including `name`."""
+    from hw.experiment.steps import STEPS
+
+    names = [step.name for step in STEPS]
+    return STEPS[: names.index(name) + 1]

@@ -1,0 +1,223 @@
+"""One run: its config, its folder, and what its steps share, loaded when first needed."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.accelerator import BitSimVictim
+from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
+from hw.simulate.csim import Csim, simulate
+from hw.experiment.config import RunConfig
+from hw.experiment.folder import RunFolder
+from hw.generate.project import Design, HlsProject, generate_design
+from qmodels.data import Dataset, load_dataset
+from qmodels.quantize.prequantized import fold
+from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
+from qmodels.quantize.model import LayerFormats
+from qmodels.storage import load_model
+from qmodels.victims import KerasVictim, Victim
+
+_PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
+
+
+class Run:
+    """Config + folder + lazily loaded data and models."""
+
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, data_dir: Path | None = None, data: Dataset | None = None
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.data_dir = data_dir
+        if data is not None:
+            self.data = data
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The images, split."""
+        return load_data(self.config, self.data_dir)
+
+    @cached_property
+    def own_model(self) -> Any | None:
+        """The user's model, repaired if he asked for it; None when we train one."""
+        return self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+
+    @cached_property
+    def _own_model_as_it_is(self) -> Any | None:
+        path = self.config.model.file
+        return load_model(path, self.config.model.weights) if path is not None else None
+
+    @cached_property
+    def repaired(self) -> Repaired | None:
+        """The user's QKeras model with its repairs, when he asked for them."""
+        model = self._own_model_as_it_is
+        if model is None or not self.config.model.repair or not is_quantized(model):
+            return None
+        return repair_model(model, self.config.hardware.backend)
+
+    def repair_change(self) -> OutputChange | None:
+        """How the repairs changed the outputs on test images."""
+        if self.repaired is None:
+            return None
+        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).x)
+
+    @cached_property
+    def float_model(self) -> Any | None:
+        """The trained float model; None when the user brought a QKeras model."""
+        path = self.folder / "model.keras"
+        return load_model(path) if path.exists() else None
+
+    @cached_property
+    def latent_model(self) -> Any | None:
+        """Float weights from quantization-aware training; None without it."""
+        path = self.folder / "latent.keras"
+        return load_model(path) if path.exists() else None
+
+    def trained_formats(self) -> dict[str, LayerFormats]:
+        """The formats that quantization-aware training saw; none without it."""
+        path = self.folder / "formats.json"
+        if not path.exists():
+            return {}
+        items = [LayerFormats.from_json(item) for item in json.loads(path.read_text())]
+        return {item.layer: item for item in items}
+
+    @cached_property
+    def mapped_model(self) -> Any | None:
+        """The float model after the µ-law mapping."""
+        path = self.folder / "mapped.keras"
+        return load_model(path) if path.exists() else None
+
+    @cached_property
+    def quantized_model(self) -> Any:
+        """The QKeras model that the accelerator computes."""
+        return load_model(self.folder / "quantized.keras")
+
+    @cached_property
+    def weight_bits(self) -> float | None:
+        """Bits of a weight's code, the mean over the weights where layers differ; None for the user's QKeras model."""
+        if self.mapped_model is None:
+            return None
+        bits = {row["layer"]: row["bits"] for row in json.loads((self.folder / "quantization.json").read_text())}
+        layers = weighted_layers(self.quantized_model)
+        if len(used := {int(bits[layer.name]) for layer in layers}) == 1:
+            return used.pop()
+        sizes = [prod(kernel_of(layer).shape) for layer in layers]
+        return round(float(np.average([bits[layer.name] for layer in layers], weights=sizes)), 2)
+
+    @cached_property
+    def quantized(self) -> KerasVictim:
+        """The QKeras model as a victim."""
+        return KerasVictim(self.quantized_model, "quantized")
+
+    @cached_property
+    def float_victim(self) -> KerasVictim | None:
+        """The float model as a victim."""
+        return KerasVictim(self.float_model, "float") if self.float_model is not None else None
+
+    @cached_property
+    def mapped_victim(self) -> KerasVictim | None:
+        """The mapped float model as a victim; None where its weights were trained to run only through quantizers."""
+        if self.mapped_model is None or self.latent_model is not None:
+            return None
+        return KerasVictim(self.mapped_model, "float")
+
+    @cached_property
+    def folded(self) -> KerasVictim:
+        """The QKeras model, folded: the same bits (the gate checks), several times faster to attack."""
+        return KerasVictim(fold(self.quantized_model), "quantized")
+
+    @cached_property
+    def project(self) -> HlsProject:
+        """The HLS project, as a value."""
+        return self.design.project
+
+    @cached_property
+    def design(self) -> Design:
+        """The HLS project, with what is known about it."""
+        return generate_design(self.quantized_model, self.config.hardware)
+
+    @cached_property
+    def csim(self) -> Csim:
+        """hls4ml's C simulation, compiled."""
+        return simulate(self.project, int(self.quantized_model.output_shape[-1]), self.config.hardware)
+
+    @cached_property
+    def bitsim(self) -> BitSimVictim | None:
+        """bitsim of the accelerator; None when the config asks for csim."""
+        if self.config.simulation.engine == "csim":
+            return None
+        return BitSimVictim.of(self.quantized_model, self.config.hardware)
+
+    @cached_property
+    def black_box(self) -> tuple[Run, ...]:
+        """The attacker's own models, each a run in `black_box/` that ends before the hardware."""
+        return tuple(
+            Run(self.config.apart(model), RunFolder(self.folder / "black_box" / model.name), self.data_dir, self.data)
+            for model in self.config.evaluation.black_box
+        )
+
+    @property
+    def accelerator(self) -> Victim:
+        """The simulator that stands for the accelerator in attacks and scores."""
+        return self.bitsim or self.csim
+
+
+def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
+    """The images that a config asks for, split; UserError as for `load_dataset`."""
+    wanted = config.data
+    return load_dataset(
+        wanted.name,
+        seed=config.seed,
+        data_dir=data_dir,
+        validation_share=wanted.validation_share,
+        limit_train=wanted.limit_train,
+        limit_test=wanted.limit_test,
+    )
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, machine, seed and commit: what one needs to get the same numbers again."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    return {
+        "python": sys.version.split()[0],
+        "packages": packages,
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "seed": seed,
+        "commit": _commit(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str | None:
+    """Commit of the checkout we run from; None for an installed package."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,141 @@
+"""The rules: each looks at a model and yields what breaks the contract. Measured with hls4ml 1.3.0, QKeras 0.9.0.
+
+hls4ml itself raises for few of these. Most give a project that compiles, runs and computes something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hw.generate.contract.activations import activation_of, activations, merged_roundings, softmax, whole_numbers
+from hw.generate.contract.classes import classes, judged_layers, settings
+from hw.generate.contract.names import PARTS, is_free_name, name_problem
+from hw.generate.contract.quantizers import float_weights, missing_quantizers, noisy_weights, scaled_weights, unknown_quantizers
+from hw.generate.contract.violation import Rule, Violation
+from qmodels.errors import UserError
+from qmodels.quantize.averages import unrounded_averages
+from qmodels.quantize.layers import calls_of, reads_input
+from qmodels.quantize.limits import CALLS, limits
+
+
+def violations(model: Any, backend: str = "Vitis") -> list[Violation]:
+    """Everything in a Keras model that hls4ml would not reproduce bit for bit; empty: the contract is fulfilled.
+
+    Args:
+        model: a QKeras model.
+        backend: hls4ml's name of the backend: some layers are exact on one and not on another.
+    """
+    return [violation for rule in RULES for violation in rule(model, backend)]
+
+
+def check_contract(model: Any, backend: str = "Vitis") -> None:
+    """Raise UserError naming every layer and setting that hls4ml would not reproduce exactly."""
+    found = violations(model, backend)
+    if not found:
+        return
+    mendable = sum(violation.repair is not None for violation in found)
+    if any(violation.blocks_repair for violation in found):
+        mendable = 0
+    hint = f"\n{mendable} of {len(found)} can be mended without changing the model's outputs: add --repair"
+    intro = "" if len(found) == 1 else f"model {model.name}: {len(found)} settings break exactness:\n  - "
+    raise UserError(intro + "\n  - ".join(map(str, found)) + (hint if mendable else ""))
+
+
+def _names(model: Any, backend: str) -> Iterator[Violation]:
+    inputs = list(model.input_names)
+    clashing = {f"{layer.name}_{part}" for layer in model.layers for part in PARTS}
+    for layer in model.layers:
+        if layer.name in clashing and type(layer).__name__ != "QActivation":  # whose type has a number for a name
+            of, _, part = layer.name.rpartition("_")
+            problem = f"it has the name that hls4ml gives the type of {part} of layer {of!r}"
+            silently = "of the two types the first is taken for both: outputs differ"
+            yield Violation(layer.name, "name", problem, "rename the layer", silently)
+    for name in dict.fromkeys([*inputs, *(layer.name for layer in model.layers)]):
+        if not is_free_name(name, inside=name not in inputs):
+            silently = "the generated C++ does not compile, or means another variable"
+            yield Violation("", "name", name_problem(name), "rename the layer", silently)
+
+
+def _input(model: Any, backend: str) -> Iterator[Violation]:
+    """What reads the input must round it; without that hls4ml truncates to ap_fixed<16,6>."""
+    calls = calls_of(model)
+    readers = [layer for layer in model.layers if any(reads_input(call, model) for call in calls[layer.name])]
+    first = next((layer for layer in readers if not _rounds_input(layer)), None)
+    if first is not None or not readers:
+        yield Violation(
+            "",
+            "input",
+            f"model {model.name}: the first layer must be QActivation(quantized_bits(9, 0, alpha=1)); "
+            f"without it hls4ml truncates the input (found: {getattr(first, 'name', 'no layer')!r})",
+            "add that layer",
+            "almost every output differs, or the conversion stops at 'unexpected input layer chain'",
+            "input",
+        )
+
+
+def _rounds_input(layer: Any) -> bool:
+    quantizer = type(getattr(layer, "quantizer", None)).__name__
+    return type(layer).__name__ == "QActivation" and quantizer == "quantized_bits"
+
+
+def _ports(model: Any, backend: str) -> Iterator[Violation]:
+    for what, tensors in (("input", model.inputs), ("output", model.outputs)):
+        if len(tensors) != 1:
+            problem = f"model {model.name}: it has {len(tensors)} {what}s; the simulators and the test bench take one"
+            silently = "only the first one would be compared"
+            yield Violation("", what, problem, f"give it one {what}", silently, blocks_repair=True)
+
+
+def _averages(model: Any, backend: str) -> Iterator[Violation]:
+    if any(limit.setting == CALLS for limit in limits(model)):
+        return  # refused already, and a layer's output would not be one tensor
+    for layer in unrounded_averages(model, lambda reader: type(reader).__name__ == "QActivation"):
+        problem = f"{type(layer).__name__} divides by a number that is no power of two, and nothing rounds the quotient"
+        fix = "put QActivation(quantized_relu(...)) or QActivation(quantized_bits(..., alpha=1)) behind it"
+        yield Violation(layer.name, "pool_size", problem, fix, "outputs differ in their last bits")
+
+
+#: Kinds of layers that are exact on Vitis and Vivado, and not on another backend.
+_INEXACT = {
+    "Catapult": {"AveragePooling": "use MaxPooling", "Average": "use Add"},
+    "Quartus": {
+        "AveragePooling": "use MaxPooling",
+        "Depthwise": "use QConv2D or QConv1D",
+        "Separable": "use QConv2D or QConv1D",
+    },
+}
+
+
+def _backend_limits(model: Any, backend: str) -> Iterator[Violation]:
+    """What is exact on Vitis and Vivado, and not on others."""
+    for layer in judged_layers(model):
+        kind = type(layer).__name__
+        fix = next((fix for part, fix in _INEXACT.get(backend, {}).items() if part in kind), None)
+        if fix is not None:
+            problem = f"{kind} is not exact on the backend {backend}"
+            silently = "almost every output differs, or the C simulation crashes"
+            yield Violation(layer.name, "backend", problem, f"{fix}, or backend Vitis", silently)
+        if backend == "Catapult" and activation_of(layer)[0] == "quantized_sigmoid":
+            problem = "quantized_sigmoid is wrong on the backend Catapult"
+            yield Violation(layer.name, "backend", problem, "use quantized_relu, or backend Vitis", "outputs differ")
+
+
+RULES: tuple[Rule, ...] = (
+    _names,
+    _ports,
+    classes,
+    settings,
+    float_weights,
+    missing_quantizers,
+    unknown_quantizers,
+    scaled_weights,
+    noisy_weights,
+    softmax,
+    activations,
+    whole_numbers,
+    merged_roundings,
+    _input,
+    _averages,
+    _backend_limits,
+)

@@ -1,0 +1,113 @@
+"""The report as one HTML file that needs nothing else: styles, plots, images and the sorting script are inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hw.report.images import example_cards
+from hw.report.measures import measure_figures, measure_plots, measure_tables, shown
+from hw.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
+from hw.report.source import FinishedRun
+from hw.report.tables import (
+    MARKS,
+    NORMS,
+    Headline,
+    exactness_text,
+    explanation,
+    headline,
+    marks_of,
+    percent,
+    unbounded_checks,
+    worst_curve,
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says about one run."""
+
+    run: FinishedRun
+    checks: list[str]
+    exactness: str
+    accuracy: list[Plot]
+    worst: list[dict[str, Any]]  # worst case of every victim, a column per ε
+    cards: list[dict[str, Any]]
+    training: list[Plot]
+    measures: list[Plot]
+    records: dict[str, list[dict[str, Any]]]  # tables that are shown as they are
+    figures: dict[str, dict[str, Any]]  # key and value lists that are shown as they are
+
+
+def html_report(runs: Sequence[FinishedRun]) -> str:
+    """The page for one or several runs."""
+    page = page_environment().get_template("report.html.j2")
+    return page.render(table=headline([run.results for run in runs]), sections=[_section(run) for run in runs])
+
+
+def _section(run: FinishedRun) -> Section:
+    margins = margin_plot(run.training)
+    table = headline([run.results])
+    return Section(
+        run=run,
+        checks=unbounded_checks(run.results),
+        exactness=exactness_text(run.results),
+        accuracy=accuracy_plots(run.results),
+        worst=_worst_table(run, table),
+        cards=example_cards(run.examples),
+        training=[*training_plots(run.training), *([margins] if margins else [])],
+        measures=_measures(run),
+        records=_records(run),
+        figures=_figures(run),
+    )
+
+
+def _measures(run: FinishedRun) -> list[Plot]:
+    plain = run.results.plain
+    weights = lipschitz_plot({run.results.rows[0].model if run.results.rows else "": plain.get("lipschitz_by_bits")})
+    return [*measure_plots(plain.get("measures")), *([weights] if weights else [])]
+
+
+def _worst_table(run: FinishedRun, table: Headline) -> list[dict[str, Any]]:
+    return [
+        {"model": line.model, "victim": line.victim, "bits": line.bits}
+        | {f"ε = {epsilon:g}": percent(worst) for epsilon, worst in worst_curve(run.results, line.model, line.victim)}
+        for line in table.lines
+    ]
+
+
+def _records(run: FinishedRun) -> dict[str, list[dict[str, Any]]]:
+    """Layer by layer tables: quantization always, others where results.json has them."""
+    found = {"Quantization by layer": run.quantization, "Lipschitz constants": run.results.plain.get("lipschitz")}
+    found |= measure_tables(run.results.plain.get("measures"))
+    return {title: rows for title, rows in found.items() if isinstance(rows, list) and rows}
+
+
+def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:
+    environment = run.environment if isinstance(run.environment, dict) else {}
+    found: dict[str, Any] = {
+        "µ-law mapping": run.mapping,
+        "Hardware cost": run.results.plain.get("cost"),
+        "HLS project": run.project,
+        "Environment": {key: value for key, value in environment.items() if key != "packages"},
+        "Packages": environment.get("packages"),
+    }
+    found |= measure_figures(run.results.plain.get("measures"))
+    return {title: values for title, values in found.items() if isinstance(values, dict) and values}
+
+
+def page_environment() -> Environment:
+    """Templates that escape every value; only our own SVG, escaped by matplotlib, is marked safe."""
+    environment = Environment(
+        loader=PackageLoader("hw.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "marks": marks_of, "explain": explanation, "value": shown}
+    environment.globals |= {"MARKS": MARKS, "NORMS": NORMS}
+    return environment

@@ -1,0 +1,80 @@
+"""What results.json measures besides accuracy, as plots, tables and lists for the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hw.report.plots import Plot, drawn, finish, line_style, plain_label
+from hw.report.tables import strength
+
+_TABLES = {
+    "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
+    "accuracy_over_queries": "Accuracy over queries: what a budget per image buys a black-box attack",
+    "quantization_shift": "Quantization shift by layer: what a quantizer leaves of the attack's change",
+    "error_amplification": "Error amplification by layer: relative change, float and quantized",
+}
+
+
+def measure_tables(measures: Any) -> dict[str, list[dict[str, Any]]]:
+    """Title -> records, for those tables that were measured."""
+    found = {title: measures.get(key) for key, title in _TABLES.items()} if isinstance(measures, dict) else {}
+    return {title: records for title, records in found.items() if isinstance(records, list) and records}
+
+
+def measure_plots(measures: Any) -> list[Plot]:
+    """How a change grows through the layers, and what queries buy black-box attacks; those that were measured."""
+    if not isinstance(measures, dict):
+        return []
+    layers, curves = measures.get("error_amplification"), measures.get("accuracy_over_queries")
+    return [*([_amplification_plot(layers)] if layers else []), *([_query_plot(curves)] if curves else [])]
+
+
+def _amplification_plot(layers: list[dict[str, Any]]) -> Plot:
+    """D_l, the relative change that the shown attack makes at each layer, float against quantized."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, name in enumerate(("float", "quantized")):
+            changes = [layer[f"{name}_relative_change"] for layer in layers]
+            axes.plot(range(len(changes)), changes, label=name, **line_style(number))
+        axes.set(ylabel="‖h(x) − h(x′)‖ / ‖h(x)‖", ylim=(0, None))
+        names = [plain_label(str(layer["layer"])) for layer in layers]
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        finish(axes)
+
+    return Plot("error amplification by layer", drawn(draw, (4.6, 3.4)))
+
+
+def _query_plot(curves: list[dict[str, Any]]) -> Plot:
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, curve in enumerate(curves):
+            epsilon = curve["epsilon_lsb"]
+            name = f"{curve['attack']} {'∞' if epsilon is None else strength(epsilon)}, {curve['victim']}"
+            shares = [100 * accuracy for accuracy in curve["accuracy"]]
+            axes.plot(curve["queries_per_image"], shares, label=plain_label(name), **line_style(number))
+        axes.set(xlabel="queries per image", ylabel="accuracy, %", ylim=(0, 100), xscale="log")
+        finish(axes)
+
+    return Plot("accuracy over queries", drawn(draw, (4.6, 3.4)))
+
+
+def measure_figures(measures: Any) -> dict[str, dict[str, Any]]:
+    """Title -> key and value lists."""
+    if not isinstance(measures, dict):
+        return {}
+    return {
+        "Input gradients, float and straight-through": measures.get("gradients") or {},
+        "Examples of the layer tables": measures.get("examples") or {},
+    }
+
+
+def shown(value: Any) -> str:
+    """A value of any table: four digits are enough of a float, a dash stands for nothing."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(shown, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {shown(inner)}" for key, inner in value.items()) or "–"
+    return "–" if value is None else str(value)

@@ -1,0 +1,101 @@
+"""What a command prints when it is done."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from hw.generate.contract import OutputChange
+from hw.experiment.run import Run
+
+#: What each last step leaves for the user to look at.
+_PRODUCTS = {
+    "aware": ("model.keras", "latent.keras"),
+    "project": ("hls",),
+    "simulate": ("simulation.json", "hls"),
+    "attack": ("attacks",),
+    "evaluate": ("results.json",),
+    "report": ("hls", "results.json", "report.html"),
+}
+
+
+def show_summary(run: Run, until: str) -> None:
+    """The table, where there is one, and the paths."""
+    if until in ("evaluate", "report"):
+        from hw.report import console_table
+
+        console_table(json.loads((run.folder / "results.json").read_text()))
+    _show_repairs(run)
+    _show_choice(run)
+    if until == "project":
+        show_cost(json.loads((run.folder / "cost.json").read_text()))
+        for warning in json.loads((run.folder / "project.json").read_text()).get("warnings", []):
+            typer.echo(f"warning: {warning}")
+    for product in _PRODUCTS[until]:
+        path = run.folder / product
+        if path.exists():
+            typer.echo(f"{product:16s}{path}")
+
+
+def show_cost(cost: dict[str, Any]) -> None:
+    """The cost of every layer that has one, and the totals."""
+    table = Table(
+        *(Column(name, justify="left" if name == "layer" else "right") for name in ("layer", *_COLUMNS.values())),
+        title="Cost without synthesis (~: estimates; their errors are in docs/cost.md)",
+    )
+    for layer in cost["layers"]:
+        if any(layer[key] for key in _COLUMNS if key not in ("interval_cycles", "latency_cycles")):
+            table.add_row(layer["layer"], *(f"{layer[key]:,}" for key in _COLUMNS))
+    paces = {"interval_cycles": "ii_cycles_estimated", "latency_cycles": "latency_cycles_estimated"}
+    table.add_section()
+    table.add_row("total", *(f"{cost[paces.get(key, key)]:,}" for key in _COLUMNS))
+    Console().print(table)
+
+
+#: Keys of a layer's cost, and their heads.
+_COLUMNS = {
+    "multipliers": "multipliers",
+    "ebops": "EBOPs",
+    "weight_bits": "weight bits",
+    "fifo_bits": "FIFO bits",
+    "bram_18k": "BRAM18",
+    "luts_estimated": "~LUTs",
+    "dsps_estimated": "~DSPs",
+    "interval_cycles": "~II",
+    "latency_cycles": "~latency",
+}
+
+
+def _show_repairs(run: Run) -> None:
+    """What --repair did to the user's model, and what that did to its outputs."""
+    path = run.folder / "repair.json"
+    if not path.exists():
+        return
+    record = json.loads(path.read_text())
+    for repair in record["repairs"]:
+        typer.echo(f"repaired: {repair}")
+    typer.echo(f"repaired: {OutputChange(**record['change'])}")
+
+
+def _show_choice(run: Run) -> None:
+    """What the layer-wise choice has chosen, and what it is better than."""
+    path = run.folder / "layerwise.json"
+    if not path.exists():
+        return
+    record = json.loads(path.read_text())
+    chosen, common = record["candidates"][record["chosen"]], record["common"]
+    keys = ("layer", "method", "bits", "granularity", "clip", "delta_w_2", "stored_bits", "hardware_type")
+    columns = (Column(key.replace("_", " "), overflow="fold") for key in keys)  # a type cut off would say nothing
+    table = Table(*columns, title="Layer-wise choice of weights")
+    for layer in record["layers"]:
+        table.add_row(*(f"{layer[key]:.3g}" if isinstance(layer[key], float) else str(layer[key]) for key in keys))
+    Console().print(table)
+    for label, one in (("chosen", chosen), ("the same for all", common)):
+        typer.echo(
+            f"{label}: mean ||ΔW||₂ {one['mean_delta_w']:.3g}, {one['stored_bits']:,} stored bits; validation "
+            f"{100 * one['clean']:.1f} % clean, {100 * one['attacked']:.1f} % attacked"
+        )

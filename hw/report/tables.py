@@ -1,0 +1,314 @@
+"""Rows of one or several runs -> the headline table: one line per model, victim and bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isinf
+
+from hw.experiment.ball import Ball, headline_ball
+from hw.report.source import Results
+from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
+
+#: A letter per flag, put behind the number it spoils and explained below the table.
+MARKS: dict[str, str] = {
+    "attacked-above-clean": "A",
+    "single-step-stronger": "S",
+    "accuracy-rises-with-epsilon": "E",
+    "not-converged": "C",
+    "unbounded-below-100": "U",
+    "black-box-stronger": "B",
+    "zero-gradients": "Z",
+    "non-finite": "N",
+    "softmax-outputs": "P",
+    "accelerator-disagrees": "D",
+}
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "none": "no norm"}
+
+
+@dataclass(frozen=True)
+class Number:
+    """An accuracy with the flags that spoil it and the row it comes from."""
+
+    accuracy: float
+    flags: tuple[str, ...] = ()
+    row: Row | None = None
+
+    @property
+    def marks(self) -> str:
+        """The flags as letters."""
+        return marks_of(self.flags)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One attack at one ε."""
+
+    attack: str
+    norm: str
+    epsilon_lsb: float
+    family: str
+    apart: bool = False  # examples made on models of the attacker's own
+
+    @property
+    def title(self) -> str:
+        """The attack, with its norm where the name does not tell and it is not L-infinity."""
+        tells = self.norm == "linf" or self.norm in self.attack
+        name = self.attack if tells else f"{self.attack} {NORMS.get(self.norm, self.norm)}"
+        return f"{name} (black-box)" if self.apart else name
+
+    @property
+    def strength(self) -> str:
+        """ε in LSBs."""
+        return strength(self.epsilon_lsb)
+
+    def holds(self, row: Row) -> bool:
+        """Whether the row belongs into this column."""
+        mine = (row.attack, row.norm, row.epsilon_lsb) == (self.attack, self.norm, self.epsilon_lsb)
+        return mine and row.knowledge != "transfer" and made_apart(row) == self.apart
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model as one victim."""
+
+    run: str
+    model: str
+    victim: str
+    bits: float | None  # of a weight; a mean where layers differ
+    clean: Number | None
+    attacked: tuple[Number | None, ...]  # beside the table's columns
+    transfer: Number | None
+    worst: Number | None
+    flags: tuple[str, ...]
+
+    @property
+    def bits_text(self) -> str:
+        """Weight bits; a dash for float models."""
+        return "–" if self.bits is None else f"{self.bits:g}"
+
+    @property
+    def name(self) -> str:
+        """The line in words."""
+        return f"{self.model} {self.victim}" + ("" if self.bits is None else f", {self.bits:g} bits")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The table that a report opens with."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    ball: Ball | None  # of the transfer and worst-case columns
+    per_image: bool  # whether worst is the minimum image by image, not just the lowest row
+    setting: str  # n and seed
+    flags: tuple[str, ...]  # raised anywhere in the table
+    attackers: tuple[str, ...] = ()  # models of the attacker's own
+
+    @property
+    def groups(self) -> list[tuple[str, list[int]]]:
+        """Neighbouring columns of one attack: its title and their places."""
+        found: dict[str, list[int]] = {}
+        for place, column in enumerate(self.columns):
+            found.setdefault(column.title, []).append(place)
+        return list(found.items())
+
+    @property
+    def ball_text(self) -> str:
+        """The ball in words."""
+        return f"{NORMS[self.ball[0]]} ε = {self.ball[1]:g} LSB" if self.ball else ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the black-box and the last columns mean."""
+        own = f"black-box: the strongest of the examples made on the attacker's own {', '.join(self.attackers)}"
+        found = [own] if self.attackers else []
+        if self.ball is None:
+            return found
+        worst = "share of images that survive every row" if self.per_image else "the lowest row"
+        return [
+            *found,
+            f"transfer: the strongest attack made on another model of the run, {self.ball_text}",
+            f"worst: {worst}, all attacks and transfers together, {self.ball_text}",
+        ]
+
+    @property
+    def verdicts(self) -> list[str]:
+        """One sentence a line: how robust, and whether the columns may be believed."""
+        return [_verdict(line, self.columns, self.ball_text) for line in self.lines if line.worst is not None]
+
+
+def headline(runs: Sequence[Results]) -> Headline:
+    """The headline table of one or several runs."""
+    rows = [row for results in runs for row in results.rows]
+    columns = attack_columns(rows)
+    ball = headline_ball(rows)
+    lines = tuple(
+        _line(results, key, columns, ball)
+        for results in runs
+        for key in dict.fromkeys((row.model, row.victim, row.bits) for row in results.rows)
+    )
+    return Headline(
+        columns=columns,
+        lines=lines,
+        ball=ball,
+        per_image=all(results.worst for results in runs),
+        setting=_setting(runs),
+        flags=_ordered(flag for line in lines for flag in line.flags),
+        attackers=tuple(dict.fromkeys(row.source for row in rows if made_apart(row))),
+    )
+
+
+def made_apart(row: Row) -> bool:
+    """Whether the examples were made on a model of the attacker's own, not on the victim and not on the run's."""
+    return row.knowledge == "black-box" and bool(row.source)
+
+
+def strength(epsilon_lsb: float) -> str:
+    """ε in LSBs, for people."""
+    return "∞" if isinf(epsilon_lsb) else f"{epsilon_lsb:g}"
+
+
+def _verdict(line: Line, columns: Sequence[Column], ball: str) -> str:
+    """The worst case, and every column that is spoilt with what spoils it."""
+    worst, clean = line.worst, line.clean
+    reached = f"worst case {percent(worst.accuracy)} %" if worst else ""
+    start = f"clean {percent(clean.accuracy)} %, " if clean else ""
+    shown = zip(columns, line.attacked, strict=True)
+    spoilt = [f"{c.title} {c.strength} ({', '.join(n.flags)})" for c, n in shown if n is not None and n.flags]
+    trust = f"do not believe {'; '.join(spoilt)}" if spoilt else "no flag: the columns may be believed"
+    return f"{line.name}: {start}{reached} within {ball}; {trust}"
+
+
+def attack_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+    """Every bounded attack at every ε, white-box, black-box, then noise; else in the results' order, ε rising.
+
+    Of the unbounded attacks only those that were made apart: on the victim itself they are checks, not measures.
+    """
+    found = dict.fromkeys(
+        Column(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row))
+        for row in rows
+        if row.attack != CLEAN and row.knowledge != "transfer" and (is_bounded(row) or _roams(row))
+    )
+    order = list(dict.fromkeys(column.title for column in found))
+    return tuple(sorted(found, key=lambda c: (c.family == "noise", c.apart, order.index(c.title), c.epsilon_lsb)))
+
+
+def _roams(row: Row) -> bool:
+    """Whether a minimal-norm attack without a bound was made apart: how far its short changes carry over."""
+    return made_apart(row) and row.family == "minimal-norm"
+
+
+def unbounded_checks(results: Results) -> list[str]:
+    """One sentence per unbounded attack: it must fool every model always, else it is broken."""
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in results.rows:
+        if row.attack != CLEAN and row.knowledge != "transfer" and not made_apart(row) and not is_bounded(row):
+            groups.setdefault((row.attack, row.epsilon_lsb), []).append(row)
+    return [_check(*key, rows) for key, rows in groups.items()]
+
+
+def worst_curve(results: Results, model: str, victim: str, norm: str = "linf") -> list[tuple[float, float]]:
+    """(ε, worst case) of one victim, ε rising, bounded attacks only."""
+    points = {
+        row.epsilon_lsb: _worst(results, model, victim, (norm, row.epsilon_lsb))
+        for row in results.rows
+        if (row.model, row.victim, row.norm) == (model, victim, norm) and row.attack != CLEAN and is_bounded(row)
+    }
+    return [(epsilon, number.accuracy) for epsilon, number in sorted(points.items()) if number is not None]
+
+
+def percent(accuracy: float) -> str:
+    """Per cent with one decimal."""
+    return f"{100 * accuracy:.1f}"
+
+
+def marked(accuracy: float, marks: str) -> str:
+    """Per cent, and the flags' letters behind it."""
+    return f"{percent(accuracy)} {marks}".strip()
+
+
+def marks_of(flags: Iterable[str]) -> str:
+    """Flags as letters; a question mark for one this version does not know."""
+    return "".join(MARKS.get(flag, "?") for flag in flags)
+
+
+def explanation(flag: str) -> str:
+    """A flag in plain words."""
+    return next((text for known, text in EXPLANATIONS.items() if known == flag), "not known to this version")
+
+
+def exactness_text(results: Results) -> str:
+    """The gate's figures in one sentence."""
+    gate = results.exactness
+    if not gate:
+        return "exactness: not checked in this run"
+    engine = gate.get("engine") or gate.get("candidate") or "the accelerator"
+    text = (
+        f"exactness: {gate.get('mismatched_outputs', '?')} outputs of {engine} differ from the quantized model over "
+        f"{gate.get('inputs', '?')} inputs, {gate.get('adversarial_inputs', '?')} of them adversarial"
+    )
+    judged = gate.get("csim_inputs")
+    return text if judged is None or engine == "csim" else f"{text}; csim was held against {judged} of them too"
+
+
+def _line(results: Results, key: tuple[str, str, float | None], columns: Sequence[Column], ball: Ball | None) -> Line:
+    model, victim, bits = key
+    rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
+    clean = _lowest(row for row in rows if row.attack == CLEAN)
+    attacked = tuple(_lowest(row for row in rows if column.holds(row)) for column in columns)
+    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and (row.norm, row.epsilon_lsb) == ball)
+    worst = _worst(results, model, victim, ball) if ball else None
+    shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]
+    flags = _ordered(flag for number in shown for flag in number.flags)
+    return Line(results.run, model, victim, bits, clean, attacked, transfer, worst, flags)
+
+
+def _worst(results: Results, model: str, victim: str, ball: Ball) -> Number | None:
+    lowest = _lowest(
+        row
+        for row in results.rows
+        if (row.model, row.victim) == (model, victim) and row.attack != CLEAN and (row.norm, row.epsilon_lsb) == ball
+    )
+    if lowest is None:
+        return None
+    # no flags: they say that a number is too high, and a minimum over all rows is not raised by one broken attack
+    return Number(min(results.worst.get((model, victim, ball), 1.0), lowest.accuracy))
+
+
+def _lowest(rows: Iterable[Row]) -> Number | None:
+    row = min(rows, key=lambda row: row.accuracy, default=None)
+    return None if row is None else Number(row.accuracy, row.flags, row)
+
+
+def _check(attack: str, epsilon: float, rows: Sequence[Row]) -> str:
+    bound = "no bound" if isinf(epsilon) else f"ε = {epsilon:g} LSB"
+    name = f"unbounded check: {attack}, {bound}"
+    standing = [row for row in rows if row.accuracy > 0]
+    if not standing:
+        return f"{name}, leaves 0.0 % on all {len(rows)} victims, as it must"
+    left = ", ".join(f"{row.model}/{row.victim} {percent(row.accuracy)} %" for row in standing)
+    return f"{name}, must leave 0 % and leaves {left}"
+
+
+def _setting(runs: Sequence[Results]) -> str:
+    """n and seed, per run where they differ."""
+
+    def say(results: Results) -> str:
+        n = _values(row.n for row in results.rows)
+        return f"n = {n}, seed {_values(row.seed for row in results.rows if row.attack != CLEAN) or '–'}"
+
+    texts = {results.run: say(results) for results in runs}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{run}: {text}" for run, text in texts.items())
+
+
+def _values(values: Iterable[int]) -> str:
+    return "/".join(str(value) for value in sorted(set(values)))
+
+
+def _ordered(flags: Iterable[str]) -> tuple[str, ...]:
+    """Each flag once, known ones in the order of their explanations."""
+    order = list(MARKS)
+    return tuple(sorted(set(flags), key=lambda flag: (order.index(flag) if flag in order else len(order), flag)))

@@ -1,0 +1,96 @@
+"""The compiled kernels: built once a machine with g++, kept in the user's cache, loaded with ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+from hw.tools.cache import build_once
+from hw.tools.toolchain import run_gxx
+from qmodels.errors import UserError
+
+KERNELS = Path(__file__).parent / "kernels"
+ISA_VARIABLE = "ROBUST_HLS_ISA"
+
+_COMMON = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math"]
+#: Instruction sets that may be forced through ROBUST_HLS_ISA. All of them give the same bits.
+ISA_FLAGS = {
+    "native": ["-march=native"],
+    "portable": ["-DBITSIM_PORTABLE"],
+    "avx2": ["-mavx2", "-mfma"],
+    "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
+    "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
+}
+
+
+@functools.cache
+def _cpu() -> str:
+    """The processor, as far as code generation cares: a cache shared between machines must not mix them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    wanted = ("flags", "model name", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+
+
+def _isa() -> str:
+    isa = os.environ.get(ISA_VARIABLE) or "native"
+    if isa not in ISA_FLAGS:
+        raise UserError(f"{ISA_VARIABLE}={isa}: allowed are {', '.join(ISA_FLAGS)}")
+    return isa
+
+
+def build(isa: str = "native") -> Path:
+    """The library for these sources, flags and this processor, compiled unless it is there.
+
+    Raises:
+        ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
+    """
+    flags = [*_COMMON, *ISA_FLAGS[isa]]
+    digest = hashlib.sha256("\0".join([*flags, _cpu()]).encode())
+    for source in sorted(KERNELS.iterdir()):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+
+    def compile_into(work: Path, final: Path) -> None:
+        run_gxx([[*flags, "-o", str(work / "bitsim.so"), str(KERNELS / "bitsim.cpp")]], work)
+
+    return build_once("bitsim", f"{isa}-{digest.hexdigest()}", compile_into) / "bitsim.so"
+
+
+@functools.cache
+def _load(isa: str) -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(build(isa)))
+    lib.bitsim_isa.restype = ctypes.c_char_p
+    lib.bitsim_create.restype = ctypes.c_void_p
+    lib.bitsim_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    lib.bitsim_destroy.argtypes = [ctypes.c_void_p]
+    lib.bitsim_destroy.restype = None
+    lib.bitsim_peak.restype = ctypes.c_int64
+    lib.bitsim_peak.argtypes = [ctypes.c_int, ctypes.c_int64]
+    lib.bitsim_run.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+    ]
+    return lib
+
+
+def load() -> ctypes.CDLL:
+    """The kernels for this machine, or for the instruction set that ROBUST_HLS_ISA forces."""
+    return _load(_isa())
+
+
+def isa_name() -> str:
+    """What was compiled: portable, avx2, avxvnni or avx512vnni."""
+    return str(load().bitsim_isa().decode())

@@ -1,0 +1,219 @@
+"""BitSim: an hls4ml accelerator's exact bits, computed in native integers over whole batches."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.simulate.bitsim import library
+from hw.simulate.bitsim.encode import Encoded, encode
+from hw.simulate.bitsim.encode_elements import may_be_bytes
+from hw.simulate.bitsim.fuse import fuse
+from hw.simulate.bitsim.lower import lower
+from hw.simulate.bitsim.program import Network, Value
+from qmodels.errors import UserError
+from qmodels.formats import FixedPoint
+
+Array = NDArray[Any]
+_OUT_OF_BOUNDS = 2  # bitsim_run: an input left the bounds, and there was no other program
+
+
+@dataclass(frozen=True)
+class LayerOverflow:
+    """How many numbers of one layer did not fit their format.
+
+    `place` is "result" or "accumulator". An accumulator overflows at most once a product; `of` counts the layer's
+    results either way (samples x elements).
+    """
+
+    layer: str
+    place: str
+    saturated: int
+    wrapped: int
+    of: int
+
+
+class _Machine:
+    """One compiled program: an encoding and the library's handle on it."""
+
+    def __init__(
+        self, network: Network, seen: tuple[Value, ...], counting: bool = False, bytes_in: bool = False
+    ) -> None:
+        self._library = library.load()
+        lanes = self._library.bitsim_lanes()
+        self.encoded: Encoded = encode(network, seen, lanes, counting=counting, bytes_in=bytes_in)
+        self._network = network
+        self._fallback: _Machine | None = None
+        pointers = (ctypes.c_void_p * max(1, len(self.encoded.blobs)))(*[b.ctypes.data for b in self.encoded.blobs])
+        code = self.encoded.code
+        self._handle = self._library.bitsim_create(code.ctypes.data, pointers, len(self.encoded.blobs))
+        if not self._handle:
+            raise AssertionError("the kernels do not understand this program")
+        self.seen = seen
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._library.bitsim_destroy(self._handle)
+            self._handle = None
+
+    def run(self, inputs: Sequence[Array], threads: int, counters: NDArray[np.int64] | None = None) -> list[Array]:
+        """Every seen value, shape (N, elements), in the inputs' float type."""
+        samples, dtype = len(inputs[0]), inputs[0].dtype
+        outputs: list[Array] = [np.empty((samples, value.size), dtype) for value in self.seen]
+        pointers = (ctypes.c_void_p * len(inputs))(*[x.ctypes.data for x in inputs])
+        results = (ctypes.c_void_p * max(1, len(outputs)))(*[y.ctypes.data for y in outputs])
+        result = self._library.bitsim_run(
+            self._handle,
+            None if self._fallback is None else self._fallback._handle,
+            pointers,
+            results,
+            samples,
+            int(dtype == np.float64),
+            threads,
+            None if counters is None else counters.ctypes.data,
+            0 if counters is None else len(counters),
+        )
+        if result == _OUT_OF_BOUNDS and self._fallback is None:
+            self._fallback = _Machine(self._network, self.seen)
+            return self.run(inputs, threads, counters)
+        if result:
+            raise MemoryError("bitsim could not allocate its working memory")
+        return outputs
+
+
+def _predictor(network: Network) -> _Machine:
+    """The machine for `predict`.
+
+    Inputs of 8-bit pixels in a signed type are first taken to be 0..255; a block of samples where one is negative is
+    done again by a machine for all numbers.
+    """
+    fused = fuse(network)
+    return _Machine(fused, fused.outputs, bytes_in=any(may_be_bytes(value.format) for value in network.inputs))
+
+
+class BitSim:
+    """Simulates one hls4ml model: `predict` and `trace` give what the model's own C simulation gives, bit for bit."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._machines: dict[str, _Machine] = {"predict": _predictor(network)}
+
+    @classmethod
+    def from_graph(cls, model_graph: Any) -> BitSim:
+        """From an hls4ml `ModelGraph` after its passes (what `convert_from_keras_model` returns).
+
+        Raises:
+            UserError: a layer, type or backend bitsim does not simulate (it names it; csim does).
+            ToolMissing: no g++, or it failed, the first time the kernels are built on this machine.
+        """
+        return cls(lower(model_graph))
+
+    def update_weights(self, model_graph: Any) -> None:
+        """Take the weights of a graph of the same structure. Nothing is compiled."""
+        network = lower(model_graph)
+        if _structure(network) != _structure(self._network):
+            raise UserError(
+                "update_weights needs a model of the same layers, shapes and formats; use BitSim.from_graph"
+            )
+        self._network, self._machines = network, {"predict": _predictor(network)}
+
+    @property
+    def formats(self) -> dict[str, FixedPoint]:
+        """Format of every layer's output."""
+        known = {value.layer: value.format for value in self._network.inputs}
+        return known | {name: value.format for name, value in self._network.traced.items()}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The layers whose results `predict` returns."""
+        return tuple(value.layer for value in self._network.outputs)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Which kernel computes each linear layer: int8, int8_chunked, int16 or exact."""
+        return dict(self._machines["predict"].encoded.paths)
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample of every input."""
+        return tuple(value.shape for value in self._network.inputs)
+
+    def predict(self, x: Array | Sequence[Array], threads: int | None = None) -> Any:
+        """Outputs for x, shape (N, *input_shape) float32 or float64; a list of such arrays for several inputs.
+
+        Returns what csim's `predict` returns, always with the batch axis: (N, outputs) of x's type; a list of them
+        when the model has several outputs. `threads` defaults to the number of CPUs; the result does not depend on it.
+        """
+        inputs = self._inputs(x)
+        outputs = self._machines["predict"].run(inputs, _threads(threads))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def trace(self, x: Array | Sequence[Array], threads: int | None = None) -> dict[str, Array]:
+        """Every layer's output, with the names and shapes of hls4ml's `ModelGraph.trace`: (N, *shape)."""
+        traced = self._network.traced
+        machine = self._machine("trace", tuple(traced.values()))
+        outputs = machine.run(self._inputs(x), _threads(threads))
+        return {name: out.reshape(-1, *value.shape) for (name, value), out in zip(traced.items(), outputs, strict=True)}
+
+    def overflow_report(self, x: Array | Sequence[Array], threads: int | None = None) -> list[LayerOverflow]:
+        """Per layer, how many results (and accumulator updates) saturated or wrapped on x."""
+        inputs = self._inputs(x)
+        machine = self._machine("report", ())
+        counters = machine.encoded.counters
+        counts = np.zeros(max(1, len(counters)), np.int64)
+        machine.run(inputs, _threads(threads), counts)
+        found: dict[tuple[str, str], list[int]] = {}
+        for counter, count in zip(counters, counts.tolist(), strict=False):
+            entry = found.setdefault((counter.layer, counter.place), [0, 0])
+            entry[int(counter.wraps)] += count
+        report = []
+        for layer, value in self._network.traced.items():
+            for place in ("accumulator", "result"):
+                saturated, wrapped = found.get((layer, place), (0, 0))
+                if place == "result" or (layer, place) in found:
+                    report.append(LayerOverflow(layer, place, saturated, wrapped, len(inputs[0]) * value.size))
+        return report
+
+    def _machine(self, kind: str, seen: tuple[Value, ...]) -> _Machine:
+        if kind not in self._machines:
+            self._machines[kind] = _Machine(self._network, seen, counting=kind == "report")
+        return self._machines[kind]
+
+    def _inputs(self, x: Array | Sequence[Array]) -> list[Array]:
+        values = self._network.inputs
+        given = list(x) if isinstance(x, (list, tuple)) else [x]
+        if len(given) != len(values):
+            raise UserError(
+                f"the model has {len(values)} inputs ({', '.join(v.layer for v in values)}), got {len(given)}"
+            )
+        dtype = np.float64 if np.asarray(given[0]).dtype == np.float64 else np.float32
+        arrays: list[Array] = []
+        for array, value in zip(given, values, strict=True):
+            array = np.ascontiguousarray(array, dtype=dtype)
+            if array.size % value.size or array.shape[1:] not in (value.shape, (value.size,)):
+                raise UserError(
+                    f"input {value.layer!r} takes arrays of shape (N, {', '.join(map(str, value.shape))}), "
+                    f"got {array.shape}"
+                )
+            arrays.append(array.reshape(-1, value.size))
+        if len({len(array) for array in arrays}) > 1:
+            raise UserError(f"the inputs have different numbers of samples: {[len(a) for a in arrays]}")
+        return arrays
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads < 1:
+        raise UserError(f"threads is {threads}, must be at least 1")
+    return threads
+
+
+def _structure(network: Network) -> list[tuple[str, str, tuple[int, ...], FixedPoint]]:
+    return [(type(op).__name__, op.out.layer, op.out.shape, op.out.format) for op in network.ops]

@@ -1,0 +1,100 @@
+"""A design, built: the accelerator's bits, its cost, its distance from the float model, and what attacks need of it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hw.accelerator import BitSimVictim
+from hw.simulate.bitsim import BitSim
+from hw.generate.codes import KERNELS, Codebook, choose_codebooks
+from hw.cost import Cost, estimate_cost
+from hw.experiment.config import RunConfig
+from hw.experiment.folder import RunFolder
+from hw.experiment.run import Run
+from hw.sizing.gradients import GradientState
+from hw.sizing.space import BUILDING
+from hw.generate.project import convert
+from qmodels.data import Dataset
+from qmodels.metrics.lipschitz import kernel_differences, reshaped_norms
+from qmodels.victims import Images, Logits, Victim
+
+
+@dataclass
+class Built:
+    """One design, ready to be measured and attacked."""
+
+    accelerator: Victim
+    gradients: GradientState
+    cost: Cost
+    bits: dict[str, int]  # weight bits in hardware, by layer
+    delta_w: dict[str, float]  # reshaped ||Q(W) - W||_2, by layer; empty for the user's own QKeras model
+    quantized_logits: Logits  # of the QKeras model itself, on the images `build` was given
+
+
+@contextlib.contextmanager
+def scratch_run(config: RunConfig, data: Dataset, files: Mapping[str, bytes]) -> Iterator[Run]:
+    """The flow's run of a design, trained already, brought as far as its quantized model; gone afterwards.
+
+    Args:
+        config: the design's experiment.
+        data: its images.
+        files: what its training step left, by name.
+    """
+    from hw.experiment.steps import STEPS
+
+    with tempfile.TemporaryDirectory(prefix="robust-hls-size-") as folder:
+        run = Run(config, RunFolder(Path(folder)))
+        run.data = data
+        for name, content in files.items():
+            (run.folder / name).write_bytes(content)
+        for step in STEPS:
+            if step.name in BUILDING:
+                step.action(run)
+        yield run
+
+
+def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Images) -> Built:
+    """Build a design.
+
+    Args:
+        config, data, files: as for `scratch_run`.
+        probes: images on which the QKeras model's own outputs are noted, to hold the simulator against.
+    """
+    with scratch_run(config, data, files) as run:
+        graph = convert(run.quantized_model, config.hardware, run.folder.path)
+        codebooks = choose_codebooks(graph, config.hardware)
+        if config.simulation.engine == "csim":
+            engine: Victim = run.csim
+        else:
+            engine = BitSimVictim(BitSim.from_graph(graph), threads=1)  # the other processors are other workers'
+        mapped = run.mapped_model
+        return Built(
+            engine,
+            GradientState(run.quantized_model),
+            estimate_cost(graph, codebooks),
+            weight_widths(graph, codebooks),
+            delta_norms(mapped, run.quantized_model) if mapped is not None else {},
+            np.asarray(run.quantized_model(probes, training=False), np.float32),  # eager: tracing costs more
+        )
+
+
+def weight_widths(graph: Any, codebooks: Mapping[str, Codebook]) -> dict[str, int]:
+    """Bits of a weight as stored, by layer of an hls4ml graph."""
+    found = {}
+    for layer in graph.get_layers():
+        for kernel in (layer.weights[name] for name in KERNELS if name in layer.weights):
+            book = codebooks.get(kernel.name)
+            found[str(layer.name)] = int(kernel.type.precision.width) if book is None else book.bits
+    return found
+
+
+def delta_norms(model: Any, quantized: Any) -> dict[str, float]:
+    """Reshaped ||Q(W) - W||_2 of each layer's kernel."""
+    return {layer.name: reshaped_norms(layer, kernel).two for layer, kernel in kernel_differences(model, quantized)}

@@ -1,0 +1,134 @@
+"""What `robust-hls size` reads: an experiment, a space of config keys around it, and how hard to look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hw.experiment.config import AttackPlan, parse_config, read_text
+from qmodels.attacks import WorstCase
+
+Scalar = bool | int | float | str
+Choice = Scalar | list[Scalar] | dict[str, Scalar] | None
+CostAxis = Literal["weight_bits", "ebops", "latency_cycles", "luts", "bram_18k", "dsps"]
+
+
+class Part(BaseModel):
+    """A part of the config: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerwiseConfig(Part):
+    """The descent: all layers start wide; each step takes a bit from the layer that loses least by it."""
+
+    from_bits: int = Field(8, ge=2, le=8, description="weight bits of every layer at the start")
+    to_bits: int = Field(2, ge=2, le=8, description="no layer gets fewer")
+
+    @model_validator(mode="after")
+    def _descends(self) -> LayerwiseConfig:
+        if self.to_bits > self.from_bits:
+            raise ValueError(f"to_bits {self.to_bits} is above from_bits {self.from_bits}")
+        return self
+
+
+class SearchConfig(Part):
+    """Optuna's multi-objective search: attacked accuracy up, cost down."""
+
+    trials: int = Field(64, ge=1, description="designs that are asked for")
+    batch: int = Field(8, ge=1, description="designs asked for at once, so that workers are busy")
+    sampler: Literal["nsga2", "tpe"] = "nsga2"
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class ScreeningConfig(Part):
+    """What a design must survive before the worst case is run on it. Validation images only."""
+
+    delta_w: float | None = Field(
+        1.5,
+        ge=1.0,
+        description="set aside when the same with other weights, no dearer, has 1/x of its ||ΔW||",
+    )
+    images: int = Field(100, ge=1, description="validation images each design is attacked on")
+    attacks: tuple[AttackPlan, ...] = Field(min_length=1, description="cheap attacks; one must have the worst case's ε")
+    near: float = Field(0.03, ge=0.0, le=1.0, description="accuracy below the front that still counts as near it")
+    off: bool = Field(False, description="no screening: the worst case on every design")
+
+
+class WorstCaseConfig(Part):
+    """The score: accuracy that survives every attack, on many validation images."""
+
+    attack: WorstCase = WorstCase()
+    epsilon_lsb: int = Field(16, ge=1, le=255)
+    images: int = Field(500, ge=1)
+
+
+class FinalConfig(Part):
+    """The front, once more: on test images, with the exactness gate."""
+
+    images: int = Field(500, ge=1, description="test images that are attacked")
+    designs: int = Field(24, ge=1, description="at most so many designs of the fronts, the recommended ones first")
+
+
+class RecommendConfig(Part):
+    """Which designs are named."""
+
+    within: float = Field(0.01, ge=0.0, lt=1.0, description="smallest design within this accuracy of the best")
+    budgets: tuple[int, ...] = Field((), description="best design under so many weight bits; default: three budgets")
+
+
+class SizingConfig(Part):
+    """The whole question."""
+
+    name: str = Field("sizing", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="folder's name")
+    experiment: Path | None = Field(None, description="a config of `robust-hls run`; default: the built-in demo")
+    fixed: dict[str, Choice] = Field({}, description="dotted config keys set for every design")
+    space: dict[str, list[Choice]] = Field({}, description="dotted config keys and the values to try")
+    mode: Literal["grid", "layerwise", "search"] = "grid"
+    layerwise: LayerwiseConfig = LayerwiseConfig()
+    search: SearchConfig = SearchConfig()
+    screening: ScreeningConfig
+    worst_case: WorstCaseConfig = WorstCaseConfig()
+    final: FinalConfig = FinalConfig()
+    recommend: RecommendConfig = RecommendConfig()
+    costs: tuple[CostAxis, ...] = Field(("weight_bits", "ebops", "latency_cycles"), min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SizingConfig:
+        for key, values in self.space.items():
+            if not values:
+                raise ValueError(f"space.{key}: an empty list; name at least one value")
+            if key in self.fixed:
+                raise ValueError(f"{key} is both in `fixed` and in `space`")
+        if self.mode != "layerwise" and not self.space:
+            raise ValueError("space: no key to vary; for example `quantization.weight_bits: [2, 3, 4]`")
+        bits = sorted(key for key in self.space if key.startswith("quantization.") and key.endswith("weight_bits"))
+        if self.mode == "layerwise" and bits:
+            raise ValueError(f"space: {bits[0]} is what mode layerwise chooses; remove it or use mode grid")
+        epsilon = float(self.worst_case.epsilon_lsb)
+        if not any(epsilon in plan.epsilons_lsb for plan in self.screening.attacks):
+            raise ValueError(f"screening.attacks: none has ε = {epsilon:g} LSB, that of worst_case.epsilon_lsb")
+        return self
+
+
+def load_sizing(source: Path, overrides: Sequence[str] = ()) -> SizingConfig:
+    """Read and check a sizing config; a relative `experiment` is beside the file.
+
+    Raises:
+        UserError: names the file, the key, and what is allowed.
+    """
+    config = parse_config(SizingConfig, read_text(source), str(source), overrides)
+    if config.experiment is None:
+        return config
+    found = config.experiment if config.experiment.is_absolute() else source.parent / config.experiment
+    return config.model_copy(update={"experiment": found})
+
+
+def dump_sizing(config: SizingConfig) -> str:
+    """The resolved config as YAML."""
+    plain: dict[str, Any] = config.model_dump(mode="json")
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,118 @@
+"""One gradient model for every design of a structure: weights and activation formats are swapped, nothing retraced.
+
+Tracing the attacks' loops costs seconds a model, running them a fraction of one. Designs of one network differ in
+weights and in the formats of their activations; here both are variables of one Keras model with the folded model's bits
+(`qmodels/quantize/prequantized.py`) and gradients. Every design is held against its accelerator before it is attacked.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from qmodels.quantize.prequantized import fold, relu_format, relu_grid, relu_on_grid
+from qmodels.runtime import runtime
+
+Tensor = Any
+
+
+class GradientModels:
+    """The models of a worker, one a structure."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Any] = {}
+
+    def load(self, state: GradientState) -> Any:
+        """The Keras model of the state's structure, with the state's weights and formats in it."""
+        if not state.swappable:
+            return state.folded
+        if state.structure not in self._models:
+            self._models[state.structure] = _build(state)
+        model = self._models[state.structure]
+        for layer, weights in zip(model.layers, state.weights, strict=True):
+            layer.set_weights(weights)
+        state.folded = None  # arrays are all that is needed from now on
+        return model
+
+
+class GradientState:
+    """What makes one design's gradient model: the structure's name, weights layer by layer, formats of ReLUs."""
+
+    def __init__(self, quantized: Any) -> None:
+        """From the QKeras model."""
+        self.folded: Any | None = fold(quantized)
+        self._relus = {layer.name: _relu_format(layer) for layer in quantized.layers}
+        grids = {layer.name: str(layer.quantizer) for layer in quantized.layers if hasattr(layer, "quantizer")}
+        kept = [self._describe(layer) for layer in self.folded.layers]
+        self.swappable = all(item is not None for item in kept)
+        named = [kept, [grids[name] for name in grids if self._relus[name] is None], list(self.folded.input_shape)]
+        self.structure = json.dumps(named, sort_keys=True, default=str)
+        self.weights = [self._weights_of(layer) for layer in self.folded.layers]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        return sum(int(array.nbytes) for layer in self.weights for array in layer)
+
+    def relu_format(self, name: str) -> tuple[int, int] | None:
+        """(bits, integer bits) of a rounded ReLU."""
+        return self._relus[name]
+
+    def _describe(self, layer: Any) -> Any:
+        """What must agree between designs; None: this layer cannot be swapped."""
+        if type(layer).__name__ == "Activation":  # its function has no config
+            return ["Activation", layer.name, self._relus[layer.name] is not None]
+        activation = getattr(layer, "activation", None)
+        if callable(activation) and getattr(activation, "__name__", "") != "linear":
+            return None
+        shapes = [list(weights.shape) for weights in layer.get_weights()]
+        config = {key: value for key, value in layer.get_config().items() if key not in ("dtype", "activation")}
+        return [type(layer).__name__, config, shapes]
+
+    def _weights_of(self, layer: Any) -> list[Any]:
+        found = self._relus[layer.name]
+        if found is None:
+            return list(layer.get_weights())
+        return [np.array(relu_grid(*found), np.float32)]
+
+
+def _relu_format(layer: Any) -> tuple[int, int] | None:
+    """(bits, integer bits) of a layer that is nothing but a rounded ReLU."""
+    return relu_format(layer.quantizer) if type(layer).__name__ == "QActivation" else None
+
+
+def _build(state: GradientState) -> Any:
+    """A model of the structure, weights to come."""
+    assert state.folded is not None
+    keras = runtime().keras
+
+    def twin(layer: Any) -> Any:
+        if state.relu_format(layer.name) is not None:
+            return _swappable_relu()(name=layer.name)
+        if type(layer).__name__ == "Activation":
+            return keras.layers.Activation(layer.activation, name=layer.name)
+        return type(layer).from_config(layer.get_config())
+
+    model = keras.models.clone_model(state.folded, clone_function=twin)
+    model.trainable = False
+    return model
+
+
+@lru_cache(maxsize=1)
+def _swappable_relu() -> Any:
+    """A rounded ReLU whose step, 1/step and top are variables."""
+    tf, keras = runtime().tf, runtime().keras
+
+    class SwappableReLU(keras.layers.Layer):  # type: ignore[misc, name-defined]
+        def build(self, input_shape: Any) -> None:
+            self.grid = self.add_weight(name="grid", shape=(3,), initializer="ones", trainable=False)
+            super().build(input_shape)
+
+        def call(self, inputs: Tensor) -> Tensor:
+            grid = tf.convert_to_tensor(self.grid)
+            return relu_on_grid(inputs, grid[0], grid[1], grid[2])
+
+    return SwappableReLU

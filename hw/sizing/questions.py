@@ -1,0 +1,94 @@
+"""What is asked of a worker, and the key under which its answer is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.experiment.config import RunConfig
+from hw.sizing.config import LayerwiseConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
+from hw.sizing.space import Design
+from qmodels.attacks.base import LEVELS
+from qmodels.data import Dataset, Split
+from qmodels.storage import digest_of
+from qmodels.victims import Labels
+
+#: Raised whenever a stage's answer to the same question changes: old answers in a store are then asked again.
+SCORING = 1
+_PACKAGES = ("hls4ml", "qkeras", "tensorflow", "tf-keras")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a stage is asked about one design."""
+
+    config: RunConfig
+    design: str  # its key
+    data: str  # name of the shared data set
+    training: str  # name of the shared training
+    screening: ScreeningConfig
+    worst_case: WorstCaseConfig
+    final_images: int
+    layerwise: LayerwiseConfig
+    folder: str = ""  # where a training keeps its checkpoints, if the worker can see it
+
+
+@dataclass(frozen=True)
+class PackedData:
+    """A data set as its 8-bit pixels: a quarter of the size on the way to a worker."""
+
+    name: str
+    splits: tuple[tuple[NDArray[np.uint8], Labels], ...]  # train, validation, test
+    classes: int
+
+    @classmethod
+    def pack(cls, data: Dataset) -> PackedData:
+        """From a loaded data set."""
+        parts = (data.train, data.validation, data.test)
+        pixels = [(np.rint(part.x * LEVELS).astype(np.uint8), part.y) for part in parts]
+        return cls(data.name, tuple(pixels), data.classes)
+
+    def unpack(self) -> Dataset:
+        """The data set again."""
+        train, validation, test = (Split((x / LEVELS).astype(np.float32), y) for x, y in self.splits)
+        return Dataset(self.name, train, validation, test, self.classes)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of pixels and labels."""
+        total = hashlib.sha256()
+        for pixels, labels in self.splits:
+            total.update(f"{pixels.shape}".encode() + pixels.tobytes() + labels.tobytes())
+        return total.hexdigest()
+
+
+def stage_key(stage: str, design: Design, config: SizingConfig, data_digest: str) -> str:
+    """Digest of everything a stage's answer depends on, the versions of what computes it included."""
+    plain = config.model_dump(mode="json")
+    screening, worst = plain["screening"], plain["worst_case"]
+    images = {"screening": screening["images"], "worst": worst["images"]}
+    cheap = {"attacks": screening["attacks"], "images": screening["images"]}
+    asked: Mapping[str, Any] = {
+        "train": {},
+        "aware": {},
+        "descend": plain["layerwise"],
+        "measure": images,
+        "screen": cheap,
+        "worst": worst,
+        "final": {
+            "attacks": screening["attacks"],
+            "worst": worst | {"images": None},
+            "images": plain["final"]["images"],
+            "verify": design.config.simulation.model_dump(mode="json"),
+        },
+    }[stage]
+    about = {"train": design.training_key, "aware": design.model_key}.get(stage, design.key)
+    versions = {name: version(name) for name in _PACKAGES}
+    return digest_of([SCORING, versions, stage, about, data_digest, asked])[:32]

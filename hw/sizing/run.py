@@ -1,0 +1,148 @@
+"""From what the user typed to a finished sizing: its folder, its crew, its report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hw.experiment.config import dump_config, load_config
+from hw.experiment.folder import RunFolder
+from hw.sizing.conductor import EXPERIMENT, Conductor
+from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
+from hw.sizing.crew import Crew, SoloCrew
+from hw.sizing.points import Point
+from hw.sizing.processes import ProcessCrew
+from hw.sizing.space import check_space
+from hw.sizing.store import Store
+from hw.tools.toolchain import GXX, require_tool
+from qmodels.errors import ExactnessError, UserError
+from qmodels.storage import write_bytes
+
+OUTPUT_ROOT = Path("hls_projects")
+SIZING, STORE, LOG = "sizing.yaml", "store.sqlite", "workers.log"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run it; nothing here changes a result."""
+
+    out: Path | None = None
+    workers: int | None = None  # None: one a processor; 0: in this process
+    scheduler: str | None = None  # address of a dask scheduler
+    data_dir: Path | None = None
+    retry_failed: bool = False
+    report_only: bool = False
+
+
+def size(source: Path, overrides: Sequence[str] = (), options: Options | None = None) -> Conductor:
+    """Run, or go on with, a sizing; the report is in its folder afterwards.
+
+    Args:
+        source: a sizing config, or the folder of an earlier sizing.
+        overrides: `key=value` settings of the sizing config.
+        options: where and with whom.
+
+    Raises:
+        UserError: the config or the experiment is wrong, or the folder is in use.
+        ExactnessError: the simulator of some design differed from its model; the report was written and names it.
+    """
+    options = options or Options()
+    config, experiment, folder = _open(source, overrides, options)
+    with folder.lock(), _terminate_as_interrupt():
+        if not options.report_only:
+            require_tool(GXX)
+            write_bytes(folder / SIZING, dump_sizing(config).encode())
+            write_bytes(folder / EXPERIMENT, experiment.encode())
+        store = Store(folder / STORE)
+        try:
+            if options.retry_failed:
+                store.forget_failed()
+            conductor = _conduct(config, folder.path, store, options)
+        finally:
+            store.close()
+    return conductor
+
+
+def show(conductor: Conductor, say: Callable[[str], None]) -> None:
+    """What came out, and where it is."""
+    from hw.sizing.report import FILES, console_text, content_of
+
+    say(console_text(content_of(conductor)))
+    say("")
+    for name in FILES:
+        say(f"{name:16s}{conductor.folder / name}")
+
+
+def _conduct(config: SizingConfig, folder: Path, store: Store, options: Options) -> Conductor:
+    from hw.sizing.report import write_reports
+
+    crew = None if options.report_only else _crew(options, folder)
+    try:
+        conductor = Conductor(config, folder, store, crew, options.data_dir)
+        points = conductor.run()
+    finally:
+        if crew is not None:
+            crew.close()
+    write_reports(conductor)
+    _refuse_differing_bits(points)
+    return conductor
+
+
+def _open(source: Path, overrides: Sequence[str], options: Options) -> tuple[SizingConfig, str, RunFolder]:
+    """Config, experiment as YAML, folder. Nothing is written yet."""
+    earlier = source.is_dir()
+    if earlier and not (source / SIZING).exists():
+        raise UserError(f"{source}: no sizing in this folder ({SIZING} is missing)")
+    config = load_sizing(source / SIZING if earlier else source, overrides)
+    fixed = [f"{key}={json.dumps(value)}" for key, value in config.fixed.items()]
+    experiment = dump_config(load_config(config.experiment, fixed))
+    check_space(experiment, str(config.experiment or "the built-in demo"), config.space)
+    config = config.model_copy(update={"experiment": Path(EXPERIMENT), "fixed": {}})
+    folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name))
+    if options.report_only and not (folder / STORE).exists():
+        raise UserError(f"{folder.path}: no results to report yet")
+    return config, experiment, folder
+
+
+def _crew(options: Options, folder: Path) -> Crew:
+    if options.scheduler is not None:
+        from hw.sizing.cluster import DaskCrew
+
+        return DaskCrew(options.scheduler)
+    if options.workers == 0:
+        return SoloCrew()
+    return ProcessCrew(options.workers or processors(), folder / LOG)
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (a batch system's time is over) ends as Ctrl-C does: workers stopped, store closed."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _refuse_differing_bits(points: Sequence[Point]) -> None:
+    wrong = [point for point in points if "ExactnessError" in point.error]
+    if wrong:
+        raise ExactnessError(f"{wrong[0].design.title()}: {wrong[0].error} ({len(wrong)} such designs)")

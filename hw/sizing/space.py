@@ -1,0 +1,163 @@
+"""Design points: an experiment with some dotted keys set, told apart by all that makes their accelerators differ."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, reduce
+from pathlib import Path
+from typing import Any
+
+from hw.experiment.config import RunConfig, check_config, parse_mapping
+from hw.sizing.config import Choice
+from qmodels.quantize.mulaw import MappingConfig
+from qmodels.storage import digest_of, file_digest, weights_file
+
+#: The flow's steps between the config and the quantized model; what they read is what makes a design.
+TRAINING, BUILDING = ("train", "aware"), ("map", "quantize")
+#: Keys that change weights only: designs that differ in nothing else may be compared by ||ΔW||.
+_WEIGHTS_ONLY = "quantization."
+_NOT_WEIGHTS = ("activation", "bias", "calibration")
+
+
+@dataclass(frozen=True)
+class Design:
+    """One point. `settings` are the keys the space varies, in the space's order."""
+
+    settings: tuple[tuple[str, Choice], ...]
+    config: RunConfig
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything the accelerator depends on."""
+        return self._digest(_sections(*TRAINING, *BUILDING) | {"hardware", "simulation.engine"}, self.config)
+
+    @cached_property
+    def training_key(self) -> str:
+        """Digest of what the float model depends on: designs that share it share the training."""
+        return self._digest(_sections("train"), self.config.float_config)
+
+    @property
+    def is_aware(self) -> bool:
+        """Whether training goes on through the quantizers: then a model serves fewer designs."""
+        return self.config.training.quantization_aware is not None and self.config.model.file is None
+
+    @cached_property
+    def model_key(self) -> str:
+        """Digest of what the trained model depends on, the quantization-aware phase included."""
+        return self._digest(_sections(*TRAINING), self.config) if self.is_aware else self.training_key
+
+    @cached_property
+    def data_key(self) -> str:
+        """Digest of which images, and how they are split."""
+        return self._digest({"data"}, self.config)
+
+    @property
+    def others(self) -> tuple[tuple[str, str], ...]:
+        """The settings that do more than choose weights."""
+        return tuple((key, json.dumps(value)) for key, value in self.settings if not changes_weights_only(key))
+
+    def title(self) -> str:
+        """The settings in words, for tables and messages."""
+        return ", ".join(f"{short_key(key)} {short_value(value)}" for key, value in self.settings) or "the experiment"
+
+    def _digest(self, sections: Iterable[str], config: RunConfig) -> str:
+        plain = config.model_dump(mode="json")
+        picked: dict[str, Any] = {name: reduce(dict.__getitem__, name.split("."), plain) for name in sorted(sections)}
+        return digest_of([config.seed, picked, _file_digests(config)])[:24]
+
+
+def changes_weights_only(key: str) -> bool:
+    """Whether a key decides how weights are rounded, and nothing else."""
+    return key.startswith(_WEIGHTS_ONLY) and not key.rpartition(".")[2].startswith(_NOT_WEIGHTS)
+
+
+def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> Design:
+    """The design of some settings.
+
+    Args:
+        experiment: the experiment as YAML.
+        where: what error messages call it.
+        settings: dotted keys and values.
+
+    Raises:
+        UserError: a key or value the experiment does not know.
+    """
+    raw = copy.deepcopy(_parsed(experiment, where))
+    config = check_config(RunConfig, raw, where, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
+    if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
+        config = config.model_copy(update={"mapping": MappingConfig()})
+    return Design(tuple(settings.items()), config)
+
+
+@lru_cache(maxsize=4)
+def _parsed(experiment: str, where: str) -> dict[str, Any]:
+    """Reading YAML takes longer than all else about a design."""
+    return parse_mapping(RunConfig, experiment, where)
+
+
+def check_space(experiment: str, where: str, space: Mapping[str, list[Choice]]) -> None:
+    """Try every value of every key once; UserError names the first that is wrong."""
+    first = {key: values[0] for key, values in space.items()}
+    for key, values in space.items():
+        for value in values:
+            make_design(experiment, where, first | {key: value})
+
+
+def grid(space: Mapping[str, list[Choice]]) -> Iterable[dict[str, Choice]]:
+    """Every combination of values."""
+    return (dict(zip(space, values, strict=True)) for values in itertools.product(*space.values()))
+
+
+def unique(designs: Iterable[Design]) -> list[Design]:
+    """One of all designs that are the same accelerator, in order of appearance."""
+    found: dict[str, Design] = {}
+    for design in designs:
+        found.setdefault(design.key, design)
+    return list(found.values())
+
+
+def command(design: Design, folder: Path, data_dir: Path | None, name: str) -> str:
+    """The shell command that generates this design's HLS project from the model that was scored.
+
+    That is the float model; after quantization-aware training the quantized one.
+    """
+    words = ["robust-hls", "generate", str(folder / "experiment.yaml")]
+    if design.is_aware:
+        words += ["--model", str(folder / "designs" / design.key / "quantized.keras")]
+    elif design.config.model.file is None:
+        words += ["--model", str(folder / "trainings" / design.training_key / "model.keras")]
+    words += [word for key, value in design.settings for word in ("--set", f"{key}={json.dumps(value)}")]
+    words += ["--data-dir", str(data_dir)] if data_dir is not None else []
+    return shlex.join([*words, "--set", f"name={name}", "--out", f"hls_projects/{name}"])
+
+
+def short_key(key: str) -> str:
+    """`quantization.weight_bits` -> `weight bits`; a layer keeps its name."""
+    words = key.split(".")
+    return " ".join(words[-2:] if "layers" in words[:-1] else words[-1:]).replace("_", " ")
+
+
+def short_value(value: Choice) -> str:
+    """A value as one writes it."""
+    if isinstance(value, dict):
+        return " ".join(f"{key} {item}" for key, item in value.items())
+    return "+".join(map(str, value)) if isinstance(value, list) else "–" if value is None else f"{value}"
+
+
+def _sections(*steps: str) -> set[str]:
+    """The parts of the config that some of the flow's steps read."""
+    from hw.experiment.steps import STEPS
+
+    return {section for found in STEPS if found.name in steps for section in found.sections}
+
+
+def _file_digests(config: RunConfig) -> list[str]:
+    if config.model.file is None:
+        return []
+    files = (config.model.file, weights_file(config.model.file, config.model.weights))
+    return [file_digest(path) for path in files if path is not None]

@@ -1,0 +1,254 @@
+"""What a worker does to a design: train, measure, screen, worst, final. One function a stage, plain values out.
+
+Everything a stage answers follows from its argument and the shared values: same question, same answer, whichever worker
+is asked and whatever it did before.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.simulate.exactness import EXTREMES, Known, probe_images, require_exact
+from hw.experiment.folder import RunFolder
+from hw.experiment.gate import pass_gate
+from hw.experiment.run import Run
+from hw.sizing.built import Built, build, delta_norms, scratch_run
+from hw.sizing.crew import Blobs
+from hw.sizing.gradients import GradientModels
+from hw.sizing.questions import Question
+from hw.experiment.steps import STEPS
+from qmodels.attacks.base import LEVELS
+from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
+from qmodels.data import Dataset
+from qmodels.errors import UserError
+from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
+from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
+from qmodels.metrics.statistics import wilson
+from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.storage import write_bytes
+from qmodels.victims import AcceleratorVictim, Images, Labels, Victim, predictions
+
+MODEL_FILE = "quantized.keras"  # in the final stage's answer: kept as a file
+_KEEP_BYTES = 256 << 20  # weights of the designs a worker keeps built, for the stages to come
+
+
+def train_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:
+    """Train the float model (or adopt the user's own): the training step's files, by name."""
+    return _training_step("train", question, blobs, {})
+
+
+def aware_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:
+    """Train on through the quantizers, from the float model: all of both steps' files."""
+    return _training_step("aware", question, blobs, blobs[question.training])
+
+
+def _training_step(name: str, question: Question, blobs: Blobs, before: dict[str, bytes]) -> dict[str, bytes]:
+    step = next(step for step in STEPS if step.name == name)
+    shared = Path(question.folder) if question.folder and Path(question.folder).is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="robust-hls-train-") as scratch:
+        run = Run(question.config, RunFolder(shared or Path(scratch)))
+        run.data = _data(question.data, blobs)
+        for file, content in before.items():
+            write_bytes(run.folder / file, content)
+        made = step.action(run)
+        return before | {file: (run.folder / file).read_bytes() for file in made}
+
+
+def descend_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """||ΔW||_2 / ||W||_2 of every layer at every number of bits, and how many weights it has."""
+    data, losses, sizes = _data(question.data, blobs), {}, {}
+    for bits in range(question.layerwise.to_bits, question.layerwise.from_bits + 1):
+        quantization = question.config.quantization.model_copy(update={"weight_bits": bits})
+        config = question.config.model_copy(update={"quantization": quantization})
+        with scratch_run(config, data, blobs[question.training]) as run:
+            if run.mapped_model is None:
+                raise UserError("mode layerwise rounds a float model; this one is quantized already")
+            norms = delta_norms(run.mapped_model, run.quantized_model)
+            layers = weighted_layers(run.mapped_model)
+            whole = {layer.name: reshaped_norms(layer, effective_kernel(layer)).two for layer in layers}
+            sizes = {layer.name: int(kernel_of(layer).shape.num_elements()) for layer in layers}
+        losses[str(bits)] = {layer: norms[layer] / max(whole[layer], 1e-30) for layer in norms}
+    return {"losses": losses, "sizes": sizes}
+
+
+def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """Cost, ||ΔW||, clean accuracy on validation images; the simulator is held against the QKeras model on them."""
+    bench, built = _bench(), _built(question, blobs)
+    x, y = _validation(question, blobs)
+    require_exact(Known("quantized", built.quantized_logits), built.accelerator, x)
+    require_exact(Known("quantized", built.quantized_logits), _Folded(bench.gradients.load(built.gradients)), x)
+    correct = predictions(built.accelerator, x) == y
+    cost = built.cost.as_json()
+    return {
+        "cost": {key: value for key, value in cost.items() if isinstance(value, int)},
+        "weights": {layer["layer"]: layer["weight_bits"] for layer in cost["layers"] if layer["weight_bits"]},
+        "bits": built.bits,
+        "delta_w": built.delta_w,
+        "clean": _share(correct),
+        "exact_inputs": len(x),
+    }
+
+
+def screen_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """The cheap attacks on few validation images."""
+    x, y = _validation(question, blobs)
+    few = question.screening.images
+    rows = _rows(question, _attacked(question, blobs), x[:few], y[:few])
+    return {"rows": [row.as_json() for row in rows]}
+
+
+def worst_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """The worst case on many validation images."""
+    x, y = _validation(question, blobs)
+    many = question.worst_case.images
+    return _worst_case(question, _attacked(question, blobs), x[:many], y[:many])[0]
+
+
+def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """The same on test images, never seen before; QKeras, folded model, bitsim and csim agree on every bit."""
+    x, y = _data(question.data, blobs).test.take(question.final_images)
+    victim = _attacked(question, blobs)
+    clean = predictions(victim, x) == y
+    examples: list[Images] = []
+    rows = _rows(question, victim, x, y, examples)
+    worst, attacked = _worst_case(question, victim, x, y)
+    with scratch_run(question.config, _data(question.data, blobs), blobs[question.training]) as run:
+        data, seed = question.config.simulation, question.config.seed
+        probes = probe_images(run.data.input_shape, x, data.verify_random, seed)
+        gates = [pass_gate(run, probes, adversarial=False, always=EXTREMES)]
+        adversarial = np.unique(np.concatenate([*examples, attacked]), axis=0)
+        gates.append(pass_gate(run, adversarial, adversarial=True))
+        digest, model = run.project.digest, (run.folder / MODEL_FILE).read_bytes()
+    return {
+        MODEL_FILE: model,
+        "clean": _share(clean),
+        "rows": [row.as_json() for row in rows],
+        "worst": worst,
+        "gate": [asdict(gate) for gate in gates],
+        "project_digest": digest,
+    }
+
+
+STAGES: dict[str, Callable[[Question, Blobs], Any]] = {
+    "train": train_stage,
+    "aware": aware_stage,
+    "descend": descend_stage,
+    "measure": measure_stage,
+    "screen": screen_stage,
+    "worst": worst_stage,
+    "final": final_stage,
+}
+
+
+class Bench:
+    """What a worker keeps between jobs; it saves time and changes no answer."""
+
+    def __init__(self) -> None:
+        self.gradients = GradientModels()
+        self.designs: dict[str, Built] = {}
+        self.data: dict[str, Dataset] = {}
+
+
+@lru_cache(maxsize=1)
+def _bench() -> Bench:
+    """This process' bench; made after TensorFlow was told to use one thread."""
+    from qmodels.runtime import runtime
+
+    threading = runtime().tf.config.threading
+    try:
+        threading.set_intra_op_parallelism_threads(1)
+        threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:  # TensorFlow has started already: in-process use
+        pass
+    return Bench()
+
+
+def _data(name: str, blobs: Blobs) -> Dataset:
+    kept = _bench().data
+    if name not in kept:
+        kept[name] = blobs[name].unpack()
+    return kept[name]
+
+
+def _validation(question: Question, blobs: Blobs) -> tuple[Images, Labels]:
+    many = max(question.screening.images, question.worst_case.images)
+    return _data(question.data, blobs).validation.take(many)
+
+
+def _built(question: Question, blobs: Blobs) -> Built:
+    kept = _bench().designs
+    built = kept.pop(question.design, None)
+    if built is None:
+        data = _data(question.data, blobs)
+        built = build(question.config, data, blobs[question.training], _validation(question, blobs)[0])
+    kept[question.design] = built
+    while len(kept) > 1 and sum(item.gradients.size for item in kept.values()) > _KEEP_BYTES:
+        del kept[next(iter(kept))]
+    return built
+
+
+def _attacked(question: Question, blobs: Blobs) -> Victim:
+    """The accelerator with the gradients of the model it computes."""
+    built = _built(question, blobs)
+    return AcceleratorVictim(built.accelerator, _bench().gradients.load(built.gradients))
+
+
+def _rows(question: Question, victim: Victim, x: Images, y: Labels, examples: list[Images] | None = None) -> list[Row]:
+    """Clean accuracy and every cheap attack, with flags; `examples` collects the adversarial images."""
+    rows = [clean_row("design", victim.name, predictions(victim, x) == y)]
+    for plan in question.screening.attacks:
+        for epsilon in plan.epsilons_lsb:
+            result = plan.attack(victim, x, y, epsilon_lsb=epsilon, seed=question.config.seed)
+            rows.append(attack_row("design", victim.name, plan.attack, result))
+            if examples is not None:
+                examples.append(result.x)
+    return [_timeless(row) for row in with_flags(rows)]
+
+
+def _timeless(row: Row) -> Row:
+    """Without how long it took: the same question has the same answer."""
+    return replace(row, seconds=0.0)
+
+
+def _worst_case(question: Question, victim: Victim, x: Images, y: Labels) -> tuple[dict[str, Any], Images]:
+    asked = question.worst_case
+    record = asked.attack.evaluate(victim, x, y, epsilon_lsb=asked.epsilon_lsb, seed=question.config.seed)
+    fell = {attack.label: int(np.sum(record.fell_to == index)) for index, attack in enumerate(asked.attack.attacks)}
+    answer = {
+        **_share(record.fell_to == NOT_FALLEN),
+        "epsilon_lsb": asked.epsilon_lsb,
+        "clean_errors": int(np.sum(record.fell_to == CLEAN_ERROR)),
+        "fell_to": fell,
+        "zero_gradient_share": float(record.zero_gradient.mean()),
+    }
+    return answer, (record.steps / LEVELS).astype(np.float32)
+
+
+def _share(correct: NDArray[np.bool_]) -> dict[str, Any]:
+    """An accuracy with its evidence."""
+    return {
+        "accuracy": float(correct.mean()),
+        "n": len(correct),
+        "ci95": list(wilson(int(correct.sum()), len(correct))),
+    }
+
+
+class _Folded:
+    """The swapped gradient model, as a victim."""
+
+    name = "gradient model"
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def logits(self, x: Images) -> NDArray[np.float32]:
+        """Its logits."""
+        return np.asarray(self._model(x, training=False), np.float32)

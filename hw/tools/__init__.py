@@ -1,0 +1,1 @@
+"""Programs we drive, what is built once and kept, and what this machine has."""

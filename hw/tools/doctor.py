@@ -1,0 +1,41 @@
+"""What this machine has of what we need."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hw.tools.cache import cache_root
+from hw.tools.toolchain import GXX, TOOLS, find_tool, tool_version
+from qmodels.errors import ToolMissing
+
+PACKAGES = ("hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "matplotlib")
+
+
+def diagnose() -> int:
+    """Print tools and packages; the exit status is 3 when something needed is missing."""
+    console = Console()
+    table = Table("tool", "found", "version, or how to get it", title="Tools (only g++ is needed)")
+    for tool in TOOLS:
+        path = find_tool(tool)
+        hint = tool_version(tool) if path else f"{tool.purpose}; {tool.install}; or set {tool.variable}"
+        table.add_row(tool.command, str(path) if path else "missing", escape(hint))
+    console.print(table)
+    packages = Table("package", "version", title=f"Packages (Python {sys.version.split()[0]})")
+    missing = [name for name in PACKAGES if _version(name) is None]
+    for name in PACKAGES:
+        packages.add_row(name, _version(name) or f"missing: pip install {name}")
+    console.print(packages)
+    console.print(f"cache: {cache_root()}")
+    return ToolMissing.exit_status if missing or find_tool(GXX) is None else 0
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,66 @@
+"""What is attacked: the names and bits its rows have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.models import Toolbox
+
+from hw.experiment.attacks import accelerator_of, attacked_images, cell_path, cells, sources
+from hw.experiment.config import RunConfig
+from hw.experiment.folder import RunFolder
+from hw.experiment.run import Run
+from hw.experiment.steps import map_step, quantize_step
+from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.storage import save_model
+
+
+@pytest.fixture
+def quantized(toolbox: Toolbox, tmp_path: Path) -> Any:
+    """A run as far as its quantized model, by the settings of its `quantization` section."""
+
+    def make(**quantization: Any) -> Run:
+        save_model(toolbox.float_model, tmp_path / "model.keras")
+        run = Run(RunConfig.model_validate({"quantization": quantization}), RunFolder(tmp_path), data=toolbox.data)
+        map_step(run)
+        quantize_step(run)
+        return run
+
+    return make
+
+
+def test_rows_have_the_bits_of_all_layers(quantized: Any) -> None:
+    run = quantized(weight_bits=3)
+    assert [source.bits for source in sources(run)] == [None, 3]
+
+
+def test_rows_have_the_mean_bits_where_layers_differ(quantized: Any) -> None:
+    run = quantized(weight_bits=3, layers={"logits": {"weight_bits": 5}})
+    sizes = {layer.name: np.size(kernel_of(layer)) for layer in weighted_layers(run.quantized_model)}
+    mean = 3 + 2 * sizes["logits"] / sum(sizes.values())
+    assert 3 < run.weight_bits < 5 and run.weight_bits == pytest.approx(mean, abs=0.005)
+    assert accelerator_of(run).bits == run.weight_bits
+
+
+def test_examples_of_the_float_network_serve_every_run_that_has_it(toolbox: Toolbox, tmp_path: Path) -> None:
+    names: dict[float, dict[str, str]] = {}
+    plan = {"attack": {"kind": "fgsm"}, "epsilons_lsb": [8], "samples": 7}
+    for mu in (0, 15):
+        folder = RunFolder(tmp_path / str(mu))
+        save_model(toolbox.float_model, folder / "model.keras")
+        (folder / "model.keras").write_bytes((tmp_path / "0" / "model.keras").read_bytes())  # a saved file has a date
+        config = RunConfig.model_validate({"mapping": {"mu": mu}, "evaluation": {"samples": 5, "attacks": [plan]}})
+        run = Run(config, folder, data=toolbox.data)
+        folder.mark_done("train", "key", ("model.keras",), 1.0)
+        for step in (map_step, quantize_step):
+            folder.mark_done(step.__name__.removesuffix("_step"), "key", step(run), 1.0)
+        found = list(cells(run))
+        assert {cell.samples for cell in found} == {7} and len(attacked_images(run).y) == 7
+        names[mu] = {f"{c.source.label} {c.source.victim.name}": cell_path(run, c).name for c in found}
+    assert set(names[0]) < {*names[0], *names[15]} and len(names[15]) == 3
+    label = next(key for key in names[0] if key.endswith("float"))
+    assert names[0][label] == names[15][label]
+    assert len({*names[0].values(), *names[15].values()}) == 4  # all others are the run's own

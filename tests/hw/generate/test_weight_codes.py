@@ -1,0 +1,92 @@
+"""Every way to round weights, through the whole chain: QKeras, bitsim and csim give the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.models import BITS, HARDWARE, Toolbox
+
+from hw.accelerator import BitSimVictim
+from hw.simulate.csim import simulate
+from hw.simulate.exactness import probe_images, require_exact
+from hw.generate.project import convert, generate, generate_design
+from qmodels.errors import UserError
+from qmodels.quantize.layers import weighted_layers
+from qmodels.quantize.layerwise import LayerKernel, option_of
+from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
+from qmodels.victims import KerasVictim
+
+MIXED = {
+    "low": {
+        "conv1": {"weight_bits": 4, "granularity": "per-channel"},
+        "conv2": {"method": "codebook", "weight_bits": 3},
+        "fc1": {"method": "power-of-two", "weight_bits": 3, "granularity": "per-channel"},
+        "logits": {"method": "codebook", "weight_bits": 2, "granularity": "per-channel"},
+    },
+    "high": {
+        "conv1": {"method": "codebook", "weight_bits": 8, "granularity": "per-channel"},
+        "conv2": {"method": "power-of-two", "weight_bits": 8},
+        "fc1": {"weight_bits": 16},
+        "logits": {"method": "codebook", "weight_bits": 16},
+    },
+}
+
+
+def quantized(toolbox: Toolbox, **settings: object) -> QuantizedModel:
+    # Few bits of activations: at 16 bits of weights more would not fit TensorFlow's float32.
+    config = QuantizationConfig.model_validate({"activation_bits": 3, "calibration_samples": 200, **settings})
+    return quantize_model(toolbox.float_model, config, toolbox.data.train.x)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
+def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, bits: int) -> None:
+    """Every method and granularity in some layer."""
+    layers = {
+        "conv1": {"method": "codebook", "granularity": "per-channel"},
+        "conv2": {"method": "power-of-two"},
+        "fc1": {"method": "codebook"},
+        "logits": {"method": "power-of-two", "granularity": "per-channel"},
+    }
+    for settings in ({"layers": layers}, {"granularity": "per-channel"}):
+        model = quantized(toolbox, weight_bits=bits, **settings).model
+        images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=bits)
+        require_exact(KerasVictim(model, "quantized"), BitSimVictim.of(model, HARDWARE), images)
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("layers", MIXED.values(), ids=MIXED)
+def test_csim_gives_the_bits_of_qkeras(toolbox: Toolbox, layers: dict[str, object]) -> None:
+    model = quantized(toolbox, layers=layers).model
+    images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=0)
+    csim = simulate(generate(model, HARDWARE), 10, HARDWARE, optimize=False)
+    require_exact(csim, KerasVictim(model, "quantized"), images)
+    require_exact(csim, BitSimVictim.of(model, HARDWARE), images)
+
+
+def test_hls4ml_gives_every_layer_the_type_that_we_tell(toolbox: Toolbox, tmp_path: Path) -> None:
+    for name, layers in MIXED.items():
+        found = quantized(toolbox, layers=layers)
+        graph = convert(found.model, HARDWARE, tmp_path / name)
+        told = {item.layer: item.weight for item in found.formats if item.weight is not None}
+        widths = {
+            layer.name: layer.weights["weight"].type.precision.width for layer in graph.get_layers() if layer.weights
+        }
+        assert {layer: widths[layer] <= fmt.width for layer, fmt in told.items()} == dict.fromkeys(told, True)
+
+
+def test_the_searchs_ebops_are_those_of_the_hardware(toolbox: Toolbox) -> None:
+    model = toolbox.quantized.model
+    cost = {layer.layer: layer.ebops for layer in generate_design(model, HARDWARE).cost.layers if layer.ebops}
+    wanted = BITS.of_layer("conv1")
+    for index, layer in enumerate(weighted_layers(toolbox.float_model)):
+        kernel = LayerKernel(layer.name, layer.kernel.numpy().astype(np.float64), False, 9 if not index else 5)
+        assert option_of(kernel, wanted, ebops=True).cost == cost[layer.name]
+
+
+def test_a_layer_that_is_none_is_named(toolbox: Toolbox) -> None:
+    with pytest.raises(
+        UserError, match=r"quantization.layers: 'fc9' is no layer with weights; did you mean 'fc1'\? \(allowed: conv1"
+    ):
+        quantized(toolbox, layers={"fc9": {"weight_bits": 2}})

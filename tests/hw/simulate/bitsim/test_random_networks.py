@@ -1,0 +1,111 @@
+"""Random networks, formats, modes and inputs: every layer of bitsim equals hls4ml's C simulation on every bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw.simulate.bitsim import BitSim, explain
+from hw.simulate.bitsim.library import ISA_FLAGS
+from tests.helpers.random_networks import random_model
+
+pytestmark = pytest.mark.gxx
+SAMPLES = 40
+#: Of the first 22 seeds the fewest that hold every kind of layer among them, and twice where there are two.
+#: `benchmarks/bitsim_fuzz.py` takes a thousand.
+SEEDS = {
+    "io_parallel": [400_000 + n for n in (0, 2, 4, 5, 9, 11, 13, 14, 16, 19, 21)],
+    "io_stream": [500_000 + n for n in (0, 4, 8, 9, 12, 14, 16, 19, 21)],
+}
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def compared(request, tmp_path_factory):
+    """One model of independent random networks, its C simulation's trace, and the inputs."""
+    seeds = SEEDS[request.param]
+    model = random_model(seeds, tmp_path_factory.mktemp(request.param), request.param == "io_stream")
+    inputs = model.inputs(SAMPLES, seeds[0])
+    _, reference = model.csim(inputs)
+    return model, inputs, reference
+
+
+def test_every_layer_equals_csim(compared):
+    model, inputs, reference = compared
+    simulator = BitSim.from_graph(model.graph)
+    candidate = simulator.trace(inputs)
+    assert len([name for name in reference if name in candidate]) >= 2 * len(model.branches)
+    assert explain(reference, candidate, simulator.formats) is None
+    outputs = simulator.predict(inputs)
+    for name, out in zip(simulator.outputs, outputs, strict=True):
+        if name in reference:
+            np.testing.assert_array_equal(out, reference[name].reshape(out.shape), err_msg=name)
+
+
+def test_threads_and_batch_sizes_do_not_change_a_bit(compared):
+    model, inputs, _ = compared
+    simulator = BitSim.from_graph(model.graph)
+    whole = simulator.predict(inputs, threads=1)
+    for threads, step in ((2, SAMPLES), (3, 7), (1, 1)):
+        parts = [simulator.predict([x[i : i + step] for x in inputs], threads=threads) for i in range(0, SAMPLES, step)]
+        for which, expected in enumerate(whole):
+            np.testing.assert_array_equal(np.concatenate([part[which] for part in parts]), expected)
+
+
+def test_float64_inputs_give_the_same_bits(compared):
+    model, inputs, _ = compared
+    simulator = BitSim.from_graph(model.graph)
+    for one, two in zip(
+        simulator.predict(inputs), simulator.predict([x.astype(np.float64) for x in inputs]), strict=True
+    ):
+        np.testing.assert_array_equal(one, two.astype(np.float32))
+
+
+_FORCED = """
+import pickle, sys
+import numpy as np
+from hw.simulate.bitsim import BitSim
+from hw.simulate.bitsim.library import isa_name
+network, inputs = pickle.load(open(sys.argv[1], "rb"))
+outputs = BitSim(network).predict(inputs)
+np.savez(sys.argv[2], *outputs)
+print(isa_name())
+"""
+
+
+def test_every_instruction_set_gives_the_same_bits(compared, tmp_path):
+    import pickle
+
+    from hw.simulate.bitsim.lower import lower
+
+    model, inputs, _ = compared
+    network = lower(model.graph)
+    (tmp_path / "job").write_bytes(pickle.dumps((network, inputs)))
+    expected = BitSim(network).predict(inputs)
+    ran = []
+    for isa in ("portable", *supported()):
+        environment = {**os.environ, "ROBUST_HLS_ISA": isa}
+        command = [sys.executable, "-c", _FORCED, str(tmp_path / "job"), str(tmp_path / f"{isa}.npz")]
+        done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[4], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        ran.append(done.stdout.strip())
+        with np.load(tmp_path / f"{isa}.npz") as outputs:
+            for which, out in enumerate(expected):
+                np.testing.assert_array_equal(outputs[f"arr_{which}"], out, err_msg=f"{isa}, output {which}")
+    assert ran[0] == "portable"
+
+
+def supported() -> list[str]:
+    """Instruction sets this processor can run."""
+    flags = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
+    needs = {
+        "avx2": {"avx2"},
+        "avxvnni": {"avx_vnni"},
+        "avx512vnni": {"avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
+    }
+    assert set(needs) < set(ISA_FLAGS)
+    return [isa for isa, wanted in needs.items() if wanted <= flags]

@@ -1,0 +1,146 @@
+"""Crews: jobs end somewhere, once; a dead worker costs its job a second try; nobody outlives the parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import crew_jobs
+import pytest
+
+from hw.sizing.crew import ATTEMPTS, Crew, Job, Outcome, SoloCrew
+from hw.sizing.processes import ProcessCrew
+from qmodels.errors import UserError
+
+
+@pytest.fixture
+def crew(tmp_path: Path) -> Iterator[ProcessCrew]:
+    crew = ProcessCrew(2, tmp_path / "workers.log")
+    yield crew
+    crew.close()
+
+
+def finish(crew: Crew, jobs: list[Job]) -> dict[str, Outcome]:
+    for job in jobs:
+        crew.submit(job)
+    ended: list[Outcome] = []
+    while outcomes := crew.wait():
+        ended += outcomes
+    assert len({outcome.key for outcome in ended}) == len(ended)
+    return {outcome.key: outcome for outcome in ended}
+
+
+def job(key: str, function: Any, argument: Any, *needs: str) -> Job:
+    return Job(key, function, argument, needs)
+
+
+def check(crew: Crew) -> None:
+    """What every crew must do."""
+    crew.share("ten", 10)
+    crew.share("one", 1)
+    jobs = [job(str(number), crew_jobs.add, number, "ten", "one") for number in range(6)]
+    jobs += [job("known", crew_jobs.fail, "no such layer"), job("defect", crew_jobs.fail, "")]
+    found = finish(crew, jobs)
+    assert [found[str(number)].value for number in range(6)] == [11, 12, 13, 14, 15, 16]
+    assert found["known"].error == "UserError: no such layer"
+    assert "ZeroDivisionError: a defect" in (found["defect"].error or "")
+    assert crew.wait() == []
+
+
+def test_in_this_process() -> None:
+    check(SoloCrew())
+
+
+def test_processes(crew: ProcessCrew, tmp_path: Path) -> None:
+    check(crew)
+    found = finish(crew, [job("threads", crew_jobs.environment, "TF_NUM_INTRAOP_THREADS")])
+    assert found["threads"].value == "1"
+    assert "TF_NUM_INTRAOP_THREADS" not in os.environ
+    assert "to the log" in (tmp_path / "workers.log").read_text()
+
+
+def test_a_killed_worker_loses_nothing_and_a_deadly_job_does_not_stop_the_others(
+    crew: ProcessCrew, tmp_path: Path
+) -> None:
+    jobs = [job("once", crew_jobs.die_once, str(tmp_path / "mark")), job("always", crew_jobs.die, None)]
+    jobs += [job(str(number), crew_jobs.add, number) for number in range(4)]
+    found = finish(crew, jobs)
+    assert found["once"].value == "alive"
+    assert f"died {ATTEMPTS} times (SIGKILL)" in (found["always"].error or "")
+    assert [found[str(number)].value for number in range(4)] == [0, 1, 2, 3]
+
+
+PARENT = """
+import sys
+from pathlib import Path
+import crew_jobs
+from hw.sizing.crew import Job
+from hw.sizing.processes import ProcessCrew
+if __name__ == "__main__":
+    crew = ProcessCrew(2, Path(sys.argv[1], "log"))
+    for key in "ab":
+        crew.submit(Job(key, crew_jobs.nap, sys.argv[2]))
+    crew.wait()
+"""
+
+
+def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script, marks = tmp_path / "parent.py", tmp_path / "marks"
+    script.write_text(PARENT)
+    marks.mkdir()
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path), str(marks)], env=os.environ | {"PYTHONPATH": path}
+    )
+    _until(lambda: len(list(marks.iterdir())) == 2)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    workers = [int(mark.name) for mark in marks.iterdir()]
+    _until(lambda: not any(_lives(pid) for pid in workers))
+
+
+def _until(condition: Any) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.filterwarnings("default")  # dask's own
+def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    from hw.sizing.cluster import DaskCrew
+
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, protocol="tcp"
+    ) as cluster:
+        crew = DaskCrew(cluster.scheduler_address)
+        assert crew.size == 2
+        crew._client.run(sys.path.insert, 0, str(Path(__file__).parent))
+        check(crew)
+        found = finish(crew, [job("once", crew_jobs.die_once, str(tmp_path / "mark")), job("after", crew_jobs.add, 5)])
+        assert (found["once"].value, found["after"].value) == ("alive", 5)
+        check(crew)  # what was shared is still there, though a worker is not
+        crew.close()
+
+
+def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    from hw.sizing import cluster
+
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.3)
+    with pytest.raises(UserError, match="no scheduler"):
+        cluster.DaskCrew("tcp://127.0.0.1:9")
