@@ -30,7 +30,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from helpers.models import normalised  # noqa: E402
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
-from hw.simulate.bitsim import BitSim, library  # noqa: E402
+from hw.simulate.bitsim import BitSim  # noqa: E402
+from hw.simulate.bitsim.kernels import library  # noqa: E402
 from qmodels.architectures import INPUT_GRID, ModelConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, quantize_model  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402

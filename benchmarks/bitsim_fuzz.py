@@ -44,7 +44,8 @@ class Batch:
 def compare(seeds: list[int], stream: bool) -> Batch:
     """One model with one branch a seed; the model is halved where hls4ml or g++ refuses it."""
     start = time.perf_counter()
-    from hw.simulate.bitsim import BitSim, explain
+    from hw.simulate.bitsim import BitSim
+    from hw.simulate.explain import explain
     from tests.helpers.random_networks import random_model
 
     folder = Path(tempfile.mkdtemp(prefix="bitsim-fuzz-"))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim import library
 from hw.simulate.bitsim.encode import Encoded, encode
-from hw.simulate.bitsim.encode_elements import may_be_bytes
+from hw.simulate.bitsim.encode.elements import may_be_bytes
 from hw.simulate.bitsim.fuse import fuse
+from hw.simulate.bitsim.kernels import library
 from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Network, Value
 from qmodels.errors import UserError

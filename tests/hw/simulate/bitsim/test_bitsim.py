@@ -10,13 +10,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hw.simulate.bitsim import BitSim, FirstDifference, explain, library
+from hw.simulate.bitsim import BitSim
+from hw.simulate.bitsim.encode.plan import Path as Kernel
+from hw.simulate.bitsim.encode.plan import plan_linear
+from hw.simulate.bitsim.kernels import library
 from hw.simulate.bitsim.lower import lower
-from hw.simulate.bitsim.plan import Path as Kernel
-from hw.simulate.bitsim.plan import plan_linear
 from hw.simulate.bitsim.program import Input, Linear, Map, Network, Value, Window
 from hw.simulate.bitsim.recipes import Cast, Clamp, recipe
 from hw.simulate.bitsim.scalars import ApInt, quantize
+from hw.simulate.explain import FirstDifference, explain
 from qmodels.errors import ToolMissing, UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
 

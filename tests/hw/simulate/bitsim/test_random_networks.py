@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hw.simulate.bitsim import BitSim, explain
-from hw.simulate.bitsim.library import ISA_FLAGS
+from hw.simulate.bitsim import BitSim
+from hw.simulate.bitsim.kernels.library import ISA_FLAGS
+from hw.simulate.explain import explain
 from tests.helpers.random_networks import random_model
 
 pytestmark = pytest.mark.gxx
@@ -69,7 +70,7 @@ _FORCED = """
 import pickle, sys
 import numpy as np
 from hw.simulate.bitsim import BitSim
-from hw.simulate.bitsim.library import isa_name
+from hw.simulate.bitsim.kernels.library import isa_name
 network, inputs = pickle.load(open(sys.argv[1], "rb"))
 outputs = BitSim(network).predict(inputs)
 np.savez(sys.argv[2], *outputs)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.simulate.bitsim.lower import Lowering, handles, precision_kind, refuse
+from hw.simulate.bitsim.lower.lowering import Handler, Lowering, precision_kind, refuse
 from hw.simulate.bitsim.program import Ints, Linear, Map, Value, Window
 from hw.simulate.bitsim.recipes import Cast, Param, Recipe, ShiftLeft, recipe
 from hw.simulate.bitsim.scalars import quantize
@@ -70,7 +70,6 @@ def _emit(
     low.emit(Linear(source, out, window, weights, fmt, bias, accumulator, cast, layer.name, order=order, **more))
 
 
-@handles("Dense")
 def _dense(low: Lowering, layer: Any) -> None:
     source = low.source(layer)
     if len(source.shape) != 1:
@@ -105,7 +104,6 @@ def _window(low: Lowering, layer: Any) -> Window:
     )
 
 
-@handles("Conv1D", "Conv2D", "PointwiseConv1D", "PointwiseConv2D", "Conv2DBatchnorm")
 def _convolution(low: Lowering, layer: Any) -> None:
     window = _window(low, layer)
     raw, fmt = _weights(low, layer)
@@ -117,7 +115,6 @@ def _convolution(low: Lowering, layer: Any) -> None:
     _emit(low, layer, low.source(layer), np.ascontiguousarray(raw), fmt, window)
 
 
-@handles("DepthwiseConv1D", "DepthwiseConv2D")
 def _depthwise(low: Lowering, layer: Any) -> None:
     window = _window(low, layer)
     raw, fmt = _weights(low, layer)
@@ -142,7 +139,6 @@ def parameter_rows(value: Value, parameters: Ints) -> Ints:
     return np.ascontiguousarray(table.reshape(-1, 2))
 
 
-@handles("BatchNormalization", "ApplyAlpha")
 def _normalize(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     scale, scale_format = low.weights(layer, "scale")
@@ -182,3 +178,17 @@ def scale_and_shift(
         ShiftLeft(finest - product),
         Param(False, parameter_rows(source, bias.reshape(-1) << (finest - target))),
     )
+
+
+HANDLERS: dict[str, Handler] = {
+    "Dense": _dense,
+    "Conv1D": _convolution,
+    "Conv2D": _convolution,
+    "PointwiseConv1D": _convolution,
+    "PointwiseConv2D": _convolution,
+    "Conv2DBatchnorm": _convolution,
+    "DepthwiseConv1D": _depthwise,
+    "DepthwiseConv2D": _depthwise,
+    "BatchNormalization": _normalize,
+    "ApplyAlpha": _normalize,
+}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim.lower import Lowering, handles, refuse
+from hw.simulate.bitsim.lower.lowering import Handler, Lowering, refuse
 from hw.simulate.bitsim.program import Alias, Gather, Map, Pad, Value
 from hw.simulate.bitsim.recipes import Cast, recipe
 
@@ -27,7 +27,6 @@ def _indices(value: Value) -> NDArray[np.int32]:
     return np.arange(value.size, dtype=np.int32).reshape(value.shape)
 
 
-@handles("Reshape")
 def _reshape(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     if out.format == source.format:
@@ -38,12 +37,10 @@ def _reshape(low: Lowering, layer: Any) -> None:
     low.emit(Alias(middle, out))
 
 
-@handles("Repack")
 def _repack(low: Lowering, layer: Any) -> None:
     _reshape(low, layer)
 
 
-@handles("Clone")
 def _clone(low: Lowering, layer: Any) -> None:
     source = low.source(layer)
     for name in layer.outputs:
@@ -54,7 +51,6 @@ def _clone(low: Lowering, layer: Any) -> None:
             low.emit(Map(source, out, recipe(Cast(source.format, out.format, layer.name))))
 
 
-@handles("Transpose")
 def _transpose(low: Lowering, layer: Any) -> None:
     source = low.source(layer)
     perm = tuple(int(axis) for axis in layer.get_attr("perm"))
@@ -63,7 +59,6 @@ def _transpose(low: Lowering, layer: Any) -> None:
     _moved(low, layer, source, _indices(source).transpose(perm))
 
 
-@handles("ZeroPadding1D", "ZeroPadding2D")
 def _zero_padding(low: Lowering, layer: Any) -> None:
     source, get = low.source(layer), layer.get_attr
     if get("data_format", "channels_last") != "channels_last":
@@ -78,7 +73,6 @@ def _zero_padding(low: Lowering, layer: Any) -> None:
     _moved(low, layer, source, np.pad(_indices(source), around, constant_values=-1))
 
 
-@handles("Cropping1D", "Cropping2D")
 def _cropping(low: Lowering, layer: Any) -> None:
     source, get = low.source(layer), layer.get_attr
     if get("data_format", "channels_last") != "channels_last":
@@ -91,7 +85,6 @@ def _cropping(low: Lowering, layer: Any) -> None:
     _moved(low, layer, source, index[int(get("crop_top")) : index.shape[0] - int(get("crop_bottom")), width])
 
 
-@handles("Resize")
 def _upsampling(low: Lowering, layer: Any) -> None:
     if layer.get_attr("algorithm") != "nearest":
         refuse(layer, f"{layer.get_attr('algorithm')} interpolation")
@@ -109,7 +102,6 @@ def _nearest(size: int, new: int) -> NDArray[np.int64]:
     return (np.arange(new) * ratio) >> 16
 
 
-@handles("Concatenate")
 def _concatenate(low: Lowering, layer: Any) -> None:
     sources = [low.source(layer, i) for i in range(len(layer.inputs))]
     out = low.result(layer)
@@ -122,3 +114,17 @@ def _concatenate(low: Lowering, layer: Any) -> None:
         to = np.flatnonzero(shapes.reshape(-1) == i).astype(np.int32)
         everything = np.arange(source.size, dtype=np.int32)
         low.emit(Gather(source, out, everything, to, recipe(Cast(source.format, out.format, layer.name))))
+
+
+HANDLERS: dict[str, Handler] = {
+    "Reshape": _reshape,
+    "Repack": _repack,
+    "Clone": _clone,
+    "Transpose": _transpose,
+    "ZeroPadding1D": _zero_padding,
+    "ZeroPadding2D": _zero_padding,
+    "Cropping1D": _cropping,
+    "Cropping2D": _cropping,
+    "Resize": _upsampling,
+    "Concatenate": _concatenate,
+}

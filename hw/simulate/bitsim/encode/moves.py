@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw.simulate.bitsim.compiler import compile_recipe
-from hw.simulate.bitsim.encoder import Encoder, Kernel, word_for
-from hw.simulate.bitsim.memory import Slot, borders_needed
+from hw.simulate.bitsim.encode.compiler import compile_recipe
+from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
+from hw.simulate.bitsim.encode.memory import Slot, borders_needed
 from hw.simulate.bitsim.program import Alias, Gather, Pad
 from hw.simulate.bitsim.recipes import Recipe
 

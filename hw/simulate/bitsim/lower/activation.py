@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hw.simulate.bitsim.lower import Lowering, from_float, handles, refuse
-from hw.simulate.bitsim.lower_linear import parameter_rows
+from hw.simulate.bitsim.lower.linear import parameter_rows
+from hw.simulate.bitsim.lower.lowering import Handler, Lowering, from_float, refuse
 from hw.simulate.bitsim.program import Ints, Map, Value
 from hw.simulate.bitsim.recipes import (
     Action,
@@ -132,7 +132,6 @@ def _bounded(x: FixedPoint, top: int) -> tuple[tuple[Action, ...], FixedPoint]:
     return (ShiftLeft(-x.fraction), Clamp(0, top)), grid
 
 
-@handles("Activation")
 def _activation(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     x, y, name = source.format, out.format, str(layer.get_attr("activation")).lower()
@@ -156,7 +155,6 @@ def _activation(low: Lowering, layer: Any) -> None:
         refuse(layer, f"the activation {name!r}")
 
 
-@handles("TernaryTanh")
 def _ternary_layer(low: Lowering, layer: Any) -> None:
     _signs(low, layer, low.source(layer), low.result(layer), "ternary_tanh")
 
@@ -186,7 +184,6 @@ def _signs(low: Lowering, layer: Any, source: Value, out: Value, name: str) -> N
     )
 
 
-@handles("LeakyReLU", "ThresholdedReLU", "ELU", "ParametrizedActivation")
 def _parametrized(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     x, y = source.format, out.format
@@ -241,7 +238,6 @@ def _selu_layer(low: Lowering, layer: Any, source: Value, out: Value) -> None:
     _emit(low, layer, source, out, Choose(0, (Affine(scale), Cast(scaled, y, layer.name)), no, or_equal=True))
 
 
-@handles("HardActivation")
 def _hard(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     x = source.format
@@ -264,7 +260,6 @@ def _hard(low: Lowering, layer: Any) -> None:
     _emit(low, layer, source, out, *steps, Cast(exact, out.format, layer.name))
 
 
-@handles("PReLU")
 def _prelu(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     x, y = source.format, out.format
@@ -276,7 +271,6 @@ def _prelu(low: Lowering, layer: Any) -> None:
     low.emit(Map(source, out, Recipe((Choose(0, (Cast(x, y, layer.name),), no),))))
 
 
-@handles("UnaryLUT")
 def _unary(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     table, fmt = low.weights(layer, "table")
@@ -285,3 +279,16 @@ def _unary(low: Lowering, layer: Any) -> None:
         refuse(layer, f"a table of {table.size} entries for {bits} bits")
     pattern = Cast(FixedPoint(bits, bits, source.format.signed), FixedPoint(bits, bits, False))
     _emit(low, layer, source, out, pattern, Table(table.reshape(-1)), Cast(fmt, out.format, layer.name))
+
+
+HANDLERS: dict[str, Handler] = {
+    "Activation": _activation,
+    "TernaryTanh": _ternary_layer,
+    "LeakyReLU": _parametrized,
+    "ThresholdedReLU": _parametrized,
+    "ELU": _parametrized,
+    "ParametrizedActivation": _parametrized,
+    "HardActivation": _hard,
+    "PReLU": _prelu,
+    "UnaryLUT": _unary,
+}

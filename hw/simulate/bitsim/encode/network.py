@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim.compiler import Counter
-from hw.simulate.bitsim.encode_elements import encode_binary, encode_input, encode_map, encode_softmax
-from hw.simulate.bitsim.encode_linear import encode_linear
-from hw.simulate.bitsim.encode_moves import encode_alias, encode_gather, encode_pad
-from hw.simulate.bitsim.encode_pool import encode_pool
-from hw.simulate.bitsim.encoder import Encoder, Kernel
-from hw.simulate.bitsim.memory import Storage, borders_needed, last_uses, place, root
-from hw.simulate.bitsim.plan import Path
+from hw.simulate.bitsim.encode.compiler import Counter
+from hw.simulate.bitsim.encode.elements import encode_binary, encode_input, encode_map, encode_softmax
+from hw.simulate.bitsim.encode.encoder import Encoder, Kernel
+from hw.simulate.bitsim.encode.linear import encode_linear
+from hw.simulate.bitsim.encode.memory import Storage, borders_needed, last_uses, place, root
+from hw.simulate.bitsim.encode.moves import encode_alias, encode_gather, encode_pad
+from hw.simulate.bitsim.encode.plan import Path
+from hw.simulate.bitsim.encode.pool import encode_pool
 from hw.simulate.bitsim.program import Alias, Binary, Gather, Input, Linear, Map, Network, Pad, Pool, Softmax, Value
 
 _FAMILIES: dict[type, Callable[[Encoder, Any], None]] = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim.compiler import Compiler, Counter
-from hw.simulate.bitsim.memory import Slot, Storage, storage_for
-from hw.simulate.bitsim.plan import LinearPlan
+from hw.simulate.bitsim.encode.compiler import Compiler, Counter
+from hw.simulate.bitsim.encode.memory import Slot, Storage, storage_for
+from hw.simulate.bitsim.encode.plan import LinearPlan
 from hw.simulate.bitsim.program import Network, Value
 from qmodels.errors import UserError
 

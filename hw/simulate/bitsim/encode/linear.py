@@ -7,10 +7,10 @@ from dataclasses import astuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim.compiler import ROUND_MODES, Compiler, StepCode, compile_recipe
-from hw.simulate.bitsim.encoder import Encoder, Kernel, word_for
-from hw.simulate.bitsim.memory import Slot, Storage
-from hw.simulate.bitsim.plan import LinearPlan, Path, channel_pairs, plan_linear, product_format, start_recipe
+from hw.simulate.bitsim.encode.compiler import ROUND_MODES, Compiler, StepCode, compile_recipe
+from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
+from hw.simulate.bitsim.encode.memory import Slot, Storage
+from hw.simulate.bitsim.encode.plan import LinearPlan, Path, channel_pairs, plan_linear, product_format, start_recipe
 from hw.simulate.bitsim.program import Ints, Linear
 from hw.simulate.bitsim.recipes import Cast, recipe
 from hw.simulate.bitsim.scalars import round_shift

@@ -1,8 +1,4 @@
-"""hls4ml's model graph, after its passes, as a `Network`.
-
-Semantics are those of the C++ that hls4ml 1.3.0 generates for Vitis and Vivado (templates/vivado/nnet_utils,
-templates/vitis/nnet_utils). A layer family registers a handler for its class names with `handles`.
-"""
+"""The network as it grows, and what every family of layers asks of hls4ml's graph: types, weights, sources."""
 
 from __future__ import annotations
 
@@ -13,27 +9,12 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim.program import Input, Ints, Network, Op, Value
+from hw.simulate.bitsim.program import Ints, Op, Value
 from hw.simulate.bitsim.scalars import ApInt, quantize
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Rounding
 
-Handler = Callable[["Lowering", Any], None]
-_HANDLERS: dict[str, Handler] = {}
-
-#: Same C++ headers for these; the others compute differently.
-BACKENDS = ("vitis", "vivado", "vivadoaccelerator")
-
-
-def handles(*class_names: str) -> Callable[[Handler], Handler]:
-    """Register a function for hls4ml layer classes."""
-
-    def register(handler: Handler) -> Handler:
-        for name in class_names:
-            _HANDLERS[name] = handler
-        return handler
-
-    return register
+Handler = Callable[["Lowering", Any], None]  # adds an hls4ml layer's operations to the network
 
 
 def refuse(layer: Any, why: str) -> NoReturn:
@@ -143,45 +124,3 @@ class Lowering:
         variable = layer.weights[name]
         fmt = precision_format(layer, variable.type.precision)
         return raw_array(variable.data, fmt, variable.precision_fmt), fmt
-
-
-@handles("Input")
-def _input(low: Lowering, layer: Any) -> None:
-    out = low.result(layer)
-    low.emit(Input(out, low.graph.inputs.index(layer.outputs[0])))
-    low.inputs.append(out)
-
-
-def lower(graph: Any) -> Network:
-    """The network of an hls4ml `ModelGraph` whose passes have run.
-
-    Raises:
-        UserError: a layer, type or backend that bitsim does not know.
-    """
-    # the families register themselves
-    from hw.simulate.bitsim import (  # noqa: F401
-        lower_activation,
-        lower_linear,
-        lower_merge,
-        lower_pool,
-        lower_shape,
-        lower_softmax,
-    )
-
-    backend = str(graph.config.get_config_value("Backend")).lower()
-    if backend not in BACKENDS:
-        raise UserError(
-            f"bitsim computes like the {', '.join(BACKENDS)} backends, not {backend}. csim can: --engine csim"
-        )
-    low = Lowering(graph)
-    traced: dict[str, Value] = {}
-    for layer in graph.get_layers():
-        handler = _HANDLERS.get(layer.class_name)
-        if handler is None:
-            refuse(layer, "this layer class")
-        handler(low, layer)
-        if layer.get_attr("function_cpp", None) and layer.class_name not in ("Clone", "Repack", "Broadcast"):
-            traced[layer.name] = low.values[layer.outputs[0]]
-    order = [low.values[name] for name in graph.inputs]
-    outputs = tuple(low.values[name] for name in graph.outputs)
-    return Network(tuple(low.ops), tuple(order), outputs, traced)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hw.simulate.bitsim.lower import Lowering, handles, refuse
+from hw.simulate.bitsim.lower.lowering import Handler, Lowering, refuse
 from hw.simulate.bitsim.program import Pool, Value, Window
 from hw.simulate.bitsim.recipes import Cast, DivideTowardsZero, Recipe, ShiftLeft, recipe
 from qmodels.formats import FixedPoint
@@ -45,7 +45,6 @@ def _padding_value(fmt: FixedPoint) -> int:
     return fmt.raw_min if fmt.signed else 1 << (fmt.width - 1)
 
 
-@handles("Pooling1D", "Pooling2D")
 def _pooling(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     what = _read(low, layer)
@@ -109,7 +108,6 @@ def aligned_sum(layer: Any, source: FixedPoint, accumulator: FixedPoint) -> tupl
     return recipe(Cast(source, exact)), on_sum, recipe(Cast(fine, accumulator))
 
 
-@handles("GlobalPooling1D", "GlobalPooling2D")
 def _global(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     accumulator = low.type_of(layer, "accum_t")
@@ -131,3 +129,11 @@ def _global(low: Lowering, layer: Any) -> None:
         return
     divide = (recipe(divided, Cast(accumulator, accumulator, layer.name, "accumulator")),)
     low.emit(_average(low, layer, source, out, window, accumulator, divide, tree=False))
+
+
+HANDLERS: dict[str, Handler] = {
+    "Pooling1D": _pooling,
+    "Pooling2D": _pooling,
+    "GlobalPooling1D": _global,
+    "GlobalPooling2D": _global,
+}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hw.simulate.bitsim.compiler import OVERFLOW_CODE, ROUND_CODE, Compiler, StepCode, compile_recipe
-from hw.simulate.bitsim.encode_linear import finish_numbers
-from hw.simulate.bitsim.encoder import Encoder, Kernel, word_for
-from hw.simulate.bitsim.memory import Storage
+from hw.simulate.bitsim.encode.compiler import OVERFLOW_CODE, ROUND_CODE, Compiler, StepCode, compile_recipe
+from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
+from hw.simulate.bitsim.encode.linear import finish_numbers
+from hw.simulate.bitsim.encode.memory import Storage
 from hw.simulate.bitsim.program import Binary, Input, Map, Merge, Softmax
 from hw.simulate.bitsim.recipes import Recipe
 from qmodels.formats import FixedPoint

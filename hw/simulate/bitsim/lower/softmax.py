@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hw.simulate.bitsim.lower import Lowering, from_float, handles, precision_format, refuse
-from hw.simulate.bitsim.lower_activation import Float, exp_float, index_actions
+from hw.simulate.bitsim.lower.activation import Float, exp_float, index_actions
+from hw.simulate.bitsim.lower.lowering import Handler, Lowering, from_float, precision_format, refuse
 from hw.simulate.bitsim.program import Ints, Softmax, Value
 from hw.simulate.bitsim.recipes import Action, Affine, Cast, Clamp, Recipe, recipe
 from hw.simulate.bitsim.scalars import quantize
@@ -102,7 +102,6 @@ def _quantized(numbers: list[float], fmt: FixedPoint) -> Ints:
     return np.array([from_float(x, fmt) for x in numbers], dtype=np.int64)
 
 
-@handles("Softmax")
 def _softmax(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
     kind = str(layer.get_attr("implementation", "stable")).lower()
@@ -215,3 +214,8 @@ def _legacy(low: Lowering, layer: Any, source: Value, out: Value) -> None:
             recipe(Cast(table, out.format, layer.name)),
         )
     )
+
+
+HANDLERS: dict[str, Handler] = {
+    "Softmax": _softmax,
+}

@@ -13,7 +13,7 @@ from hw.tools.cache import build_once
 from hw.tools.toolchain import run_gxx
 from qmodels.errors import UserError
 
-KERNELS = Path(__file__).parent / "kernels"
+SOURCES = Path(__file__).parent
 ISA_VARIABLE = "ROBUST_HLS_ISA"
 
 _COMMON = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math"]
@@ -53,11 +53,11 @@ def build(isa: str = "native") -> Path:
     """
     flags = [*_COMMON, *ISA_FLAGS[isa]]
     digest = hashlib.sha256("\0".join([*flags, _cpu()]).encode())
-    for source in sorted(KERNELS.iterdir()):
+    for source in sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
 
     def compile_into(work: Path, final: Path) -> None:
-        run_gxx([[*flags, "-o", str(work / "bitsim.so"), str(KERNELS / "bitsim.cpp")]], work)
+        run_gxx([[*flags, "-o", str(work / "bitsim.so"), str(SOURCES / "bitsim.cpp")]], work)
 
     return build_once("bitsim", f"{isa}-{digest.hexdigest()}", compile_into) / "bitsim.so"
 

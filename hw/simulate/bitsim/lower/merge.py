@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.simulate.bitsim.lower import Lowering, handles, refuse
+from hw.simulate.bitsim.lower.lowering import Handler, Lowering, refuse
 from hw.simulate.bitsim.program import Binary, Gather, Merge, Value
 from hw.simulate.bitsim.recipes import Cast, Recipe, ShiftLeft, recipe
 from qmodels.formats import FixedPoint
@@ -34,7 +34,6 @@ def _repeated(low: Lowering, layer: Any, value: Value, out: Value) -> Value:
     return grown
 
 
-@handles("Merge", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
 def _merge(low: Lowering, layer: Any) -> None:
     name = str(layer.get_attr("op")).lower()
     if name not in _MERGES or len(layer.inputs) != 2:
@@ -57,3 +56,14 @@ def _merge(low: Lowering, layer: Any) -> None:
     )
     exact = FixedPoint(integer + fraction, integer)
     low.emit(Binary(one, two, out, merge, on_one, on_two, recipe(Cast(exact, out.format, layer.name))))
+
+
+HANDLERS: dict[str, Handler] = {
+    "Merge": _merge,
+    "Add": _merge,
+    "Subtract": _merge,
+    "Multiply": _merge,
+    "Average": _merge,
+    "Maximum": _merge,
+    "Minimum": _merge,
+}

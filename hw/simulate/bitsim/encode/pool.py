@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import astuple
 
-from hw.simulate.bitsim.compiler import Compiler, compile_recipe
-from hw.simulate.bitsim.encoder import Encoder, Kernel, word_for
-from hw.simulate.bitsim.memory import Storage
+from hw.simulate.bitsim.encode.compiler import Compiler, compile_recipe
+from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
+from hw.simulate.bitsim.encode.memory import Storage
 from hw.simulate.bitsim.program import Pool
 from hw.simulate.bitsim.recipes import Cast, ShiftLeft
 

@@ -1,0 +1,1 @@
+"""The C++ that computes: built, loaded, called."""
