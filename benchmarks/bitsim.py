@@ -412,7 +412,7 @@ def against_keras(
 
 def share_of_peak(report: Report, key: str, simulator: BitSim, x: Images, macs: int, rounds: int) -> None:
     """Multiply-adds a second as a share of the machine's own peak, both on two threads, in turn."""
-    kind = int("int8" in simulator.paths.values())
+    kind = int("int8" in simulator.kernels.values())
     shares, rates = [], []
     simulator.predict(x)
     for _ in range(rounds):
@@ -502,7 +502,7 @@ def main() -> int:
         mnist_graph, resnet_graph = to_graph(mnist, folder / "mnist", False), to_graph(resnet, folder / "resnet", True)
         start_up(report, mnist_graph, folder)
         mnist_sim, resnet_sim = BitSim.from_graph(mnist_graph), BitSim.from_graph(resnet_graph)
-        report.details["paths"] = {"mnist_cnn": mnist_sim.paths, "resnet8": resnet_sim.paths}
+        report.details["kernels"] = {"mnist_cnn": mnist_sim.kernels, "resnet8": resnet_sim.kernels}
         x, r = images(mnist, 20_000 if options.quick else 50_000), images(resnet, 1_000 if options.quick else 4_000)
         share_of_peak(report, "mnist_cnn_share_of_peak", mnist_sim, x, macs["mnist_cnn"], rounds)
         share_of_peak(report, "resnet8_share_of_peak", resnet_sim, r, macs["resnet8"], rounds)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.errors import ExactnessError
+from hw.simulate.explain import explain
+from qmodels.errors import ExactnessError, UserError
+from qmodels.formats import FixedPoint
 from qmodels.victims import Images, Logits, Victim
 
 EXTREMES = 7  # images at the end of `probe_images`
@@ -59,6 +61,7 @@ def require_exact(
     *,
     adversarial: int = 0,
     traces: tuple[Trace, Trace] | None = None,
+    formats: Mapping[str, FixedPoint] | None = None,
 ) -> Exactness:
     """Compare two victims' logits on `x`, bit for bit.
 
@@ -68,6 +71,7 @@ def require_exact(
         x: device inputs (N, ...).
         adversarial: how many of them are adversarial examples (for the record).
         traces: every layer's output in both, by layer name; names the first layer that differs.
+        formats: the layers' number formats, told with the layer that differs.
 
     Raises:
         ExactnessError: at least one bit differs; counts, the first five cases and the first differing layer are told.
@@ -82,27 +86,23 @@ def require_exact(
         f"{candidate.name} {got[sample, output]!r}"
         for sample, output in np.argwhere(differs)[:5]
     ]
-    where = first_difference(traces[0](x[samples[:1]]), traces[1](x[samples[:1]])) if traces else None
+    where = _first_layer(traces, x, int(samples[0]), formats) if traces else None
     raise ExactnessError(
         f"{candidate.name} differs from {reference.name} in {differs.sum()} of {differs.size} outputs "
         f"({len(samples)} of {len(x)} inputs):\n" + "\n".join(cases) + (f"\n{where}" if where else "")
     )
 
 
-def first_difference(reference: dict[str, NDArray[Any]], candidate: dict[str, NDArray[Any]]) -> str:
-    """The first layer both know in which the traces differ, with the first element that does."""
-    for layer, expected in reference.items():
-        if layer not in candidate:
-            continue
-        got = np.asarray(candidate[layer]).reshape(expected.shape)
-        differs = np.argwhere(got != expected)
-        if len(differs):
-            at = tuple(int(i) for i in differs[0])
-            return (
-                f"first layer that differs: {layer!r}, {len(differs)} of {expected.size} elements, "
-                f"first at {at}: {expected[at]!r} against {got[at]!r}"
-            )
-    return "no traced layer differs: the difference is in the output stage"
+def _first_layer(traces: tuple[Trace, Trace], x: Images, sample: int, formats: Mapping[str, FixedPoint] | None) -> str:
+    """Where the two begin to differ on one input."""
+    reference, candidate = (trace(x[sample : sample + 1]) for trace in traces)
+    try:
+        found = explain(reference, candidate, formats)
+    except UserError as error:  # that two simulators differ must not be lost
+        return f"no layer can be compared: {error}"
+    if found is None:
+        return "no traced layer differs: the difference is in the output stage"
+    return str(replace(found, sample=sample))
 
 
 def keras_trace(model: Any, x: Images) -> dict[str, NDArray[Any]]:

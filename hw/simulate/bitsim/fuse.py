@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hw.simulate.bitsim.encode.compiler import StepCode, compile_recipe
+from hw.simulate.bitsim.codes import StepCode
+from hw.simulate.bitsim.encode.compiler import compile_recipe
 from hw.simulate.bitsim.encode.plan import plan_linear
 from hw.simulate.bitsim.program import Alias, Binary, Input, Ints, Linear, Map, Network, Op, Pad, Pool, Value, sources
 from hw.simulate.bitsim.recipes import Cast, Param, Recipe, ShiftLeft

@@ -8,11 +8,11 @@ the range of the numbers that reach it is known.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.simulate.bitsim.codes import Merge, SoftmaxKind
 from hw.simulate.bitsim.recipes import Recipe
 from qmodels.formats import FixedPoint
 
@@ -94,16 +94,6 @@ class Map:
     recipe: Recipe
 
 
-class Merge(IntEnum):
-    """How two values meet."""
-
-    ADD = 0
-    SUBTRACT = 1
-    MULTIPLY = 2
-    MAXIMUM = 3
-    MINIMUM = 4
-
-
 @dataclass(frozen=True)
 class Binary:
     """Two values, each through its own recipe, met element by element, and the result through a third."""
@@ -181,7 +171,7 @@ class Softmax:
 
     source: Value
     out: Value
-    kind: int
+    kind: SoftmaxKind
     exp_table: Ints
     inverse_table: Ints
     diagonal: int

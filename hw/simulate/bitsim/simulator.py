@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.simulate.bitsim.codes import Status
 from hw.simulate.bitsim.encode import Encoded, encode
 from hw.simulate.bitsim.encode.elements import may_be_bytes
 from hw.simulate.bitsim.fuse import fuse
@@ -21,7 +22,6 @@ from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 
 Array = NDArray[Any]
-_OUT_OF_BOUNDS = 2  # bitsim_run: an input left the bounds, and there was no other program
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class _Machine:
             None if counters is None else counters.ctypes.data,
             0 if counters is None else len(counters),
         )
-        if result == _OUT_OF_BOUNDS and self._fallback is None:
+        if result == Status.OUT_OF_BOUNDS and self._fallback is None:
             self._fallback = _Machine(self._network, self.seen)
             return self.run(inputs, threads, counters)
-        if result:
+        if result == Status.NO_MEMORY:
             raise MemoryError("bitsim could not allocate its working memory")
         return outputs
 
@@ -135,9 +135,9 @@ class BitSim:
         return tuple(value.layer for value in self._network.outputs)
 
     @property
-    def paths(self) -> dict[str, str]:
-        """Which kernel computes each linear layer: int8, int8_chunked, int16 or exact."""
-        return dict(self._machines["predict"].encoded.paths)
+    def kernels(self) -> dict[str, str]:
+        """Which kernel computes each linear layer in `predict`: int8, int8_chunked, int16 or exact."""
+        return {layer: kernel.name.lower() for layer, kernel in self._machines["predict"].encoded.kernels.items()}
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:

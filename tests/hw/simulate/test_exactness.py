@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers.models import Toolbox, grid_images
 
-from hw.simulate.exactness import EXTREMES, Exactness, first_difference, keras_trace, probe_images, require_exact
+from hw.simulate.exactness import EXTREMES, Exactness, keras_trace, probe_images, require_exact
 from qmodels.errors import ExactnessError
+from qmodels.formats import FixedPoint
 from qmodels.victims import Images, KerasVictim, Logits
 
 
@@ -73,14 +75,32 @@ def test_a_changed_weight_is_found_in_its_layer(toolbox: Toolbox, layer: str) ->
         )
 
 
+def told(ours: dict[str, Any], theirs: dict[str, Any], **more: Any) -> str:
+    """The last line of the gate's message when only input 4 differs."""
+    wrong = LOGITS.copy()
+    wrong[4, 1] += 1
+    with pytest.raises(ExactnessError) as caught:
+        require_exact(
+            Fixed("quantized", LOGITS), Fixed("csim", wrong), X, traces=(lambda x: ours, lambda x: theirs), **more
+        )
+    return str(caught.value).splitlines()[-1]
+
+
 def test_layers_that_only_one_side_knows_are_passed_over() -> None:
     ours = {"a": np.zeros((1, 2)), "b": np.zeros((1, 2, 2)), "c": np.zeros((1, 1))}
     theirs = {"b": np.array([[0.0, 0.0, 0.5, 0.0]]), "c": np.ones((1, 1)), "d": np.ones(1)}
-    assert first_difference(ours, theirs) == (
-        f"first layer that differs: 'b', 1 of 4 elements, first at (0, 1, 0): {np.float64(0)!r} against "
-        f"{np.float64(0.5)!r}"
+    assert told(ours, theirs) == (
+        "first layer that differs: 'b', sample 4, element (1, 0): 0.0 (format unknown) against 0.5 (format unknown); "
+        "1 of 4 values of this layer differ"
     )
-    assert first_difference(ours, {}) == "no traced layer differs: the difference is in the output stage"
+    assert "0.0 (fixed<4,3,TRN,WRAP>) against 0.5" in told(ours, theirs, formats={"b": FixedPoint(4, 3)})
+
+
+def test_traces_that_cannot_name_a_layer_say_why() -> None:
+    ours = {"a": np.zeros((1, 2))}
+    assert told(ours, ours) == "no traced layer differs: the difference is in the output stage"
+    assert told(ours, {}) == "no layer can be compared: the traces share no layer: ['a'] and []"
+    assert told(ours, {"a": np.zeros((1, 3))}).startswith("no layer can be compared: layer 'a' has shape (1, 2)")
 
 
 def test_the_probes_are_device_inputs_with_the_extremes_last() -> None:

@@ -7,11 +7,11 @@ nothing (a wrap that cannot wrap), and reports the largest magnitude on the way,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.simulate.bitsim.codes import RoundMode, StepCode
 from hw.simulate.bitsim.recipes import (
     Action,
     Affine,
@@ -26,47 +26,6 @@ from hw.simulate.bitsim.recipes import (
 )
 from hw.simulate.bitsim.scalars import ApInt, round_shift
 from qmodels.formats import FixedPoint, Overflow, Rounding
-
-
-class StepCode(IntEnum):
-    """Machine steps, numbered as in kernels/steps.h."""
-
-    SHR = 0
-    SHL = 1
-    WRAP = 2
-    CLAMP = 3
-    SAT_ZERO = 4
-    WRAP_SM = 5
-    ADD_CONST = 6
-    MUL_CONST = 7
-    ADD_PARAM = 8
-    MUL_PARAM = 9
-    LUT = 10
-    DIV_CONST = 11
-    SAVE = 12
-    SWAP = 13
-    SELECT_GT = 14
-    SELECT_GE = 15
-
-
-#: Numbered as in kernels/steps.h.
-ROUND_CODE = {
-    Rounding.TRN: 0,
-    Rounding.TRN_ZERO: 1,
-    Rounding.RND: 2,
-    Rounding.RND_ZERO: 3,
-    Rounding.RND_INF: 4,
-    Rounding.RND_MIN_INF: 5,
-    Rounding.RND_CONV: 6,
-}
-ROUND_MODES = {code: mode for mode, code in ROUND_CODE.items()}
-OVERFLOW_CODE = {
-    Overflow.WRAP: 0,
-    Overflow.SAT: 1,
-    Overflow.SAT_ZERO: 2,
-    Overflow.SAT_SYM: 3,
-    Overflow.WRAP_SM: 4,
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +49,6 @@ class Step:
     data: NDArray[np.int64] | None = None
     period: int = 1
     source_width: int = 0
-    source_signed: bool = False
     width: int = 0
     counter: Counter | None = None
 
@@ -123,7 +81,7 @@ class Compiler:
             return
         if mode is not Rounding.TRN:
             self._saw(self.high + (1 << bits), self.low - (1 << bits) if mode is Rounding.TRN_ZERO else self.low)
-        self.steps.append(Step(StepCode.SHR, n=bits, mode=ROUND_CODE[mode]))
+        self.steps.append(Step(StepCode.SHR, n=bits, mode=RoundMode[mode.name]))
         self._set(round_shift(self.low, bits, mode), round_shift(self.high, bits, mode))
 
     def shift_left(self, bits: int) -> None:
@@ -191,9 +149,8 @@ class Compiler:
             Step(
                 StepCode.WRAP_SM,
                 n=shift,
-                mode=ROUND_CODE[target.rounding],
+                mode=RoundMode[target.rounding.name],
                 source_width=source.width,
-                source_signed=source.signed,
                 width=target.width,
                 counter=counter,
             )
@@ -262,7 +219,7 @@ class Compiler:
         self.low, self.high = low, threshold - 1
         self.steps.append(Step(StepCode.CLAMP, a=low, b=self.high))
         self.run(action.no)
-        self.steps.append(Step(StepCode.SELECT_GE, a=threshold))
+        self.steps.append(Step(StepCode.SELECT, a=threshold))
         self._set(min(yes[0], self.low), max(yes[1], self.high))
 
     def run(self, actions: tuple[Action, ...]) -> None:

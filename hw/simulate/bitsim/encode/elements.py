@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hw.simulate.bitsim.encode.compiler import OVERFLOW_CODE, ROUND_CODE, Compiler, StepCode, compile_recipe
-from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
+from hw.simulate.bitsim.codes import Merge, Opcode, OverflowMode, RoundMode, SoftmaxKind, StepCode, Storage
+from hw.simulate.bitsim.encode.compiler import Compiler, compile_recipe
+from hw.simulate.bitsim.encode.encoder import Encoder, word_for
 from hw.simulate.bitsim.encode.linear import finish_numbers
-from hw.simulate.bitsim.encode.memory import Storage
-from hw.simulate.bitsim.program import Binary, Input, Map, Merge, Softmax
+from hw.simulate.bitsim.program import Binary, Input, Map, Softmax
 from hw.simulate.bitsim.recipes import Recipe
 from qmodels.formats import FixedPoint
 
@@ -20,7 +20,7 @@ def encode_input(enc: Encoder, op: Input) -> None:
     out = enc.make(op.out, low, high)
     # the bounds that a block of samples must keep to; the machine for all numbers takes the blocks that do not
     enc.emit(
-        Kernel.INPUT,
+        Opcode.INPUT,
         out,
         op.which,
         *enc.wide(low),
@@ -28,8 +28,8 @@ def encode_input(enc: Encoder, op: Input) -> None:
         f.width,
         f.fraction,
         int(f.signed),
-        ROUND_CODE[f.rounding],
-        OVERFLOW_CODE[f.overflow],
+        RoundMode[f.rounding.name],
+        OverflowMode[f.overflow.name],
     )
 
 
@@ -38,7 +38,7 @@ def encode_map(enc: Encoder, op: Map) -> None:
     source = enc.slot(op.source)
     compiled = compile_recipe(op.recipe, source.low, source.high)
     out = enc.make(op.out, compiled.low, compiled.high)
-    enc.emit(Kernel.MAP, op.source.index, out, word_for(compiled.peak), *enc.steps(compiled))
+    enc.emit(Opcode.MAP, op.source.index, out, word_for(compiled.peak), *enc.steps(compiled))
 
 
 def encode_binary(enc: Encoder, op: Binary) -> None:
@@ -51,10 +51,10 @@ def encode_binary(enc: Encoder, op: Binary) -> None:
     out = enc.make(op.out, compiled.low, compiled.high)
     fast = None if op.merge is not Merge.ADD or enc.counting else _fast_add(enc, op, first, second, compiled)
     if fast is not None:
-        enc.emit(Kernel.FAST_ADD, op.one.index, op.two.index, out, *fast)
+        enc.emit(Opcode.FAST_ADD, op.one.index, op.two.index, out, *fast)
         return
     enc.emit(
-        Kernel.BINARY,
+        Opcode.BINARY,
         op.one.index,
         op.two.index,
         out,
@@ -85,19 +85,21 @@ def _fast_add(enc: Encoder, op: Binary, first: Compiler, second: Compiler, compi
 def encode_softmax(enc: Encoder, op: Softmax) -> None:
     """Softmax over the last axis."""
     source = enc.slot(op.source)
-    if op.kind == 1:
-        spread = compile_recipe(op.on_difference, 0, source.high - source.low)
+    gap = source.high - source.low
+    if op.kind is SoftmaxKind.STABLE:
+        spread = compile_recipe(op.on_difference, 0, gap)
+    elif op.kind is SoftmaxKind.LEGACY:
+        spread = compile_recipe(Recipe(), -gap, gap)
     else:
-        gap = source.high - source.low
-        spread = compile_recipe(Recipe(), *((-gap, gap) if op.kind == 2 else (source.low, source.high)))
+        spread = compile_recipe(Recipe(), source.low, source.high)
     index = compile_recipe(op.to_index, spread.low, spread.high)
     sums = compile_recipe(op.on_sum, *op.sum_range)
     inverse = compile_recipe(op.to_inverse_index, sums.low, sums.high)
     exponent = (int(op.exp_table.min()), int(op.exp_table.max()))
     inverted = (int(op.inverse_table.min()), int(op.inverse_table.max()))
-    if op.kind == 3:
+    if op.kind is SoftmaxKind.ARGMAX:
         results = (0, 1)
-    elif op.kind == 2:
+    elif op.kind is SoftmaxKind.LEGACY:
         results = inverted
     else:
         ends = [a * b for a in exponent for b in inverted]
@@ -106,7 +108,7 @@ def encode_softmax(enc: Encoder, op: Softmax) -> None:
     out = enc.make(op.out, compiled.low, compiled.high)
     word_for(spread.peak, index.peak, sums.peak, inverse.peak, compiled.peak)
     enc.emit(
-        Kernel.SOFTMAX,
+        Opcode.SOFTMAX,
         op.source.index,
         out,
         op.kind,

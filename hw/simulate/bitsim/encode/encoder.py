@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.simulate.bitsim.codes import LinearKernel, Opcode, Storage, Word
 from hw.simulate.bitsim.encode.compiler import Compiler, Counter
-from hw.simulate.bitsim.encode.memory import Slot, Storage, storage_for
+from hw.simulate.bitsim.encode.memory import Slot, storage_for
 from hw.simulate.bitsim.encode.plan import LinearPlan
 from hw.simulate.bitsim.program import Network, Value
 from qmodels.errors import UserError
 
-
-class Kernel(IntEnum):
-    """Numbered as in kernels/bitsim.cpp."""
-
-    INPUT = 0
-    OUTPUT = 1
-    FAST_LINEAR = 2
-    EXACT_LINEAR = 3
-    MAP = 4
-    BINARY = 5
-    POOL = 6
-    FAST_MAX_POOL = 7
-    GATHER = 8
-    SOFTMAX = 9
-    FAST_ADD = 10
+_WORDS = ((Word.W32, 31), (Word.W64, 63), (Word.W128, 126))  # the word, bits of magnitude
 
 
-_WORDS = ((1, 31), (2, 63), (3, 126))  # code of the word (kernels/core.h: Word), bits of magnitude
-
-
-def word_for(*peaks: int) -> int:
+def word_for(*peaks: int) -> Word:
     """The machine word whose arithmetic holds the magnitudes."""
     bits = max(peaks).bit_length()
-    for code, capacity in _WORDS:
+    for word, capacity in _WORDS:
         if bits <= capacity:
-            return code
+            return word
     raise UserError(
         "an intermediate result takes more than 126 bits: bitsim stops there, csim does not (--engine csim)"
     )
@@ -62,7 +45,7 @@ class Encoder:
         self.words: list[int] = []
         self.blobs: list[NDArray[Any]] = []
         self.counters: dict[Counter, int] = {}
-        self.paths: dict[str, str] = {}
+        self.kernels: dict[str, LinearKernel] = {}
         self.n_ops = 0
         self.widen = widen
         self.plans: dict[int, LinearPlan] = {}
@@ -95,12 +78,12 @@ class Encoder:
         for s in compiled.steps:
             data = self.blob(None if s.data is None else s.data.astype(np.int64))
             out += [int(s.code), s.n, s.mode, self.counter(s.counter), *self.wide(s.a), *self.wide(s.b)]
-            out += [data, s.period, s.source_width, int(s.source_signed), s.width]
+            out += [data, s.period, s.source_width, s.width]
         return out
 
-    def emit(self, kernel: Kernel, *numbers: int) -> None:
+    def emit(self, opcode: Opcode, *numbers: int) -> None:
         """One operation."""
-        self.words += [int(kernel), *numbers]
+        self.words += [int(opcode), *numbers]
         self.n_ops += 1
 
     # -- values

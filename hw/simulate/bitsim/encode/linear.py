@@ -7,37 +7,39 @@ from dataclasses import astuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim.encode.compiler import ROUND_MODES, Compiler, StepCode, compile_recipe
-from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
-from hw.simulate.bitsim.encode.memory import Slot, Storage
-from hw.simulate.bitsim.encode.plan import LinearPlan, Path, channel_pairs, plan_linear, product_format, start_recipe
+from hw.simulate.bitsim.codes import LinearKernel, Opcode, RoundMode, StepCode, Storage
+from hw.simulate.bitsim.encode.compiler import Compiler, compile_recipe
+from hw.simulate.bitsim.encode.encoder import Encoder, word_for
+from hw.simulate.bitsim.encode.memory import Slot
+from hw.simulate.bitsim.encode.plan import LinearPlan, channel_pairs, plan_linear, product_format, start_recipe
 from hw.simulate.bitsim.program import Ints, Linear
 from hw.simulate.bitsim.recipes import Cast, recipe
 from hw.simulate.bitsim.scalars import round_shift
+from qmodels.formats import Rounding
 
 
 def encode_linear(enc: Encoder, op: Linear) -> None:
     """Dense, convolution, depthwise convolution."""
     source = enc.slot(op.source)
     plan = _plan(enc, op)
-    enc.paths[op.layer] = plan.path.name.lower()
-    if plan.path is Path.EXACT:
+    enc.kernels[op.layer] = plan.kernel
+    if plan.kernel is LinearKernel.EXACT:
         _exact_linear(enc, op, plan, source)
         return
-    compiled = compile_recipe(start_recipe(op, plan, op.layer), plan.low, plan.high)
+    compiled = compile_recipe(start_recipe(op, plan), plan.low, plan.high)
     out = enc.make(op.out, compiled.low, compiled.high)
     weights, bias = pack_weights(plan)
-    lane = 16 if plan.path is Path.INT8 else 32
+    lane = 16 if plan.kernel is LinearKernel.INT8 else 32
     finish = finish_numbers(compiled, enc.slots[out].storage, lane, plan.low, plan.high)
-    if plan.path is Path.INT8_CHUNKED:
+    if plan.kernel is LinearKernel.INT8_CHUNKED:
         finish[0] = 0
     enc.emit(
-        Kernel.FAST_LINEAR,
+        Opcode.FAST_LINEAR,
         op.source.index,
         out,
         *astuple(op.window),
         len(bias),
-        int(plan.path),
+        int(plan.kernel),
         plan.chunk,
         word_for(compiled.peak),
         enc.blob(weights),
@@ -51,7 +53,7 @@ def _plan(enc: Encoder, op: Linear) -> LinearPlan:
     """How this layer is computed."""
     source = enc.slot(op.source)
     if enc.counting:
-        return LinearPlan(Path.EXACT, op.weights, op.bias, op.accumulator, 0, 0)
+        return LinearPlan(LinearKernel.EXACT, op.weights, op.bias, op.accumulator, 0, 0)
     plan = plan_linear(op, source.low, source.high, source.storage is Storage.U8)
     enc.plans[op.out.index] = plan
     return plan
@@ -66,7 +68,7 @@ def _exact_linear(enc: Encoder, op: Linear, plan: LinearPlan, source: Slot) -> N
     extremes = [int(w) * x for w in (weights.min(), weights.max()) for x in (low, high)]
     if (plan.low, plan.high) != (0, 0):  # proved: no cast before the last product
         on_product, on_sum = None, None
-        compiled = compile_recipe(start_recipe(op, plan, layer), plan.low, plan.high)
+        compiled = compile_recipe(start_recipe(op, plan), plan.low, plan.high)
         peak = max(compiled.peak, *map(abs, extremes))
     else:
         on_product = compile_recipe(
@@ -79,7 +81,7 @@ def _exact_linear(enc: Encoder, op: Linear, plan: LinearPlan, source: Slot) -> N
         peak = max(compiled.peak, on_product.peak, on_sum.peak)
     out = enc.make(op.out, compiled.low, compiled.high)
     enc.emit(
-        Kernel.EXACT_LINEAR,
+        Opcode.EXACT_LINEAR,
         op.source.index,
         out,
         *astuple(op.window)[2:],
@@ -102,10 +104,10 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
     pairs = channel_pairs(plan.weights)
     filters = len(pairs)
     padded = filters + filters % 2
-    kind = np.int16 if plan.path is Path.INT16 else np.int8
+    kind = np.int16 if plan.kernel is LinearKernel.INT16 else np.int8
     grown = np.zeros((padded, *pairs.shape[1:]), kind)
     grown[:filters] = pairs
-    if plan.path is Path.INT16:
+    if plan.kernel is LinearKernel.INT16:
         packed = grown.view(np.int32)[..., 0]
     else:  # bytes: the pair, twice
         half = grown.view(np.uint16)[..., 0].astype(np.uint32)
@@ -138,12 +140,17 @@ def finish_numbers(compiled: Compiler, storage: Storage, lane: int, low_in: int,
     first: tuple[int, int] | None = None
     if len(steps) > 1 and steps[0].code is StepCode.CLAMP and steps[1].code is StepCode.SHR:
         # rounding keeps order: clamping (a ReLU) before it is clamping after it, at the rounded bounds
-        step, mode = steps.pop(0), ROUND_MODES[steps[0].mode]
+        step, mode = steps.pop(0), Rounding[RoundMode(steps[0].mode).name]
         first = round_shift(step.a, steps[0].n, mode), round_shift(step.b, steps[0].n, mode)
     if steps and steps[0].code is StepCode.SHR:
         step = steps.pop(0)
         half = 1 << (step.n - 1)
-        forms = {0: (0, 0), 2: (half, 0), 5: (half - 1, 0), 6: (half - 1, 1)}
+        forms: dict[int, tuple[int, int]] = {
+            RoundMode.TRN: (0, 0),
+            RoundMode.RND: (half, 0),
+            RoundMode.RND_MIN_INF: (half - 1, 0),
+            RoundMode.RND_CONV: (half - 1, 1),
+        }
         if step.mode not in forms or step.n >= lane or high_in + half >= 1 << (lane - 1):
             return no
         shift = step.n

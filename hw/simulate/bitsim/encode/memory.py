@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
 
+from hw.simulate.bitsim.codes import Storage
 from hw.simulate.bitsim.program import Linear, Network, Value, sources
 from qmodels.errors import UserError
-
-
-class Storage(IntEnum):
-    """Element types, numbered as in kernels/core.h."""
-
-    U8 = 0
-    I16 = 1
-    I32 = 2
-    I64 = 3
-    U64 = 4
-
 
 _SIZES = {Storage.U8: 1, Storage.I16: 2, Storage.I32: 4, Storage.I64: 8, Storage.U64: 8}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hw.simulate.bitsim.codes import Opcode
 from hw.simulate.bitsim.encode.compiler import compile_recipe
-from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
+from hw.simulate.bitsim.encode.encoder import Encoder, word_for
 from hw.simulate.bitsim.encode.memory import Slot, borders_needed
 from hw.simulate.bitsim.program import Alias, Gather, Pad
 from hw.simulate.bitsim.recipes import Recipe
@@ -18,7 +19,7 @@ def encode_gather(enc: Encoder, op: Gather) -> None:
     f = op.out.format
     out = enc.make(op.out, f.raw_min, f.raw_max)
     enc.emit(
-        Kernel.GATHER,
+        Opcode.GATHER,
         op.source.index,
         out,
         word_for(compiled.peak),
@@ -45,7 +46,7 @@ def encode_alias(enc: Encoder, op: Alias) -> None:
     compiled = compile_recipe(Recipe(), source.low, source.high)
     out = enc.make(op.out, source.low, source.high)
     enc.emit(
-        Kernel.GATHER,
+        Opcode.GATHER,
         op.source.index,
         out,
         word_for(compiled.peak),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.simulate.bitsim.codes import LinearKernel, Opcode, Storage
 from hw.simulate.bitsim.encode.compiler import Counter
 from hw.simulate.bitsim.encode.elements import encode_binary, encode_input, encode_map, encode_softmax
-from hw.simulate.bitsim.encode.encoder import Encoder, Kernel
+from hw.simulate.bitsim.encode.encoder import Encoder
 from hw.simulate.bitsim.encode.linear import encode_linear
-from hw.simulate.bitsim.encode.memory import Storage, borders_needed, last_uses, place, root
+from hw.simulate.bitsim.encode.memory import borders_needed, last_uses, place, root
 from hw.simulate.bitsim.encode.moves import encode_alias, encode_gather, encode_pad
-from hw.simulate.bitsim.encode.plan import Path
 from hw.simulate.bitsim.encode.pool import encode_pool
 from hw.simulate.bitsim.program import Alias, Binary, Gather, Input, Linear, Map, Network, Pad, Pool, Softmax, Value
 
@@ -39,7 +39,7 @@ class Encoded:
     code: NDArray[np.int64]
     blobs: tuple[NDArray[Any], ...]
     counters: tuple[Counter, ...]
-    paths: dict[str, str]
+    kernels: dict[str, LinearKernel]
 
 
 def encode(
@@ -63,7 +63,7 @@ def encode(
         encoder = Encoder(network, lanes, counting, bytes_in, demoted)
         _walk(encoder)
     for which, value in enumerate(seen):
-        encoder.emit(Kernel.OUTPUT, value.index, which, value.format.fraction)
+        encoder.emit(Opcode.OUTPUT, value.index, which, value.format.fraction)
     return _assemble(encoder, place(network, encoder.slots, lanes, last_uses(network, seen)))
 
 
@@ -84,7 +84,7 @@ def _demoted_bytes(encoder: Encoder) -> frozenset[int]:
     for op in encoder.network.ops:
         if isinstance(op, Linear):
             slot = encoder.slot(op.source)
-            if slot.storage is Storage.U8 and encoder.plans[op.out.index].path is Path.INT16:
+            if slot.storage is Storage.U8 and encoder.plans[op.out.index].kernel is LinearKernel.INT16:
                 wide.add(root(encoder.slots, slot).value.index)
     return frozenset(wide)
 
@@ -99,4 +99,4 @@ def _assemble(encoder: Encoder, arena: int) -> Encoded:
         else:
             table += [int(slot.storage), *slot.value.image, *slot.pads, root(encoder.slots, slot).offset]
     code = np.array([arena, size, encoder.n_ops, *table, *encoder.words], dtype=np.int64)
-    return Encoded(code, tuple(encoder.blobs), tuple(encoder.counters), encoder.paths)
+    return Encoded(code, tuple(encoder.blobs), tuple(encoder.counters), encoder.kernels)

@@ -8,23 +8,13 @@ bits that survive the accumulator's own wrap.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import IntEnum
 
 import numpy as np
 
+from hw.simulate.bitsim.codes import LinearKernel
 from hw.simulate.bitsim.program import Ints, Linear
 from hw.simulate.bitsim.recipes import Cast, Recipe
 from qmodels.formats import FixedPoint, Overflow
-
-
-class Path(IntEnum):
-    """Numbered as in kernels/linear.h; EXACT is kernels/exact.h."""
-
-    INT16 = 0  # int16 data and weights, int32 sums
-    INT8 = 1  # uint8 data, int8 weights, int16 sums
-    INT8_CHUNKED = 2  # the same, int16 sums over short stretches added up in int32
-    EXACT = 3
-
 
 _INT16, _INT32 = (-(1 << 15), (1 << 15) - 1), (-(1 << 31), (1 << 31) - 1)
 _SHORTEST_CHUNK = 8
@@ -37,7 +27,7 @@ class LinearPlan:
     `low`, `high` bound every sum; `accumulator` is the format the sums have when the recipe starts.
     """
 
-    path: Path
+    kernel: LinearKernel
     weights: Ints
     bias: Ints
     accumulator: FixedPoint
@@ -76,7 +66,7 @@ def plan_linear(op: Linear, low: int, high: int, may_use_bytes: bool = True) -> 
     """The fastest path that is exact for inputs in [low, high]."""
     accumulator, product = op.accumulator, product_format(op)
     shift = accumulator.fraction - product.fraction
-    exact = LinearPlan(Path.EXACT, op.weights, op.bias, accumulator, 0, 0)
+    exact = LinearPlan(LinearKernel.EXACT, op.weights, op.bias, accumulator, 0, 0)
     largest = int(np.abs(op.weights).max(initial=0)).bit_length()
     if op.depthwise or shift < 0 or shift + largest > 30 or accumulator.overflow is Overflow.WRAP_SM:
         return exact
@@ -91,7 +81,7 @@ def plan_linear(op: Linear, low: int, high: int, may_use_bytes: bool = True) -> 
     weights, bias = weights >> dropped, op.bias >> dropped
     grid = replace_width(accumulator, dropped)
     low_sum, high_sum = sums[0] >> dropped, sums[1] >> dropped
-    plan = LinearPlan(Path.EXACT, weights, bias, grid, low_sum, high_sum)
+    plan = LinearPlan(LinearKernel.EXACT, weights, bias, grid, low_sum, high_sum)
     return _choose(plan, low, high, may_use_bytes)
 
 
@@ -104,20 +94,15 @@ def _choose(plan: LinearPlan, low: int, high: int, may_use_bytes: bool) -> Linea
     wraps = plan.accumulator.overflow is Overflow.WRAP
     if may_use_bytes and low >= 0 and high <= 255 and _pairs_fit(plan.weights, high):
         if _fits(plan.low, plan.high, _INT16) or (wraps and plan.accumulator.width <= 16):
-            return replace(plan, path=Path.INT8)
+            return replace(plan, kernel=LinearKernel.INT8)
         chunk = _longest_chunk(plan.weights, high)
         if chunk >= _SHORTEST_CHUNK and _fits(plan.low, plan.high, _INT32):
-            return replace(plan, path=Path.INT8_CHUNKED, chunk=chunk)
+            return replace(plan, kernel=LinearKernel.INT8_CHUNKED, chunk=chunk)
     wide = int(np.abs(plan.weights).max(initial=0))
     if _fits(low, high, _INT16) and wide < 1 << 15:
         if _fits(plan.low, plan.high, _INT32) or (wraps and plan.accumulator.width <= 32):
-            return replace(plan, path=Path.INT16)
-    return exact_without_casts(plan)
-
-
-def exact_without_casts(plan: LinearPlan) -> LinearPlan:
-    """Same grid, generic kernel."""
-    return replace(plan, path=Path.EXACT)
+            return replace(plan, kernel=LinearKernel.INT16)
+    return plan
 
 
 def channel_pairs(weights: Ints) -> Ints:
@@ -158,11 +143,11 @@ def _longest_chunk(weights: Ints, high: int) -> int:
     return 0
 
 
-def start_recipe(op: Linear, plan: LinearPlan, layer: str) -> Recipe:
+def start_recipe(op: Linear, plan: LinearPlan) -> Recipe:
     """The accumulator's own overflow on the plan's grid, then the layer's recipe read from that grid."""
     grid = plan.accumulator
     actions = list(op.recipe.actions)
     if actions and isinstance(actions[0], Cast) and actions[0].source == op.accumulator:
         actions[0] = replace(actions[0], source=grid)
-        return Recipe((Cast(grid, grid, layer, "accumulator"), *actions))
+        return Recipe((Cast(grid, grid, op.layer, "accumulator"), *actions))
     raise AssertionError("a linear layer's recipe starts with a cast from its accumulator")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import astuple
 
+from hw.simulate.bitsim.codes import Opcode, Storage
 from hw.simulate.bitsim.encode.compiler import Compiler, compile_recipe
-from hw.simulate.bitsim.encode.encoder import Encoder, Kernel, word_for
-from hw.simulate.bitsim.encode.memory import Storage
+from hw.simulate.bitsim.encode.encoder import Encoder, word_for
 from hw.simulate.bitsim.program import Pool
 from hw.simulate.bitsim.recipes import Cast, ShiftLeft
 
@@ -36,7 +36,7 @@ def encode_pool(enc: Encoder, op: Pool) -> None:
         and source.storage in (Storage.U8, Storage.I16)
         and enc.slots[out].storage == source.storage
     ):
-        enc.emit(Kernel.FAST_MAX_POOL, op.source.index, out, *astuple(w)[:4])
+        enc.emit(Opcode.FAST_MAX_POOL, op.source.index, out, *astuple(w)[:4])
         return
     peaks = [first.peak, compiled.peak, *(d.peak for d in divided), *([sums.peak] if sums else [])]
     numbers = [
@@ -46,13 +46,12 @@ def encode_pool(enc: Encoder, op: Pool) -> None:
         *astuple(w),
         int(op.maximum),
         int(op.tree),
-        1,
         *enc.wide(op.pad_value),
     ]
     numbers += [*enc.steps(first), *enc.steps(sums), len(divided)]
     for d in divided:
         numbers += enc.steps(d)
-    enc.emit(Kernel.POOL, *numbers, *enc.steps(compiled))
+    enc.emit(Opcode.POOL, *numbers, *enc.steps(compiled))
 
 
 def _sums(op: Pool, first: Compiler) -> Compiler:

@@ -8,8 +8,6 @@
 #include <thread>
 
 namespace {
-enum OpCode { INPUT, OUTPUT, FAST_LINEAR, EXACT_LINEAR, MAP, BINARY, POOL, FAST_MAX_POOL, GATHER, SOFTMAX, FAST_ADD };
-
 struct Program {
     size_t arena_bytes = 0;
     std::vector<std::unique_ptr<Op>> ops;
@@ -81,17 +79,17 @@ bool run_block(const Program &program, Context &ctx) {
 
 Op *make(int64_t code, Reader &r) {
     switch (code) {
-    case INPUT: return new Input(r);
-    case OUTPUT: return new Output(r);
-    case FAST_LINEAR: return new FastLinear(r);
-    case EXACT_LINEAR: return new ExactLinear(r);
-    case MAP: return new Map(r);
-    case BINARY: return new Binary(r);
-    case POOL: return new Pool(r);
-    case FAST_MAX_POOL: return new FastMaxPool(r);
-    case GATHER: return new Gather(r);
-    case SOFTMAX: return new Softmax(r);
-    case FAST_ADD: return new FastAdd(r);
+    case Opcode::INPUT: return new Input(r);
+    case Opcode::OUTPUT: return new Output(r);
+    case Opcode::FAST_LINEAR: return new FastLinear(r);
+    case Opcode::EXACT_LINEAR: return new ExactLinear(r);
+    case Opcode::MAP: return new Map(r);
+    case Opcode::BINARY: return new Binary(r);
+    case Opcode::POOL: return new Pool(r);
+    case Opcode::FAST_MAX_POOL: return new FastMaxPool(r);
+    case Opcode::GATHER: return new Gather(r);
+    case Opcode::SOFTMAX: return new Softmax(r);
+    case Opcode::FAST_ADD: return new FastAdd(r);
     }
     return nullptr;
 }
@@ -134,13 +132,13 @@ int64_t bitsim_peak(int kind, int64_t rounds) {
 }
 
 // other: the program for blocks whose inputs leave the bounds this one was made for, or null.
-// counters: one int64 a counter, added to; null outside of overflow reports. Returns 0, 1 when out of memory, 2 when `other` is needed and null.
+// counters: one int64 a counter, added to; null outside of overflow reports. Returns a Status.
 int bitsim_run(void *handle, void *other, const void *const *inputs, void *const *outputs, int64_t samples, int doubles, int threads,
                int64_t *counters, int64_t n_counters) {
     Program &program = *(Program *)handle;
     const int64_t blocks = (samples + L - 1) / L;
     std::atomic<int64_t> next{0};
-    std::atomic<int> failed{0};
+    std::atomic<int> failed{Status::DONE};
     std::mutex lock;
     auto work = [&]() {
         Arena arena(program);
@@ -153,7 +151,7 @@ int bitsim_run(void *handle, void *other, const void *const *inputs, void *const
             if (run_block(program, ctx))
                 continue;
             if (!other) {
-                failed = 2;
+                failed = Status::OUT_OF_BOUNDS;
                 break;
             }
             if (!second)
@@ -165,7 +163,7 @@ int bitsim_run(void *handle, void *other, const void *const *inputs, void *const
             run_block(*(Program *)other, again);
         }
         if (!arena.memory || (second && !second->memory))
-            failed = 1;
+            failed = Status::NO_MEMORY;
         std::lock_guard<std::mutex> hold(lock);
         for (size_t i = 0; i < local.size(); i++)
             counters[i] += local[i];

@@ -1,5 +1,6 @@
 // Tensors, the context a block of samples runs in, and the reader of the encoded program.
 #pragma once
+#include "codes.h" // made from bitsim/codes.py when the kernels are built
 #include "isa.h"
 #include <algorithm>
 #include <atomic>
@@ -10,8 +11,9 @@
 typedef __int128 i128;
 typedef unsigned __int128 u128;
 
-enum EType { U8 = 0, I16 = 1, I32 = 2, I64 = 3, U64 = 4 };
-static inline size_t esize(int etype) { return etype == U8 ? 1 : etype == I16 ? 2 : etype == I32 ? 4 : 8; }
+static inline size_t esize(int etype) {
+    return etype == Storage::U8 ? 1 : etype == Storage::I16 ? 2 : etype == Storage::I32 ? 4 : 8;
+}
 
 // Layout: [pad_t + h + pad_b][pad_l + w + pad_r][ceil(c / 2)] rows of [L samples][2 channels].
 struct Tensor {
@@ -80,12 +82,9 @@ struct Op {
     virtual void run(Context &ctx) const = 0;
 };
 
-// The machine integer a generic op computes in.
-enum Word { W16 = 0, W32 = 1, W64 = 2, W128 = 3 };
-
 template <class T> static inline void load_values(const char *p, int etype, int stride, T *v, int n) {
 #define CASE(E, C)                                                                                                     \
-    case E:                                                                                                            \
+    case Storage::E:                                                                                                   \
         for (int i = 0; i < n; i++)                                                                                    \
             v[i] = (T)((const C *)p)[i * stride];                                                                      \
         break;
@@ -96,7 +95,7 @@ template <class T> static inline void load_values(const char *p, int etype, int 
 }
 template <class T> static inline void store_values(char *p, int etype, int stride, const T *v, int n) {
 #define CASE(E, C)                                                                                                     \
-    case E:                                                                                                            \
+    case Storage::E:                                                                                                   \
         for (int i = 0; i < n; i++)                                                                                    \
             ((C *)p)[i * stride] = (C)v[i];                                                                            \
         break;

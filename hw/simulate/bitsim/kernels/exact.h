@@ -5,7 +5,7 @@
 
 struct ExactLinear : Op {
     Tensor src, dst;
-    int sh, sw, py, px, nf, taps, word, depthwise, product;
+    int sh, sw, py, px, nf, taps, word, depthwise;
     const int32_t *tap_row, *tap_parity; // [nf or 1][taps]: row within the window, channel parity
     const int64_t *weights, *bias;       // [nf][taps], [nf]
     Steps on_product, on_sum, on_result;
@@ -52,9 +52,9 @@ struct ExactLinear : Op {
 
     void run(Context &ctx) const override {
         dst.zero_border(ctx.arena);
-        if (word == W32)
+        if (word == Word::W32)
             run_word<int32_t>(ctx);
-        else if (word == W64)
+        else if (word == Word::W64)
             run_word<int64_t>(ctx);
         else
             run_word<i128>(ctx);

@@ -3,7 +3,7 @@
 #include "linear.h"
 
 struct Format {
-    int width, fraction, is_signed, rounding, overflow; // overflow: WRAP, SAT, SAT_ZERO, SAT_SYM, WRAP_SM
+    int width, fraction, is_signed, rounding, overflow;
 };
 
 // ap_fixed_base(double): the 54-bit mantissa is shifted onto the grid, rounded, then wrapped or saturated.
@@ -21,20 +21,21 @@ static inline i128 fixed_from_double(double d, const Format &f) {
         r = shift_right<i128>(man, std::min(shift, 100), f.rounding);
     else if (-shift <= 66)
         r = man << -shift;
-    else if (f.overflow == 0 || f.overflow == 4)
+    else if (f.overflow == OverflowMode::WRAP || f.overflow == OverflowMode::WRAP_SM)
         return 0; // every kept bit is a zero
     else
         r = man > 0 ? high + 1 : low - 2;
-    if (f.overflow == 4 && f.is_signed) {
+    if (f.overflow == OverflowMode::WRAP_SM && f.is_signed) {
         Step s{};
         s.n = shift, s.width = f.width, s.source_width = 54;
         bool lost;
         return wrap_sign_magnitude(man, r, s, &lost);
     }
-    if (f.overflow != 0 && (r > high || r < low || (f.overflow == 3 && f.is_signed && r == low))) {
-        if (f.overflow == 2)
+    const bool symmetric = f.overflow == OverflowMode::SAT_SYM && f.is_signed;
+    if (f.overflow != OverflowMode::WRAP && (r > high || r < low || (symmetric && r == low))) {
+        if (f.overflow == OverflowMode::SAT_ZERO)
             return 0;
-        if (f.overflow == 3 && f.is_signed)
+        if (symmetric)
             return r < 0 ? -high : high;
         return r < 0 ? low : high;
     }
@@ -73,8 +74,8 @@ struct Input : Op {
 
     // Saturating, int16-sized results from float: round and clamp in float, where both are exact.
     bool simple() const {
-        return (dst.etype == U8 || dst.etype == I16) && format.overflow == 1 && format.fraction < 100 &&
-               format.fraction > -100 && (format.rounding == TRN || format.rounding == RND_CONV);
+        return (dst.etype == Storage::U8 || dst.etype == Storage::I16) && format.overflow == OverflowMode::SAT && format.fraction < 100 &&
+               format.fraction > -100 && (format.rounding == RoundMode::TRN || format.rounding == RoundMode::RND_CONV);
     }
     // clamping first keeps the rounding's argument small; both bounds are integers, so the order does not matter.
     // NaN compares false with everything and becomes 0, as in ap_fixed. Returns the smallest result.
@@ -104,7 +105,7 @@ struct Input : Op {
             const int n = std::min(CH, size - e0);
             for (int l = 0; l < L; l++) {
                 const float *from = x + (int64_t)std::min(l, ctx.valid - 1) * size + e0;
-                const int m = format.rounding == TRN ? convert(from, tmp[l], n, [](float v) { return std::floor(v); })
+                const int m = format.rounding == RoundMode::TRN ? convert(from, tmp[l], n, [](float v) { return std::floor(v); })
                                                      : convert(from, tmp[l], n, [](float v) { return std::nearbyint(v); });
                 least = std::min(least, m);
             }
@@ -135,7 +136,7 @@ struct Input : Op {
     // an odd channel whose even neighbour was in the block before
     void merge_odd(char *element, v16 v) const {
         for (int l = 0; l < L; l++) {
-            if (dst.etype == U8)
+            if (dst.etype == Storage::U8)
                 ((uint8_t *)element)[2 * l] = (uint8_t)v[l];
             else
                 ((int16_t *)element)[2 * l] = v[l];
@@ -176,10 +177,10 @@ struct Output : Op {
             for (int l = 0; l < ctx.valid; l++) {
                 F v;
                 switch (src.etype) {
-                case U8: v = (F)((const uint8_t *)p)[2 * l]; break;
-                case I16: v = (F)((const int16_t *)p)[2 * l]; break;
-                case I32: v = (F)((const int32_t *)p)[2 * l]; break;
-                case I64: v = (F)((const int64_t *)p)[2 * l]; break;
+                case Storage::U8: v = (F)((const uint8_t *)p)[2 * l]; break;
+                case Storage::I16: v = (F)((const int16_t *)p)[2 * l]; break;
+                case Storage::I32: v = (F)((const int32_t *)p)[2 * l]; break;
+                case Storage::I64: v = (F)((const int64_t *)p)[2 * l]; break;
                 default: v = (F)((const uint64_t *)p)[2 * l];
                 }
                 out[(int64_t)l * size + e] = v * lsb;

@@ -15,13 +15,13 @@ struct Counted {
 };
 
 template <class Self> struct WordOp : Op {
-    int word = W64;
+    int word = Word::W64;
     void run(Context &ctx) const override {
         const Self *self = static_cast<const Self *>(this);
         self->dst.zero_border(ctx.arena);
-        if (word == W32)
+        if (word == Word::W32)
             self->template run_word<int32_t>(ctx);
-        else if (word == W64)
+        else if (word == Word::W64)
             self->template run_word<int64_t>(ctx);
         else
             self->template run_word<i128>(ctx);
@@ -53,15 +53,13 @@ struct Map : WordOp<Map> {
     }
 };
 
-enum BinaryCode { ADD, SUBTRACT, MULTIPLY, MAXIMUM, MINIMUM };
-
-// v1 and v2 first go through their own steps (alignment), then meet, then `steps`. A smaller second operand repeats.
+// Each value first goes through its own steps (alignment); then the two meet, and the result goes through `steps`.
 struct Binary : WordOp<Binary> {
     Tensor one, two, dst;
-    int code;
+    int merge;
     Steps on_one, on_two, steps;
     explicit Binary(Reader &r) : one(r.tensor()), two(r.tensor()), dst(r.tensor()) {
-        word = (int)r.next(), code = (int)r.next();
+        word = (int)r.next(), merge = (int)r.next();
         on_one = Steps::read(r), on_two = Steps::read(r), steps = Steps::read(r);
     }
     template <class T> void run_word(Context &ctx) const {
@@ -81,11 +79,11 @@ struct Binary : WordOp<Binary> {
                 machine->run(on_one, a, count);
                 machine->run(on_two, b, count);
                 for (int i = 0; i < count; i++)
-                    a[i] = code == ADD        ? a[i] + b[i]
-                           : code == SUBTRACT ? a[i] - b[i]
-                           : code == MULTIPLY ? a[i] * b[i]
-                           : code == MAXIMUM  ? std::max(a[i], b[i])
-                                              : std::min(a[i], b[i]);
+                    a[i] = merge == Merge::ADD        ? a[i] + b[i]
+                           : merge == Merge::SUBTRACT ? a[i] - b[i]
+                           : merge == Merge::MULTIPLY ? a[i] * b[i]
+                           : merge == Merge::MAXIMUM  ? std::max(a[i], b[i])
+                                                      : std::min(a[i], b[i]);
                 machine->run(steps, a, count);
                 store_values(out + r * dst.row_bytes, dst.etype, 1, a, count);
             }
@@ -96,14 +94,14 @@ struct Binary : WordOp<Binary> {
 // The window's values, in csim's order, reduced left to right or as nnet::reduce's balanced tree.
 struct Pool : WordOp<Pool> {
     Tensor src, dst;
-    int kh, kw, sh, sw, py, px, maximum, tree, pad_value_set;
+    int kh, kw, sh, sw, py, px, maximum, tree;
     i128 pad_value;
     Steps on_input, on_sum, steps;
     std::vector<Steps> divide; // by overlap count - 1; one entry when the divisor is constant
     explicit Pool(Reader &r) : src(r.tensor()), dst(r.tensor()) {
         word = (int)r.next();
         kh = (int)r.next(), kw = (int)r.next(), sh = (int)r.next(), sw = (int)r.next(), py = (int)r.next(), px = (int)r.next();
-        maximum = (int)r.next(), tree = (int)r.next(), pad_value_set = (int)r.next();
+        maximum = (int)r.next(), tree = (int)r.next();
         pad_value = r.wide();
         on_input = Steps::read(r), on_sum = Steps::read(r);
         int n = (int)r.next();
@@ -188,14 +186,15 @@ struct FastMaxPool : Op {
     }
     void run(Context &ctx) const override {
         dst.zero_border(ctx.arena);
-        if (src.etype == U8)
+        if (src.etype == Storage::U8)
             run_vec<vu8>(ctx);
         else
             run_vec<v16>(ctx);
     }
 };
 
-// out[i] = in[index[i]], or 0 where index is negative; `at` is where in dst this source's part begins (concatenate).
+// out[to[i]] = in[from[i]] through the steps, or 0 where `from` is negative. Other elements of out are left alone:
+// several gathers into one tensor make a concatenation.
 struct Gather : WordOp<Gather> {
     Tensor src, dst;
     int n;
@@ -236,7 +235,7 @@ struct FastAdd : Op {
     }
     // A row is 2L values: two vectors of int16, or four of int32.
     static void widen(const char *p, int etype, v16 *v) {
-        if (etype == U8) {
+        if (etype == Storage::U8) {
             const vu8 bytes = load<vu8>(p);
             v[0] = interleave_bytes<0>(bytes), v[1] = interleave_bytes<1>(bytes);
         } else
@@ -249,7 +248,7 @@ struct FastAdd : Op {
         return __builtin_convertvector(h, v16);
     }
     static void narrow(char *p, int etype, const v16 *v) {
-        if (etype == U8) {
+        if (etype == Storage::U8) {
             typedef uint8_t half __attribute__((vector_size(VB / 2)));
             store(p, __builtin_convertvector(v[0], half));
             store(p + VB / 2, __builtin_convertvector(v[1], half));

@@ -7,8 +7,11 @@ import functools
 import hashlib
 import os
 import platform
+from enum import IntEnum
 from pathlib import Path
+from string import Template
 
+from hw.simulate.bitsim.codes import SHARED
 from hw.tools.cache import build_once
 from hw.tools.toolchain import run_gxx
 from qmodels.errors import UserError
@@ -45,6 +48,17 @@ def _isa() -> str:
     return isa
 
 
+def codes_header() -> str:
+    """The C++ side of bitsim/codes.py: a namespace of constants for every enum."""
+    template = Template((SOURCES / "codes.h.template").read_text())
+
+    def constants(enum: type[IntEnum]) -> str:
+        members = ", ".join(f"{member.name} = {member.value}" for member in enum)
+        return template.substitute(what=str(enum.__doc__).splitlines()[0], name=enum.__name__, members=members)
+
+    return "".join(map(constants, SHARED))
+
+
 def build(isa: str = "native") -> Path:
     """The library for these sources, flags and this processor, compiled unless it is there.
 
@@ -55,9 +69,12 @@ def build(isa: str = "native") -> Path:
     digest = hashlib.sha256("\0".join([*flags, _cpu()]).encode())
     for source in sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp")):
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    header = codes_header()
+    digest.update(header.encode())
 
     def compile_into(work: Path, final: Path) -> None:
-        run_gxx([[*flags, "-o", str(work / "bitsim.so"), str(SOURCES / "bitsim.cpp")]], work)
+        (work / "codes.h").write_text(header)
+        run_gxx([[*flags, f"-I{work}", "-o", str(work / "bitsim.so"), str(SOURCES / "bitsim.cpp")]], work)
 
     return build_once("bitsim", f"{isa}-{digest.hexdigest()}", compile_into) / "bitsim.so"
 

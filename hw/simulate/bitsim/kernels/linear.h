@@ -45,7 +45,7 @@ static inline v16 interleave_high(v16 a, v16 b) {
 
 // One row (two filters of one pixel) from finished accumulators.
 static inline void store_row(char *row, int etype, const v16 *a, const v16 *b) {
-    if (etype == U8)
+    if (etype == Storage::U8)
         store(row, (v16)((*a & 0xff) | shl(*b, 8)));
     else {
         store(row, interleave_low(*a, *b));
@@ -53,7 +53,7 @@ static inline void store_row(char *row, int etype, const v16 *a, const v16 *b) {
     }
 }
 static inline void store_row(char *row, int etype, const v32 *a, const v32 *b) {
-    if (etype == U8)
+    if (etype == Storage::U8)
         store(row, narrow_pairs((a[0] & 0xff) | shl(b[0], 8), (a[1] & 0xff) | shl(b[1], 8)));
     else {
         store(row, (v32)((a[0] & 0xffff) | (b[0] << 16)));
@@ -63,7 +63,7 @@ static inline void store_row(char *row, int etype, const v32 *a, const v32 *b) {
 
 struct FastLinear : Op {
     Tensor src, dst;
-    int kh, kw, sh, sw, py, px, nf, path, chunk, word;
+    int kh, kw, sh, sw, py, px, nf, kernel, chunk, word;
     const int32_t *weights, *bias;
     Finish finish;
     Steps steps;
@@ -71,7 +71,7 @@ struct FastLinear : Op {
 
     explicit FastLinear(Reader &r) : src(r.tensor()), dst(r.tensor()) {
         kh = (int)r.next(), kw = (int)r.next(), sh = (int)r.next(), sw = (int)r.next();
-        py = (int)r.next(), px = (int)r.next(), nf = (int)r.next(), path = (int)r.next(), chunk = (int)r.next();
+        py = (int)r.next(), px = (int)r.next(), nf = (int)r.next(), kernel = (int)r.next(), chunk = (int)r.next();
         word = (int)r.next();
         weights = r.blob<int32_t>(), bias = r.blob<int32_t>();
         finish = Finish::read(r);
@@ -99,11 +99,11 @@ struct FastLinear : Op {
     }
     template <class S> void spill(char *arena, const S *acc, int pixel, int npix, int f0, int nfilt) const {
         const int n = nfilt * npix * L;
-        if (word == W32) {
+        if (word == Word::W32) {
             int32_t v[24 * L];
             std::copy(acc, acc + n, v);
             finish_generic(arena, v, pixel, npix, f0, nfilt);
-        } else if (word == W64) {
+        } else if (word == Word::W64) {
             int64_t v[24 * L];
             std::copy(acc, acc + n, v);
             finish_generic(arena, v, pixel, npix, f0, nfilt);
@@ -185,10 +185,10 @@ struct FastLinear : Op {
     template <int F> void block(char *arena, int f0, const int32_t *w) const {
         const int npix = dst.pixels();
         int p = 0;
-        if (path == 0)
+        if (kernel == LinearKernel::INT16)
             for (; p < npix; p++)
                 tile<Dot16, F, 1>(arena, p, f0, w);
-        else if (path == 1) {
+        else if (kernel == LinearKernel::INT8) {
             for (; p + 3 <= npix; p += 3)
                 tile<Dot8, F, 3>(arena, p, f0, w);
             for (; p < npix; p++)

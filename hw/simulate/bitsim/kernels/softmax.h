@@ -4,7 +4,7 @@
 
 struct Softmax : Op {
     Tensor src, dst;
-    int kind; // 0 latency, 1 stable, 2 legacy, 3 argmax
+    int kind;
     Steps on_difference, to_index, on_sum, to_inverse_index, on_product;
     const int64_t *exp_table, *inverse_table;
     int64_t exp_diagonal;
@@ -36,7 +36,7 @@ struct Softmax : Op {
         for (int i = 1; i < n; i++)
             top = std::max(top, x[i]);
         for (int i = 0; i < n; i++) {
-            T d = kind == 1 ? one(m, on_difference, top - x[i]) : x[i];
+            T d = kind == SoftmaxKind::STABLE ? one(m, on_difference, top - x[i]) : x[i];
             e[i] = exp_table[(int64_t)one(m, to_index, d)];
         }
         sums = e;
@@ -75,9 +75,9 @@ struct Softmax : Op {
             for (int l = 0; l < ctx.valid; l++) {
                 for (int c = 0; c < n; c++)
                     x[c] = values[c * L + l];
-                if (kind == 3)
+                if (kind == SoftmaxKind::ARGMAX)
                     argmax(*machine, x.data(), out.data(), n);
-                else if (kind == 2)
+                else if (kind == SoftmaxKind::LEGACY)
                     legacy(*machine, x.data(), out.data(), n);
                 else
                     normalised(*machine, x.data(), out.data(), n);

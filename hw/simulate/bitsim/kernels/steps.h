@@ -2,23 +2,16 @@
 #pragma once
 #include "core.h"
 
-enum StepCode {
-    SHR, SHL, WRAP, CLAMP, SAT_ZERO, WRAP_SM, ADD_CONST, MUL_CONST, ADD_PARAM, MUL_PARAM, LUT, DIV_CONST,
-    SAVE, SWAP, SELECT_GT, SELECT_GE
-};
-enum RoundMode { TRN, TRN_ZERO, RND, RND_ZERO, RND_INF, RND_MIN_INF, RND_CONV };
-
 struct Step {
     int code, n, mode, counter;
     i128 a, b;
     const int64_t *data;
     int64_t period;
-    int source_width, source_signed, width, source_shift; // WRAP_SM
+    int source_width, width; // WRAP_SM
 };
 
 struct Steps {
     std::vector<Step> list;
-    bool uses_params = false;
     static Steps read(Reader &r) {
         Steps steps;
         int count = (int)r.next();
@@ -27,8 +20,7 @@ struct Steps {
             s.code = (int)r.next(), s.n = (int)r.next(), s.mode = (int)r.next(), s.counter = (int)r.next();
             s.a = r.wide(), s.b = r.wide();
             s.data = r.blob<int64_t>(), s.period = r.next();
-            s.source_width = (int)r.next(), s.source_signed = (int)r.next(), s.width = (int)r.next();
-            steps.uses_params |= s.code == ADD_PARAM || s.code == MUL_PARAM;
+            s.source_width = (int)r.next(), s.width = (int)r.next();
             steps.list.push_back(s);
         }
         return steps;
@@ -39,18 +31,17 @@ struct Steps {
 template <class T> static inline T shift_right(T v, int s, int mode) {
     const T half = (T)1 << (s - 1);
     switch (mode) {
-    case TRN: return v >> s;
-    case TRN_ZERO: return v < 0 ? (T)((T)(v + (((T)1 << s) - 1)) >> s) : (T)(v >> s);
-    case RND: return (T)(v + half) >> s;
-    case RND_ZERO: return (T)(v + (v < 0 ? half : (T)(half - 1))) >> s;
-    case RND_INF: return (T)(v + (v < 0 ? (T)(half - 1) : half)) >> s;
-    case RND_MIN_INF: return (T)(v + (half - 1)) >> s;
+    case RoundMode::TRN: return v >> s;
+    case RoundMode::TRN_ZERO: return v < 0 ? (T)((T)(v + (((T)1 << s) - 1)) >> s) : (T)(v >> s);
+    case RoundMode::RND: return (T)(v + half) >> s;
+    case RoundMode::RND_ZERO: return (T)(v + (v < 0 ? half : (T)(half - 1))) >> s;
+    case RoundMode::RND_INF: return (T)(v + (v < 0 ? (T)(half - 1) : half)) >> s;
+    case RoundMode::RND_MIN_INF: return (T)(v + (half - 1)) >> s;
     default: return (T)(v + (half - 1) + ((v >> s) & 1)) >> s;
     }
 }
 
 template <class T> struct Unsigned;
-template <> struct Unsigned<int16_t> { typedef uint16_t type; };
 template <> struct Unsigned<int32_t> { typedef uint32_t type; };
 template <> struct Unsigned<int64_t> { typedef uint64_t type; };
 template <> struct Unsigned<i128> { typedef u128 type; };
@@ -99,9 +90,9 @@ template <class T> struct Machine {
 
     void shift(const Step &s, T *v, int n) {
 #define MODE(M)                                                                                                        \
-    case M:                                                                                                            \
+    case RoundMode::M:                                                                                                 \
         for (int i = 0; i < n; i++)                                                                                    \
-            v[i] = shift_right<T>(v[i], s.n, M);                                                                       \
+            v[i] = shift_right<T>(v[i], s.n, RoundMode::M);                                                                       \
         break;
         switch (s.mode) { MODE(TRN) MODE(TRN_ZERO) MODE(RND) MODE(RND_ZERO) MODE(RND_INF) MODE(RND_MIN_INF) MODE(RND_CONV) }
 #undef MODE
@@ -112,12 +103,12 @@ template <class T> struct Machine {
         for (const Step &s : steps.list) {
             const T a = (T)s.a, b = (T)s.b;
             switch (s.code) {
-            case SHR: shift(s, v, n); break;
-            case SHL:
+            case StepCode::SHR: shift(s, v, n); break;
+            case StepCode::SHL:
                 for (int i = 0; i < n; i++)
                     v[i] = (T)((U)v[i] << s.n);
                 break;
-            case WRAP: {
+            case StepCode::WRAP: {
                 const int drop = (int)sizeof(T) * 8 - s.n;
                 if (s.mode)
                     each(s, v, n, [drop](T x) { return (T)((T)((U)x << drop) >> drop); });
@@ -127,9 +118,9 @@ template <class T> struct Machine {
                 }
                 break;
             }
-            case CLAMP: each(s, v, n, [a, b](T x) { return x < a ? a : x > b ? b : x; }); break;
-            case SAT_ZERO: each(s, v, n, [a, b](T x) { return x < a || x > b ? (T)0 : x; }); break;
-            case WRAP_SM:
+            case StepCode::CLAMP: each(s, v, n, [a, b](T x) { return x < a ? a : x > b ? b : x; }); break;
+            case StepCode::SAT_ZERO: each(s, v, n, [a, b](T x) { return x < a || x > b ? (T)0 : x; }); break;
+            case StepCode::WRAP_SM:
                 for (int i = 0; i < n; i++) {
                     bool lost;
                     i128 src = v[i], r = s.n > 0 ? shift_right<i128>(src, s.n, s.mode) : (i128)((u128)src << -s.n);
@@ -138,44 +129,40 @@ template <class T> struct Machine {
                         counters[s.counter] += counted[i] && lost;
                 }
                 break;
-            case ADD_CONST:
+            case StepCode::ADD_CONST:
                 for (int i = 0; i < n; i++)
                     v[i] += a;
                 break;
-            case MUL_CONST:
+            case StepCode::MUL_CONST:
                 for (int i = 0; i < n; i++)
                     v[i] *= a;
                 break;
-            case ADD_PARAM:
-            case MUL_PARAM:
+            case StepCode::ADD_PARAM:
+            case StepCode::MUL_PARAM:
                 for (int i = 0; i < n; i++) {
                     T p = (T)s.data[((row + i / width) % s.period) * 2 + (i & 1)];
-                    v[i] = s.code == ADD_PARAM ? v[i] + p : v[i] * p;
+                    v[i] = s.code == StepCode::ADD_PARAM ? v[i] + p : v[i] * p;
                 }
                 break;
-            case LUT: // proved inside the table for real values; the channel that fills an odd last pair holds anything
+            case StepCode::LUT: // proved inside the table for real values; the channel that fills an odd last pair holds anything
                 for (int i = 0; i < n; i++)
                     v[i] = (T)s.data[(int64_t)(v[i] < a ? (T)0 : v[i] - a > b ? b : (T)(v[i] - a))];
                 break;
-            case DIV_CONST:
+            case StepCode::DIV_CONST:
                 for (int i = 0; i < n; i++)
                     v[i] /= a;
                 break;
-            case SAVE:
+            case StepCode::SAVE:
                 for (int i = 0; i < n; i++)
                     saved[i] = v[i];
                 break;
-            case SWAP: // v <-> saved, and keep this v as the alternative of SELECT
+            case StepCode::SWAP: // v <-> saved, and keep this v as the alternative of SELECT
                 for (int i = 0; i < n; i++) {
                     other[i] = v[i];
                     v[i] = saved[i];
                 }
                 break;
-            case SELECT_GT:
-                for (int i = 0; i < n; i++)
-                    v[i] = saved[i] > a ? other[i] : v[i];
-                break;
-            case SELECT_GE:
+            case StepCode::SELECT:
                 for (int i = 0; i < n; i++)
                     v[i] = saved[i] >= a ? other[i] : v[i];
                 break;

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from hw.simulate.bitsim.codes import Merge
 from hw.simulate.bitsim.lower.lowering import Handler, Lowering, refuse
-from hw.simulate.bitsim.program import Binary, Gather, Merge, Value
+from hw.simulate.bitsim.program import Binary, Gather, Value
 from hw.simulate.bitsim.recipes import Cast, Recipe, ShiftLeft, recipe
 from qmodels.formats import FixedPoint
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.simulate.bitsim.codes import SoftmaxKind
 from hw.simulate.bitsim.lower.activation import Float, exp_float, index_actions
 from hw.simulate.bitsim.lower.lowering import Handler, Lowering, from_float, precision_format, refuse
 from hw.simulate.bitsim.program import Ints, Softmax, Value
@@ -18,7 +19,7 @@ from hw.simulate.bitsim.recipes import Action, Affine, Cast, Clamp, Recipe, reci
 from hw.simulate.bitsim.scalars import quantize
 from qmodels.formats import FixedPoint
 
-_KINDS = {"latency": 0, "stable": 1, "legacy": 2, "argmax": 3}
+_KINDS = {kind.name.lower(): kind for kind in SoftmaxKind}
 _DEFAULT = "model_default_t"
 
 
@@ -104,18 +105,19 @@ def _quantized(numbers: list[float], fmt: FixedPoint) -> Ints:
 
 def _softmax(low: Lowering, layer: Any) -> None:
     source, out = low.source(layer), low.result(layer)
-    kind = str(layer.get_attr("implementation", "stable")).lower()
-    if kind not in _KINDS:
-        refuse(layer, f"the implementation {kind!r}")
+    implementation = str(layer.get_attr("implementation", "stable")).lower()
+    kind = _KINDS.get(implementation)
+    if kind is None:
+        refuse(layer, f"the implementation {implementation!r}")
     if int(layer.get_attr("n_inner", 1)) > 1:
         refuse(layer, "an axis that is not the last")
     n = source.shape[-1]
     declared = int(layer.get_attr("n_in", source.size)) // int(layer.get_attr("n_outer", 1))
     if declared != n and not low.stream:
         refuse(layer, f"softmax over {declared} of shape {source.shape}")
-    if kind == "argmax":
+    if kind is SoftmaxKind.ARGMAX:
         _argmax(low, layer, source, out)
-    elif kind == "legacy":
+    elif kind is SoftmaxKind.LEGACY:
         _legacy(low, layer, source, out)
     else:
         _normalized(low, layer, source, out, kind)
@@ -129,7 +131,7 @@ def _argmax(low: Lowering, layer: Any, source: Value, out: Value) -> None:
         Softmax(
             source,
             out,
-            3,
+            SoftmaxKind.ARGMAX,
             _NOTHING,
             _NOTHING,
             0,
@@ -143,9 +145,9 @@ def _argmax(low: Lowering, layer: Any, source: Value, out: Value) -> None:
     )
 
 
-def _normalized(low: Lowering, layer: Any, source: Value, out: Value, kind: str) -> None:
+def _normalized(low: Lowering, layer: Any, source: Value, out: Value, kind: SoftmaxKind) -> None:
     types, x = _types(low, layer, source.format), source.format
-    stable = kind == "stable"
+    stable = kind is SoftmaxKind.STABLE
     address = types.normalized if stable else x
     if _address_bits(types.exp_size) > address.width or _address_bits(types.inverse_size) > types.inverse_input.width:
         refuse(
@@ -164,7 +166,7 @@ def _normalized(low: Lowering, layer: Any, source: Value, out: Value, kind: str)
         Softmax(
             source,
             out,
-            _KINDS[kind],
+            kind,
             cast_exps,
             _inverse_table(types),
             0,
@@ -202,7 +204,7 @@ def _legacy(low: Lowering, layer: Any, source: Value, out: Value) -> None:
         Softmax(
             source,
             out,
-            2,
+            SoftmaxKind.LEGACY,
             exps,
             inverse,
             from_float(1.0, table),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hw.simulate.bitsim import BitSim
-from hw.simulate.bitsim.encode.plan import Path as Kernel
+from hw.simulate.bitsim.codes import LinearKernel
 from hw.simulate.bitsim.encode.plan import plan_linear
 from hw.simulate.bitsim.kernels import library
 from hw.simulate.bitsim.lower import lower
@@ -160,15 +160,15 @@ def test_trace_and_explain_name_the_first_layer_and_element_that_differ():
 
 def test_low_bits_take_bytes_and_only_what_is_proved_fast_is_fast():
     linear = convolution(accumulator=FixedPoint(18, 8)).ops[1]
-    assert plan_linear(linear, 0, 255).path is Kernel.INT8
-    assert plan_linear(linear, -256, 255).path is Kernel.INT16
-    assert plan_linear(replace(linear, accumulator=FixedPoint(10, 4)), 0, 255).path is Kernel.EXACT
+    assert plan_linear(linear, 0, 255).kernel is LinearKernel.INT8
+    assert plan_linear(linear, -256, 255).kernel is LinearKernel.INT16
+    assert plan_linear(replace(linear, accumulator=FixedPoint(10, 4)), 0, 255).kernel is LinearKernel.EXACT
     saturating = FixedPoint(10, 0, True, Rounding.TRN, Overflow.SAT)
-    assert plan_linear(replace(linear, accumulator=saturating), 0, 255).path is Kernel.EXACT
+    assert plan_linear(replace(linear, accumulator=saturating), 0, 255).kernel is LinearKernel.EXACT
     heavy = replace(linear, weights=np.full((5, 3, 3, 3), 127), accumulator=FixedPoint(50, 40))
-    assert plan_linear(heavy, 0, 255).path is not Kernel.INT8  # a pair's sum saturates vpmaddubsw
+    assert plan_linear(heavy, 0, 255).kernel is not LinearKernel.INT8  # a pair's sum saturates vpmaddubsw
     chunked = replace(linear, weights=np.full((5, 3, 3, 60), 3), accumulator=FixedPoint(50, 40))
-    assert plan_linear(chunked, 0, 255).path is Kernel.INT8_CHUNKED
+    assert plan_linear(chunked, 0, 255).kernel is LinearKernel.INT8_CHUNKED
 
 
 @pytest.mark.gxx
@@ -182,7 +182,7 @@ def test_long_sums_of_bytes_are_added_in_stretches():
         Linear(source, out, Window(), weights, weight, np.arange(7), acc, recipe(Cast(acc, acc, "fc")), "fc"),
     )
     simulator = BitSim(Network(ops, (source,), (out,), {"fc": out}))
-    assert simulator.paths == {"fc": "int8_chunked"}
+    assert simulator.kernels == {"fc": "int8_chunked"}
     x = rng.integers(0, 256, (35, 2000)).astype(np.float32)
     np.testing.assert_array_equal(simulator.predict(x), x @ weights.reshape(7, -1).T + np.arange(7))
 
