@@ -440,6 +440,35 @@ def weight_swap(report: Report, simulator: BitSim, graph: Any) -> None:
     report.figure("weight_swap_s", float(np.median(times)), "ResNet-8, 78 thousand weights")
 
 
+def same_bits(simulator: BitSim, x: Images) -> bool:
+    """Whether every thread count and batch size gives the same outputs for x."""
+    whole = simulator.predict(x)
+    return all(
+        np.array_equal(
+            whole, np.concatenate([simulator.predict(x[i : i + step], threads=t) for i in range(0, len(x), step)])
+        )
+        for step, t in ((100, 1), (len(x), 1), (33, 3))
+    )
+
+
+def codes_against_floats(report: Report, simulator: BitSim, x: Images, rounds: int) -> int:
+    """Speed of 8-bit codes against the float32 numbers they stand for, and how many outputs differ."""
+    codes = (x * 256).astype(np.uint8)
+    timed = interleave(
+        {
+            "uint8": (lambda: simulator.predict(codes, fraction=8), len(x)),
+            "float32": (lambda: simulator.predict(x), len(x)),
+        },
+        rounds,
+    )
+    report.figure(
+        "mnist_cnn_codes_vs_float32",
+        timed.ratio("uint8", "float32"),
+        f"{timed.median('uint8'):,.0f} against {timed.median('float32'):,.0f} images/s",
+    )
+    return int((simulator.predict(codes, fraction=8) != simulator.predict(x)).sum())
+
+
 def _seconds_per_image(model: Any, folder: Path) -> float:
     simulator, x = BitSim.from_graph(to_graph(model, folder / "stack", False)), images(model, 4_000)
     times = []
@@ -514,13 +543,7 @@ def main() -> int:
             rounds,
         )
         report.figure("threads2_speedup", two.ratio("2", "1"), "ResNet-8")
-        same = all(
-            np.array_equal(
-                resnet_sim.predict(r[:777]),
-                np.concatenate([resnet_sim.predict(r[i : i + step], threads=t) for i in range(0, 777, step)]),
-            )
-            for step, t in ((100, 1), (777, 1), (33, 3))
-        )
+        same = same_bits(resnet_sim, r[:777])
         report.details["same_for_every_thread_count_and_batch"] = same
         weight_swap(report, resnet_sim, resnet_graph)
         linearity(report, mnist_sim, mnist, options.plot, options.quick, folder)
@@ -536,7 +559,8 @@ def main() -> int:
         mismatches += against_csim(
             report, "resnet8", resnet_graph, resnet_sim, r, 8 if options.quick else 24, min(rounds, 5)
         )
-        report.figure("mismatches", mismatches, "outputs of both networks against csim")
+        mismatches += codes_against_floats(report, mnist_sim, x, rounds)
+        report.figure("mismatches", mismatches, "outputs of both networks against csim, and of codes against floats")
     report.write(options.json)
     return int(mismatches > 0 or not same)
 

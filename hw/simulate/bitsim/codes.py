@@ -109,6 +109,18 @@ class SoftmaxKind(IntEnum):
     ARGMAX = 3
 
 
+class Element(IntEnum):
+    """Element types of the user's arrays, by NumPy's names."""
+
+    FLOAT32 = 0
+    FLOAT64 = 1
+    UINT8 = 2
+    INT8 = 3
+    UINT16 = 4
+    INT16 = 5
+    INT32 = 6
+
+
 class Status(IntEnum):
     """What a run of a program returns."""
 
@@ -127,5 +139,6 @@ SHARED: tuple[type[IntEnum], ...] = (
     LinearKernel,
     Merge,
     SoftmaxKind,
+    Element,
     Status,
 )

@@ -89,7 +89,7 @@ def _look_beyond_edges(network: Network) -> Network:
 
 
 def _join(first: Op, second: Map) -> Op | None:
-    """Both in one operation, or None."""
+    """One operation that does both, or None."""
     if second.recipe.uniform and isinstance(first, (Linear, Map, Binary, Pool)):
         return replace(first, out=second.out, recipe=first.recipe + second.recipe)
     return _absorb(first, second) if isinstance(first, Linear) else None

@@ -1,8 +1,8 @@
 """The lowered accelerator: pure data, in integers. No hls4ml, no C++.
 
 A `Network` is a list of operations on `Value`s in the order csim runs them. What an operation does to each result
-is a *recipe*: a tuple of small actions (casts, tables, comparisons) that `recipes.py` turns into machine steps once
-the range of the numbers that reach it is known.
+is a *recipe* (recipes.py): a tuple of small actions (casts, tables, comparisons), which encode/compiler.py turns into
+machine steps once the range of the numbers that reach it is known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Value:
 
     @property
     def size(self) -> int:
-        """Number of elements a sample."""
+        """How many elements one sample has."""
         return int(np.prod(self.shape))
 
     @property
@@ -53,7 +53,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Window:
-    """Where a kernel looks: sizes, strides, and zeros (or pooling's own value) above and left of the image."""
+    """Where a kernel looks: its size, its strides, and how far it begins above and left of the image.
+
+    Beyond the image it sees zeros, or the pooling layer's own value.
+    """
 
     height: int = 1
     width: int = 1
@@ -67,9 +70,10 @@ class Window:
 class Linear:
     """Dense or convolution: out[f] = sum over the window of x * weights[f] + bias[f], in an accumulator.
 
-    `weights` (filters, rows, columns, channels), or (channels, rows, columns, 1) when depthwise, are raw integers;
-    `bias` is raw in the accumulator's format. `order[f]` lists each filter's products (flat indices into its
-    weights) as csim adds them. `recipe` starts from the accumulator. `layer` names it, whatever is fused into it.
+    `weights` are raw integers: (filters, rows, columns, channels), or (channels, rows, columns, 1) when depthwise.
+    `bias` (filters,) is raw in the accumulator's format. `order` lists the products of every filter as csim adds them,
+    as flat indices into a filter's weights; None: as they lie. `recipe` starts from the accumulator and gives `out`.
+    `layer` is the layer that made it, whatever has been fused into it since.
     """
 
     source: Value
@@ -87,7 +91,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Map:
-    """Every element through the recipe. `channelwise` parameters follow the last axis, others every element."""
+    """out[i] = recipe(source[i]), element by element. Only `Param` actions tell elements apart."""
 
     source: Value
     out: Value
@@ -96,7 +100,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Binary:
-    """Two values, each through its own recipe, met element by element, and the result through a third."""
+    """out[i] = recipe(merge(on_one(one[i]), on_two(two[i]))), element by element."""
 
     one: Value
     two: Value
@@ -109,7 +113,13 @@ class Binary:
 
 @dataclass(frozen=True)
 class Pool:
-    """Max or average over windows. `divide` holds a recipe for each number of elements inside the image, or one."""
+    """The largest value or the average of every window, channel by channel.
+
+    Every element goes through `on_input`, the window's result through `recipe`. For averages, `on_sum` follows every
+    addition, and the sum goes through `divide` first: one recipe for each number of elements inside the image, or one
+    for all windows. `tree`: elements are added as a balanced tree, not one by one. `pad_value` is what is seen beyond
+    the image.
+    """
 
     source: Value
     out: Value
@@ -125,9 +135,9 @@ class Pool:
 
 @dataclass(frozen=True)
 class Gather:
-    """out[to[i]] = source[from_[i]] through the recipe, 0 where `from_` is negative; the other elements are kept.
+    """out[to[i]] = recipe(source[from_[i]]), or 0 where `from_` is negative. Both index flat, channels last.
 
-    Several gathers into one value make a concatenation.
+    Other elements of `out` are left as they are: several gathers into one value make a concatenation.
     """
 
     source: Value
@@ -139,7 +149,7 @@ class Gather:
 
 @dataclass(frozen=True)
 class Pad:
-    """Zeros around an image. A convolution that reads it can look beyond its input's edge instead."""
+    """An image with zeros around it. `fuse` drops it where only convolutions read it: they look beyond the edge."""
 
     source: Value
     out: Value
@@ -149,7 +159,7 @@ class Pad:
     right: int
 
     def gather(self) -> Gather:
-        """The same as a move."""
+        """The same as a Gather."""
         height, width, channels = self.source.image
         inside = np.arange(self.source.size, dtype=np.int32).reshape(height, width, channels)
         around = ((self.top, self.bottom), (self.left, self.right), (0, 0))
@@ -167,7 +177,12 @@ class Alias:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Softmax over the last axis, with csim's tables. Kinds: 0 latency, 1 stable, 2 legacy, 3 argmax."""
+    """Softmax over the last axis, with csim's tables and casts.
+
+    latency, stable: recipe(exp(d) * inverse(sum of exps)), where d is x, or on_difference(largest - x) when stable.
+    legacy: recipe(inverse(sum over j of exp(x[j] - x[i]))), and `diagonal` is exp(0). argmax: recipe(1 or 0).
+    `to_index` and `to_inverse_index` find places in the tables; sums lie within `sum_range` before `on_sum` casts them.
+    """
 
     source: Value
     out: Value
@@ -187,7 +202,7 @@ Op = Input | Linear | Map | Binary | Pool | Gather | Pad | Alias | Softmax
 
 
 def sources(op: Op) -> tuple[Value, ...]:
-    """Values the operation reads."""
+    """The values that the operation reads."""
     if isinstance(op, Input):
         return ()
     return (op.one, op.two) if isinstance(op, Binary) else (op.source,)
@@ -195,7 +210,7 @@ def sources(op: Op) -> tuple[Value, ...]:
 
 @dataclass(frozen=True)
 class Network:
-    """The whole accelerator, and which values its users see."""
+    """The whole accelerator: its operations in csim's order, inputs and outputs in hls4ml's, and what trace shows."""
 
     ops: tuple[Op, ...]
     inputs: tuple[Value, ...]

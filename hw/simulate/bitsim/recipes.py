@@ -45,7 +45,11 @@ class ShiftLeft:
 
 @dataclass(frozen=True, eq=False)
 class Param:
-    """v * p or v + p, where p follows the channels (or the elements): shape (rows, 2), `period` = rows."""
+    """v * p or v + p, where p differs by channel or by element.
+
+    `data` (rows, 2) has a row for every pair of channels, as the kernels keep them. Rows repeat every `len(data)`
+    pairs: those of one pixel for parameters of channels, those of the whole value for parameters of elements.
+    """
 
     multiply: bool
     data: NDArray[np.int64]
@@ -60,7 +64,7 @@ class DivideTowardsZero:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """table[v - base]."""
+    """table[v - base]. Whoever writes the recipe clamps v first."""
 
     table: NDArray[np.int64]
     base: int = 0
@@ -68,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Choose:
-    """v > threshold (or >=): `yes`, else `no`; both start from the same v."""
+    """`yes` where v > threshold (>= when `or_equal`), else `no`; both start from v. Choices do not nest."""
 
     threshold: int
     yes: tuple[Action, ...]

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim.codes import Status
+from hw.simulate.bitsim.codes import Element, Status
 from hw.simulate.bitsim.encode import Encoded, encode
 from hw.simulate.bitsim.encode.elements import may_be_bytes
 from hw.simulate.bitsim.fuse import fuse
+from hw.simulate.bitsim.inputs import Array, Arrays, Fractions, Samples, read
 from hw.simulate.bitsim.kernels import library
 from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Network, Value
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -62,19 +61,24 @@ class _Machine:
             self._library.bitsim_destroy(self._handle)
             self._handle = None
 
-    def run(self, inputs: Sequence[Array], threads: int, counters: NDArray[np.int64] | None = None) -> list[Array]:
-        """Every seen value, shape (N, elements), in the inputs' float type."""
-        samples, dtype = len(inputs[0]), inputs[0].dtype
+    def run(self, inputs: Sequence[Samples], threads: int, counters: NDArray[np.int64] | None = None) -> list[Array]:
+        """Every seen value, shape (N, elements), in the inputs' float type, float32 for codes."""
+        samples = len(inputs[0].array)
+        dtype = np.float64 if any(x.element is Element.FLOAT64 for x in inputs) else np.float32
+        elements = np.array([x.element for x in inputs], np.int32)
+        fractions = np.array([x.fraction for x in inputs], np.int32)
         outputs: list[Array] = [np.empty((samples, value.size), dtype) for value in self.seen]
-        pointers = (ctypes.c_void_p * len(inputs))(*[x.ctypes.data for x in inputs])
+        pointers = (ctypes.c_void_p * len(inputs))(*[x.array.ctypes.data for x in inputs])
         results = (ctypes.c_void_p * max(1, len(outputs)))(*[y.ctypes.data for y in outputs])
         result = self._library.bitsim_run(
             self._handle,
             None if self._fallback is None else self._fallback._handle,
             pointers,
+            elements.ctypes.data,
+            fractions.ctypes.data,
             results,
             samples,
-            int(dtype == np.float64),
+            int(dtype is np.float64),
             threads,
             None if counters is None else counters.ctypes.data,
             0 if counters is None else len(counters),
@@ -144,26 +148,45 @@ class BitSim:
         """Shape of one sample of every input."""
         return tuple(value.shape for value in self._network.inputs)
 
-    def predict(self, x: Array | Sequence[Array], threads: int | None = None) -> Any:
-        """Outputs for x, shape (N, *input_shape) float32 or float64; a list of such arrays for several inputs.
+    def predict(self, x: Arrays, threads: int | None = None, *, fraction: Fractions = None) -> Any:
+        """Outputs for x: what csim's `predict` returns, always with the batch axis.
 
-        Returns what csim's `predict` returns, always with the batch axis: (N, outputs) of x's type; a list of them
-        when the model has several outputs. `threads` defaults to the number of CPUs; the result does not depend on it.
+        Args:
+            x: shape (N, *input_shape); a list of such arrays for several inputs. Real numbers (float32 or float64),
+                or integer codes (uint8, int8, uint16, int16, int32), which are read as they are, not converted first.
+            threads: how many to use; None: one a CPU. The result does not depend on it.
+            fraction: for codes only: each stands for code * 2**-fraction. A list for several inputs, with None for
+                those of real numbers.
+
+        Returns:
+            (N, outputs) of x's float type, float32 for codes; a list of them when the model has several outputs.
+            Codes give exactly what the real numbers they stand for give.
+
+        Raises:
+            UserError: wrong shapes or types, or codes without a fraction.
         """
-        inputs = self._inputs(x)
+        inputs = read(x, fraction, self._network.inputs)
         outputs = self._machines["predict"].run(inputs, _threads(threads))
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def trace(self, x: Array | Sequence[Array], threads: int | None = None) -> dict[str, Array]:
-        """Every layer's output, with the names and shapes of hls4ml's `ModelGraph.trace`: (N, *shape)."""
+    def trace(self, x: Arrays, threads: int | None = None, *, fraction: Fractions = None) -> dict[str, Array]:
+        """Every layer's output, with the names and shapes of hls4ml's `ModelGraph.trace`: (N, *shape).
+
+        Arguments as in `predict`.
+        """
+        inputs = read(x, fraction, self._network.inputs)
         traced = self._network.traced
-        machine = self._machine("trace", tuple(traced.values()))
-        outputs = machine.run(self._inputs(x), _threads(threads))
+        outputs = self._machine("trace", tuple(traced.values())).run(inputs, _threads(threads))
         return {name: out.reshape(-1, *value.shape) for (name, value), out in zip(traced.items(), outputs, strict=True)}
 
-    def overflow_report(self, x: Array | Sequence[Array], threads: int | None = None) -> list[LayerOverflow]:
-        """Per layer, how many results (and accumulator updates) saturated or wrapped on x."""
-        inputs = self._inputs(x)
+    def overflow_report(
+        self, x: Arrays, threads: int | None = None, *, fraction: Fractions = None
+    ) -> list[LayerOverflow]:
+        """Per layer, how many results (and accumulator updates) saturated or wrapped on x.
+
+        Arguments as in `predict`.
+        """
+        inputs = read(x, fraction, self._network.inputs)
         machine = self._machine("report", ())
         counters = machine.encoded.counters
         counts = np.zeros(max(1, len(counters)), np.int64)
@@ -177,34 +200,13 @@ class BitSim:
             for place in ("accumulator", "result"):
                 saturated, wrapped = found.get((layer, place), (0, 0))
                 if place == "result" or (layer, place) in found:
-                    report.append(LayerOverflow(layer, place, saturated, wrapped, len(inputs[0]) * value.size))
+                    report.append(LayerOverflow(layer, place, saturated, wrapped, len(inputs[0].array) * value.size))
         return report
 
     def _machine(self, kind: str, seen: tuple[Value, ...]) -> _Machine:
         if kind not in self._machines:
             self._machines[kind] = _Machine(self._network, seen, counting=kind == "report")
         return self._machines[kind]
-
-    def _inputs(self, x: Array | Sequence[Array]) -> list[Array]:
-        values = self._network.inputs
-        given = list(x) if isinstance(x, (list, tuple)) else [x]
-        if len(given) != len(values):
-            raise UserError(
-                f"the model has {len(values)} inputs ({', '.join(v.layer for v in values)}), got {len(given)}"
-            )
-        dtype = np.float64 if np.asarray(given[0]).dtype == np.float64 else np.float32
-        arrays: list[Array] = []
-        for array, value in zip(given, values, strict=True):
-            array = np.ascontiguousarray(array, dtype=dtype)
-            if array.size % value.size or array.shape[1:] not in (value.shape, (value.size,)):
-                raise UserError(
-                    f"input {value.layer!r} takes arrays of shape (N, {', '.join(map(str, value.shape))}), "
-                    f"got {array.shape}"
-                )
-            arrays.append(array.reshape(-1, value.size))
-        if len({len(array) for array in arrays}) > 1:
-            raise UserError(f"the inputs have different numbers of samples: {[len(a) for a in arrays]}")
-        return arrays
 
 
 def _threads(threads: int | None) -> int:

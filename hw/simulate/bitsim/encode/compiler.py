@@ -39,7 +39,10 @@ class Counter:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One machine step; unused fields are 0."""
+    """One machine step, as kernels/steps.h reads it: `n` bits, `mode` of rounding or signedness, `a` and `b` constants.
+
+    `data`: a table, or parameters that repeat every `period` rows. Widths are for WRAP_SM. Unused fields are 0.
+    """
 
     code: StepCode
     n: int = 0
@@ -91,7 +94,7 @@ class Compiler:
             self._set(self.low << bits, self.high << bits)
 
     def clamp(self, low: int, high: int, counter: Counter | None = None) -> None:
-        """Bound the value."""
+        """Bound the value; no step when it cannot leave the bounds."""
         if self.low < low or self.high > high:
             # bounds nothing can reach may not fit the machine word
             least, most = max(low, self.low), min(high, self.high)
@@ -99,7 +102,7 @@ class Compiler:
             self._set(min(max(self.low, low), high), max(min(self.high, high), low))
 
     def wrap(self, bits: int, signed: bool, counter: Counter | None = None) -> None:
-        """Keep the low bits."""
+        """Keep the low bits as a signed or unsigned number; no step when nothing is lost."""
         low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
         if self.low < low or self.high > high:
             self.steps.append(Step(StepCode.WRAP, n=bits, mode=int(signed), counter=counter))
@@ -182,7 +185,7 @@ class Compiler:
             self._set(self.low + least, self.high + most)
 
     def divide(self, divisor: int) -> None:
-        """C's division."""
+        """C's division, towards zero."""
         if divisor != 1:
             self.steps.append(Step(StepCode.DIV_CONST, a=divisor))
             self._saw(divisor)

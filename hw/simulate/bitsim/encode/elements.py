@@ -12,7 +12,7 @@ from qmodels.formats import FixedPoint
 
 
 def encode_input(enc: Encoder, op: Input) -> None:
-    """The user's array."""
+    """The user's array, converted to the input's format."""
     f = op.out.format
     low, high = f.raw_min, f.raw_max
     if enc.bytes_in and may_be_bytes(f):
@@ -34,7 +34,7 @@ def encode_input(enc: Encoder, op: Input) -> None:
 
 
 def encode_map(enc: Encoder, op: Map) -> None:
-    """Element by element."""
+    """A recipe on every element."""
     source = enc.slot(op.source)
     compiled = compile_recipe(op.recipe, source.low, source.high)
     out = enc.make(op.out, compiled.low, compiled.high)
@@ -42,7 +42,7 @@ def encode_map(enc: Encoder, op: Map) -> None:
 
 
 def encode_binary(enc: Encoder, op: Binary) -> None:
-    """Two values."""
+    """Two values met: as shifts, one round and one clamp where that is all, else step by step."""
     one, two = enc.slot(op.one), enc.slot(op.two)
     first = compile_recipe(op.on_one, one.low, one.high)
     second = compile_recipe(op.on_two, two.low, two.high)
@@ -83,7 +83,7 @@ def _fast_add(enc: Encoder, op: Binary, first: Compiler, second: Compiler, compi
 
 
 def encode_softmax(enc: Encoder, op: Softmax) -> None:
-    """Softmax over the last axis."""
+    """Softmax, with the range of its numbers followed through every table."""
     source = enc.slot(op.source)
     gap = source.high - source.low
     if op.kind is SoftmaxKind.STABLE:
@@ -124,7 +124,7 @@ def encode_softmax(enc: Encoder, op: Softmax) -> None:
 
 
 def merge_interval(merge: Merge, one: Compiler, two: Compiler) -> tuple[int, int]:
-    """Range of two values met."""
+    """[low, high] of `merge` for any two numbers of the two ranges."""
     if merge is Merge.ADD:
         return one.low + two.low, one.high + two.high
     if merge is Merge.SUBTRACT:

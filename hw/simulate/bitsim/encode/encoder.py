@@ -18,7 +18,7 @@ _WORDS = ((Word.W32, 31), (Word.W64, 63), (Word.W128, 126))  # the word, bits of
 
 
 def word_for(*peaks: int) -> Word:
-    """The machine word whose arithmetic holds the magnitudes."""
+    """The smallest machine word that holds all of the magnitudes. UserError beyond 126 bits."""
     bits = max(peaks).bit_length()
     for word, capacity in _WORDS:
         if bits <= capacity:
@@ -29,18 +29,17 @@ def word_for(*peaks: int) -> Word:
 
 
 class Encoder:
-    """What the families of operations (encode_*.py) write into, and ask about the values made so far."""
+    """What elements, linear, moves and pool write into, and ask about the values made so far."""
 
     def __init__(
         self,
         network: Network,
-        lanes: int,
         counting: bool = False,
         bytes_in: bool = False,
         widen: frozenset[int] = frozenset(),
     ) -> None:
         """`widen`: values kept as int16 though bytes hold them."""
-        self.network, self.lanes, self.counting, self.bytes_in = network, lanes, counting, bytes_in
+        self.network, self.counting, self.bytes_in = network, counting, bytes_in
         self.slots: dict[int, Slot] = {}
         self.words: list[int] = []
         self.blobs: list[NDArray[Any]] = []
@@ -71,7 +70,7 @@ class Encoder:
         return self.counters.setdefault(counter, len(self.counters))
 
     def steps(self, compiled: Compiler | None) -> list[int]:
-        """The encoding that Steps::read takes."""
+        """The numbers that Steps::read (kernels/steps.h) takes; no steps for None."""
         if compiled is None:
             return [0]
         out = [len(compiled.steps)]
@@ -82,7 +81,7 @@ class Encoder:
         return out
 
     def emit(self, opcode: Opcode, *numbers: int) -> None:
-        """One operation."""
+        """Append one operation: its code and the numbers its constructor reads."""
         self.words += [int(opcode), *numbers]
         self.n_ops += 1
 

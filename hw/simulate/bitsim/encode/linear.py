@@ -19,7 +19,7 @@ from qmodels.formats import Rounding
 
 
 def encode_linear(enc: Encoder, op: Linear) -> None:
-    """Dense, convolution, depthwise convolution."""
+    """A dense layer or a convolution, for the kernel that its plan names."""
     source = enc.slot(op.source)
     plan = _plan(enc, op)
     enc.kernels[op.layer] = plan.kernel
@@ -50,7 +50,7 @@ def encode_linear(enc: Encoder, op: Linear) -> None:
 
 
 def _plan(enc: Encoder, op: Linear) -> LinearPlan:
-    """How this layer is computed."""
+    """The fastest kernel that is exact; only the exact one counts overflows."""
     source = enc.slot(op.source)
     if enc.counting:
         return LinearPlan(LinearKernel.EXACT, op.weights, op.bias, op.accumulator, 0, 0)
@@ -60,7 +60,7 @@ def _plan(enc: Encoder, op: Linear) -> LinearPlan:
 
 
 def _exact_linear(enc: Encoder, op: Linear, plan: LinearPlan, source: Slot) -> None:
-    """Every cast where csim has it."""
+    """For the kernel that adds in csim's order; it casts every product and sum unless the plan needs no cast there."""
     accumulator = plan.accumulator
     layer = op.layer
     taps, parity, weights = window_taps(op, plan.weights, source)

@@ -1,4 +1,4 @@
-"""Moves: elements to other places, zeros around, the same numbers in another shape."""
+"""Operations that move numbers: to other places, with zeros around, under another shape."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hw.simulate.bitsim.recipes import Recipe
 
 
 def encode_gather(enc: Encoder, op: Gather) -> None:
-    """Moves."""
+    """Elements to other places, each through the recipe."""
     source = enc.slot(op.source)
     compiled = compile_recipe(op.recipe, source.low, source.high)
     f = op.out.format
@@ -31,12 +31,12 @@ def encode_gather(enc: Encoder, op: Gather) -> None:
 
 
 def encode_pad(enc: Encoder, op: Pad) -> None:
-    """Zeros around."""
+    """Zeros around an image, as a gather."""
     encode_gather(enc, op.gather())
 
 
 def encode_alias(enc: Encoder, op: Alias) -> None:
-    """Another shape: free when the layout is the same, a move otherwise."""
+    """The same numbers under another shape: shared memory when both lie alike, else copied."""
     source = enc.slot(op.source)
     same_pixels = op.source.image[:2] == op.out.image[:2] or (op.source.image[2] % 2 == 0 and op.out.image[2] % 2 == 0)
     if same_pixels and not any(borders_needed(enc.network, op.source)) and not any(borders_needed(enc.network, op.out)):

@@ -57,10 +57,10 @@ def encode(
     Raises:
         UserError: numbers too wide for the machine.
     """
-    encoder = Encoder(network, lanes, counting, bytes_in)
+    encoder = Encoder(network, counting, bytes_in)
     _walk(encoder)
     if not counting and (demoted := _demoted_bytes(encoder)):
-        encoder = Encoder(network, lanes, counting, bytes_in, demoted)
+        encoder = Encoder(network, counting, bytes_in, demoted)
         _walk(encoder)
     for which, value in enumerate(seen):
         encoder.emit(Opcode.OUTPUT, value.index, which, value.format.fraction)

@@ -12,7 +12,7 @@ from hw.simulate.bitsim.recipes import Cast, ShiftLeft
 
 
 def encode_pool(enc: Encoder, op: Pool) -> None:
-    """Windows."""
+    """Pooling: whole vectors for a maximum without a cast, else step by step."""
     source, w = enc.slot(op.source), op.window
     low, high = source.low, source.high
     padded = not _window_inside(op)

@@ -131,10 +131,11 @@ int64_t bitsim_peak(int kind, int64_t rounds) {
     return kind == 0 ? peak<v32>(rounds, dot16) : peak<v16>(rounds, dot8);
 }
 
+// elements, fractions: of each input, as in Context.
 // other: the program for blocks whose inputs leave the bounds this one was made for, or null.
 // counters: one int64 a counter, added to; null outside of overflow reports. Returns a Status.
-int bitsim_run(void *handle, void *other, const void *const *inputs, void *const *outputs, int64_t samples, int doubles, int threads,
-               int64_t *counters, int64_t n_counters) {
+int bitsim_run(void *handle, void *other, const void *const *inputs, const int32_t *elements, const int32_t *fractions,
+               void *const *outputs, int64_t samples, int doubles, int threads, int64_t *counters, int64_t n_counters) {
     Program &program = *(Program *)handle;
     const int64_t blocks = (samples + L - 1) / L;
     std::atomic<int64_t> next{0};
@@ -144,7 +145,7 @@ int bitsim_run(void *handle, void *other, const void *const *inputs, void *const
         Arena arena(program);
         std::unique_ptr<Arena> second;
         std::vector<int64_t> local(counters ? n_counters : 0);
-        Context ctx{arena.memory, inputs, outputs, doubles != 0, 0, 0, counters ? local.data() : nullptr, false};
+        Context ctx{arena.memory, inputs, elements, fractions, outputs, doubles != 0, 0, 0, counters ? local.data() : nullptr, false};
         for (int64_t b; arena.memory && !failed && (b = next++) < blocks;) {
             ctx.first = b * L;
             ctx.valid = (int)std::min<int64_t>(L, samples - ctx.first);

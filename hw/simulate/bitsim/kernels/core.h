@@ -52,12 +52,14 @@ struct Blob {
 struct Context {
     char *arena;
     const void *const *inputs;
+    const int32_t *elements;  // of every input: its Element
+    const int32_t *fractions; // of every input of integers: one of them is worth 2^-fraction
     void *const *outputs;
-    bool doubles;        // type of the user's arrays
-    int64_t first;       // index of the block's first sample
-    int valid;           // samples in this block, at most L
-    int64_t *counters;   // overflows per counter, or null
-    bool out_of_bounds;  // an input left the bounds the program was made for
+    bool doubles;       // outputs are double, not float
+    int64_t first;      // index of the block's first sample
+    int valid;          // samples in this block, at most L
+    int64_t *counters;  // overflows per counter, or null
+    bool out_of_bounds; // an input left the bounds the program was made for
 };
 
 struct Reader {

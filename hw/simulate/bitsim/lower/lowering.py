@@ -86,29 +86,29 @@ class Lowering:
         self.count = 0
 
     def format(self, layer: Any, variable: Any | None = None) -> FixedPoint:
-        """Type of the layer's output (or of another variable)."""
+        """Format of the layer's output, or of another of its variables."""
         variable = layer.get_output_variable() if variable is None else variable
         return precision_format(layer, variable.type.precision)
 
     def type_of(self, layer: Any, attribute: str) -> FixedPoint:
-        """An attribute such as accum_t."""
+        """Format that an attribute such as accum_t names; refused when the layer has none."""
         named = layer.get_attr(attribute)
         if named is None:
             refuse(layer, f"a layer without {attribute}")
         return precision_format(layer, named.precision)
 
     def new(self, layer: Any, shape: tuple[int, ...], fmt: FixedPoint) -> Value:
-        """A value made by the layer."""
+        """A fresh value of the layer, which no name leads to yet."""
         value = Value(self.count, layer.name, shape, fmt)
         self.count += 1
         return value
 
     def source(self, layer: Any, which: int = 0) -> Value:
-        """The layer's input."""
+        """The value that the layer reads as its input number `which`."""
         return self.values[layer.inputs[which]]
 
     def result(self, layer: Any, name: str | None = None) -> Value:
-        """The layer's output, registered under its name."""
+        """A fresh value for the layer's output (or the one called `name`), which later layers find by name."""
         variable = layer.get_output_variable(name) if name else layer.get_output_variable()
         shape = tuple(int(n) for n in variable.shape)
         value = self.new(layer, shape, self.format(layer, variable))
@@ -116,7 +116,7 @@ class Lowering:
         return value
 
     def emit(self, op: Op) -> None:
-        """One more operation."""
+        """Append an operation to the network."""
         self.ops.append(op)
 
     def weights(self, layer: Any, name: str) -> tuple[Ints, FixedPoint]:

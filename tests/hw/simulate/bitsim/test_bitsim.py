@@ -141,6 +141,19 @@ def test_the_overflow_report_counts_what_did_not_fit():
 
 
 @pytest.mark.gxx
+@pytest.mark.parametrize("kind", [np.uint8, np.int16])
+def test_codes_of_pixels_give_the_same_outputs_layers_and_overflows(kind):
+    simulator = BitSim(convolution(result=FixedPoint(5, 3, True, Rounding.TRN, Overflow.SAT)))
+    x = pictures(75, negative=kind is np.int16)
+    codes = (x * 256).astype(kind)
+    np.testing.assert_array_equal(simulator.predict(codes, fraction=8), simulator.predict(x))
+    layers = simulator.trace(codes, fraction=8)
+    for name, expected in simulator.trace(x).items():
+        np.testing.assert_array_equal(layers[name], expected)
+    assert simulator.overflow_report(codes, fraction=8) == simulator.overflow_report(x)
+
+
+@pytest.mark.gxx
 def test_trace_and_explain_name_the_first_layer_and_element_that_differ():
     simulator, x = BitSim(convolution()), pictures(4)
     one = simulator.trace(x)

@@ -12,7 +12,9 @@ import pytest
 
 from hw.simulate.bitsim import BitSim
 from hw.simulate.bitsim.kernels.library import ISA_FLAGS
+from hw.simulate.bitsim.program import Input, Network, Value
 from hw.simulate.explain import explain
+from qmodels.formats import FixedPoint, Overflow, Rounding
 from tests.helpers.random_networks import random_model
 
 pytestmark = pytest.mark.gxx
@@ -71,11 +73,20 @@ import pickle, sys
 import numpy as np
 from hw.simulate.bitsim import BitSim
 from hw.simulate.bitsim.kernels.library import isa_name
-network, inputs = pickle.load(open(sys.argv[1], "rb"))
-outputs = BitSim(network).predict(inputs)
+outputs = []
+for network, inputs, fraction in pickle.load(open(sys.argv[1], "rb")):
+    found = BitSim(network).predict(inputs, fraction=fraction)
+    outputs += found if isinstance(found, list) else [found]
 np.savez(sys.argv[2], *outputs)
 print(isa_name())
 """
+
+
+def pixels():
+    """Bytes that are the input's own numbers, which the kernels read without converting them."""
+    image = Value(0, "image", (7, 9, 3), FixedPoint(9, 1, True, Rounding.RND_CONV, Overflow.SAT))
+    codes = np.random.default_rng(4).integers(0, 256, (50, 7, 9, 3)).astype(np.uint8)
+    return Network((Input(image, 0),), (image,), (image,)), [codes], 8
 
 
 def test_every_instruction_set_gives_the_same_bits(compared, tmp_path):
@@ -85,16 +96,21 @@ def test_every_instruction_set_gives_the_same_bits(compared, tmp_path):
 
     model, inputs, _ = compared
     network = lower(model.graph)
-    (tmp_path / "job").write_bytes(pickle.dumps((network, inputs)))
-    expected = BitSim(network).predict(inputs)
+    codes = [np.clip(np.rint(x * 256), -(1 << 15), (1 << 15) - 1).astype(np.int16) for x in inputs]
+    jobs = [(network, inputs, None), (network, codes, 8), pixels()]
+    (tmp_path / "jobs").write_bytes(pickle.dumps(jobs))
+    simulator = BitSim(network)
+    expected = [*simulator.predict(inputs), *simulator.predict(codes, fraction=8)]
+    expected.append(pixels()[1][0].reshape(50, -1) / np.float32(256))
     ran = []
     for isa in ("portable", *supported()):
         environment = {**os.environ, "ROBUST_HLS_ISA": isa}
-        command = [sys.executable, "-c", _FORCED, str(tmp_path / "job"), str(tmp_path / f"{isa}.npz")]
+        command = [sys.executable, "-c", _FORCED, str(tmp_path / "jobs"), str(tmp_path / f"{isa}.npz")]
         done = subprocess.run(command, env=environment, cwd=Path(__file__).parents[4], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-2000:]
         ran.append(done.stdout.strip())
         with np.load(tmp_path / f"{isa}.npz") as outputs:
+            assert len(outputs) == len(expected)
             for which, out in enumerate(expected):
                 np.testing.assert_array_equal(outputs[f"arr_{which}"], out, err_msg=f"{isa}, output {which}")
     assert ran[0] == "portable"
