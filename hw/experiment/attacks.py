@@ -54,7 +54,7 @@ def sources(run: Run) -> list[Contestant]:
         found.append(Contestant(run.config.model_label, run.float_victim))
     if run.mapped_victim is not None:
         found.append(Contestant(run.config.mapped_label, run.mapped_victim))
-    found.append(Contestant(run.config.mapped_label, run.folded, run.weight_bits))
+    found.append(Contestant(run.config.mapped_label, run.prequantized, run.weight_bits))
     return found
 
 
@@ -70,7 +70,7 @@ def attackers(run: Run) -> list[Contestant]:
         if wanted.quantization is None:
             victim, bits, made = KerasVictim(own.mapped_model, "float"), None, own.folder.outputs("map")["mapped.keras"]
         else:
-            victim, bits, made = own.folded, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
+            victim, bits, made = own.prequantized, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
         found.append(Contestant(wanted.name, victim, bits, made))
     return found
 
@@ -141,7 +141,7 @@ def targets(run: Run, attack: Attack) -> list[Contestant]:
     if attack.knowledge == "black-box":
         return [accelerator]
     if attack.family == "worst-case":
-        judged = AcceleratorVictim(run.accelerator, run.folded.model)
+        judged = AcceleratorVictim(run.accelerator, run.prequantized.model)
         return [*sources(run)[:-1], replace(accelerator, victim=judged)]
     return sources(run)
 

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import BitSimVictim
-from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
-from hw.simulate.csim import Csim, simulate
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
 from hw.generate.project import Design, HlsProject, generate_design
+from hw.simulate.csim import Csim, simulate
 from qmodels.data import Dataset, load_dataset
-from qmodels.quantize.prequantized import fold
 from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.quantize.model import LayerFormats
+from qmodels.quantize.prequantized import prequantize
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
 
@@ -132,9 +132,9 @@ class Run:
         return KerasVictim(self.mapped_model, "float")
 
     @cached_property
-    def folded(self) -> KerasVictim:
-        """The QKeras model, folded: the same bits (the gate checks), several times faster to attack."""
-        return KerasVictim(fold(self.quantized_model), "quantized")
+    def prequantized(self) -> KerasVictim:
+        """The QKeras model with constant weights: the same bits (the gate checks), several times faster to attack."""
+        return KerasVictim(prequantize(self.quantized_model), "quantized")
 
     @cached_property
     def project(self) -> HlsProject:

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import BitSimVictim
-from hw.simulate.bitsim import BitSim
-from hw.generate.codes import KERNELS, Codebook, choose_codebooks
 from hw.cost import Cost, estimate_cost
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
+from hw.generate.codes import KERNELS, Codebook, choose_codebooks
+from hw.generate.project import convert
+from hw.simulate.bitsim import BitSim
 from hw.sizing.gradients import GradientState
 from hw.sizing.space import BUILDING
-from hw.generate.project import convert
 from qmodels.data import Dataset
 from qmodels.metrics.lipschitz import kernel_differences, reshaped_norms
 from qmodels.victims import Images, Logits, Victim
