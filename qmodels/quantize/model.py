@@ -24,6 +24,7 @@ from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
 from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.batch_norm import fold_batch_norm, foldable_norms
+from qmodels.quantize.fit import fit_code
 from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.layerwise import LayerwiseConfig
 from qmodels.quantize.limits import limits
@@ -35,7 +36,6 @@ from qmodels.quantize.weights import (
     Method,
     WeightCode,
     WeightConfig,
-    fit_code,
 )
 from qmodels.runtime import copy_model, runtime
 from qmodels.victims import Images
