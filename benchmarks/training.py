@@ -25,6 +25,7 @@ from benchmarks.common import Report, interleave, parser  # noqa: E402
 from hw.accelerator import BitSimVictim  # noqa: E402
 from hw.experiment.open import open_run  # noqa: E402
 from hw.experiment.pipeline import run_steps  # noqa: E402
+from hw.experiment.steps import STEPS  # noqa: E402
 from hw.generate.project import HardwareConfig, generate_design  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD, WorstCase  # noqa: E402
@@ -244,7 +245,7 @@ def robust(report: Report, study: Study) -> None:
     settings = ["evaluation.samples=50", "data.limit_train=1000"] if study.quick else []
     run = open_run(ROOT / "configs" / "mnist_robust.yaml", settings, out=folder, resume=True)
     with run.folder.lock():
-        run_steps(run, "evaluate", lambda line: print(f"  {line}", flush=True))
+        run_steps(run, STEPS, lambda line: print(f"  {line}", flush=True))
     results = json.loads((folder / "results.json").read_text())
     rows = [row for row in results["rows"] if row["victim"] == "bitsim"]
     clean = next(row for row in rows if row["attack"] == "clean")

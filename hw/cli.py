@@ -55,15 +55,17 @@ def _flow(
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
     from hw.experiment.open import open_run
-    from hw.experiment.pipeline import run_steps
+    from hw.experiment.pipeline import run_steps, steps_until
     from hw.experiment.preflight import check_run
+    from hw.report.step import FLOW
     from hw.report.summary import show_summary
 
     run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine)
-    check_run(run, until)
+    steps = steps_until(until, FLOW)
+    check_run(run, steps)
     try:
         with run.folder.lock():
-            run_steps(run, until, typer.echo)
+            run_steps(run, steps, typer.echo)
             show_summary(run, until)
     except KeyboardInterrupt:  # caught here: typer would end without a word
         _die("stopped; run again with --resume to go on", 130)

@@ -84,13 +84,6 @@ class RunFolder:
             write_bytes(self.path / name, (other.path / name).read_bytes())
         write_json(self._record_path(step), other._record(step) | {"key": key})
 
-    def remark(self, step: str, output: str) -> None:
-        """Take an output of a finished step as it is now: something was added to it."""
-        record = self._record(step)
-        if output in record.get("outputs", {}):
-            record["outputs"][output] = file_digest(self.path / output)
-            write_json(self._record_path(step), record)
-
     def seconds(self, step: str) -> float:
         """How long the step took when it ran."""
         return float(self._record(step).get("seconds", 0.0))

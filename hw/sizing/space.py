@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.config import RunConfig, check_config, parse_mapping
+from hw.experiment.model_steps import MODEL_STEPS
 from hw.sizing.config import Choice
 from qmodels.quantize.mulaw import MappingConfig
 from qmodels.storage import digest_of, file_digest, weights_file
@@ -151,9 +152,7 @@ def short_value(value: Choice) -> str:
 
 def _sections(*steps: str) -> set[str]:
     """The parts of the config that some of the flow's steps read."""
-    from hw.experiment.steps import STEPS
-
-    return {section for found in STEPS if found.name in steps for section in found.sections}
+    return {section for found in MODEL_STEPS if found.name in steps for section in found.sections}
 
 
 def _file_digests(config: RunConfig) -> list[str]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from hw.experiment.folder import RunFolder
 from hw.experiment.gate import pass_gate
+from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.run import Run
-from hw.experiment.steps import STEPS
 from hw.simulate.exactness import EXTREMES, Known, probe_images, require_exact
 from hw.sizing.built import Built, build, delta_norms, scratch_run
 from hw.sizing.crew import Blobs
@@ -51,7 +51,7 @@ def aware_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:
 
 
 def _training_step(name: str, question: Question, blobs: Blobs, before: dict[str, bytes]) -> dict[str, bytes]:
-    step = next(step for step in STEPS if step.name == name)
+    step = next(step for step in MODEL_STEPS if step.name == name)
     shared = Path(question.folder) if question.folder and Path(question.folder).is_dir() else None
     with tempfile.TemporaryDirectory(prefix="robust-hls-train-") as scratch:
         run = Run(question.config, RunFolder(shared or Path(scratch)))

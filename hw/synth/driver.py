@@ -1,4 +1,4 @@
-"""`robust-hls synth RUN`: the stages one by one, each recorded when it is finished; results go into results.json.
+"""`robust-hls synth RUN`: the stages one by one, each recorded in synthesis.json when it is finished.
 
 The tools work in `RUN/synthesis`, a copy of the HLS project at a place that stays (they write absolute paths). What we
 record holds finished stages only: a stopped one is run again, the others are not.
