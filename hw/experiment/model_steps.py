@@ -11,8 +11,8 @@ from dataclasses import asdict
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from qmodels.architectures import build_float
+from qmodels.layers import is_quantized
 from qmodels.quantize.batch_norm import fold_batch_norm
-from qmodels.quantize.layers import is_quantized
 from qmodels.quantize.mulaw import map_weights
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.runtime import copy_model

@@ -12,7 +12,7 @@ from hw.generate.contract import check_contract
 from hw.tools.toolchain import GXX, require_tool
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
-from qmodels.quantize.layers import is_quantized, select_layers
+from qmodels.layers import is_quantized, select_layers
 from qmodels.quantize.model import check_layers, check_quantizable
 
 

@@ -21,7 +21,7 @@ from hw.generate.contract import OutputChange, Repaired, output_change, repair_m
 from hw.generate.project import Design, HlsProject, generate_design
 from hw.simulate.csim import Csim, simulate
 from qmodels.data import Dataset, load_dataset
-from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
+from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
 from qmodels.storage import load_model

@@ -16,8 +16,8 @@ from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.experiment.scoring import evaluate
 from hw.simulate.exactness import EXTREMES, probe_images
-from qmodels.metrics.lipschitz_tables import bits_rows, lipschitz_rows
 from qmodels.metrics.masking import Row
+from qmodels.quantize.lipschitz_tables import bits_rows, lipschitz_rows
 from qmodels.storage import atomic_folder, write_json
 
 

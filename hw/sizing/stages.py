@@ -29,10 +29,10 @@ from qmodels.attacks.base import LEVELS
 from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
 from qmodels.data import Dataset
 from qmodels.errors import UserError
+from qmodels.layers import kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
 from qmodels.metrics.statistics import wilson
-from qmodels.quantize.layers import kernel_of, weighted_layers
 from qmodels.storage import write_bytes
 from qmodels.victims import AcceleratorVictim, Images, Labels, Victim, predictions
 

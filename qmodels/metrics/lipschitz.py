@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.errors import UserError
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.layers import kernel_of, weighted_layers
 
 Matrix = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ import numpy as np
 from qmodels.attacks import PGD
 from qmodels.data import Split
 from qmodels.errors import UserError
+from qmodels.layers import is_depthwise, kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import layer_norms
 from qmodels.progress import progress_bar
 from qmodels.quantize.batch_norm import fold_batch_norm
-from qmodels.quantize.layers import is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.layerwise import (
     Choice,
     LayerKernel,

@@ -20,7 +20,7 @@ import numpy as np
 
 from qmodels.data import Split
 from qmodels.formats import FixedPoint
-from qmodels.quantize.layers import kernel_of, select_layers
+from qmodels.layers import kernel_of, select_layers
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.prequantized import fast_conv2d, rounded_relu

@@ -14,7 +14,7 @@ from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
 from hw.experiment.steps import map_step, quantize_step
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.layers import kernel_of, weighted_layers
 from qmodels.storage import save_model
 
 

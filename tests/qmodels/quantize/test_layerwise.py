@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmodels.errors import UserError
+from qmodels.layers import kernel_of
 from qmodels.metrics.lipschitz import difference_norms
 from qmodels.quantize import layerwise
 from qmodels.quantize.fit import fit_code
-from qmodels.quantize.layers import kernel_of
 from qmodels.quantize.layerwise import Choice, LayerKernel, LayerwiseConfig, Option, best_choice, layer_options
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.selection import quantize_as_asked, select_formats
