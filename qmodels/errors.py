@@ -6,7 +6,12 @@
 from __future__ import annotations
 
 import difflib
+import zipfile
+import zlib
 from collections.abc import Sequence
+
+#: What reading a truncated, damaged or encrypted zip archive may raise besides OSError and ValueError.
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError)
 
 
 class RobustHlsError(Exception):

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qmodels.data import ARCHIVE_ERRORS
-from qmodels.errors import UserError
+from qmodels.errors import ARCHIVE_ERRORS, UserError
 from qmodels.runtime import runtime
 from qmodels.whitelist import refuse_code
 

@@ -14,7 +14,8 @@ from hw.experiment.config import AttackPlan, EvaluationPlan
 from hw.experiment.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS, device_bytes
-from qmodels.data import ARCHIVE_ERRORS, Split
+from qmodels.data import Split
+from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path, digest_of

@@ -23,7 +23,7 @@ from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, QueryCount
 from qmodels.attacks.decision import HopSkipJumpLinf
 from qmodels.attacks.fmn import FMNLinf
 from qmodels.attacks.square import Square
-from qmodels.data import ARCHIVE_ERRORS
+from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path
 from qmodels.victims import GradientVictim, Images, Labels, predictions

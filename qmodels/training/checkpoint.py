@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.data import ARCHIVE_ERRORS, Split
+from qmodels.data import Split
+from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.training.config import TrainingConfig
 from qmodels.training.report import ClassMargin, EpochRecord, RoundRecord
 
