@@ -6,7 +6,6 @@ ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz`
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qmodels.digest import digest
 from qmodels.errors import ARCHIVE_ERRORS, UserError, allowed_names
 from qmodels.victims import Images, Labels
 
@@ -57,7 +57,7 @@ class Dataset:
     def digests(self) -> list[str]:
         """SHA-256 of every split. Computed once: it takes seconds, and every step of every run asks for it."""
         splits = (self.train, self.validation, self.test)
-        return [hashlib.sha256(part.x.tobytes() + part.y.tobytes()).hexdigest() for part in splits]
+        return [digest(part.x, part.y) for part in splits]
 
 
 def load_dataset(

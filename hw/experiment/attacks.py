@@ -15,10 +15,11 @@ from hw.experiment.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS, device_bytes
 from qmodels.data import Split
+from qmodels.digest import digest_of
 from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
-from qmodels.storage import atomic_path, digest_of
+from qmodels.storage import atomic_path
 from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qmodels.digest import file_digest
 from qmodels.errors import UserError
-from qmodels.storage import file_digest, write_bytes, write_json
+from qmodels.storage import write_bytes, write_json
 
 
 class RunFolder:

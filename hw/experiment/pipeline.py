@@ -14,7 +14,8 @@ from typing import Any
 
 from hw.experiment.config import dump_config
 from hw.experiment.run import Run, environment
-from qmodels.storage import digest_of, file_digest, weights_file, write_bytes, write_json
+from qmodels.digest import digest_of, file_digest
+from qmodels.storage import weights_file, write_bytes, write_json
 
 Say = Callable[[str], None]
 

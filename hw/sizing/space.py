@@ -15,8 +15,9 @@ from typing import Any
 from hw.experiment.config import RunConfig, check_config, parse_mapping
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.sizing.config import Choice
+from qmodels.digest import digest_of, file_digest
 from qmodels.quantize.mulaw import MappingConfig
-from qmodels.storage import digest_of, file_digest, weights_file
+from qmodels.storage import weights_file
 
 #: The flow's steps between the config and the quantized model; what they read is what makes a design.
 TRAINING, BUILDING = ("train", "aware"), ("map", "quantize")

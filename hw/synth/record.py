@@ -10,8 +10,9 @@ from hw.experiment.config import load_config
 from hw.experiment.folder import RunFolder
 from hw.generate.hardware import HardwareConfig
 from hw.synth.stages import BENCHED
+from qmodels.digest import digest_of, file_digest
 from qmodels.errors import UserError
-from qmodels.storage import digest_of, file_digest, write_json
+from qmodels.storage import write_json
 
 RECORD = "synthesis.json"
 

@@ -16,8 +16,8 @@ from hw.experiment.pipeline import FlowStep, run_steps, step_key
 from hw.experiment.run import Run
 from hw.report.step import FLOW
 from qmodels.data import Dataset
+from qmodels.digest import digest_of
 from qmodels.errors import UserError
-from qmodels.storage import digest_of
 
 SHARED = ("attacks", "black_box")
 TRAININGS = tuple(step for step in FLOW if step.name in ("train", "aware"))

@@ -17,12 +17,13 @@ from hw.experiment.run import Run
 from hw.tables.config import BitsStudy, MappingStudy
 from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.transfer import judged
+from qmodels.digest import digest_of
 from qmodels.errors import UserError
 from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.prequantized import prequantize
-from qmodels.storage import digest_of, finite_or_none, write_json
+from qmodels.storage import finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy, predictions
 
 Record = dict[str, Any]

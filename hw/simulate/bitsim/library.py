@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
 import platform
 from pathlib import Path
 
 from hw.tools.cache import build_once
 from hw.tools.toolchain import run_gxx
+from qmodels.digest import digest
 from qmodels.errors import UserError
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -52,14 +52,13 @@ def build(isa: str = "native") -> Path:
         ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
     """
     flags = [*_COMMON, *ISA_FLAGS[isa]]
-    digest = hashlib.sha256("\0".join([*flags, _cpu()]).encode())
-    for source in sorted(KERNELS.iterdir()):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    sources = [source.name.encode() + b"\0" + source.read_bytes() for source in sorted(KERNELS.iterdir())]
+    key = digest("\0".join([*flags, _cpu()]), *sources)
 
     def compile_into(work: Path, final: Path) -> None:
         run_gxx([[*flags, "-o", str(work / "bitsim.so"), str(KERNELS / "bitsim.cpp")]], work)
 
-    return build_once("bitsim", f"{isa}-{digest.hexdigest()}", compile_into) / "bitsim.so"
+    return build_once("bitsim", f"{isa}-{key}", compile_into) / "bitsim.so"
 
 
 @functools.cache
