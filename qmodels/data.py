@@ -24,7 +24,6 @@ DATA_DIR_VARIABLE = "ROBUST_HLS_DATA"
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10")
 DATASETS = ("digits", *KERAS_DATASETS)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class Split(NamedTuple):

@@ -157,11 +157,6 @@ def convolution_of(layer: Any) -> Convolution:
     return Convolution(shape, strides, dilation, (top_bottom, left_right))
 
 
-def mean_norm(norms: tuple[LayerNorms, ...]) -> float:
-    """Mean of the reshaped 2-norms over the layers: one number for a whole model."""
-    return float(np.mean([item.reshaped.two for item in norms])) if norms else 0.0
-
-
 def layer_norms(layer: Any, kernel: Matrix) -> LayerNorms:
     """Norms of any kernel in the place of a layer's own."""
     reshaped = operator = reshaped_norms(layer, kernel)
