@@ -242,7 +242,7 @@ def aware(report: Report, study: Study) -> None:
 def robust(report: Report, study: Study) -> None:
     """The recipe for a robust 3-bit accelerator, as `robust-hls run` runs it; a finished run is only read."""
     folder = study.folder / "mnist_robust"
-    settings = ["evaluation.samples=50", "data.limit_train=1000"] if study.quick else []
+    settings = {"evaluation.samples": 50, "data.limit_train": 1000} if study.quick else {}
     run = open_run(ROOT / "configs" / "mnist_robust.yaml", settings, out=folder, resume=True)
     with run.folder.lock():
         run_steps(run, STEPS, lambda line: print(f"  {line}", flush=True))

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hw.experiment.settings import Settings, merge
 from hw.generate.project import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack
@@ -191,28 +192,31 @@ class RunConfig(Section):
         return f"{self.model_label}+mu" if self.mapping.mu > 0 else self.model_label
 
 
-def load_config(source: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read, override and check an experiment.
+def load_config(source: Path | None, settings: Settings | None = None, origin: str = "--set") -> RunConfig:
+    """Read, change and check an experiment.
 
     Args:
         source: a YAML file; None: the embedded digits experiment.
-        overrides: `a.b=value` settings, values as in YAML.
+        settings: dotted keys and their values, which change what the file says.
+        origin: where the settings were written, for messages.
 
     Raises:
         UserError: names the file, the key, what is allowed, and for a misspelt key the nearest one.
     """
     where = str(source) if source else f"embedded {DEFAULT_CONFIG}.yaml"
     text = read_text(source) if source else files("hw.experiment").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
-    return parse_config(RunConfig, text, where, overrides)
+    return parse_config(RunConfig, text, where, settings, origin)
 
 
-def parse_config(root: type[Config], text: str, where: str, overrides: Sequence[str] = ()) -> Config:
-    """A config of class `root` from YAML text, overridden and checked.
+def parse_config(
+    root: type[Config], text: str, where: str, settings: Settings | None = None, origin: str = "--set"
+) -> Config:
+    """A config of class `root` from YAML text, changed by settings and checked.
 
     Raises:
         UserError: as for `load_config`; `where` is what it calls the source.
     """
-    return check_config(root, parse_mapping(root, text, where), where, overrides)
+    return check_config(root, merge(parse_mapping(root, text, where), settings or {}, origin), where)
 
 
 def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any]:
@@ -226,10 +230,8 @@ def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any
     return raw
 
 
-def check_config(root: type[Config], raw: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
-    """A config of class `root` from a plain mapping, which the overrides change; UserError as for `load_config`."""
-    for override in overrides:
-        _override(raw, override)
+def check_config(root: type[Config], raw: dict[str, Any], where: str) -> Config:
+    """A config of class `root` from a plain mapping; UserError as for `load_config`."""
     try:
         config = root.model_validate(raw)
     except ValidationError as error:
@@ -252,22 +254,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable text file ({error})") from None
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {override!r}: must look like section.key=value")
-    *parents, leaf = key.strip().split(".")
-    node = raw
-    for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            raise UserError(f"--set {override!r}: {parent!r} is a value, not a section")
-    try:
-        node[leaf] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
 
 
 def _explain(item: Any, root: type[BaseModel]) -> str:

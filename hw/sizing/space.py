@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import shlex
@@ -14,6 +13,7 @@ from typing import Any
 
 from hw.experiment.config import RunConfig, check_config, parse_mapping
 from hw.experiment.model_steps import MODEL_STEPS
+from hw.experiment.settings import merge
 from hw.sizing.config import Choice
 from qmodels.digest import digest_of, file_digest
 from qmodels.quantize.mulaw import MappingConfig
@@ -89,8 +89,7 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
     Raises:
         UserError: a key or value the experiment does not know.
     """
-    raw = copy.deepcopy(_parsed(experiment, where))
-    config = check_config(RunConfig, raw, where, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
+    config = check_config(RunConfig, merge(_parsed(experiment, where), settings, f"{where}:"), where)
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
     return Design(tuple(settings.items()), config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from hw.experiment.folder import RunFolder
 from hw.experiment.open import OUTPUT_ROOT
 from hw.experiment.preflight import check_run
 from hw.experiment.run import Run, environment
+from hw.experiment.settings import Settings
 from hw.report import load_run
 from hw.report.step import FLOW
 from hw.tables.account import WallClock
@@ -41,7 +42,7 @@ class Options:
 
     out: Path | None = None
     data_dir: Path | None = None
-    settings: tuple[str, ...] = ()  # `key=value` of every row's experiment
+    settings: Settings = field(default_factory=dict)  # dotted keys of every row's experiment and their values
     attacks: tuple[str, ...] = ()  # kinds of attack; empty: all
     images: int | None = None  # most test images of any attack
 
