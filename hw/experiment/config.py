@@ -40,7 +40,7 @@ class DataConfig(Section):
 
 
 class OwnModelConfig(ModelConfig):
-    """One of our architectures, or the user's own model file."""
+    """One of our architectures, or your own model file."""
 
     file: Path | None = Field(None, description="your own model (.keras, .h5, .json); then nothing is trained")
     weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
@@ -94,7 +94,7 @@ class SimulationConfig(Section):
 
 
 class BlackBoxModel(Section):
-    """A model of the attacker's own, trained apart from the run on the same data: he has never seen the run's."""
+    """A model of the attacker's own, trained apart from the run on the same data, without ever seeing the run's."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", description="its name in tables")
     seed: int | None = Field(None, ge=0, lt=2**31, description="left out: the run's plus one")
@@ -278,7 +278,7 @@ def _explain(item: Any, root: type[BaseModel]) -> str:
     return f"{key}: {message}; got {got}" + _field_hint(item["loc"], root)
 
 
-#: pydantic's words for these name Python types that a user of YAML does not know.
+#: pydantic's words for these name Python types, which mean nothing to you as you write YAML.
 _PLAIN = {
     "model_type": "must be a section of `key: value` lines",
     "model_attributes_type": "must be a section of `key: value` lines",
@@ -318,7 +318,7 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
             yield from _not_finite(item, f"{key}.{name}" if key else str(name))
 
 
-#: pydantic puts the tag of a discriminated union into the location; users never wrote it.
+#: pydantic puts the tag of a discriminated union into the location; you never wrote it.
 _UNION_TAGS = frozenset(
     str(kind.model_fields["kind"].default)
     for kind in AnyAttack.__origin__.__args__  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from qmodels.training.aware import train_aware
 
 
 def train_step(run: Run) -> tuple[str, ...]:
-    """Train the float model, or take the user's own; batch normalization is folded away."""
+    """Train the float model, or take your own; batch normalization is folded away."""
     if run.own_model is not None:
         return _adopt(run)
     model = build_float(run.config.model, run.data.input_shape, run.data.classes, run.config.seed)
@@ -40,7 +40,7 @@ def train_step(run: Run) -> tuple[str, ...]:
 
 
 def _adopt(run: Run) -> tuple[str, ...]:
-    """The user's model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
+    """Your model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
     name = "quantized.keras" if is_quantized(run.own_model) else "model.keras"
     for stale in ("model.keras", "mapped.keras", "quantized.keras", "repair.json"):  # of an earlier config of this run
         (run.folder / stale).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""From what the user typed to a run that can start: which config, which folder, new or resumed."""
+"""From what you typed to a run that can start: which config, which folder, new or resumed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_run(
         out: run folder; default `hls_projects/<name>`.
         resume: go on with what is in the folder.
         data_dir: where data sets are looked for.
-        model: the user's own model.
+        model: your own model.
         data: data set name or .npz path.
         engine: which simulator stands for the accelerator.
 
