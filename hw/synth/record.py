@@ -17,7 +17,7 @@ from qmodels.storage import write_json
 RECORD = "synthesis.json"
 
 
-def open_run(path: Path) -> tuple[RunFolder, HardwareConfig]:
+def open_project(path: Path) -> tuple[RunFolder, HardwareConfig]:
     """A run's folder and its hardware; UserError where there is no HLS project."""
     if not (path / "config.yaml").is_file():
         raise UserError(f"{path}: no run in this folder (config.yaml is missing)")
