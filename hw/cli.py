@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hw.experiment.settings import read_settings
 from qmodels.errors import RobustHlsError, UserError
 
 app = typer.Typer(
@@ -110,8 +111,6 @@ def _add_step(command: str, until: str, summary: str) -> None:
         repair: Repair = False,
         hls_config: HlsConfig = None,
     ) -> None:
-        from hw.experiment.settings import read_settings
-
         changes = _hls4ml_settings(hls_config) | _own_model_settings(weights, repair) | read_settings(settings)
         _flow(until, target, changes, out, resume, data_dir, model, data, engine)
 
@@ -179,7 +178,6 @@ def size_command(
     report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
 ) -> None:
     """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
-    from hw.experiment.settings import read_settings
     from hw.sizing import Options, show, size
 
     options = Options(out, workers, scheduler, data_dir, retry_failed, report_only)
@@ -203,7 +201,6 @@ def tables_command(
     ] = None,
 ) -> None:
     """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
-    from hw.experiment.settings import read_settings
     from hw.tables import Options, make_tables, show
 
     kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())

@@ -53,6 +53,5 @@ class Cli:
 def snapshot(folder: Path) -> dict[str, str]:
     """Every path below `folder`, with the digest of its content."""
     return {
-        path.relative_to(folder).as_posix(): file_digest(path) if path.is_file() else ""
-        for path in folder.rglob("*")
+        path.relative_to(folder).as_posix(): file_digest(path) if path.is_file() else "" for path in folder.rglob("*")
     }
