@@ -14,8 +14,8 @@ demo: $(READY)  ## the whole flow on built-in data: train, map, quantize, genera
 test: $(READY)  ## the test suite
 	@$(BIN)/python -m pytest
 
-lint: $(READY)  ## ruff and mypy --strict
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(READY)  ## ruff, mypy --strict, and who may import whom
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 
 bench: $(READY)  ## every speed claim, measured here
 	@for name in bitsim bitsim_fuzz attacks training projects sizing; do \

@@ -2,7 +2,7 @@
 
 Needs `pip install adversarial-robustness-toolbox foolbox`; without one of them its figures are left out. MNIST is taken
 from $ROBUST_HLS_DATA or Keras' cache; without it the built-in digits, enlarged, stand in. The libraries attack the
-QKeras model in batches of 250; ours its folded view, which gives the same bits. HopSkipJump and Square ask the
+QKeras model in batches of 250; ours its prequantized view, which gives the same bits. HopSkipJump and Square ask the
 accelerator: ART through hls4ml's C simulation, ours through bitsim.
 
 `NAME_vs_art` and `NAME_vs_foolbox` are ratios of rates. `NAME_accuracy_gap_points` is our robust accuracy minus ART's,
@@ -36,7 +36,7 @@ from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square, WorstCase 
 from qmodels.attacks.base import LEVELS, project_to_grid  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.errors import ToolMissing  # noqa: E402
-from qmodels.quantize.prequantized import fold  # noqa: E402
+from qmodels.quantize.prequantized import prequantize  # noqa: E402
 from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Victim, predictions  # noqa: E402
 
 STEPS = 40
@@ -116,7 +116,7 @@ def record_gap(report: Report, name: str, library: str, accuracy: tuple[float, f
 
 def pgd(report: Report, name: str, subject: Subject, radii: Iterable[int], libraries: list[str], rounds: int) -> None:
     """PGD-40 with one random start and steps of 2.5 epsilon / 40."""
-    victim, few = KerasVictim(fold(subject.model), "quantized"), subject.first(100)
+    victim, few = KerasVictim(prequantize(subject.model), "quantized"), subject.first(100)
 
     def left_standing(radius: int) -> float:
         return robust_accuracy(victim, peers.pgd(libraries[0], few, radius, STEPS)(few.x, few.y), few)
@@ -154,7 +154,7 @@ def deepfool(report: Report, subject: Subject, few: int, libraries: list[str]) -
 
 def minimal(report: Report, name: str, subject: Subject, attack: Any, found: dict[str, peers.Peer], few: int) -> None:
     """Rates: ours on all images, a library on the first `few`; strength within the library's own median length."""
-    victim, small = KerasVictim(fold(subject.model), "quantized"), subject.first(few)
+    victim, small = KerasVictim(prequantize(subject.model), "quantized"), subject.first(few)
     calls: dict[str, Callable[[], Any]] = {
         "ours": lambda: attack(victim, subject.x, subject.y, epsilon_lsb=np.inf, seed=0)
     }
@@ -239,7 +239,7 @@ def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
     from hw.accelerator import BitSimVictim
     from hw.generate.project import HardwareConfig
 
-    victim = AcceleratorVictim(BitSimVictim.of(subject.model, HardwareConfig()), fold(subject.model))
+    victim = AcceleratorVictim(BitSimVictim.of(subject.model, HardwareConfig()), prequantize(subject.model))
     seconds, found = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
     standing = float(np.mean(found.fell_to == NOT_FALLEN))
     note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"
@@ -248,7 +248,7 @@ def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
 
 
 def on_models(report: Report, only: list[str], quick: bool, libraries: list[str]) -> None:
-    """Attacks with gradients: the QKeras model through the libraries, its folded view through ours."""
+    """Attacks with gradients: the QKeras model through the libraries, its prequantized view through ours."""
     cnn = trained("cnn4", 200 if quick else 1000)
     if "pgd" in only:  # a thousand images: with fewer a gap of a point is chance
         pgd(report, "pgd40_mlp", trained("mlp", 100 if quick else 1000), RADII_MNIST, libraries, 1 if quick else 3)

@@ -20,14 +20,15 @@ from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normal
 import hw
 from hw.accelerator import BitSimVictim
 from hw.generate.contract import violations
-from hw.simulate.csim import simulate
 from hw.generate.hardware import Backend
 from hw.generate.project import HardwareConfig, generate
 from hw.generate.reuse import plan_layers
+from hw.simulate.csim import simulate
 from qmodels.architectures import ModelConfig, build_float
+from qmodels.digest import digest_of, file_digest
 from qmodels.errors import RobustHlsError, UserError
 from qmodels.quantize.model import quantize_model
-from qmodels.storage import digest_of, file_digest, write_json
+from qmodels.storage import write_json
 
 BACKENDS: tuple[Backend, ...] = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
 WITH_BITSIM = ("Vitis", "Vivado", "VivadoAccelerator")

@@ -25,16 +25,17 @@ from benchmarks.common import Report, interleave, parser  # noqa: E402
 from hw.accelerator import BitSimVictim  # noqa: E402
 from hw.experiment.open import open_run  # noqa: E402
 from hw.experiment.pipeline import run_steps  # noqa: E402
+from hw.experiment.steps import STEPS  # noqa: E402
 from hw.generate.project import HardwareConfig, generate_design  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.data import Dataset, load_dataset  # noqa: E402
 from qmodels.errors import RobustHlsError  # noqa: E402
-from qmodels.quantize.prequantized import fold  # noqa: E402
 from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model  # noqa: E402
 from qmodels.quantize.mulaw import MappingConfig, map_weights  # noqa: E402
+from qmodels.quantize.prequantized import prequantize  # noqa: E402
 from qmodels.quantize.selection import select_formats  # noqa: E402
 from qmodels.runtime import copy_model  # noqa: E402
 from qmodels.storage import load_model, save_model, write_json  # noqa: E402
@@ -98,7 +99,7 @@ class Study:
 
     def worst_case(self, quantized: Any, epsilon: float) -> float:
         """Share of the accelerator's first test images that every attack of the worst case leaves standing."""
-        victim = AcceleratorVictim(BitSimVictim.of(quantized, HardwareConfig()), fold(quantized))
+        victim = AcceleratorVictim(BitSimVictim.of(quantized, HardwareConfig()), prequantize(quantized))
         x, y = self.data.test.take(50 if self.quick else 500)
         found = WorstCase().evaluate(victim, x, y, epsilon_lsb=epsilon, seed=0)
         return float(np.mean(found.fell_to == NOT_FALLEN))
@@ -149,7 +150,7 @@ def layerwise(report: Report, study: Study) -> None:
         common = quantize_model(model, BITS, data.train.x)
         chosen = quantize_model(model, BITS, data.train.x, formats=selection.formats)
         scores = {
-            label: study.scores(fold(quantized.model), "(Q)", EPSILONS[name])
+            label: study.scores(prequantize(quantized.model), "(Q)", EPSILONS[name])
             | {"worst_case": study.worst_case(quantized.model, EPSILONS[name])}
             | cost_of(quantized)
             for label, quantized in (("uniform", common), ("layerwise", chosen))
@@ -174,7 +175,7 @@ def mapping(report: Report, study: Study) -> None:
 
     def row(name: str, mapped: bool) -> dict[str, Any]:
         model = map_weights(study.model(name), MAPPING)[0] if mapped else study.model(name)
-        quantized = fold(quantize_model(model, BITS, study.data.train.x).model)
+        quantized = prequantize(quantize_model(model, BITS, study.data.train.x).model)
         return {
             label: study.scores(victim, label, epsilon) | {"model": name, "mapped": mapped}
             for epsilon in (26, 76)
@@ -196,7 +197,7 @@ def codebook(report: Report, study: Study) -> None:
     def row(name: str, settings: dict[str, Any]) -> dict[str, Any]:
         config = QuantizationConfig.model_validate(BITS.model_dump() | settings)
         quantized = quantize_model(study.model(name), config, study.data.train.x)
-        return study.scores(fold(quantized.model), "(Q)", EPSILONS[name]) | cost_of(quantized)
+        return study.scores(prequantize(quantized.model), "(Q)", EPSILONS[name]) | cost_of(quantized)
 
     for name in TRAININGS:
         for bits in (3, 4):
@@ -214,7 +215,7 @@ def aware(report: Report, study: Study) -> None:
     def row(name: str, bits: int) -> dict[str, Any]:
         config, epsilon = BITS.model_copy(update={"weight_bits": bits}), EPSILONS[name]
         model, data = study.model(name), study.data
-        after = fold(quantize_model(model, config, data.train.x).model)
+        after = prequantize(quantize_model(model, config, data.train.x).model)
         latent = copy_model(model)
         phase = {"quantization_aware": {"epochs": 1 if study.quick else 2}}
         training = TrainingConfig.model_validate({"batch_size": 128, **TRAININGS[name], **phase})
@@ -222,7 +223,7 @@ def aware(report: Report, study: Study) -> None:
         _, formats = train_aware(
             latent, training, config, MappingConfig(), data.train, data.validation, seed=0, checkpoint_dir=checkpoints
         )
-        during = fold(quantize_model(latent, config, data.train.x, formats=formats).model)
+        during = prequantize(quantize_model(latent, config, data.train.x, formats=formats).model)
         victims = {"post-training": after, "quantization-aware": during}
         return {label: study.scores(victim, "(Q)", epsilon) for label, victim in victims.items()}
 
@@ -241,10 +242,10 @@ def aware(report: Report, study: Study) -> None:
 def robust(report: Report, study: Study) -> None:
     """The recipe for a robust 3-bit accelerator, as `robust-hls run` runs it; a finished run is only read."""
     folder = study.folder / "mnist_robust"
-    settings = ["evaluation.samples=50", "data.limit_train=1000"] if study.quick else []
+    settings = {"evaluation.samples": 50, "data.limit_train": 1000} if study.quick else {}
     run = open_run(ROOT / "configs" / "mnist_robust.yaml", settings, out=folder, resume=True)
     with run.folder.lock():
-        run_steps(run, "evaluate", lambda line: print(f"  {line}", flush=True))
+        run_steps(run, STEPS, lambda line: print(f"  {line}", flush=True))
     results = json.loads((folder / "results.json").read_text())
     rows = [row for row in results["rows"] if row["victim"] == "bitsim"]
     clean = next(row for row in rows if row["attack"] == "clean")

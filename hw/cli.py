@@ -6,10 +6,11 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from hw.experiment.settings import read_settings
 from qmodels.errors import RobustHlsError, UserError
 
 app = typer.Typer(
@@ -45,7 +46,7 @@ OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help
 def _flow(
     until: str,
     target: Path | None,
-    settings: list[str],
+    settings: dict[str, Any],
     out: Path | None,
     resume: bool,
     data_dir: Path | None,
@@ -55,32 +56,32 @@ def _flow(
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
     from hw.experiment.open import open_run
-    from hw.experiment.pipeline import run_steps
+    from hw.experiment.pipeline import run_steps, steps_until
     from hw.experiment.preflight import check_run
+    from hw.report.step import FLOW
     from hw.report.summary import show_summary
 
     run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine)
-    check_run(run, until)
+    steps = steps_until(until, FLOW)
+    check_run(run, steps)
     try:
         with run.folder.lock():
-            run_steps(run, until, typer.echo)
+            run_steps(run, steps, typer.echo)
             show_summary(run, until)
     except KeyboardInterrupt:  # caught here: typer would end without a word
         _die("stopped; run again with --resume to go on", 130)
 
 
-def _own_model_settings(weights: Path | None, repair: bool) -> list[str]:
-    """--weights and --repair as overrides of the config."""
-    quoted = "'" + str(weights.resolve()).replace("'", "''") + "'" if weights is not None else ""
-    return [f"model.weights={quoted}"] * (weights is not None) + ["model.repair=true"] * repair
+def _own_model_settings(weights: Path | None, repair: bool) -> dict[str, Any]:
+    """--weights and --repair as settings of the config."""
+    files = {"model.weights": str(weights.resolve())} if weights is not None else {}
+    return files | ({"model.repair": True} if repair else {})
 
 
-def _hls4ml_settings(path: Path | None) -> list[str]:
-    """--hls-config as overrides of the config; what has no place here is told."""
+def _hls4ml_settings(path: Path | None) -> dict[str, Any]:
+    """--hls-config as settings of the config; what has no place here is told."""
     if path is None:
-        return []
-    import json
-
+        return {}
     from hw.generate.hls4ml_yaml import read_hls4ml_yaml
 
     settings, ignored = read_hls4ml_yaml(path)
@@ -91,7 +92,7 @@ def _hls4ml_settings(path: Path | None) -> list[str]:
         )
     layers = settings.pop("layers")  # one by one: the config's own stay
     own = {f"layers.{name}.{key}": value for name, entry in layers.items() for key, value in entry.items()}
-    return [f"hardware.{key}={json.dumps(value)}" for key, value in (settings | own).items()]
+    return {f"hardware.{key}": value for key, value in (settings | own).items()}
 
 
 def _add_step(command: str, until: str, summary: str) -> None:
@@ -110,8 +111,8 @@ def _add_step(command: str, until: str, summary: str) -> None:
         repair: Repair = False,
         hls_config: HlsConfig = None,
     ) -> None:
-        settings = [*_hls4ml_settings(hls_config), *_own_model_settings(weights, repair), *settings]
-        _flow(until, target, settings, out, resume, data_dir, model, data, engine)
+        changes = _hls4ml_settings(hls_config) | _own_model_settings(weights, repair) | read_settings(settings)
+        _flow(until, target, changes, out, resume, data_dir, model, data, engine)
 
     app.command(command, help=summary)(step_command)
 
@@ -181,7 +182,7 @@ def size_command(
 
     options = Options(out, workers, scheduler, data_dir, retry_failed, report_only)
     try:
-        show(size(target, settings, options), typer.echo)
+        show(size(target, read_settings(settings), options), typer.echo)
     except KeyboardInterrupt:
         _die("stopped; every finished design is kept: run the same command again to go on", 130)
 
@@ -203,8 +204,9 @@ def tables_command(
     from hw.tables import Options, make_tables, show
 
     kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
+    options = Options(out, data_dir, read_settings(settings), kinds, images)
     try:
-        tables, folder = make_tables(target, Options(out, data_dir, tuple(settings), kinds, images), typer.echo)
+        tables, folder = make_tables(target, options, typer.echo)
     except KeyboardInterrupt:
         _die("stopped; every finished attack is kept: run the same command again to go on", 130)
     show(tables, folder)

@@ -6,10 +6,7 @@ ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz`
 
 from __future__ import annotations
 
-import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,16 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.errors import UserError, allowed_names
+from qmodels.digest import digest
+from qmodels.errors import ARCHIVE_ERRORS, UserError, allowed_names
 from qmodels.victims import Images, Labels
 
 DATA_DIR_VARIABLE = "ROBUST_HLS_DATA"
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10")
 DATASETS = ("digits", *KERAS_DATASETS)
-#: What reading a truncated, damaged or encrypted zip archive may raise besides OSError and ValueError.
-ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class Split(NamedTuple):
@@ -61,7 +56,7 @@ class Dataset:
     def digests(self) -> list[str]:
         """SHA-256 of every split. Computed once: it takes seconds, and every step of every run asks for it."""
         splits = (self.train, self.validation, self.test)
-        return [hashlib.sha256(part.x.tobytes() + part.y.tobytes()).hexdigest() for part in splits]
+        return [digest(part.x, part.y) for part in splits]
 
 
 def load_dataset(

@@ -1,12 +1,17 @@
 """What can go wrong, and the exit status that says so.
 
-0 done, 2 the user's input is wrong, 3 a tool is missing, 4 the exactness gate failed, 1 a defect of ours.
+0 done, 2 your input is wrong, 3 a tool is missing, 4 the exactness gate failed, 1 a defect of ours.
 """
 
 from __future__ import annotations
 
 import difflib
+import zipfile
+import zlib
 from collections.abc import Sequence
+
+#: What reading a truncated, damaged or encrypted zip archive may raise besides OSError and ValueError.
+ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError)
 
 
 class RobustHlsError(Exception):
@@ -16,7 +21,7 @@ class RobustHlsError(Exception):
 
 
 class UserError(RobustHlsError):
-    """The user's input is wrong. The message says what, where, what is allowed and how to mend it."""
+    """Your input is wrong. The message says what, where, what is allowed and how to mend it."""
 
     exit_status = 2
 
@@ -37,9 +42,9 @@ def allowed_names(given: str, allowed: Sequence[str], *also: str) -> str:
     """How a message about a wrong name ends: the nearest right one, and all of them.
 
     Args:
-        given: what the user wrote.
+        given: what you wrote.
         allowed: the names that exist.
-        also: what else he may write, in words.
+        also: what else may be written, in words.
     """
     near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
     return (f"; did you mean {near[0]!r}?" if near else "") + f" (allowed: {', '.join([*allowed, *also])})"

@@ -118,10 +118,6 @@ class FixedPoint(NamedTuple):
             raise ValueError(f"some values are integers of more than {MAX_RAW_BITS} bits in {self}")
         return raw.astype(np.int64)
 
-    def from_raw(self, raw: NDArray[Any]) -> NDArray[np.float64]:
-        """Values of raw integers (exact up to 53 bits)."""
-        return np.asarray(raw, dtype=np.float64) * self.lsb
-
 
 #: Device inputs: pixels k/256, k in 0..255 (design: "The input grid").
 INPUT_FORMAT = FixedPoint(8, 0, signed=False)

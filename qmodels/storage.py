@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -14,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qmodels.data import ARCHIVE_ERRORS
-from qmodels.errors import UserError
+from qmodels.errors import ARCHIVE_ERRORS, UserError
 from qmodels.runtime import runtime
 from qmodels.whitelist import refuse_code
 
@@ -83,24 +81,6 @@ def write_json(target: Path, value: Any) -> None:
 def finite_or_none(value: float) -> float | None:
     """For JSON, which lacks NaN (nothing was measured) and infinity (no bound)."""
     return value if math.isfinite(value) else None
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def model_digest(model: Any) -> str:
-    """SHA-256 of a model's architecture and weights (a saved file also holds the date)."""
-    total = hashlib.sha256(model.to_json().encode())
-    for weights in model.get_weights():
-        total.update(weights.tobytes())
-    return total.hexdigest()
 
 
 def save_model(model: Any, target: Path) -> None:

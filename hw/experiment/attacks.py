@@ -14,10 +14,12 @@ from hw.experiment.config import AttackPlan, EvaluationPlan
 from hw.experiment.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics
 from qmodels.attacks.base import LEVELS, device_bytes
-from qmodels.data import ARCHIVE_ERRORS, Split
+from qmodels.data import Split
+from qmodels.digest import digest_of
+from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
-from qmodels.storage import atomic_path, digest_of
+from qmodels.storage import atomic_path
 from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
 
 
@@ -54,7 +56,7 @@ def sources(run: Run) -> list[Contestant]:
         found.append(Contestant(run.config.model_label, run.float_victim))
     if run.mapped_victim is not None:
         found.append(Contestant(run.config.mapped_label, run.mapped_victim))
-    found.append(Contestant(run.config.mapped_label, run.folded, run.weight_bits))
+    found.append(Contestant(run.config.mapped_label, run.prequantized, run.weight_bits))
     return found
 
 
@@ -70,7 +72,7 @@ def attackers(run: Run) -> list[Contestant]:
         if wanted.quantization is None:
             victim, bits, made = KerasVictim(own.mapped_model, "float"), None, own.folder.outputs("map")["mapped.keras"]
         else:
-            victim, bits, made = own.folded, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
+            victim, bits, made = own.prequantized, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
         found.append(Contestant(wanted.name, victim, bits, made))
     return found
 
@@ -141,7 +143,7 @@ def targets(run: Run, attack: Attack) -> list[Contestant]:
     if attack.knowledge == "black-box":
         return [accelerator]
     if attack.family == "worst-case":
-        judged = AcceleratorVictim(run.accelerator, run.folded.model)
+        judged = AcceleratorVictim(run.accelerator, run.prequantized.model)
         return [*sources(run)[:-1], replace(accelerator, victim=judged)]
     return sources(run)
 

@@ -7,6 +7,7 @@ resuming are those of any run.
 from __future__ import annotations
 
 from hw.experiment.attacks import black_box_epsilons
+from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import run_steps, steps_until
 from hw.experiment.run import Run
 
@@ -21,10 +22,10 @@ def train_black_box(run: Run) -> tuple[str, ...]:
         return ()
     names = []
     for model, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
-        last = "map" if wanted.quantization is None else "quantize"
+        steps = steps_until("map" if wanted.quantization is None else "quantize", MODEL_STEPS)
         with model.folder.lock():
-            run_steps(model, last, lambda line: None)
+            run_steps(model, steps, lambda line: None)
         inside = model.folder.path.relative_to(run.folder.path)
-        made = {name for step in steps_until(last) for name in model.folder.outputs(step.name)}
+        made = {name for step in steps for name in model.folder.outputs(step.name)}
         names += [(inside / name).as_posix() for name in sorted(made)]
     return tuple(names)

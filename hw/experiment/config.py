@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hw.experiment.settings import Settings, merge
 from hw.generate.project import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack
@@ -39,7 +40,7 @@ class DataConfig(Section):
 
 
 class OwnModelConfig(ModelConfig):
-    """One of our architectures, or the user's own model file."""
+    """One of our architectures, or your own model file."""
 
     file: Path | None = Field(None, description="your own model (.keras, .h5, .json); then nothing is trained")
     weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
@@ -93,7 +94,7 @@ class SimulationConfig(Section):
 
 
 class BlackBoxModel(Section):
-    """A model of the attacker's own, trained apart from the run on the same data: he has never seen the run's."""
+    """A model of the attacker's own, trained apart from the run on the same data, without ever seeing the run's."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", description="its name in tables")
     seed: int | None = Field(None, ge=0, lt=2**31, description="left out: the run's plus one")
@@ -191,28 +192,31 @@ class RunConfig(Section):
         return f"{self.model_label}+mu" if self.mapping.mu > 0 else self.model_label
 
 
-def load_config(source: Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read, override and check an experiment.
+def load_config(source: Path | None, settings: Settings | None = None, origin: str = "--set") -> RunConfig:
+    """Read, change and check an experiment.
 
     Args:
         source: a YAML file; None: the embedded digits experiment.
-        overrides: `a.b=value` settings, values as in YAML.
+        settings: dotted keys and their values, which change what the file says.
+        origin: where the settings were written, for messages.
 
     Raises:
         UserError: names the file, the key, what is allowed, and for a misspelt key the nearest one.
     """
     where = str(source) if source else f"embedded {DEFAULT_CONFIG}.yaml"
     text = read_text(source) if source else files("hw.experiment").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
-    return parse_config(RunConfig, text, where, overrides)
+    return parse_config(RunConfig, text, where, settings, origin)
 
 
-def parse_config(root: type[Config], text: str, where: str, overrides: Sequence[str] = ()) -> Config:
-    """A config of class `root` from YAML text, overridden and checked.
+def parse_config(
+    root: type[Config], text: str, where: str, settings: Settings | None = None, origin: str = "--set"
+) -> Config:
+    """A config of class `root` from YAML text, changed by settings and checked.
 
     Raises:
         UserError: as for `load_config`; `where` is what it calls the source.
     """
-    return check_config(root, parse_mapping(root, text, where), where, overrides)
+    return check_config(root, merge(parse_mapping(root, text, where), settings or {}, origin), where)
 
 
 def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any]:
@@ -226,10 +230,8 @@ def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any
     return raw
 
 
-def check_config(root: type[Config], raw: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
-    """A config of class `root` from a plain mapping, which the overrides change; UserError as for `load_config`."""
-    for override in overrides:
-        _override(raw, override)
+def check_config(root: type[Config], raw: dict[str, Any], where: str) -> Config:
+    """A config of class `root` from a plain mapping; UserError as for `load_config`."""
     try:
         config = root.model_validate(raw)
     except ValidationError as error:
@@ -254,22 +256,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not a readable text file ({error})") from None
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {override!r}: must look like section.key=value")
-    *parents, leaf = key.strip().split(".")
-    node = raw
-    for parent in parents:
-        node = node.setdefault(parent, {})
-        if not isinstance(node, dict):
-            raise UserError(f"--set {override!r}: {parent!r} is a value, not a section")
-    try:
-        node[leaf] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
-
-
 def _explain(item: Any, root: type[BaseModel]) -> str:
     location = [part for part in item["loc"] if not (isinstance(part, str) and part in _UNION_TAGS)]
     key = ".".join(str(part) for part in location)
@@ -292,7 +278,7 @@ def _explain(item: Any, root: type[BaseModel]) -> str:
     return f"{key}: {message}; got {got}" + _field_hint(item["loc"], root)
 
 
-#: pydantic's words for these name Python types that a user of YAML does not know.
+#: pydantic's words for these name Python types, which mean nothing to you as you write YAML.
 _PLAIN = {
     "model_type": "must be a section of `key: value` lines",
     "model_attributes_type": "must be a section of `key: value` lines",
@@ -332,7 +318,7 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
             yield from _not_finite(item, f"{key}.{name}" if key else str(name))
 
 
-#: pydantic puts the tag of a discriminated union into the location; users never wrote it.
+#: pydantic puts the tag of a discriminated union into the location; you never wrote it.
 _UNION_TAGS = frozenset(
     str(kind.model_fields["kind"].default)
     for kind in AnyAttack.__origin__.__args__  # type: ignore[attr-defined]

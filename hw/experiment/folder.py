@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qmodels.digest import file_digest
 from qmodels.errors import UserError
-from qmodels.storage import file_digest, write_bytes, write_json
+from qmodels.storage import write_bytes, write_json
 
 
 class RunFolder:
@@ -83,13 +84,6 @@ class RunFolder:
         for name in other.outputs(step):
             write_bytes(self.path / name, (other.path / name).read_bytes())
         write_json(self._record_path(step), other._record(step) | {"key": key})
-
-    def remark(self, step: str, output: str) -> None:
-        """Take an output of a finished step as it is now: something was added to it."""
-        record = self._record(step)
-        if output in record.get("outputs", {}):
-            record["outputs"][output] = file_digest(self.path / output)
-            write_json(self._record_path(step), record)
 
     def seconds(self, step: str) -> float:
         """How long the step took when it ran."""

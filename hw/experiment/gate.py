@@ -1,4 +1,4 @@
-"""The exactness gate of a run: QKeras model, its folded view, bitsim and csim give the same bits.
+"""The exactness gate of a run: QKeras model, its prequantized view, bitsim and csim give the same bits.
 
 bitsim is held against the QKeras model on every input. csim, hls4ml's own simulation and the judge, is some thousand
 times slower: it sees all inputs when it is the engine, else a sample of `verify_samples`.
@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.experiment.run import Run
 from hw.simulate.csim import trace
 from hw.simulate.exactness import Known, keras_trace, require_exact
-from hw.experiment.run import Run
 from qmodels.victims import Images
 
 
@@ -46,8 +46,8 @@ def pass_gate(run: Run, images: Images, *, adversarial: bool, always: int = 0) -
         return keras_trace(model, x)
 
     expected = Known(run.quantized.name, run.quantized.logits(images))  # slower than all but csim: asked once
-    folded = (reference, lambda x: keras_trace(run.folded.model, x))
-    require_exact(expected, run.folded, images, traces=folded)
+    prequantized = (reference, lambda x: keras_trace(run.prequantized.model, x))
+    require_exact(expected, run.prequantized, images, traces=prequantized)
     judged: NDArray[np.intp] = np.arange(len(images))
     if run.bitsim is not None:
         require_exact(expected, run.bitsim, images, traces=(reference, run.bitsim.trace))

@@ -74,8 +74,8 @@ def _gradients(run: Run) -> dict[str, float]:
     """Agreement of the float model's gradients with the straight-through ones, and how many are exactly zero."""
     x, y = test_images(run)
     if run.mapped_model is None:
-        return {"quantized_zero_gradient_share": zero_gradient_share(run.folded.model, x, y)}
-    agreement = gradient_agreement(run.mapped_model, run.folded.model, x, y)
+        return {"quantized_zero_gradient_share": zero_gradient_share(run.prequantized.model, x, y)}
+    agreement = gradient_agreement(run.mapped_model, run.prequantized.model, x, y)
     return {
         "mean_cosine": agreement.cosine,
         "mean_sign_agreement": agreement.sign,

@@ -1,14 +1,15 @@
-"""From what the user typed to a run that can start: which config, which folder, new or resumed."""
+"""From what you typed to a run that can start: which config, which folder, new or resumed."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hw.experiment.config import load_config
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
+from hw.experiment.settings import Settings
 from qmodels.data import DATASETS
 from qmodels.errors import UserError
 
@@ -17,7 +18,7 @@ OUTPUT_ROOT = Path("hls_projects")
 
 def open_run(
     target: Path | None,
-    settings: Sequence[str] = (),
+    settings: Settings | None = None,
     *,
     out: Path | None = None,
     resume: bool = False,
@@ -30,11 +31,11 @@ def open_run(
 
     Args:
         target: a YAML config, the folder of an earlier run (its config is used, and it is resumed), or None.
-        settings: `key=value` overrides.
+        settings: dotted keys of the config and their values; they win over the options below.
         out: run folder; default `hls_projects/<name>`.
         resume: go on with what is in the folder.
         data_dir: where data sets are looked for.
-        model: the user's own model.
+        model: your own model.
         data: data set name or .npz path.
         engine: which simulator stands for the accelerator.
 
@@ -45,7 +46,7 @@ def open_run(
     if target is not None and is_run and not (target / "config.yaml").exists():
         raise UserError(f"{target}: no run in this folder (config.yaml is missing)")
     source = target / "config.yaml" if target is not None and is_run else target
-    config = load_config(source, [*_shortcuts(model, data, engine), *settings])
+    config = load_config(source, _shortcuts(model, data, engine) | dict(settings or {}))
     if config.model.file is not None and not config.model.file.is_file():
         raise UserError(f"model.file: {config.model.file}: no such file")
     folder = RunFolder(out or (target if is_run and target else OUTPUT_ROOT / config.name))
@@ -54,21 +55,14 @@ def open_run(
     return Run(config, folder, data_dir)
 
 
-def _shortcuts(model: Path | None, data: str | None, engine: str | None) -> list[str]:
-    """--model and --data as overrides; the run is then named after the model."""
-    overrides = []
+def _shortcuts(model: Path | None, data: str | None, engine: str | None) -> dict[str, Any]:
+    """--model, --data and --engine as settings; the run is then named after the model."""
+    settings: dict[str, Any] = {}
     if model is not None:
-        overrides.append(f"model.file={_quoted(str(model.resolve()))}")
         stem = re.sub(r"[^A-Za-z0-9_-]", "_", model.stem).strip("_-")[:63] or "model"
-        overrides.append(f"name={_quoted(stem)}")
+        settings |= {"model.file": str(model.resolve()), "name": stem}
     if data is not None:
-        path = data if data in DATASETS else str(Path(data).resolve()) if data.endswith(".npz") else data
-        overrides.append(f"data.name={_quoted(path)}")
+        settings["data.name"] = str(Path(data).resolve()) if data.endswith(".npz") and data not in DATASETS else data
     if engine is not None:
-        overrides.append(f"simulation.engine={_quoted(engine)}")
-    return overrides
-
-
-def _quoted(text: str) -> str:
-    """A YAML single-quoted scalar."""
-    return "'" + text.replace("'", "''") + "'"
+        settings["simulation.engine"] = engine
+    return settings

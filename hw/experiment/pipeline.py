@@ -1,4 +1,4 @@
-"""The steps of a run, in order: train, aware, map, quantize, project, simulate, attack, testbench, evaluate, report.
+"""Runs steps in order. Which ones there are is not known here: `steps.py` has them, and `hw/report/step.py` the last.
 
 Each step has named outputs in the run folder. A step is skipped when its inputs (by digest) have not changed and
 its outputs are untouched; a run that is stopped goes on in the step it was in.
@@ -6,20 +6,22 @@ its outputs are untouched; a run that is stopped goes on in the step it was in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from time import perf_counter
 from typing import Any
 
+from hw.experiment.config import dump_config
 from hw.experiment.run import Run, environment
-from qmodels.storage import digest_of, file_digest, weights_file, write_bytes, write_json
+from qmodels.digest import digest_of, file_digest
+from qmodels.storage import weights_file, write_bytes, write_json
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Step:
+class FlowStep:
     """One named step: what it reads of the config (sections, dotted keys), what it builds on, leaves and does."""
 
     name: str
@@ -28,15 +30,14 @@ class Step:
     action: Callable[[Run], tuple[str, ...]]  # does the work, returns the names of its output files
 
 
-def run_steps(run: Run, until: str, say: Say) -> None:
-    """Run every step up to and including `until`.
+def run_steps(run: Run, steps: Sequence[FlowStep], say: Say) -> None:
+    """Run the steps that are not done yet.
 
     Args:
         run: config and folder; the folder must be locked by the caller.
-        until: name of the last step.
+        steps: in order, each after those that it builds on.
         say: told one line per step.
     """
-    steps = steps_until(until)
     describe(run)
     for number, step in enumerate(steps, start=1):
         key = step_key(run, step)
@@ -51,13 +52,11 @@ def run_steps(run: Run, until: str, say: Say) -> None:
 
 def describe(run: Run) -> None:
     """Write the resolved config and the environment."""
-    from hw.experiment.config import dump_config
-
     write_bytes(run.folder / "config.yaml", dump_config(run.config).encode())
     write_json(run.folder / "environment.json", environment(run.config.seed))
 
 
-def step_key(run: Run, step: Step) -> str:
+def step_key(run: Run, step: FlowStep) -> str:
     """Digest of all that a step depends on."""
     config = run.config.model_dump(mode="json")
     parts: dict[str, Any] = {
@@ -73,9 +72,7 @@ def step_key(run: Run, step: Step) -> str:
     return digest_of(parts)
 
 
-def steps_until(name: str) -> tuple[Step, ...]:
+def steps_until(name: str, steps: Sequence[FlowStep]) -> tuple[FlowStep, ...]:
     """The steps up to and including `name`."""
-    from hw.experiment.steps import STEPS
-
-    names = [step.name for step in STEPS]
-    return STEPS[: names.index(name) + 1]
+    names = [step.name for step in steps]
+    return tuple(steps[: names.index(name) + 1])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from hw.generate.contract import check_contract
-from hw.experiment.pipeline import steps_until
+from hw.experiment.model_steps import MODEL_STEPS
+from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
+from hw.generate.contract import check_contract
 from hw.tools.toolchain import GXX, require_tool
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
-from qmodels.quantize.layers import is_quantized, select_layers
+from qmodels.layers import is_quantized, select_layers
 from qmodels.quantize.model import check_layers, check_quantizable
 
 
-def check_run(run: Run, until: str) -> None:
-    """Look at the data, the model, the choice of layers and the tools that steps up to `until` will need.
+def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
+    """Look at the data, the model, the choice of layers and the tools that `steps` will need.
 
     Raises:
         UserError: data, model and config do not fit together; nothing was written.
@@ -26,10 +28,10 @@ def check_run(run: Run, until: str) -> None:
         _check_own(run, shape, classes)
     else:
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
-    names = {step.name for step in steps_until(until)}
+    names = {step.name for step in steps}
     if "attack" in names:
         for model in run.black_box:
-            check_run(model, "quantize")
+            check_run(model, MODEL_STEPS)
     compiles = "simulate" in names
     if compiles and not run.folder.exists():  # an older run may have its simulation in the cache
         require_tool(GXX)

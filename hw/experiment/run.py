@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import BitSimVictim
-from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
-from hw.simulate.csim import Csim, simulate
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
 from hw.generate.project import Design, HlsProject, generate_design
+from hw.simulate.csim import Csim, simulate
 from qmodels.data import Dataset, load_dataset
-from qmodels.quantize.prequantized import fold
-from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
+from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.quantize.model import LayerFormats
+from qmodels.quantize.prequantized import prequantize
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
 
@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def own_model(self) -> Any | None:
-        """The user's model, repaired if he asked for it; None when we train one."""
+        """Your model, repaired if you asked for it; None when we train one."""
         return self.repaired.model if self.repaired is not None else self._own_model_as_it_is
 
     @cached_property
@@ -59,7 +59,7 @@ class Run:
 
     @cached_property
     def repaired(self) -> Repaired | None:
-        """The user's QKeras model with its repairs, when he asked for them."""
+        """Your QKeras model with its repairs, when you asked for them."""
         model = self._own_model_as_it_is
         if model is None or not self.config.model.repair or not is_quantized(model):
             return None
@@ -73,7 +73,7 @@ class Run:
 
     @cached_property
     def float_model(self) -> Any | None:
-        """The trained float model; None when the user brought a QKeras model."""
+        """The trained float model; None when you brought a QKeras model."""
         path = self.folder / "model.keras"
         return load_model(path) if path.exists() else None
 
@@ -104,7 +104,7 @@ class Run:
 
     @cached_property
     def weight_bits(self) -> float | None:
-        """Bits of a weight's code, the mean over the weights where layers differ; None for the user's QKeras model."""
+        """Bits of a weight's code, the mean over the weights where layers differ; None for your own QKeras model."""
         if self.mapped_model is None:
             return None
         bits = {row["layer"]: row["bits"] for row in json.loads((self.folder / "quantization.json").read_text())}
@@ -132,9 +132,9 @@ class Run:
         return KerasVictim(self.mapped_model, "float")
 
     @cached_property
-    def folded(self) -> KerasVictim:
-        """The QKeras model, folded: the same bits (the gate checks), several times faster to attack."""
-        return KerasVictim(fold(self.quantized_model), "quantized")
+    def prequantized(self) -> KerasVictim:
+        """The QKeras model with constant weights: the same bits (the gate checks), several times faster to attack."""
+        return KerasVictim(prequantize(self.quantized_model), "quantized")
 
     @cached_property
     def project(self) -> HlsProject:

@@ -22,18 +22,19 @@ from hw.experiment.attacks import (
     sources,
     strongest,
 )
+from hw.experiment.clean_accuracy import clean_accuracy
 from hw.experiment.config import EvaluationPlan
 from hw.experiment.gate import combined, pass_gate
 from hw.experiment.measures import boundary_record, layer_measures, query_curve
 from hw.experiment.run import Run
-from hw.experiment.clean_accuracy import clean_accuracy
 from qmodels.attacks import AttackResult
 from qmodels.attacks.base import LEVELS, Knowledge, device_bytes
 from qmodels.attacks.transfer import judged
+from qmodels.digest import digest_of
 from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
-from qmodels.storage import digest_of, finite_or_none
+from qmodels.storage import finite_or_none
 from qmodels.victims import Labels, predictions
 
 

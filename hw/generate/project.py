@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import re
 import sys
@@ -18,13 +17,14 @@ from typing import Any
 
 import yaml
 
+from hw.cost import Cost, estimate_cost
 from hw.generate.codes import choose_codebooks, store_codes, with_header
 from hw.generate.contract import Violation, accumulator_warnings, check_contract
-from hw.cost import Cost, estimate_cost
 from hw.generate.hardware import HardwareConfig
 from hw.generate.precision import override_precisions, tighten_weights
 from hw.generate.reuse import check_reuse, plan_layers, unroll_warnings
 from hw.generate.testbench import with_checks
+from qmodels.digest import files_digest
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 
@@ -41,11 +41,7 @@ class HlsProject:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over paths and contents."""
-        total = hashlib.sha256()
-        for path in sorted(self.files):
-            content = self.files[path]
-            total.update(f"{path}\0{len(content)}\0".encode() + content)
-        return total.hexdigest()
+        return files_digest(self.files)
 
     def write(self, folder: Path) -> None:
         """Write all files below `folder`; a path that would lead out of it is refused."""

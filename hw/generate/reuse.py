@@ -12,7 +12,7 @@ from typing import Any, Literal
 from hw.generate.contract import Violation
 from hw.generate.hardware import AMD_BACKENDS, MAX_UNROLLED_WEIGHTS, HardwareConfig, LayerHardware
 from qmodels.errors import UserError, allowed_names
-from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of
+from qmodels.layers import WEIGHTED, is_depthwise, kernel_of
 
 Strategy = Literal["Latency", "Resource"]
 #: hls4ml makes two layers of these, named `<layer>_depthwise` and `<layer>_pointwise`, with the settings of the one.

@@ -6,7 +6,6 @@ compare every output and fail, in plain C++: the vendor's C simulation and RTL c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qmodels.digest import files_digest
 from qmodels.errors import UserError
 from qmodels.storage import atomic_folder
 from qmodels.victims import Images, Logits
@@ -65,10 +65,7 @@ class TestBench:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over names and contents."""
-        total = hashlib.sha256()
-        for name, content in sorted(self.files.items()):
-            total.update(f"{name}\0{len(content)}\0".encode() + content)
-        return total.hexdigest()
+        return files_digest(self.files)
 
     @property
     def adversarial(self) -> int:

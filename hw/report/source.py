@@ -1,4 +1,4 @@
-"""Finished runs as values: results.json checked, and whatever else the run folder holds for a report."""
+"""Finished runs as values: results.json checked, synthesis.json, and what else the run folder holds for a report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.ball import Ball
+from hw.synth.record import stored_synthesis
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
 
@@ -33,14 +34,14 @@ class AttackSettings:
 
 @dataclass(frozen=True)
 class Results:
-    """One run's results.json."""
+    """One run's results.json, and what was synthesized of it."""
 
     run: str
     rows: tuple[Row, ...]
     worst: dict[tuple[str, str, Ball], float] = field(default_factory=dict)  # model, victim, ball -> accuracy
     attacks: tuple[AttackSettings, ...] = ()
     exactness: dict[str, Any] = field(default_factory=dict)
-    plain: dict[str, Any] = field(default_factory=dict)  # as it was read
+    plain: dict[str, Any] = field(default_factory=dict)  # as it was read, `synthesis` added
 
     def settings_of(self, row: Row) -> str:
         """The parameters of the row's attack; empty for clean rows and where results.json does not tell."""
@@ -84,6 +85,8 @@ def load_run(folder: Path) -> FinishedRun:
         name: _optional_json(folder / f"{name}.json")
         for name in ("environment", "training", "mapping", "quantization", "project", "examples")
     }
+    if isinstance(plain, dict) and (synthesis := stored_synthesis(folder)) is not None:
+        plain["synthesis"] = synthesis
     config = None
     with suppress(OSError, UnicodeDecodeError):
         config = (folder / "config.yaml").read_text(encoding="utf-8")

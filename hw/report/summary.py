@@ -9,10 +9,11 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from hw.generate.contract import OutputChange
 from hw.experiment.run import Run
+from hw.generate.contract import OutputChange
+from hw.report import console_table
 
-#: What each last step leaves for the user to look at.
+#: What each last step leaves for you to look at.
 _PRODUCTS = {
     "aware": ("model.keras", "latent.keras"),
     "project": ("hls",),
@@ -26,8 +27,6 @@ _PRODUCTS = {
 def show_summary(run: Run, until: str) -> None:
     """The table, where there is one, and the paths."""
     if until in ("evaluate", "report"):
-        from hw.report import console_table
-
         console_table(json.loads((run.folder / "results.json").read_text()))
     _show_repairs(run)
     _show_choice(run)
@@ -71,7 +70,7 @@ _COLUMNS = {
 
 
 def _show_repairs(run: Run) -> None:
-    """What --repair did to the user's model, and what that did to its outputs."""
+    """What --repair did to your model, and what that did to its outputs."""
     path = run.folder / "repair.json"
     if not path.exists():
         return

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import BitSimVictim
-from hw.simulate.bitsim import BitSim
-from hw.generate.codes import KERNELS, Codebook, choose_codebooks
 from hw.cost import Cost, estimate_cost
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.run import Run
+from hw.generate.codes import KERNELS, Codebook, choose_codebooks
+from hw.generate.project import convert
+from hw.simulate.bitsim import BitSim
 from hw.sizing.gradients import GradientState
 from hw.sizing.space import BUILDING
-from hw.generate.project import convert
 from qmodels.data import Dataset
 from qmodels.metrics.lipschitz import kernel_differences, reshaped_norms
 from qmodels.victims import Images, Logits, Victim
@@ -47,14 +48,12 @@ def scratch_run(config: RunConfig, data: Dataset, files: Mapping[str, bytes]) ->
         data: its images.
         files: what its training step left, by name.
     """
-    from hw.experiment.steps import STEPS
-
     with tempfile.TemporaryDirectory(prefix="robust-hls-size-") as folder:
         run = Run(config, RunFolder(Path(folder)))
         run.data = data
         for name, content in files.items():
             (run.folder / name).write_bytes(content)
-        for step in STEPS:
+        for step in MODEL_STEPS:
             if step.name in BUILDING:
                 step.action(run)
         yield run

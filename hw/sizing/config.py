@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hw.experiment.config import AttackPlan, parse_config, read_text
+from hw.experiment.settings import Settings
 from qmodels.attacks import WorstCase
 
 Scalar = bool | int | float | str
@@ -115,13 +115,13 @@ class SizingConfig(Part):
         return self
 
 
-def load_sizing(source: Path, overrides: Sequence[str] = ()) -> SizingConfig:
+def load_sizing(source: Path, settings: Settings | None = None) -> SizingConfig:
     """Read and check a sizing config; a relative `experiment` is beside the file.
 
     Raises:
         UserError: names the file, the key, and what is allowed.
     """
-    config = parse_config(SizingConfig, read_text(source), str(source), overrides)
+    config = parse_config(SizingConfig, read_text(source), str(source), settings)
     if config.experiment is None:
         return config
     found = config.experiment if config.experiment.is_absolute() else source.parent / config.experiment

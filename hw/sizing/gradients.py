@@ -1,8 +1,9 @@
 """One gradient model for every design of a structure: weights and activation formats are swapped, nothing retraced.
 
 Tracing the attacks' loops costs seconds a model, running them a fraction of one. Designs of one network differ in
-weights and in the formats of their activations; here both are variables of one Keras model with the folded model's bits
-(`qmodels/quantize/prequantized.py`) and gradients. Every design is held against its accelerator before it is attacked.
+weights and in the formats of their activations; here both are variables of one Keras model with the prequantized
+model's bits (`qmodels/quantize/prequantized.py`) and gradients. Every design is held against its
+accelerator before it is attacked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qmodels.quantize.prequantized import fold, relu_format, relu_grid, relu_on_grid
+from qmodels.quantize.prequantized import prequantize, relu_format, relu_grid, relu_on_grid
 from qmodels.runtime import runtime
 
 Tensor = Any
@@ -28,13 +29,13 @@ class GradientModels:
     def load(self, state: GradientState) -> Any:
         """The Keras model of the state's structure, with the state's weights and formats in it."""
         if not state.swappable:
-            return state.folded
+            return state.prequantized
         if state.structure not in self._models:
             self._models[state.structure] = _build(state)
         model = self._models[state.structure]
         for layer, weights in zip(model.layers, state.weights, strict=True):
             layer.set_weights(weights)
-        state.folded = None  # arrays are all that is needed from now on
+        state.prequantized = None  # arrays are all that is needed from now on
         return model
 
 
@@ -43,14 +44,18 @@ class GradientState:
 
     def __init__(self, quantized: Any) -> None:
         """From the QKeras model."""
-        self.folded: Any | None = fold(quantized)
+        self.prequantized: Any | None = prequantize(quantized)
         self._relus = {layer.name: _relu_format(layer) for layer in quantized.layers}
         grids = {layer.name: str(layer.quantizer) for layer in quantized.layers if hasattr(layer, "quantizer")}
-        kept = [self._describe(layer) for layer in self.folded.layers]
+        kept = [self._describe(layer) for layer in self.prequantized.layers]
         self.swappable = all(item is not None for item in kept)
-        named = [kept, [grids[name] for name in grids if self._relus[name] is None], list(self.folded.input_shape)]
+        named = [
+            kept,
+            [grids[name] for name in grids if self._relus[name] is None],
+            list(self.prequantized.input_shape),
+        ]
         self.structure = json.dumps(named, sort_keys=True, default=str)
-        self.weights = [self._weights_of(layer) for layer in self.folded.layers]
+        self.weights = [self._weights_of(layer) for layer in self.prequantized.layers]
 
     @property
     def size(self) -> int:
@@ -86,7 +91,7 @@ def _relu_format(layer: Any) -> tuple[int, int] | None:
 
 def _build(state: GradientState) -> Any:
     """A model of the structure, weights to come."""
-    assert state.folded is not None
+    assert state.prequantized is not None
     keras = runtime().keras
 
     def twin(layer: Any) -> Any:
@@ -96,7 +101,7 @@ def _build(state: GradientState) -> Any:
             return keras.layers.Activation(layer.activation, name=layer.name)
         return type(layer).from_config(layer.get_config())
 
-    model = keras.models.clone_model(state.folded, clone_function=twin)
+    model = keras.models.clone_model(state.prequantized, clone_function=twin)
     model.trainable = False
     return model
 

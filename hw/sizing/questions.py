@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from hw.sizing.config import LayerwiseConfig, ScreeningConfig, SizingConfig, Wor
 from hw.sizing.space import Design
 from qmodels.attacks.base import LEVELS
 from qmodels.data import Dataset, Split
-from qmodels.storage import digest_of
+from qmodels.digest import digest, digest_of
 from qmodels.victims import Labels
 
 #: Raised whenever a stage's answer to the same question changes: old answers in a store are then asked again.
@@ -63,10 +62,7 @@ class PackedData:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of pixels and labels."""
-        total = hashlib.sha256()
-        for pixels, labels in self.splits:
-            total.update(f"{pixels.shape}".encode() + pixels.tobytes() + labels.tobytes())
-        return total.hexdigest()
+        return digest(*(part for x, y in self.splits for part in (f"{x.shape}", x, y)))
 
 
 def stage_key(stage: str, design: Design, config: SizingConfig, data_digest: str) -> str:

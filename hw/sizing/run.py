@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from hw.experiment.config import dump_config, load_config
 from hw.experiment.folder import RunFolder
+from hw.experiment.settings import Settings
 from hw.sizing.conductor import EXPERIMENT, Conductor
 from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
 from hw.sizing.crew import Crew, SoloCrew
@@ -39,12 +39,12 @@ class Options:
     report_only: bool = False
 
 
-def size(source: Path, overrides: Sequence[str] = (), options: Options | None = None) -> Conductor:
+def size(source: Path, settings: Settings | None = None, options: Options | None = None) -> Conductor:
     """Run, or go on with, a sizing; the report is in its folder afterwards.
 
     Args:
         source: a sizing config, or the folder of an earlier sizing.
-        overrides: `key=value` settings of the sizing config.
+        settings: dotted keys of the sizing config and their values.
         options: where and with whom.
 
     Raises:
@@ -52,7 +52,7 @@ def size(source: Path, overrides: Sequence[str] = (), options: Options | None = 
         ExactnessError: the simulator of some design differed from its model; the report was written and names it.
     """
     options = options or Options()
-    config, experiment, folder = _open(source, overrides, options)
+    config, experiment, folder = _open(source, settings, options)
     with folder.lock(), _terminate_as_interrupt():
         if not options.report_only:
             require_tool(GXX)
@@ -93,14 +93,13 @@ def _conduct(config: SizingConfig, folder: Path, store: Store, options: Options)
     return conductor
 
 
-def _open(source: Path, overrides: Sequence[str], options: Options) -> tuple[SizingConfig, str, RunFolder]:
+def _open(source: Path, settings: Settings | None, options: Options) -> tuple[SizingConfig, str, RunFolder]:
     """Config, experiment as YAML, folder. Nothing is written yet."""
     earlier = source.is_dir()
     if earlier and not (source / SIZING).exists():
         raise UserError(f"{source}: no sizing in this folder ({SIZING} is missing)")
-    config = load_sizing(source / SIZING if earlier else source, overrides)
-    fixed = [f"{key}={json.dumps(value)}" for key, value in config.fixed.items()]
-    experiment = dump_config(load_config(config.experiment, fixed))
+    config = load_sizing(source / SIZING if earlier else source, settings)
+    experiment = dump_config(load_config(config.experiment, config.fixed, "fixed:"))
     check_space(experiment, str(config.experiment or "the built-in demo"), config.space)
     config = config.model_copy(update={"experiment": Path(EXPERIMENT), "fixed": {}})
     folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import shlex
@@ -13,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.config import RunConfig, check_config, parse_mapping
+from hw.experiment.model_steps import MODEL_STEPS
+from hw.experiment.settings import merge
 from hw.sizing.config import Choice
+from qmodels.digest import digest_of, file_digest
 from qmodels.quantize.mulaw import MappingConfig
-from qmodels.storage import digest_of, file_digest, weights_file
+from qmodels.storage import weights_file
 
 #: The flow's steps between the config and the quantized model; what they read is what makes a design.
 TRAINING, BUILDING = ("train", "aware"), ("map", "quantize")
@@ -87,8 +89,7 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
     Raises:
         UserError: a key or value the experiment does not know.
     """
-    raw = copy.deepcopy(_parsed(experiment, where))
-    config = check_config(RunConfig, raw, where, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
+    config = check_config(RunConfig, merge(_parsed(experiment, where), settings, f"{where}:"), where)
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
     return Design(tuple(settings.items()), config)
@@ -151,9 +152,7 @@ def short_value(value: Choice) -> str:
 
 def _sections(*steps: str) -> set[str]:
     """The parts of the config that some of the flow's steps read."""
-    from hw.experiment.steps import STEPS
-
-    return {section for found in STEPS if found.name in steps for section in found.sections}
+    return {section for found in MODEL_STEPS if found.name in steps for section in found.sections}
 
 
 def _file_digests(config: RunConfig) -> list[str]:

@@ -16,23 +16,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.exactness import EXTREMES, Known, probe_images, require_exact
 from hw.experiment.folder import RunFolder
 from hw.experiment.gate import pass_gate
+from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.run import Run
+from hw.simulate.exactness import EXTREMES, Known, probe_images, require_exact
 from hw.sizing.built import Built, build, delta_norms, scratch_run
 from hw.sizing.crew import Blobs
 from hw.sizing.gradients import GradientModels
 from hw.sizing.questions import Question
-from hw.experiment.steps import STEPS
 from qmodels.attacks.base import LEVELS
 from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
 from qmodels.data import Dataset
 from qmodels.errors import UserError
+from qmodels.layers import kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
 from qmodels.metrics.statistics import wilson
-from qmodels.quantize.layers import kernel_of, weighted_layers
 from qmodels.storage import write_bytes
 from qmodels.victims import AcceleratorVictim, Images, Labels, Victim, predictions
 
@@ -51,7 +51,7 @@ def aware_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:
 
 
 def _training_step(name: str, question: Question, blobs: Blobs, before: dict[str, bytes]) -> dict[str, bytes]:
-    step = next(step for step in STEPS if step.name == name)
+    step = next(step for step in MODEL_STEPS if step.name == name)
     shared = Path(question.folder) if question.folder and Path(question.folder).is_dir() else None
     with tempfile.TemporaryDirectory(prefix="robust-hls-train-") as scratch:
         run = Run(question.config, RunFolder(shared or Path(scratch)))
@@ -84,7 +84,7 @@ def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     bench, built = _bench(), _built(question, blobs)
     x, y = _validation(question, blobs)
     require_exact(Known("quantized", built.quantized_logits), built.accelerator, x)
-    require_exact(Known("quantized", built.quantized_logits), _Folded(bench.gradients.load(built.gradients)), x)
+    require_exact(Known("quantized", built.quantized_logits), _Prequantized(bench.gradients.load(built.gradients)), x)
     correct = predictions(built.accelerator, x) == y
     cost = built.cost.as_json()
     return {
@@ -113,7 +113,7 @@ def worst_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
 
 
 def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
-    """The same on test images, never seen before; QKeras, folded model, bitsim and csim agree on every bit."""
+    """The same on test images, never seen before; QKeras, prequantized model, bitsim and csim agree on every bit."""
     x, y = _data(question.data, blobs).test.take(question.final_images)
     victim = _attacked(question, blobs)
     clean = predictions(victim, x) == y
@@ -241,7 +241,7 @@ def _share(correct: NDArray[np.bool_]) -> dict[str, Any]:
     }
 
 
-class _Folded:
+class _Prequantized:
     """The swapped gradient model, as a victim."""
 
     name = "gradient model"

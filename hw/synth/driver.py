@@ -1,4 +1,4 @@
-"""`robust-hls synth RUN`: the stages one by one, each recorded when it is finished; results go into results.json.
+"""`robust-hls synth RUN`: the stages one by one, each recorded in synthesis.json when it is finished.
 
 The tools work in `RUN/synthesis`, a copy of the HLS project at a place that stays (they write absolute paths). What we
 record holds finished stages only: a stopped one is run again, the others are not.
@@ -16,7 +16,7 @@ from typing import Any
 from hw.experiment.folder import RunFolder
 from hw.generate.hardware import HardwareConfig
 from hw.synth.process import run_tool
-from hw.synth.record import bench_inputs, key_of, load_record, open_run, sources_of, store_record
+from hw.synth.record import bench_inputs, key_of, load_record, open_project, sources_of, store_record
 from hw.synth.reports import read_stage, verdict
 from hw.synth.stages import BENCHED, Stage, by_hand, plan_stages
 from hw.tools.toolchain import require_tool, tool_version
@@ -40,7 +40,7 @@ def synthesize(path: Path, wanted: Sequence[str], say: Say) -> dict[str, Any]:
         ToolMissing: a tool is missing, too old, or failed; says how to run the stages elsewhere.
         ExactnessError: the test bench found a difference.
     """
-    folder, config = open_run(path)
+    folder, config = open_project(path)
     stages = plan_stages(config, wanted)
     sources = sources_of(folder)
     _require_tools(_todo(folder, stages, load_record(folder, sources), sources), folder)  # before anything is written

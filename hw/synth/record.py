@@ -10,13 +10,14 @@ from hw.experiment.config import load_config
 from hw.experiment.folder import RunFolder
 from hw.generate.hardware import HardwareConfig
 from hw.synth.stages import BENCHED
+from qmodels.digest import digest_of, file_digest
 from qmodels.errors import UserError
-from qmodels.storage import digest_of, file_digest, write_json
+from qmodels.storage import write_json
 
 RECORD = "synthesis.json"
 
 
-def open_run(path: Path) -> tuple[RunFolder, HardwareConfig]:
+def open_project(path: Path) -> tuple[RunFolder, HardwareConfig]:
     """A run's folder and its hardware; UserError where there is no HLS project."""
     if not (path / "config.yaml").is_file():
         raise UserError(f"{path}: no run in this folder (config.yaml is missing)")
@@ -66,16 +67,19 @@ def key_of(stage: str, sources: dict[str, str]) -> str:
     return digest_of([stage, _digest(sources, stage in BENCHED)])
 
 
-def stored_synthesis(folder: Path) -> dict[str, Any]:
-    """`{"synthesis": ...}` of a run whose HLS project is still the synthesized one, else empty.
+def stored_synthesis(path: Path) -> dict[str, Any] | None:
+    """The record of a run whose HLS project is still the synthesized one; None where there is nothing to tell.
 
     Simulations of other test bench data than today's are left out.
     """
-    run = RunFolder(folder)
-    if not (run / RECORD).is_file():
-        return {}
-    record = load_record(run, sources_of(run))
-    return {"synthesis": record} if record["stages"] else {}
+    folder = RunFolder(path)
+    if not (folder / RECORD).is_file():
+        return None
+    try:
+        record = load_record(folder, sources_of(folder))
+    except UserError:  # the project was changed by hand or is not finished: what was synthesized is another one
+        return None
+    return record if record["stages"] else None
 
 
 def bench_inputs(folder: RunFolder) -> dict[str, int]:
@@ -88,13 +92,8 @@ def bench_inputs(folder: RunFolder) -> dict[str, int]:
 
 
 def store_record(folder: RunFolder, record: dict[str, Any]) -> None:
-    """The record, and the same under `synthesis` in results.json when there is one."""
+    """Keep the record."""
     write_json(folder / RECORD, record)
-    results = folder / "results.json"
-    if results.is_file():
-        content = json.loads(results.read_text())
-        write_json(results, content | {"synthesis": record})
-        folder.remark("evaluate", "results.json")
 
 
 def is_file_of(path: Path, digest: str) -> bool:

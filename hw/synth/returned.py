@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.generate.hardware import HardwareConfig
-from hw.synth.record import bench_inputs, is_file_of, key_of, load_record, open_run, sources_of, store_record
+from hw.synth.record import bench_inputs, is_file_of, key_of, load_record, open_project, sources_of, store_record
 from hw.synth.reports import has_left, read_stage
 from hw.synth.stages import BENCHED, STAGES, plan_stages
 from qmodels.errors import ExactnessError, ToolMissing, UserError
@@ -27,7 +27,7 @@ def import_reports(path: Path, reports: Path, say: Callable[[str], None]) -> dic
         ExactnessError: the test bench found a difference there.
         ToolMissing: a report is not what the tool writes.
     """
-    folder, config = open_run(path)
+    folder, config = open_project(path)
     sources = sources_of(folder)
     for name, digest in sources.items():
         if not name.startswith("tb_data/") and name not in _REWRITTEN:

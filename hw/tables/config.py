@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +18,13 @@ from hw.experiment.config import (
     EvaluationPlan,
     RunConfig,
     Section,
-    check_config,
     check_epsilon,
     dump_config,
     load_config,
     parse_config,
-    parse_mapping,
     read_text,
 )
+from hw.experiment.settings import Settings
 from hw.tables.published import published_tables
 from qmodels.attacks import AnyAttack, Attack
 from qmodels.errors import UserError, allowed_names
@@ -169,14 +167,14 @@ def _unique(what: str, names: Sequence[str]) -> None:
 
 
 def load_tables(
-    target: str, overrides: Sequence[str] = (), attacks: Sequence[str] = (), images: int | None = None
+    target: str, settings: Settings | None = None, attacks: Sequence[str] = (), images: int | None = None
 ) -> TablesConfig:
     """Read and check a tables config; a relative `experiment` is beside the file.
 
     Args:
         target: a name (`mnist`: configs/tables_mnist.yaml here or in the checkout), the path of a YAML file, or the
             folder of earlier tables.
-        overrides: `key=value` settings of every row's experiment.
+        settings: dotted keys of every row's experiment and their values.
         attacks: kinds of attack that are kept; empty: all.
         images: most test images of any attack, for a trial.
 
@@ -188,9 +186,8 @@ def load_tables(
     changes: dict[str, Any] = {}
     if not config.experiment.is_absolute():
         changes["experiment"] = path.parent / config.experiment
-    if overrides:
-        own = dict(_parsed(override) for override in overrides)
-        changes["rows"] = tuple(row.model_copy(update={"set": row.set | own}) for row in config.rows)
+    if settings:
+        changes["rows"] = tuple(row.model_copy(update={"set": {**row.set, **settings}}) for row in config.rows)
     if attacks:
         changes["columns"] = _only(config.columns, attacks)
     config = config.model_copy(update=changes)
@@ -213,16 +210,6 @@ def _found(target: str) -> Path:
     return found
 
 
-def _parsed(override: str) -> tuple[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {override!r}: must look like section.key=value")
-    try:
-        return key.strip(), yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"--set {override!r}: not a plain YAML value ({' '.join(str(error).split())[:200]})") from None
-
-
 def _only(columns: tuple[Column, ...], attacks: Sequence[str]) -> tuple[Column, ...]:
     known = list(dict.fromkeys(column.attack.kind for column in columns))
     for kind in attacks:
@@ -241,8 +228,7 @@ def _fewer(config: TablesConfig, images: int) -> TablesConfig:
 
 def base_experiment(config: TablesConfig) -> str:
     """The experiment with `fixed`, resolved, as YAML."""
-    fixed = [f"{key}={json.dumps(value)}" for key, value in config.fixed.items()]
-    return dump_config(load_config(config.experiment, fixed))
+    return dump_config(load_config(config.experiment, config.fixed, "fixed:"))
 
 
 def row_configs(config: TablesConfig) -> list[RunConfig]:
@@ -255,9 +241,7 @@ def row_configs(config: TablesConfig) -> list[RunConfig]:
     found = []
     for row in config.rows:
         where = f"{config.experiment}, row {row.label}"
-        settings = [f"{key}={json.dumps(value)}" for key, value in row.set.items()]
-        raw = parse_mapping(RunConfig, text, where)
-        run = check_config(RunConfig, raw, where, [*settings, f"name={json.dumps(row.slug)}"])
+        run = parse_config(RunConfig, text, where, {**row.set, "name": row.slug}, f"{where}: set")
         merged = evaluation.model_copy(update={"check_convergence": run.evaluation.check_convergence})
         found.append(run.model_copy(update={"evaluation": merged}))
     _refuse_rows(config, found)

@@ -12,16 +12,15 @@ from pathlib import Path
 
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
-from hw.experiment.pipeline import Step, run_steps, step_key, steps_until
+from hw.experiment.pipeline import FlowStep, run_steps, step_key
 from hw.experiment.run import Run
-from hw.experiment.steps import STEPS
+from hw.report.step import FLOW
 from qmodels.data import Dataset
+from qmodels.digest import digest_of
 from qmodels.errors import UserError
-from qmodels.storage import digest_of
 
-LAST_STEP = "report"
 SHARED = ("attacks", "black_box")
-TRAININGS = tuple(step for step in STEPS if step.name in ("train", "aware"))
+TRAININGS = tuple(step for step in FLOW if step.name in ("train", "aware"))
 
 
 def row_runs(configs: Sequence[RunConfig], folder: Path, data_dir: Path | None) -> list[Run]:
@@ -44,15 +43,15 @@ def finish_row(run: Run, others: Sequence[Run], say: Callable[[str], None]) -> N
         _share(run.folder.path)
         for step in TRAININGS:
             _take_over(run, step, others, say)
-        run_steps(run, LAST_STEP, say)
+        run_steps(run, FLOW, say)
 
 
 def is_finished(run: Run) -> bool:
     """Whether the row's run has every step, as its config now asks for it."""
-    return all(run.folder.is_done(step.name, step_key(run, step)) for step in steps_until(LAST_STEP))
+    return all(run.folder.is_done(step.name, step_key(run, step)) for step in FLOW)
 
 
-def _take_over(run: Run, step: Step, others: Sequence[Run], say: Callable[[str], None]) -> None:
+def _take_over(run: Run, step: FlowStep, others: Sequence[Run], say: Callable[[str], None]) -> None:
     key = step_key(run, step)
     if run.folder.is_done(step.name, key):
         return
@@ -65,7 +64,7 @@ def _take_over(run: Run, step: Step, others: Sequence[Run], say: Callable[[str],
             return
 
 
-def _same_training(run: Run, other: Run, step: Step) -> bool:
+def _same_training(run: Run, other: Run, step: FlowStep) -> bool:
     """Whether a training step asks the same of both; the float model does not depend on what comes after it."""
     if step.name == "aware" and run.folder.outputs("train") != other.folder.outputs("train"):
         return False

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from hw.experiment.folder import RunFolder
 from hw.experiment.open import OUTPUT_ROOT
-from hw.experiment.pipeline import steps_until
 from hw.experiment.preflight import check_run
-from hw.report import load_run
 from hw.experiment.run import Run, environment
+from hw.experiment.settings import Settings
+from hw.report import load_run
+from hw.report.step import FLOW
 from hw.tables.account import WallClock
 from hw.tables.config import (
     EXPERIMENT_FILE,
@@ -27,7 +28,7 @@ from hw.tables.config import (
 from hw.tables.content import Tables, tables_of
 from hw.tables.export import files_of
 from hw.tables.published import published_tables
-from hw.tables.rows import LAST_STEP, finish_row, is_finished, row_runs
+from hw.tables.rows import finish_row, is_finished, row_runs
 from hw.tables.studies import Studies
 from qmodels.errors import UserError
 from qmodels.storage import write_bytes
@@ -41,7 +42,7 @@ class Options:
 
     out: Path | None = None
     data_dir: Path | None = None
-    settings: tuple[str, ...] = ()  # `key=value` of every row's experiment
+    settings: Settings = field(default_factory=dict)  # dotted keys of every row's experiment and their values
     attacks: tuple[str, ...] = ()  # kinds of attack; empty: all
     images: int | None = None  # most test images of any attack
 
@@ -67,7 +68,7 @@ def make_tables(target: str, options: Options, say: Say) -> tuple[Tables, Path]:
     experiment, configs = base_experiment(config), row_configs(config)
     runs = row_runs(configs, folder.path, options.data_dir)
     for run in runs:
-        check_run(run, LAST_STEP)
+        check_run(run, FLOW)
     _check_folder(folder)
     with folder.lock():
         write_bytes(folder / EXPERIMENT_FILE, experiment.encode())
@@ -110,7 +111,7 @@ def _studies(config: TablesConfig, runs: Sequence[Run], folder: RunFolder, say: 
 
 def _seconds(run: Run) -> dict[str, float]:
     """How long each step took when it last ran; a training that was taken over counts in every row that has it."""
-    return {step.name: run.folder.seconds(step.name) for step in steps_until(LAST_STEP)}
+    return {step.name: run.folder.seconds(step.name) for step in FLOW}
 
 
 def _assemble(

@@ -17,12 +17,13 @@ from hw.experiment.run import Run
 from hw.tables.config import BitsStudy, MappingStudy
 from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.transfer import judged
+from qmodels.digest import digest_of
 from qmodels.errors import UserError
-from qmodels.quantize.prequantized import fold
 from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
-from qmodels.storage import digest_of, finite_or_none, write_json
+from qmodels.quantize.prequantized import prequantize
+from qmodels.storage import finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy, predictions
 
 Record = dict[str, Any]
@@ -132,7 +133,7 @@ def _strengths(plans: Sequence[AttackPlan]) -> Iterator[tuple[Attack | None, flo
 def _rounded(run: Run, label: str, bits: int) -> Variant:
     def build() -> KerasVictim:
         config = run.config.quantization.model_copy(update={"weight_bits": bits})
-        return KerasVictim(fold(quantize_model(_float(run), config, run.data.train.x).model), "quantized")
+        return KerasVictim(prequantize(quantize_model(_float(run), config, run.data.train.x).model), "quantized")
 
     return Variant(run, label, {"bits": bits}, build)
 

@@ -14,7 +14,7 @@ CACHE_VARIABLE = "ROBUST_HLS_CACHE"
 
 
 def cache_root() -> Path:
-    """$ROBUST_HLS_CACHE, or robust-hls under the user's cache folder (XDG)."""
+    """$ROBUST_HLS_CACHE, or robust-hls under your cache folder (XDG)."""
     override = os.environ.get(CACHE_VARIABLE)
     if override:
         return Path(override)

@@ -1,4 +1,4 @@
-"""What this machine has of what we need."""
+"""What your machine has of what we need."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from hw.tools.cache import cache_root
+from hw.tools.cache import CACHE_VARIABLE, cache_root
 from hw.tools.toolchain import GXX, TOOLS, find_tool, tool_version
 from qmodels.errors import ToolMissing
 
@@ -19,7 +19,8 @@ PACKAGES = ("hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "mat
 def diagnose() -> int:
     """Print tools and packages; the exit status is 3 when something needed is missing."""
     console = Console()
-    table = Table("tool", "found", "version, or how to get it", title="Tools (only g++ is needed)")
+    how = Column("version, or how you get it", overflow="fold")  # an address cut off leads nowhere
+    table = Table("tool", "found", how, title="Tools (you need g++; each other one only for what it does)")
     for tool in TOOLS:
         path = find_tool(tool)
         hint = tool_version(tool) if path else f"{tool.purpose}; {tool.install}; or set {tool.variable}"
@@ -30,8 +31,10 @@ def diagnose() -> int:
     for name in PACKAGES:
         packages.add_row(name, _version(name) or f"missing: pip install {name}")
     console.print(packages)
-    console.print(f"cache: {cache_root()}")
-    return ToolMissing.exit_status if missing or find_tool(GXX) is None else 0
+    console.print(f"Your cache: {cache_root()} (another one: set {CACHE_VARIABLE})", soft_wrap=True)
+    lacking = [*missing, *([GXX.command] if find_tool(GXX) is None else [])]
+    console.print(f"You still need: {', '.join(lacking)}" if lacking else "You have all that is needed.")
+    return ToolMissing.exit_status if lacking else 0
 
 
 def _version(name: str) -> str | None:

@@ -7,7 +7,6 @@ An image's state is kept in a file as soon as its batch is through an attack, so
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, QueryCount
 from qmodels.attacks.decision import HopSkipJumpLinf
 from qmodels.attacks.fmn import FMNLinf
 from qmodels.attacks.square import Square
-from qmodels.data import ARCHIVE_ERRORS
+from qmodels.digest import digest
+from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path
 from qmodels.victims import GradientVictim, Images, Labels, predictions
@@ -145,7 +145,4 @@ class WorstCase(Attack):
     def question(self, victim: str, x: Images, y: Labels, epsilon_lsb: float, seed: int) -> str:
         """Digest of all that the answer depends on, but for the victim's weights: give each victim its own file."""
         settings = json.dumps([victim, self.model_dump(mode="json"), float(epsilon_lsb), seed], sort_keys=True)
-        digest = hashlib.sha256(settings.encode())
-        digest.update(np.ascontiguousarray(x).tobytes())
-        digest.update(np.ascontiguousarray(y).tobytes())
-        return digest.hexdigest()
+        return digest(settings, x, y)

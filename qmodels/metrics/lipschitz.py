@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.errors import UserError
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.layers import kernel_of, weighted_layers
 
 Matrix = NDArray[np.float64]
 
@@ -155,11 +155,6 @@ def convolution_of(layer: Any) -> Convolution:
         _padding(layer.padding, shape[axis], sizes[axis], strides[axis], dilation[axis]) for axis in (0, 1)
     )
     return Convolution(shape, strides, dilation, (top_bottom, left_right))
-
-
-def mean_norm(norms: tuple[LayerNorms, ...]) -> float:
-    """Mean of the reshaped 2-norms over the layers: one number for a whole model."""
-    return float(np.mean([item.reshaped.two for item in norms])) if norms else 0.0
 
 
 def layer_norms(layer: Any, kernel: Matrix) -> LayerNorms:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
-from qmodels.quantize.layers import MOVING
+from qmodels.layers import MOVING
 
 
 def unrounded_averages(model: Any, rounds: Callable[[Any], bool]) -> Iterator[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.errors import UserError
-from qmodels.quantize.layers import WEIGHTED, weighted_layers
+from qmodels.layers import WEIGHTED, weighted_layers
 from qmodels.runtime import runtime
 
 Array = NDArray[np.float64]

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qmodels.quantize.constants import enclosed_bits
+from qmodels.quantize.fit import fit_code
 from qmodels.quantize.uniform import Clip
 from qmodels.quantize.weights import (
     Granularity,
@@ -23,7 +24,6 @@ from qmodels.quantize.weights import (
     Method,
     WeightCode,
     WeightConfig,
-    fit_code,
     reshaped_spectral_norm,
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from qmodels.quantize.layers import MOVING, calls_of
+from qmodels.layers import MOVING, calls_of
 
 #: What a merge of two tensors may be.
 MERGES = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate")

@@ -22,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
+from qmodels.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.batch_norm import fold_batch_norm, foldable_norms
-from qmodels.quantize.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
+from qmodels.quantize.fit import fit_code
 from qmodels.quantize.layerwise import LayerwiseConfig
 from qmodels.quantize.limits import limits
 from qmodels.quantize.uniform import Clip, choose_format, snap
@@ -35,7 +36,6 @@ from qmodels.quantize.weights import (
     Method,
     WeightCode,
     WeightConfig,
-    fit_code,
 )
 from qmodels.runtime import copy_model, runtime
 from qmodels.victims import Images

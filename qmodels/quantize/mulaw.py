@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from qmodels.quantize.layers import kernel_of, select_layers
+from qmodels.layers import kernel_of, select_layers
 from qmodels.runtime import copy_model
 
 

@@ -1,13 +1,14 @@
-"""The folded view of a QKeras model: the same bits and the same gradients, without the waste.
+"""The prequantized view of a QKeras model: the same bits and the same gradients, without the waste.
 
 QKeras quantizes every kernel again in every call and spends about ten passes over memory on each activation.
-The folded view is a plain Keras model that holds the quantized weights as constants and rounds activations in two
+The prequantized view is a plain Keras model that holds the quantized weights as constants and rounds activations in two
 passes, with QKeras' straight-through gradients. Convolutions compute their input gradient as a convolution, which
-is up to three times faster than TensorFlow's own on a CPU. It is a snapshot: fold again after changing weights.
+is up to three times faster than TensorFlow's own on a CPU. It is a snapshot: make it again after changing weights.
 
 Why the bits agree: weights are quantized by the layer's own quantizer; all scales are powers of two, so that
 multiplying and dividing by them is exact; and in QKeras' `x + (xq - x)` a rounded `xq` differs from `x` by at most
-half a step, so that both operations are exact (Sterbenz' lemma). `tests/qmodels/test_folded.py` checks it.
+half a step, so that both operations are exact (Sterbenz' lemma).
+`tests/qmodels/quantize/test_prequantized.py` checks it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from qmodels.runtime import runtime
 
 Tensor = Any
 #: QKeras class -> (Keras class, attribute of the kernel, attribute of its quantizer)
-FOLDABLE = {
+PLAIN = {
     "QDense": ("Dense", "kernel", "kernel_quantizer_internal"),
     "QConv1D": ("Conv1D", "kernel", "kernel_quantizer_internal"),
     "QConv2D": ("Conv2D", "kernel", "kernel_quantizer_internal"),
@@ -32,7 +33,7 @@ SIZES = (
 )
 
 
-def fold(model: Any) -> Any:
+def prequantize(model: Any) -> Any:
     """A plain Keras model with the same outputs and input gradients as the QKeras `model`.
 
     Layers that it does not know are taken over unchanged: still the same bits, only not faster.
@@ -40,28 +41,28 @@ def fold(model: Any) -> Any:
     Args:
         model: functional or sequential QKeras model. Plain Keras models come out as a copy.
     """
-    folded = runtime().keras.models.clone_model(model, clone_function=_fold_layer)
-    for source, target in zip(model.layers, folded.layers, strict=True):
+    prequantized = runtime().keras.models.clone_model(model, clone_function=_plain_layer)
+    for source, target in zip(model.layers, prequantized.layers, strict=True):
         kind = type(source).__name__
-        target.set_weights(_folded_weights(source) if kind in FOLDABLE else source.get_weights())
-    folded.trainable = False
-    folded._name = f"{model.name}_folded"
-    return folded
+        target.set_weights(_quantized_weights(source) if kind in PLAIN else source.get_weights())
+    prequantized.trainable = False
+    prequantized._name = f"{model.name}_prequantized"
+    return prequantized
 
 
-def _fold_layer(layer: Any) -> Any:
+def _plain_layer(layer: Any) -> Any:
     """The plain layer that stands for `layer`, without weights yet."""
     kind = type(layer).__name__
     if kind == "QActivation":
-        return runtime().keras.layers.Activation(_fold_quantizer(layer.quantizer), name=layer.name)
-    if kind not in FOLDABLE:
+        return runtime().keras.layers.Activation(_lean_quantizer(layer.quantizer), name=layer.name)
+    if kind not in PLAIN:
         return type(layer).from_config(layer.get_config())
-    plain = _conv2d() if kind == "QConv2D" else getattr(runtime().keras.layers, FOLDABLE[kind][0])
+    plain = _conv2d() if kind == "QConv2D" else getattr(runtime().keras.layers, PLAIN[kind][0])
     config = {key: getattr(layer, key) for key in SIZES if hasattr(layer, key)}
     if kind == "QDepthwiseConv2D":  # Keras derives these from depth_multiplier
         config = {key: value for key, value in config.items() if key not in ("filters", "groups")}
     activation = layer.activation
-    return plain(**config, activation=_fold_quantizer(activation) if activation is not None else None)
+    return plain(**config, activation=_lean_quantizer(activation) if activation is not None else None)
 
 
 @lru_cache(maxsize=1)
@@ -69,11 +70,11 @@ def _conv2d() -> Any:
     """Keras' Conv2D by way of `fast_conv2d`."""
     base: Any = runtime().keras.layers.Conv2D
 
-    class FoldedConv2D(base):  # type: ignore[misc]
+    class FastConv2D(base):  # type: ignore[misc]
         def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
             return fast_conv2d(self, inputs, kernel)
 
-    return FoldedConv2D
+    return FastConv2D
 
 
 def fast_conv2d(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
@@ -110,16 +111,16 @@ def fast_conv2d(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
     return convolve(inputs, tf.convert_to_tensor(kernel))
 
 
-def _folded_weights(layer: Any) -> list[Any]:
+def _quantized_weights(layer: Any) -> list[Any]:
     """Kernel and bias as the layer's own quantizers make them."""
-    _, kernel, quantizer = FOLDABLE[type(layer).__name__]
+    _, kernel, quantizer = PLAIN[type(layer).__name__]
     weights = [(getattr(layer, kernel), getattr(layer, quantizer))]
     if layer.use_bias:
         weights.append((layer.bias, layer.bias_quantizer_internal))
     return [(quantize(weight) if quantize else weight).numpy() for weight, quantize in weights]
 
 
-def _fold_quantizer(quantizer: Any) -> Callable[[Tensor], Tensor]:
+def _lean_quantizer(quantizer: Any) -> Callable[[Tensor], Tensor]:
     """A lean equal of an activation quantizer; the quantizer itself where none is known."""
     if (relu := relu_format(quantizer)) is not None:
         return rounded_relu(*relu)

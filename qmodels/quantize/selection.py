@@ -14,11 +14,10 @@ import numpy as np
 from qmodels.attacks import PGD
 from qmodels.data import Split
 from qmodels.errors import UserError
-from qmodels.quantize.prequantized import fold
+from qmodels.layers import is_depthwise, kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import layer_norms
 from qmodels.progress import progress_bar
 from qmodels.quantize.batch_norm import fold_batch_norm
-from qmodels.quantize.layers import is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.layerwise import (
     Choice,
     LayerKernel,
@@ -32,6 +31,7 @@ from qmodels.quantize.layerwise import (
     perturbation_norm,
 )
 from qmodels.quantize.model import LayerFormats, QuantizationConfig, QuantizedModel, check_layers, quantize_model
+from qmodels.quantize.prequantized import prequantize
 from qmodels.runtime import runtime
 from qmodels.victims import Images, KerasVictim, accuracy
 
@@ -196,7 +196,7 @@ class _Judge:
         """Bound and validation accuracies of one choice."""
         formats = _formats(self.layers, choice)
         quantized = quantize_model(self.model, self.config, self.train, formats=formats)
-        victim = KerasVictim(fold(quantized.model), "quantized")
+        victim = KerasVictim(prequantize(quantized.model), "quantized")
         attack = PGD(steps=self.wanted.steps)
         attacked = attack(victim, self.x, self.y, epsilon_lsb=self.wanted.epsilon_lsb, seed=self.seed).accuracy
         stored = sum(

@@ -31,7 +31,7 @@ def choose_format(values: NDArray[Any], bits: int, clip: Clip = "mse", signed: b
     """The format of `bits` bits for `values`: `max` clips nothing, `mse` has the least squared error.
 
     `mse` compares the covering step with the four next finer ones; the first of equals (coarsest) wins. `dw2` is
-    meant for kernels (`weights.fit_code`); for activations and biases it is `mse`.
+    meant for kernels (`fit.fit_code`); for activations and biases it is `mse`.
     """
     widest = covering_format(values, bits, signed)
     if clip == "max":

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from qmodels.data import Split
-from qmodels.quantize.prequantized import fast_conv2d, rounded_relu
 from qmodels.formats import FixedPoint
-from qmodels.quantize.layers import kernel_of, select_layers
+from qmodels.layers import kernel_of, select_layers
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig, map_weights
+from qmodels.quantize.prequantized import fast_conv2d, rounded_relu
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.quantize.weights import WeightCode
 from qmodels.runtime import copy_model, runtime

@@ -5,7 +5,6 @@ Files are uncompressed .npz archives without pickles: arrays, plus one JSON text
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.data import ARCHIVE_ERRORS, Split
+from qmodels.data import Split
+from qmodels.digest import digest
+from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.training.config import TrainingConfig
 from qmodels.training.report import ClassMargin, EpochRecord, RoundRecord
 
@@ -39,15 +40,12 @@ class State:
     finished: bool = False
 
 
-def digest_of(model: Any, config: TrainingConfig, train: Split, validation: Split, seed: int) -> str:
+def training_digest(model: Any, config: TrainingConfig, train: Split, validation: Split, seed: int) -> str:
     """Identifies a training: same digest, same result."""
-    sha = hashlib.sha256(f"{FORMAT} {seed} {config.model_dump_json()}".encode())
-    for layer in model.layers:
-        sha.update(f"{type(layer).__name__} {layer.name}".encode())
-    for array in (*model.get_weights(), *train, *validation):
-        sha.update(f"{array.shape} {array.dtype}".encode())
-        sha.update(np.ascontiguousarray(array).tobytes())
-    return sha.hexdigest()
+    layers = [f"{type(layer).__name__} {layer.name}" for layer in model.layers]
+    arrays = [*model.get_weights(), *train, *validation]
+    described = (part for array in arrays for part in (f"{array.shape} {array.dtype}", array))
+    return digest(f"{FORMAT} {seed} {config.model_dump_json()}", *layers, *described)
 
 
 def save_state(path: Path, digest: str, state: State) -> None:

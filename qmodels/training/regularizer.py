@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from qmodels.quantize.layers import is_depthwise, kernel_of, weighted_layers
+from qmodels.layers import is_depthwise, kernel_of, weighted_layers
 from qmodels.runtime import runtime
 
 Tensor = Any

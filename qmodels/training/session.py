@@ -20,12 +20,12 @@ from qmodels.progress import Bar, progress_bar
 from qmodels.runtime import set_seed
 from qmodels.training.checkpoint import (
     State,
-    digest_of,
     load_arrays,
     load_state,
     round_from_json,
     save_arrays,
     save_state,
+    training_digest,
 )
 from qmodels.training.config import TrainingConfig
 from qmodels.training.feedback import class_levels, class_margins, generate_examples
@@ -70,7 +70,7 @@ class _Session:
         self.model, self.config, self.seed = model, config, seed
         self.data, self.validation = train, validation
         self.directory = directory
-        self.digest = digest_of(model, config, train, validation, seed)
+        self.digest = training_digest(model, config, train, validation, seed)
         self.loop = Loop(model, config, seed)
         self.victim = KerasVictim(model, "float", BATCH)
         self.started = perf_counter()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from hw.cli import main
+from qmodels.digest import file_digest
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,5 @@ class Cli:
 def snapshot(folder: Path) -> dict[str, str]:
     """Every path below `folder`, with the digest of its content."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        for path in folder.rglob("*")
+        path.relative_to(folder).as_posix(): file_digest(path) if path.is_file() else "" for path in folder.rglob("*")
     }

@@ -10,7 +10,7 @@ import pytest
 
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.errors import UserError
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.layers import kernel_of, weighted_layers
 from qmodels.quantize.model import check_quantizable
 
 

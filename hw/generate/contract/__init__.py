@@ -1,7 +1,7 @@
 """The exactness contract: what hls4ml 1.3.0 reproduces bit for bit. Everything else is refused by name, or repaired."""
 
 from hw.generate.contract.accumulators import accumulator_warnings
-from hw.generate.contract.names import RESERVED, check_layer_name
+from hw.generate.contract.names import RESERVED
 from hw.generate.contract.repair import OutputChange, Repaired, output_change, repair_model
 from hw.generate.contract.rules import check_contract, violations
 from hw.generate.contract.violation import Violation
@@ -13,7 +13,6 @@ __all__ = [
     "Violation",
     "accumulator_warnings",
     "check_contract",
-    "check_layer_name",
     "output_change",
     "repair_model",
     "violations",

@@ -7,7 +7,7 @@ from typing import Any
 
 from hw.generate.contract.classes import FLOAT_ACTIVATIONS, judged_layers
 from hw.generate.contract.violation import Violation, plain
-from qmodels.quantize.layers import MOVING, calls_of, reads_input
+from qmodels.layers import MOVING, calls_of, reads_input
 
 #: Activations that are exact, and the settings they must have (first: what to set).
 _ACTIVATIONS: dict[str, dict[str, tuple[Any, ...]]] = {

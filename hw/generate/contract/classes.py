@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hw.generate.contract.violation import Violation
-from qmodels.quantize.layers import WEIGHTED
+from qmodels.layers import WEIGHTED
 from qmodels.quantize.limits import CALLS, MERGES, NESTED, limits
 
 _POOLING = tuple(f"{scope}{kind}Pooling{n}D" for scope in ("", "Global") for kind in ("Max", "Average") for n in (1, 2))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from qmodels.errors import UserError
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 #: C++14's keywords and alternative tokens, and the macros that the generated files see.
@@ -60,9 +59,3 @@ def name_problem(name: str) -> str:
         f"digits and _, and none of the reserved words ('input', C++ keywords, names of the generated test bench, "
         f"hls4ml's own such as layer2 and w2)"
     )
-
-
-def check_layer_name(name: str) -> None:
-    """Raise UserError for a layer name that hls4ml cannot use."""
-    if not is_free_name(name):
-        raise UserError(name_problem(name))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hw.generate.contract.classes import FLOAT_WEIGHTS, NORMS, judged_layers
-from hw.generate.contract.weight_values import EXACT_WEIGHTS, folded_weights
+from hw.generate.contract.weight_values import EXACT_WEIGHTS, weight_values
 from hw.generate.contract.violation import RepairKind, Violation, plain
 
 _QUANTIZED = ("QDense", "QConv", "QDepthwise", "QSeparable")
@@ -106,7 +106,7 @@ def _quantized_weights(model: Any) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _fold_if_exact(layer: Any, setting: str, quantizer: Any) -> RepairKind | None:
-    return "fold" if folded_weights(layer, setting, quantizer) is not None else None
+    return "fold" if weight_values(layer, setting, quantizer) is not None else None
 
 
 def _is_power_of_two(alpha: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, folded_weights
+from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, weight_values
 from hw.generate.contract.quantizers import weight_quantizers
 from hw.generate.contract.rules import violations
 from hw.generate.contract.violation import Violation
@@ -91,9 +91,9 @@ def output_change(original: Any, repaired: Repaired, images: Images) -> OutputCh
 def _fold(architecture: dict[str, Any], weights: dict[str, list[Any]], layer: Any, violation: Violation) -> str:
     setting = violation.setting.partition(".")[0]
     quantizer = weight_quantizers(layer)[setting]
-    folded = folded_weights(layer, setting, quantizer)
-    assert folded is not None  # else it would not be marked as repairable
-    values, grid = folded
+    found = weight_values(layer, setting, quantizer)
+    assert found is not None  # else it would not be marked as repairable
+    values, grid = found
     text = f"quantized_bits({grid.width},{grid.integer - 1},alpha=1)"
     _layer_config(architecture, layer.name)["config"][setting] = text
     variable = getattr(layer, WEIGHT_OF[setting])

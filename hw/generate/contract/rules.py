@@ -15,7 +15,7 @@ from hw.generate.contract.quantizers import float_weights, missing_quantizers, n
 from hw.generate.contract.violation import Rule, Violation
 from qmodels.errors import UserError
 from qmodels.quantize.averages import unrounded_averages
-from qmodels.quantize.layers import calls_of, reads_input
+from qmodels.layers import calls_of, reads_input
 from qmodels.quantize.limits import CALLS, limits
 
 

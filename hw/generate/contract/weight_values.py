@@ -13,7 +13,7 @@ from qmodels.formats import FixedPoint
 #: Weight quantizers that are exact with alpha=1 or a power of two.
 EXACT_WEIGHTS = ("quantized_bits", "ternary")
 #: Others whose values lie on a power-of-two grid once their scale does: `fold` writes the values down.
-FOLDABLE = (*EXACT_WEIGHTS, "binary", "quantized_po2")
+KNOWN_VALUES = (*EXACT_WEIGHTS, "binary", "quantized_po2")
 WEIGHT_OF = {
     "kernel_quantizer": "kernel",
     "depthwise_quantizer": "depthwise_kernel",
@@ -24,12 +24,12 @@ WEIGHT_OF = {
 MAX_BITS = 24
 
 
-def folded_weights(layer: Any, setting: str, quantizer: Any) -> tuple[NDArray[Any], FixedPoint] | None:
+def weight_values(layer: Any, setting: str, quantizer: Any) -> tuple[NDArray[Any], FixedPoint] | None:
     """The values a weight has after its quantizer, and the narrowest grid that holds them all.
 
     None when the quantizer is not known, or the values lie on no grid of at most 24 bits (a float scale).
     """
-    if type(quantizer).__name__ not in FOLDABLE or getattr(quantizer, "use_stochastic_rounding", False):
+    if type(quantizer).__name__ not in KNOWN_VALUES or getattr(quantizer, "use_stochastic_rounding", False):
         return None
     values = np.asarray(quantizer(getattr(layer, WEIGHT_OF[setting])).numpy(), np.float64)
     grid = covering_grid(values)

@@ -12,9 +12,9 @@ from helpers.models import Toolbox
 from hw.experiment.attacks import accelerator_of, attacked_images, cell_path, cells, sources
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.experiment.model_steps import map_step, quantize_step
 from hw.experiment.run import Run
-from hw.experiment.steps import map_step, quantize_step
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.layers import kernel_of, weighted_layers
 from qmodels.storage import save_model
 
 

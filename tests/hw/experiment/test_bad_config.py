@@ -222,7 +222,7 @@ def test_a_folder_without_a_run(cli: Cli) -> None:
     [
         ("foo", "--set 'foo': must look like section.key=value"),
         ("=3", "--set '=3': must look like section.key=value"),
-        ("seed.x=3", "--set 'seed.x=3': 'seed' is a value, not a section"),
+        ("seed.x=3", "--set 'seed.x': 'seed' is a value, not a section"),
         ("seed=[", "--set 'seed=[': not a plain YAML value"),
     ],
 )

@@ -20,12 +20,12 @@ from helpers.cli import Cli, snapshot
 from helpers.models import write_data
 
 from hw.experiment.attacks import load_result
-from hw.experiment.steps import STEPS
+from hw.report.step import FLOW
 from qmodels.storage import load_model
 
 pytestmark = [pytest.mark.gxx, pytest.mark.timeout(600)]
 
-NAMES = [step.name for step in STEPS]
+NAMES = [step.name for step in FLOW]
 BEFORE_ATTACK = NAMES[: NAMES.index("attack")]
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",

@@ -14,10 +14,10 @@ from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_images, nor
 
 from hw.accelerator import BitSimVictim
 from hw.generate.contract import check_contract, violations
-from hw.simulate.csim import simulate
 from hw.generate.project import HardwareConfig, generate
-from qmodels.quantize.prequantized import fold
+from hw.simulate.csim import simulate
 from qmodels.quantize.model import quantize_model
+from qmodels.quantize.prequantized import prequantize
 
 IMAGES = grid_images(60)
 
@@ -48,8 +48,8 @@ def test_the_c_simulation_of_a_residual_network_is_exact() -> None:
     np.testing.assert_array_equal(simulation.logits(IMAGES), outputs("resnet8"))
 
 
-def test_the_folded_view_is_exact() -> None:
-    np.testing.assert_array_equal(fold(quantized("resnet8"))(IMAGES).numpy(), outputs("resnet8"))
+def test_the_prequantized_view_is_exact() -> None:
+    np.testing.assert_array_equal(prequantize(quantized("resnet8"))(IMAGES).numpy(), outputs("resnet8"))
 
 
 def test_catapult_is_refused_for_its_average_pooling() -> None:

@@ -13,7 +13,7 @@ from hw.simulate.csim import simulate
 from hw.simulate.exactness import probe_images, require_exact
 from hw.generate.project import convert, generate, generate_design
 from qmodels.errors import UserError
-from qmodels.quantize.layers import weighted_layers
+from qmodels.layers import weighted_layers
 from qmodels.quantize.layerwise import LayerKernel, option_of
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
 from qmodels.victims import KerasVictim

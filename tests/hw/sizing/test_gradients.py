@@ -1,4 +1,4 @@
-"""One gradient model stands for many designs: the bits and gradients of each design's own folded model."""
+"""One gradient model stands for many designs: the bits and gradients of each design's own prequantized model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from helpers.models import Toolbox, grid_images, outputs_and_gradient
 
 from hw.sizing.gradients import GradientModels, GradientState
-from qmodels.quantize.prequantized import fold
 from qmodels.quantize.model import QuantizationConfig, quantize_model
+from qmodels.quantize.prequantized import prequantize
 
 
 def test_swapping_weights_and_formats_gives_each_designs_bits_and_gradients(toolbox: Toolbox) -> None:
@@ -16,7 +16,7 @@ def test_swapping_weights_and_formats_gives_each_designs_bits_and_gradients(tool
     for weight_bits, activation_bits in ((2, 4), (5, 8)):
         config = QuantizationConfig(weight_bits=weight_bits, activation_bits=activation_bits, calibration_samples=100)
         quantized = quantize_model(toolbox.float_model, config, toolbox.data.train.x).model
-        designs.append((outputs_and_gradient(fold(quantized), x), GradientState(quantized)))
+        designs.append((outputs_and_gradient(prequantize(quantized), x), GradientState(quantized)))
     loaded = {id(models.load(state)) for _, state in designs}
     assert len(loaded) == 1  # one structure, traced once
     for (logits, gradient), state in designs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from pathlib import Path
@@ -78,7 +77,7 @@ def test_the_command_survives_a_shell(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["sizing_digits", "sizing_mnist"])
 def test_our_sizing_configs(name: str) -> None:
     config = load_sizing(Path(__file__).parents[3] / "configs" / f"{name}.yaml")
-    experiment = dump_config(load_config(config.experiment, [f"{k}={json.dumps(v)}" for k, v in config.fixed.items()]))
+    experiment = dump_config(load_config(config.experiment, config.fixed))
     check_space(experiment, name, config.space)
     count = math.prod(len(values) for values in config.space.values())
     assert count >= {"sizing_digits": 100, "sizing_mnist": 60}[name]

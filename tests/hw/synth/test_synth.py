@@ -20,12 +20,13 @@ from helpers.cli import Cli
 from hw.experiment.config import RunConfig, dump_config
 from hw.experiment.folder import RunFolder
 from hw.generate.hardware import HardwareConfig
+from hw.report import load_run
 from hw.synth import import_reports, synthesize
-from hw.synth.record import stored_synthesis
 from hw.synth.stages import plan_stages
 from qmodels.errors import ExactnessError, ToolMissing, UserError
 
 DATA = Path(__file__).parents[1] / "data"
+RESULTS = '{"schema": 1, "run": "r", "rows": []}'
 VITIS = ("vitis_hls", "2023.2")
 VIVADO = ("vivado", "v2023.2")
 Install = Callable[..., Path]
@@ -79,13 +80,14 @@ def calls(log: Path) -> list[tuple[str, str]]:
 
 
 def results(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "results.json").read_text())["synthesis"]["stages"]
+    """The stages that a report tells of."""
+    found: dict[str, Any] = load_run(run).results.plain["synthesis"]["stages"]
     return found
 
 
-def test_every_stage_is_one_call_and_its_report_goes_into_the_results(run: Path, install: Install) -> None:
+def test_every_stage_is_one_call_and_the_report_tells_what_it_left(run: Path, install: Install) -> None:
     log = install(VITIS, VIVADO)
-    (run / "results.json").write_text('{"rows": [1]}')
+    (run / "results.json").write_text(RESULTS)
     RunFolder(run).mark_done("evaluate", "key", ("results.json",), 1.0)
     said: list[str] = []
     synthesize(run, ["csim", "cosim", "export", "vsynth"], said.append)
@@ -107,8 +109,8 @@ def test_every_stage_is_one_call_and_its_report_goes_into_the_results(run: Path,
     assert stages["vsynth"]["whs_ns"] == -0.031
     assert (stages["cosim"]["status"], stages["cosim"]["ii_cycles_avg"]) == ("Pass", 65)
     assert (stages["cosim"]["inputs"], stages["cosim"]["adversarial_inputs"]) == (6, 4)
-    assert json.loads((run / "results.json").read_text())["rows"] == [1]
-    assert RunFolder(run).is_done("evaluate", "key")  # what was added does not make the evaluation stale
+    assert (run / "results.json").read_text() == RESULTS
+    assert RunFolder(run).is_done("evaluate", "key")
     assert "  ***** COSIM *****" in said and not [line for line in said if "nobody needs" in line]
     assert "nobody needs" in (run / "synthesis" / "cosim.log").read_text()
     assert "report_timing_summary" in (run / "synthesis" / "vivado_synth.tcl").read_text()
@@ -198,16 +200,28 @@ def new_bench(run: Path, text: str = '{"lines": []}') -> None:
 
 def test_an_earlier_pass_does_not_outlive_a_failure_or_its_inputs(run: Path, install: Install) -> None:
     install(VITIS)
-    (run / "results.json").write_text("{}")
-    RunFolder(run).mark_done("evaluate", "key", ("results.json",), 1.0)
+    (run / "results.json").write_text(RESULTS)
     synthesize(run, ["csim", "synth", "cosim"], lambda line: None)
     new_bench(run)
-    assert list(stored_synthesis(run)["synthesis"]["stages"]) == ["synth"]
+    assert list(results(run)) == ["synth"]
     install(VITIS, mode="differ csim")
     with pytest.raises(ExactnessError):
         synthesize(run, ["csim"], lambda line: None)
     assert list(results(run)) == ["synth"]
     assert list(json.loads((run / "synthesis.json").read_text())["stages"]) == ["synth"]
+
+
+def test_a_report_does_not_tell_what_was_synthesized_of_another_project(run: Path, install: Install) -> None:
+    install(VITIS)
+    (run / "results.json").write_text(RESULTS)
+    assert "synthesis" not in load_run(run).results.plain
+    synthesize(run, ["synth"], lambda line: None)
+    assert list(results(run)) == ["synth"]
+    source = run / "hls" / "firmware" / "accelerator.cpp"
+    source.write_text("int z;\n")  # by hand
+    assert "synthesis" not in load_run(run).results.plain
+    RunFolder(run).mark_done("project", "key", ("hls/firmware/accelerator.cpp",), 1.0)  # generated anew
+    assert "synthesis" not in load_run(run).results.plain
 
 
 @pytest.fixture

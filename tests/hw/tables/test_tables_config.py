@@ -65,13 +65,13 @@ def test_columns_of_one_attack_are_one_plan(tmp_path: Path) -> None:
 
 
 def test_a_trial_has_fewer_attacks_and_images(tmp_path: Path) -> None:
-    config = load_tables(str(write(tmp_path)), ["training.epochs=1"], ["fgsm", "uniform"], 10)
+    config = load_tables(str(write(tmp_path)), {"training.epochs": 1}, ["fgsm", "uniform"], 10)
     assert [(plan.attack.kind, plan.samples) for plan in config.evaluation().attacks] == [("fgsm", 10), ("uniform", 10)]
     assert {run.training.epochs for run in row_configs(config)} == {1}
 
 
 def test_the_resolved_config_means_the_same(tmp_path: Path) -> None:
-    config = load_tables(str(write(tmp_path, fixed={"seed": 3})), ["training.epochs=1"])
+    config = load_tables(str(write(tmp_path, fixed={"seed": 3})), {"training.epochs": 1})
     resolved = tmp_path / "resolved"
     resolved.mkdir()
     (resolved / "tables.yaml").write_text(dump_tables(config))

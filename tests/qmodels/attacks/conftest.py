@@ -8,7 +8,7 @@ import pytest
 from small_victims import OutputsOnly, digits, float_model, quantized_model
 
 from qmodels.data import Dataset, Split
-from qmodels.quantize.prequantized import fold
+from qmodels.quantize.prequantized import prequantize
 from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
 
 
@@ -29,7 +29,7 @@ def qkeras_model(data: Dataset) -> Any:
 
 @pytest.fixture(scope="session")
 def victims(data: Dataset, qkeras_model: Any) -> dict[str, Victim]:
-    """Float; quantized, folded; and the accelerator: outputs of the model as it is, gradients of the folded one."""
-    quantized = KerasVictim(fold(qkeras_model), "quantized")
+    """Float; quantized, with constant weights; and the accelerator: the model's outputs, the former's gradients."""
+    quantized = KerasVictim(prequantize(qkeras_model), "quantized")
     accelerator = AcceleratorVictim(OutputsOnly(KerasVictim(qkeras_model, "quantized")), quantized.model)
     return {"float": KerasVictim(float_model(data), "float"), "quantized": quantized, "accelerator": accelerator}

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmodels.errors import UserError
+from qmodels.layers import kernel_of
 from qmodels.metrics.lipschitz import difference_norms
 from qmodels.quantize import layerwise
-from qmodels.quantize.layers import kernel_of
+from qmodels.quantize.fit import fit_code
 from qmodels.quantize.layerwise import Choice, LayerKernel, LayerwiseConfig, Option, best_choice, layer_options
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.selection import quantize_as_asked, select_formats
-from qmodels.quantize.weights import WeightConfig, fit_code
+from qmodels.quantize.weights import WeightConfig
 
 CODE = fit_code(np.ones((2, 2)), WeightConfig())
 OPTIONS = st.builds(Option, st.just(WeightConfig()), st.just(CODE), st.integers(1, 30), st.floats(0, 5, width=16))

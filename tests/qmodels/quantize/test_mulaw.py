@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmodels.errors import UserError
-from qmodels.quantize.layers import kernel_of, select_layers
+from qmodels.layers import kernel_of, select_layers
 from qmodels.quantize.mulaw import MappingConfig, inverse_mu_law, map_weights, mu_law
 
 MUS = st.floats(0, 1e6) | st.just(0.0) | st.sampled_from([1.0, 15.0, 255.0])

@@ -1,4 +1,4 @@
-"""The folded view gives QKeras' bits, and its gradients up to the rounding of a sum in another order."""
+"""The prequantized view gives QKeras' bits, and its gradients up to the rounding of a sum in another order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.models import outputs_and_gradient
 
-from qmodels.quantize.prequantized import fold
+from qmodels.quantize.prequantized import prequantize
 from qmodels.runtime import runtime, set_seed
 
 
@@ -41,7 +41,7 @@ def residual_model() -> Any:
 
 
 def unusual_model() -> Any:
-    """Quantizers that fold() leaves to QKeras: power-of-two scales, a leaky and a ternary one; even kernels."""
+    """Quantizers that prequantize() leaves to QKeras: power-of-two scales, a leaky and a ternary one; even kernels."""
     q, keras = runtime().qkeras, runtime().keras
     set_seed(2)
     model = keras.Sequential(
@@ -67,23 +67,23 @@ def test_same_bits_same_gradients(build: Any) -> None:
     shape = (64, *model.input_shape[1:])
     x = (rng.integers(0, 256, shape) / 256).astype(np.float32)
     logits, gradient = outputs_and_gradient(model, x)
-    folded_logits, folded_gradient = outputs_and_gradient(fold(model), x)
-    np.testing.assert_array_equal(folded_logits, logits)
+    prequantized_logits, prequantized_gradient = outputs_and_gradient(prequantize(model), x)
+    np.testing.assert_array_equal(prequantized_logits, logits)
     assert np.abs(gradient).max() > 0
-    np.testing.assert_allclose(folded_gradient, gradient, atol=1e-5 * np.abs(gradient).max())
+    np.testing.assert_allclose(prequantized_gradient, gradient, atol=1e-5 * np.abs(gradient).max())
 
 
 def test_inputs_far_outside_the_range_give_the_same_bits() -> None:
     q, keras = runtime().qkeras, runtime().keras
     model = keras.Sequential([keras.Input((6,)), q.QActivation("quantized_bits(6,1,alpha=1)")])
     x = np.random.default_rng(0).normal(0, 100, (500, 6)).astype(np.float32)
-    np.testing.assert_array_equal(fold(model)(x).numpy(), model(x).numpy())
+    np.testing.assert_array_equal(prequantize(model)(x).numpy(), model(x).numpy())
 
 
-def test_the_fold_is_a_snapshot_of_plain_layers() -> None:
+def test_the_prequantized_view_is_a_snapshot_of_plain_layers() -> None:
     model = residual_model()
-    folded = fold(model)
-    assert not any(type(layer).__name__.startswith("Q") for layer in folded.layers)
-    before = folded(np.ones((1, 8, 8, 2), np.float32)).numpy()
+    prequantized = prequantize(model)
+    assert not any(type(layer).__name__.startswith("Q") for layer in prequantized.layers)
+    before = prequantized(np.ones((1, 8, 8, 2), np.float32)).numpy()
     model.set_weights([w + 1 for w in model.get_weights()])
-    np.testing.assert_array_equal(folded(np.ones((1, 8, 8, 2), np.float32)).numpy(), before)
+    np.testing.assert_array_equal(prequantized(np.ones((1, 8, 8, 2), np.float32)).numpy(), before)

@@ -13,7 +13,7 @@ from hw.generate.contract import check_contract
 from hw.generate.project import convert
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.layers import kernel_of, weighted_layers
 from qmodels.quantize.model import QuantizationConfig, quantize_model
 from qmodels.quantize.uniform import snap
 from qmodels.runtime import runtime

@@ -13,13 +13,13 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from qmodels.quantize.codebook import unit_levels
 from qmodels.quantize.constants import signed_digits
+from qmodels.quantize.fit import fit_code
 from qmodels.quantize.uniform import choose_format, snap
 from qmodels.quantize.weights import (
     MAX_TYPE_BITS,
     CodebookConfig,
     WeightCode,
     WeightConfig,
-    fit_code,
     level_bits,
     power_of_two_levels,
     reshaped_spectral_norm,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qmodels.quantize.layers import kernel_of, weighted_layers
+from qmodels.layers import kernel_of, weighted_layers
 from qmodels.runtime import runtime
 from qmodels.training.regularizer import DefensiveConfig, defensive_penalty
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import os
 import platform
 from enum import IntEnum
@@ -14,6 +13,7 @@ from string import Template
 from hw.simulate.bitsim.codes import SHARED
 from hw.tools.cache import build_once
 from hw.tools.toolchain import run_gxx
+from qmodels.digest import digest
 from qmodels.errors import UserError
 
 SOURCES = Path(__file__).parent
@@ -66,17 +66,16 @@ def build(isa: str = "native") -> Path:
         ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
     """
     flags = [*_COMMON, *ISA_FLAGS[isa]]
-    digest = hashlib.sha256("\0".join([*flags, _cpu()]).encode())
-    for source in sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    texts = sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp"))
     header = codes_header()
-    digest.update(header.encode())
+    sources = [source.name.encode() + b"\0" + source.read_bytes() for source in texts]
+    key = digest("\0".join([*flags, _cpu()]), *sources, header)
 
     def compile_into(work: Path, final: Path) -> None:
         (work / "codes.h").write_text(header)
         run_gxx([[*flags, f"-I{work}", "-o", str(work / "bitsim.so"), str(SOURCES / "bitsim.cpp")]], work)
 
-    return build_once("bitsim", f"{isa}-{digest.hexdigest()}", compile_into) / "bitsim.so"
+    return build_once("bitsim", f"{isa}-{key}", compile_into) / "bitsim.so"
 
 
 @functools.cache

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from qmodels.layers import is_depthwise, kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import LayerNorms, difference_norms, weight_norms
-from qmodels.quantize.layers import is_depthwise, kernel_of, weighted_layers
-from qmodels.quantize.weights import WeightConfig, fit_code, reshaped_spectral_norm
+from qmodels.quantize.fit import fit_code
+from qmodels.quantize.weights import WeightConfig, reshaped_spectral_norm
 
 #: Bits of the chart.
 SWEEP = tuple(range(2, 9))

@@ -1,0 +1,117 @@
+"""The steps that make the models: train, aware, map, quantize. They know nothing of hardware.
+
+Every function takes the run and returns the names of the files it left. A model of the attacker's own goes through
+these steps only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from hw.experiment.pipeline import FlowStep
+from hw.experiment.run import Run
+from qmodels.architectures import build_float
+from qmodels.layers import is_quantized
+from qmodels.quantize.batch_norm import fold_batch_norm
+from qmodels.quantize.mulaw import map_weights
+from qmodels.quantize.selection import quantize_as_asked
+from qmodels.runtime import copy_model
+from qmodels.storage import save_model, write_json
+from qmodels.training import train
+from qmodels.training.aware import train_aware
+
+
+def train_step(run: Run) -> tuple[str, ...]:
+    """Train the float model, or take your own; batch normalization is folded away."""
+    if run.own_model is not None:
+        return _adopt(run)
+    model = build_float(run.config.model, run.data.input_shape, run.data.classes, run.config.seed)
+    report = train(
+        model,
+        run.config.training,
+        run.data.train,
+        run.data.validation,
+        seed=run.config.seed,
+        checkpoint_dir=run.folder / "checkpoints",
+    )
+    save_model(fold_batch_norm(model), run.folder / "model.keras")
+    write_json(run.folder / "training.json", report.as_json())
+    return "model.keras", "training.json"
+
+
+def _adopt(run: Run) -> tuple[str, ...]:
+    """Your model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
+    name = "quantized.keras" if is_quantized(run.own_model) else "model.keras"
+    for stale in ("model.keras", "mapped.keras", "quantized.keras", "repair.json"):  # of an earlier config of this run
+        (run.folder / stale).unlink(missing_ok=True)
+    save_model(run.own_model if is_quantized(run.own_model) else fold_batch_norm(run.own_model), run.folder / name)
+    change = run.repair_change()
+    if run.repaired is None or change is None:
+        return (name,)
+    write_json(run.folder / "repair.json", {"repairs": run.repaired.repairs, "change": asdict(change)})
+    return name, "repair.json"
+
+
+def aware_step(run: Run) -> tuple[str, ...]:
+    """Train on through the mapping and the quantizers, where the config asks for it."""
+    names = ("latent.keras", "formats.json", "aware.json")
+    for stale in names:  # of an earlier config of this run
+        (run.folder / stale).unlink(missing_ok=True)
+    config = run.config
+    if config.training.quantization_aware is None or run.float_model is None or run.own_model is not None:
+        return ()
+    latent = copy_model(run.float_model)
+    report, formats = train_aware(
+        latent,
+        config.training,
+        config.quantization,
+        config.mapping,
+        run.data.train,
+        run.data.validation,
+        seed=config.seed,
+        checkpoint_dir=run.folder / "checkpoints" / "aware",
+    )
+    save_model(latent, run.folder / "latent.keras")
+    write_json(run.folder / "formats.json", [item.as_json() for item in formats.values()])
+    write_json(run.folder / "aware.json", report.as_json())
+    return names
+
+
+def map_step(run: Run) -> tuple[str, ...]:
+    """Map the chosen layers' weights by the µ-law."""
+    model = run.latent_model or run.float_model
+    if model is None:
+        return ()
+    mapped, layers = map_weights(model, run.config.mapping)
+    save_model(mapped, run.folder / "mapped.keras")
+    write_json(run.folder / "mapping.json", {"mu": run.config.mapping.mu, "layers": layers})
+    return "mapped.keras", "mapping.json"
+
+
+def quantize_step(run: Run) -> tuple[str, ...]:
+    """Round weights and calibrate activations on training images."""
+    if run.mapped_model is None:
+        return ()
+    (run.folder / "layerwise.json").unlink(missing_ok=True)  # of an earlier config of this run
+    quantized, selection = quantize_as_asked(
+        run.mapped_model,
+        run.config.quantization,
+        run.data.train.x,
+        run.data.validation,
+        seed=run.config.seed,
+        formats=run.trained_formats(),
+    )
+    save_model(quantized.model, run.folder / "quantized.keras")
+    write_json(run.folder / "quantization.json", [formats.as_row() for formats in quantized.formats])
+    if selection is None:
+        return "quantized.keras", "quantization.json"
+    write_json(run.folder / "layerwise.json", selection.as_json())
+    return "quantized.keras", "quantization.json", "layerwise.json"
+
+
+MODEL_STEPS = (
+    FlowStep("train", ("data", "model", "training"), (), train_step),
+    FlowStep("aware", ("data", "training", "mapping", "quantization"), ("train",), aware_step),
+    FlowStep("map", ("mapping",), ("train", "aware"), map_step),
+    FlowStep("quantize", ("quantization", "data"), ("aware", "map"), quantize_step),
+)
