@@ -1,4 +1,4 @@
-"""Workers: who computes, and what they are sent. The same jobs run in this process, in local ones, or under dask."""
+"""Workers: who computes, and what they are sent. The same jobs run in this process or under dask (`cluster.py`)."""
 
 from __future__ import annotations
 
@@ -55,11 +55,6 @@ class Outcome:
 class Crew(Protocol):
     """Runs jobs in any order."""
 
-    @property
-    def size(self) -> int:
-        """How many jobs run at once."""
-        ...
-
     def share(self, name: str, value: Any) -> None:
         """Make a value known; it travels to a worker once, when a job there needs it."""
         ...
@@ -83,7 +78,7 @@ class StopTheRun(RobustHlsError):
     exit_status = 2
 
 
-def attempt(job: Job, blobs: Blobs, worker: str) -> Outcome:
+def attempt(job: Job, blobs: Blobs) -> Outcome:
     """Run a job here; its exceptions are its outcome.
 
     Raises:
@@ -101,6 +96,7 @@ def attempt(job: Job, blobs: Blobs, worker: str) -> Outcome:
         if isinstance(unknown, OSError) and unknown.errno in MACHINE_FAULTS:
             raise
         error = traceback.format_exc(limit=-6)
+    worker = f"{os.uname().nodename} pid {os.getpid()}"
     return Outcome(job.key, value, error, processor_seconds() - started, worker)
 
 
@@ -111,8 +107,6 @@ def processor_seconds() -> float:
 
 class SoloCrew:
     """Everything in this process: for tests and debugging."""
-
-    size = 1
 
     def __init__(self) -> None:
         self._blobs: dict[str, Any] = {}
@@ -131,7 +125,7 @@ class SoloCrew:
         if not self._jobs:
             return []
         job = self._jobs.pop(0)
-        return [attempt(job, {name: self._blobs[name] for name in job.needs}, f"pid {os.getpid()}")]
+        return [attempt(job, {name: self._blobs[name] for name in job.needs})]
 
     def close(self) -> None:
         """Drop the list."""

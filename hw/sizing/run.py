@@ -16,7 +16,6 @@ from hw.sizing.conductor import EXPERIMENT, Conductor
 from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
 from hw.sizing.crew import Crew, SoloCrew
 from hw.sizing.points import Point
-from hw.sizing.processes import ProcessCrew
 from hw.sizing.space import check_space
 from hw.sizing.store import Store
 from hw.tools.toolchain import GXX, require_tool
@@ -110,13 +109,13 @@ def _open(source: Path, overrides: Sequence[str], options: Options) -> tuple[Siz
 
 
 def _crew(options: Options, folder: Path) -> Crew:
-    if options.scheduler is not None:
-        from hw.sizing.cluster import DaskCrew
-
-        return DaskCrew(options.scheduler)
-    if options.workers == 0:
+    if options.workers == 0 and options.scheduler is None:
         return SoloCrew()
-    return ProcessCrew(options.workers or processors(), folder / LOG)
+    from hw.sizing.cluster import local_crew, remote_crew
+
+    if options.scheduler is not None:
+        return remote_crew(options.scheduler)
+    return local_crew(options.workers or processors(), folder / LOG)
 
 
 def processors() -> int:

@@ -18,10 +18,10 @@ from hw.tables.config import BitsStudy, MappingStudy
 from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.transfer import judged
 from qmodels.errors import UserError
-from qmodels.quantize.prequantized import fold
 from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
+from qmodels.quantize.prequantized import fold
 from qmodels.storage import digest_of, finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy, predictions
 
