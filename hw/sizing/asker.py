@@ -9,11 +9,11 @@ from typing import Any
 from hw.experiment.run import load_data
 from hw.sizing.config import SizingConfig
 from hw.sizing.crew import Crew, Job, Outcome
-from hw.sizing.progress import ProgressLine
 from hw.sizing.questions import PackedData, Question, stage_key
 from hw.sizing.space import Design
 from hw.sizing.stages import MODEL_FILE, STAGES
 from hw.sizing.store import Record, Store
+from qmodels.progress import progress_bar
 from qmodels.storage import write_bytes
 
 TITLES = {
@@ -42,7 +42,7 @@ class Asker:
     ) -> None:
         """`crew` None: nothing is computed; what the store has is what there is."""
         self.config, self.folder, self.store, self.crew, self.data_dir = config, folder, store, crew, data_dir
-        self.line = ProgressLine()
+        self.note = ""  # beside the progress bar
         self.used: dict[str, Record] = {}  # every record that was found or made
         self._data: dict[str, PackedData] = {}
         self._trained: set[str] = set()
@@ -67,14 +67,14 @@ class Asker:
         missing = {key: (name, design) for name, (key, design) in wanted.items() if name not in found}
         if self.crew is None or not missing:
             return found
-        self.line.begin(TITLES[stage], len(wanted), len(found))
-        for key, (_, design) in missing.items():
-            self.crew.submit(self._job(stage, key, design))
-        while outcomes := self.crew.wait():
-            for outcome in outcomes:
-                name, design = missing[outcome.key]
-                found[name] = self._keep(stage, design, outcome)
-                self.line.advance()
+        with progress_bar(TITLES[stage], len(wanted), done=len(found), note=self.note, lines=True) as bar:
+            for key, (_, design) in missing.items():
+                self.crew.submit(self._job(stage, key, design))
+            while outcomes := self.crew.wait():
+                for outcome in outcomes:
+                    name, design = missing[outcome.key]
+                    found[name] = self._keep(stage, design, outcome)
+                    bar.advance()
         return found
 
     def _keep(self, stage: str, design: Design, outcome: Outcome) -> Record:

@@ -39,7 +39,6 @@ class Conductor:
         points = list(self.points.values())
         self._worst_cases(points)
         self._finals(points)
-        self.asker.line.end()
         return points
 
     def design(self, settings: Mapping[str, Choice]) -> Design:
@@ -140,7 +139,7 @@ class Conductor:
                 point.error = f"{TITLES[stage]}: {record.error}"
             elif record is not None:
                 setattr(point, stage, record.value)
-        self.asker.line.best = self._best()
+        self.asker.note = self._best()
 
     def _best(self) -> str:
         """The best so far, in words: by worst case where it is known, else by the cheap attacks."""
