@@ -177,9 +177,9 @@ def size_command(
     report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
 ) -> None:
     """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
-    from hw.sizing import Options, show, size
+    from hw.sizing import SizingOptions, show, size
 
-    options = Options(out, workers, scheduler, data_dir, retry_failed, report_only)
+    options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
     try:
         show(size(target, settings, options), typer.echo)
     except KeyboardInterrupt:
@@ -200,11 +200,11 @@ def tables_command(
     ] = None,
 ) -> None:
     """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
-    from hw.tables import Options, make_tables, show
+    from hw.tables import TablesOptions, make_tables, show
 
     kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
     try:
-        tables, folder = make_tables(target, Options(out, data_dir, tuple(settings), kinds, images), typer.echo)
+        tables, folder = make_tables(target, TablesOptions(out, data_dir, tuple(settings), kinds, images), typer.echo)
     except KeyboardInterrupt:
         _die("stopped; every finished attack is kept: run the same command again to go on", 130)
     show(tables, folder)

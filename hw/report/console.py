@@ -10,7 +10,7 @@ from hw.report.source import Results
 from hw.report.tables import (
     MARKS,
     Headline,
-    Line,
+    HeadlineRow,
     Number,
     exactness_text,
     explanation,
@@ -95,7 +95,7 @@ def _blocks(table: Headline, with_run: bool, width: int) -> list[list[str]]:
     return [_render(piece) for piece in pieces]
 
 
-def _name_group(lines: Sequence[Line], with_run: bool) -> _Group:
+def _name_group(lines: Sequence[HeadlineRow], with_run: bool) -> _Group:
     heads = ["run"] * with_run + ["model", "victim", "bits"]
     cells = [[line.run, line.model, line.victim, line.bits_text][not with_run :] for line in lines]
     return _Group("", heads, [list(column) for column in zip(*cells, strict=True)] or [[] for _ in heads], left=True)

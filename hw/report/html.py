@@ -27,7 +27,7 @@ from hw.report.tables import (
 
 
 @dataclass(frozen=True)
-class Section:
+class RunSection:
     """What the page says about one run."""
 
     run: FinishedRun
@@ -48,10 +48,10 @@ def html_report(runs: Sequence[FinishedRun]) -> str:
     return page.render(table=headline([run.results for run in runs]), sections=[_section(run) for run in runs])
 
 
-def _section(run: FinishedRun) -> Section:
+def _section(run: FinishedRun) -> RunSection:
     margins = margin_plot(run.training)
     table = headline([run.results])
-    return Section(
+    return RunSection(
         run=run,
         checks=unbounded_checks(run.results),
         exactness=exactness_text(run.results),

@@ -41,7 +41,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Column:
+class AttackColumn:
     """One attack at one ε."""
 
     attack: str
@@ -69,7 +69,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
+class HeadlineRow:
     """One model as one victim."""
 
     run: str
@@ -97,8 +97,8 @@ class Line:
 class Headline:
     """The table that a report opens with."""
 
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    columns: tuple[AttackColumn, ...]
+    lines: tuple[HeadlineRow, ...]
     ball: Ball | None  # of the transfer and worst-case columns
     per_image: bool  # whether worst is the minimum image by image, not just the lowest row
     setting: str  # n and seed
@@ -169,7 +169,7 @@ def strength(epsilon_lsb: float) -> str:
     return "∞" if isinf(epsilon_lsb) else f"{epsilon_lsb:g}"
 
 
-def _verdict(line: Line, columns: Sequence[Column], ball: str) -> str:
+def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str) -> str:
     """The worst case, and every column that is spoilt with what spoils it."""
     worst, clean = line.worst, line.clean
     reached = f"worst case {percent(worst.accuracy)} %" if worst else ""
@@ -180,13 +180,13 @@ def _verdict(line: Line, columns: Sequence[Column], ball: str) -> str:
     return f"{line.name}: {start}{reached} within {ball}; {trust}"
 
 
-def attack_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+def attack_columns(rows: Iterable[Row]) -> tuple[AttackColumn, ...]:
     """Every bounded attack at every ε, white-box, black-box, then noise; else in the results' order, ε rising.
 
     Of the unbounded attacks only those that were made apart: on the victim itself they are checks, not measures.
     """
     found = dict.fromkeys(
-        Column(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row))
+        AttackColumn(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row))
         for row in rows
         if row.attack != CLEAN and row.knowledge != "transfer" and (is_bounded(row) or _roams(row))
     )
@@ -252,7 +252,9 @@ def exactness_text(results: Results) -> str:
     return text if judged is None or engine == "csim" else f"{text}; csim was held against {judged} of them too"
 
 
-def _line(results: Results, key: tuple[str, str, float | None], columns: Sequence[Column], ball: Ball | None) -> Line:
+def _line(
+    results: Results, key: tuple[str, str, float | None], columns: Sequence[AttackColumn], ball: Ball | None
+) -> HeadlineRow:
     model, victim, bits = key
     rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
     clean = _lowest(row for row in rows if row.attack == CLEAN)
@@ -261,7 +263,7 @@ def _line(results: Results, key: tuple[str, str, float | None], columns: Sequenc
     worst = _worst(results, model, victim, ball) if ball else None
     shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]
     flags = _ordered(flag for number in shown for flag in number.flags)
-    return Line(results.run, model, victim, bits, clean, attacked, transfer, worst, flags)
+    return HeadlineRow(results.run, model, victim, bits, clean, attacked, transfer, worst, flags)
 
 
 def _worst(results: Results, model: str, victim: str, ball: Ball) -> Number | None:

@@ -20,7 +20,7 @@ from typing import Any
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Worker, WorkerPlugin
 
-from hw.sizing.crew import ATTEMPTS, THREADS, Job, Outcome, StopTheRun, attempt
+from hw.sizing.crew import ATTEMPTS, THREADS, Job, JobOutcome, StopTheRun, attempt
 from qmodels.errors import ToolMissing, UserError
 
 _CONNECT_SECONDS = 20
@@ -92,9 +92,9 @@ class DaskCrew:
         """At the end of the queue."""
         self._queue.append(job)
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[JobOutcome]:
         """Outcomes of at least one job; nothing when no job is left."""
-        outcomes: list[Outcome] = []
+        outcomes: list[JobOutcome] = []
         while not outcomes and (self._queue or self._running):
             self._hand_out()
             outcomes = [outcome for future in self._next_ended() if (outcome := self._outcome(future)) is not None]
@@ -155,7 +155,7 @@ class DaskCrew:
             ended.append(self._ended.get())
         return ended
 
-    def _outcome(self, future: Future[Any]) -> Outcome | None:
+    def _outcome(self, future: Future[Any]) -> JobOutcome | None:
         job, _ = self._running.pop(future)
         error = None if future.status in _GONE else future.exception()
         if future.status in _GONE or isinstance(error, KilledWorker):
@@ -163,17 +163,17 @@ class DaskCrew:
         if isinstance(error, (OSError, ToolMissing)):
             raise StopTheRun(f"a worker cannot go on: {error}; what is finished is kept")
         if error is not None:
-            return Outcome(job.key, None, repr(error), 0.0, "")
-        outcome: Outcome = future.result()
+            return JobOutcome(job.key, None, repr(error), 0.0, "")
+        outcome: JobOutcome = future.result()
         return outcome
 
-    def _again(self, job: Job, deaths: int) -> Outcome | None:
+    def _again(self, job: Job, deaths: int) -> JobOutcome | None:
         """A job whose worker died goes to the head of the queue, unless it keeps killing."""
         self._deaths[job.key] += deaths
         if self._deaths[job.key] < ATTEMPTS:
             self._queue.insert(0, job)
             return None
-        return Outcome(job.key, None, f"the worker died {self._deaths[job.key]} times{self._why()}", 0.0, "")
+        return JobOutcome(job.key, None, f"the worker died {self._deaths[job.key]} times{self._why()}", 0.0, "")
 
     def _why(self) -> str:
         """What ended the last worker that died: dask says it in its log only."""

@@ -42,7 +42,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """What became of a job: a value or an error."""
 
     key: str
@@ -63,7 +63,7 @@ class Crew(Protocol):
         """Run the job when a worker is free."""
         ...
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[JobOutcome]:
         """Jobs that ended since the last call: at least one; nothing if none is running."""
         ...
 
@@ -78,7 +78,7 @@ class StopTheRun(RobustHlsError):
     exit_status = 2
 
 
-def attempt(job: Job, blobs: Blobs) -> Outcome:
+def attempt(job: Job, blobs: Blobs) -> JobOutcome:
     """Run a job here; its exceptions are its outcome.
 
     Raises:
@@ -97,7 +97,7 @@ def attempt(job: Job, blobs: Blobs) -> Outcome:
             raise
         error = traceback.format_exc(limit=-6)
     worker = f"{os.uname().nodename} pid {os.getpid()}"
-    return Outcome(job.key, value, error, processor_seconds() - started, worker)
+    return JobOutcome(job.key, value, error, processor_seconds() - started, worker)
 
 
 def processor_seconds() -> float:
@@ -120,7 +120,7 @@ class SoloCrew:
         """Put it on the list."""
         self._jobs.append(job)
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[JobOutcome]:
         """Run the next one."""
         if not self._jobs:
             return []

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.experiment.config import RunConfig
-from hw.sizing.config import LayerwiseConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
-from hw.sizing.space import Design
+from hw.sizing.config import DescentConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
+from hw.sizing.space import DesignPoint
 from qmodels.attacks.base import LEVELS
 from qmodels.data import Dataset, Split
 from qmodels.storage import digest_of
@@ -36,7 +36,7 @@ class Question:
     screening: ScreeningConfig
     worst_case: WorstCaseConfig
     final_images: int
-    layerwise: LayerwiseConfig
+    layerwise: DescentConfig
     folder: str = ""  # where a training keeps its checkpoints, if the worker can see it
 
 
@@ -69,7 +69,7 @@ class PackedData:
         return total.hexdigest()
 
 
-def stage_key(stage: str, design: Design, config: SizingConfig, data_digest: str) -> str:
+def stage_key(stage: str, design: DesignPoint, config: SizingConfig, data_digest: str) -> str:
     """Digest of everything a stage's answer depends on, the versions of what computes it included."""
     plain = config.model_dump(mode="json")
     screening, worst = plain["screening"], plain["worst_case"]

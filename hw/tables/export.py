@@ -12,8 +12,8 @@ from typing import Any
 from hw.report.export import markdown_table, plain_markdown
 from hw.report.plots import standalone
 from hw.report.tables import MARKS, NORMS, exactness_text, explanation, percent
-from hw.tables.config import Column, TableName
-from hw.tables.content import CLEAN_TITLE, Cell, Line, Tables
+from hw.tables.config import TableColumn, TableName
+from hw.tables.content import CLEAN_TITLE, TableCell, TableLine, Tables
 from hw.tables.figures import figures
 from hw.tables.published import SOURCE
 
@@ -68,7 +68,7 @@ def _finite(value: Any) -> Any:
     return None if value == float("inf") else value
 
 
-def _cells(tables: Tables) -> Iterator[tuple[Line, Cell]]:
+def _cells(tables: Tables) -> Iterator[tuple[TableLine, TableCell]]:
     for table, _ in TABLES:
         for line in tables.lines:
             for title in tables.titles(table):
@@ -76,7 +76,7 @@ def _cells(tables: Tables) -> Iterator[tuple[Line, Cell]]:
                     yield line, cell
 
 
-def _record(line: Line, cell: Cell) -> dict[str, Any]:
+def _record(line: TableLine, cell: TableCell) -> dict[str, Any]:
     return {
         "table": cell.table,
         "row": line.row,
@@ -129,13 +129,13 @@ def _setting(tables: Tables) -> str:
     return " ".join(said)
 
 
-def _compared(line: Line) -> str:
+def _compared(line: TableLine) -> str:
     """A row that stands beside one of another name says so."""
     return line.name if line.row == line.beside else f"{line.name}, beside {line.published_name}"
 
 
 def _table(
-    tables: Tables, table: TableName, name: Callable[[Line], str], text: Callable[[Line, Cell], str]
+    tables: Tables, table: TableName, name: Callable[[TableLine], str], text: Callable[[TableLine, TableCell], str]
 ) -> list[str]:
     titles = tables.titles(table)
     body = []
@@ -148,7 +148,7 @@ def _table(
     return markdown_table(heads, body, ["---", *["---:"] * (len(heads) - 1)])
 
 
-def _beside(line: Line, cell: Cell) -> str:
+def _beside(line: TableLine, cell: TableCell) -> str:
     """Nothing for the accelerator, which is not in the published tables; it computes what (Q) does."""
     if line.kind == "accelerator" or cell.published is None or cell.difference is None:
         return ""
@@ -165,7 +165,7 @@ def _legend(tables: Tables) -> list[str]:
     return said + [f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}" for flag in tables.flags]
 
 
-def _meaning(tables: Tables, column: Column) -> str:
+def _meaning(tables: Tables, column: TableColumn) -> str:
     known = (tables.cell(line, column.table, column.title) for line in tables.lines)
     cell = next((cell for cell in known if cell is not None), None)
     settings = f"; {cell.settings}" if cell is not None and cell.settings else ""

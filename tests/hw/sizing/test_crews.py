@@ -17,7 +17,7 @@ from distributed import LocalCluster
 
 from hw.sizing import cluster
 from hw.sizing.cluster import DaskCrew, local_crew, remote_crew
-from hw.sizing.crew import ATTEMPTS, Crew, Job, Outcome, SoloCrew
+from hw.sizing.crew import ATTEMPTS, Crew, Job, JobOutcome, SoloCrew
 from qmodels.errors import UserError
 
 
@@ -28,10 +28,10 @@ def crew(tmp_path: Path) -> Iterator[DaskCrew]:
     crew.close()
 
 
-def finish(crew: Crew, jobs: list[Job]) -> dict[str, Outcome]:
+def finish(crew: Crew, jobs: list[Job]) -> dict[str, JobOutcome]:
     for job in jobs:
         crew.submit(job)
-    ended: list[Outcome] = []
+    ended: list[JobOutcome] = []
     while outcomes := crew.wait():
         ended += outcomes
     assert len({outcome.key for outcome in ended}) == len(ended)
