@@ -207,7 +207,7 @@ def tables_command(
         tables, folder = make_tables(target, TablesOptions(out, data_dir, tuple(settings), kinds, images), typer.echo)
     except KeyboardInterrupt:
         _die("stopped; every finished attack is kept: run the same command again to go on", 130)
-    show(tables, folder)
+    show(tables, folder, typer.echo)
 
 
 @app.command()

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hw.report.headline import made_apart, marked, marks_of
 from hw.report.source import FinishedRun, Results
-from hw.report.tables import made_apart, marked, marks_of
 from hw.tables.config import LineKind, TableColumn, TableName, TablesConfig, needs_black_box
 from hw.tables.published import Published
 from qmodels.metrics.masking import CLEAN, Row

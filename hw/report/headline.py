@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isinf
 
 from hw.experiment.ball import Ball, headline_ball
 from hw.report.source import Results
+from hw.report.table import Column, column_of
 from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
 
 #: A letter per flag, put behind the number it spoils and explained below the table.
@@ -133,9 +134,32 @@ class Headline:
         ]
 
     @property
+    def legend(self) -> list[str]:
+        """The notes, and every letter's meaning."""
+        return [*self.notes, *(f"{marks_of([flag])} {flag}: {explanation(flag)}" for flag in self.flags)]
+
+    @property
     def verdicts(self) -> list[str]:
         """One sentence a line: how robust, and whether the columns may be believed."""
         return [_verdict(line, self.columns, self.ball_text) for line in self.lines if line.worst is not None]
+
+    def column(self, head: str, text: Callable[[HeadlineRow], str], number: bool = True) -> Column:
+        """A column of every line's text."""
+        return column_of(self.lines, head, text, number)
+
+    def name_columns(self) -> tuple[Column, ...]:
+        """What a line is: run, model, victim, weight bits."""
+        return (
+            self.column("run", lambda line: line.run, number=False),
+            self.column("model", lambda line: line.model, number=False),
+            self.column("victim", lambda line: line.victim, number=False),
+            self.column("bits", lambda line: line.bits_text, number=False),
+        )
+
+    def attack_columns(self, text: Callable[[Number | None], str]) -> tuple[Column, ...]:
+        """The accuracies beside `columns`, under their strength."""
+        cells = zip(*(map(text, line.attacked) for line in self.lines), strict=True)
+        return tuple(Column(attack.strength, found) for attack, found in zip(self.columns, cells, strict=True))
 
 
 def headline(runs: Sequence[Results]) -> Headline:
@@ -236,6 +260,19 @@ def marks_of(flags: Iterable[str]) -> str:
 def explanation(flag: str) -> str:
     """A flag in plain words."""
     return next((text for known, text in EXPLANATIONS.items() if known == flag), "not known to this version")
+
+
+def run_notes(runs: Sequence[Results], named: bool) -> list[str]:
+    """Exactness, unbounded checks and the attacks' settings of every run, begun with its name if `named`."""
+    return [
+        f"{results.run}: {text}" if named else text
+        for results in runs
+        for text in (
+            exactness_text(results),
+            *unbounded_checks(results),
+            *(f"{attack.attack}: {attack.describe()}" for attack in results.attacks),
+        )
+    ]
 
 
 def exactness_text(results: Results) -> str:
