@@ -29,7 +29,7 @@ from benchmarks.common import Report, parser  # noqa: E402
 from hw.sizing.config import load_sizing  # noqa: E402
 from hw.sizing.crew import processor_seconds  # noqa: E402
 from hw.sizing.questions import PackedData, Question  # noqa: E402
-from hw.sizing.space import Design, make_design  # noqa: E402
+from hw.sizing.space import DesignPoint, make_design  # noqa: E402
 from hw.sizing.store import Store  # noqa: E402
 
 DIGITS = ROOT / "configs" / "sizing_digits.yaml"
@@ -126,7 +126,7 @@ def stage_seconds(
         screening = screening.model_copy(update={"images": images})
         worst = worst.model_copy(update={"images": images})
 
-    def ask(design: Design, key: str) -> dict[str, float]:
+    def ask(design: DesignPoint, key: str) -> dict[str, float]:
         question = Question(
             design.config, key, "data", "training", screening, worst, config.final.images, config.layerwise
         )

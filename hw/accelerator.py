@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim import BitSim
 from hw.generate.project import HardwareConfig, convert
+from hw.simulate.bitsim import BitSim
 from qmodels.victims import Images, Logits
 
 

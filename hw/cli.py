@@ -178,9 +178,9 @@ def size_command(
     report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
 ) -> None:
     """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
-    from hw.sizing import Options, show, size
+    from hw.sizing import SizingOptions, show, size
 
-    options = Options(out, workers, scheduler, data_dir, retry_failed, report_only)
+    options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
     try:
         show(size(target, read_settings(settings), options), typer.echo)
     except KeyboardInterrupt:
@@ -201,15 +201,15 @@ def tables_command(
     ] = None,
 ) -> None:
     """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
-    from hw.tables import Options, make_tables, show
+    from hw.tables import TablesOptions, make_tables, show
 
     kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
-    options = Options(out, data_dir, read_settings(settings), kinds, images)
+    options = TablesOptions(out, data_dir, read_settings(settings), kinds, images)
     try:
         tables, folder = make_tables(target, options, typer.echo)
     except KeyboardInterrupt:
         _die("stopped; every finished attack is kept: run the same command again to go on", 130)
-    show(tables, folder)
+    show(tables, folder, typer.echo)
 
 
 @app.command()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.exactness import EXTREMES, probe_images
 from hw.experiment.attacks import Cell, attacked_images, cell_path, cells, load_result
 from hw.experiment.run import Run
 from hw.generate.testbench import Origin, TestBench, select
+from hw.simulate.exactness import EXTREMES, probe_images
 from qmodels.attacks import AttackResult
 from qmodels.storage import finite_or_none
 from qmodels.victims import Images

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from hw.report.measures import measure_tables, shown
+from hw.report.headline import Number, headline, marked, run_notes
+from hw.report.measures import measure_tables
 from hw.report.source import Results
-from hw.report.tables import (
-    MARKS,
-    Number,
-    exactness_text,
-    explanation,
-    headline,
-    marked,
-    unbounded_checks,
-)
+from hw.report.table import Table, markdown_lines, plain_markdown, records_csv, records_table
 from qmodels.metrics.masking import Row
 from qmodels.storage import finite_or_none
 
@@ -30,12 +21,7 @@ def csv_text(runs: Sequence[Results]) -> str:
     Accuracies are fractions; `epsilon` is `epsilon_lsb` / 256; flags are separated by spaces; what does not apply
     (bits of a float model, ε of an unbounded attack) is empty.
     """
-    records = [_record(results, row) for results in runs for row in results.rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]) if records else ["run"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return records_csv([_record(results, row) for results in runs for row in results.rows])
 
 
 def json_text(runs: Sequence[Results]) -> str:
@@ -47,35 +33,23 @@ def markdown_text(runs: Sequence[Results]) -> str:
     """The headline table with its legend."""
     table = headline(runs)
     at = f"ε={table.ball[1]:g}" if table.ball else ""
-    heads = ["run", "model", "victim", "bits", "clean"]
-    heads += [f"{column.title} {column.strength}" for column in table.columns]
-    heads += [f"transfer {at}", f"worst {at}", "flags"]
-    body = [
-        [line.run, line.model, line.victim, line.bits_text]
-        + [_cell(number) for number in (line.clean, *line.attacked, line.transfer, line.worst)]
-        + [", ".join(line.flags)]
-        for line in table.lines
-    ]
-    aligned = ["---"] * 4 + ["---:"] * (len(heads) - 5) + ["---"]
+    attacks = zip(table.columns, table.attack_columns(_cell), strict=True)
+    columns = (
+        *table.name_columns(),
+        table.column("clean", lambda line: _cell(line.clean)),
+        *(replace(column, head=f"{attack.title} {attack.strength}") for attack, column in attacks),
+        table.column(f"transfer {at}", lambda line: _cell(line.transfer)),
+        table.column(f"worst {at}", lambda line: _cell(line.worst)),
+        table.column("flags", lambda line: ", ".join(line.flags), number=False),
+    )
     lines = [f"Accuracy in %, {plain_markdown(table.setting)}, ε in LSB (1 LSB = 1/256).\n"]
-    lines += markdown_table(heads, body, aligned)
-    notes = [*table.notes, *(f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}" for flag in table.flags)]
-    for results in runs:
-        notes += [f"{results.run}: {text}" for text in (exactness_text(results), *unbounded_checks(results))]
-        notes += [f"{results.run}: {attack.attack}: {attack.describe()}" for attack in results.attacks]
-    notes += [f"verdict: {verdict}" for verdict in table.verdicts]
-    text = [*lines, "", *(f"- {plain_markdown(note)}" for note in notes)]
+    notes = [*table.legend, *run_notes(runs, named=True), *(f"verdict: {verdict}" for verdict in table.verdicts)]
+    lines += [*markdown_lines(Table(columns)), "", *(f"- {plain_markdown(note)}" for note in notes)]
     for results in runs:
         for title, records in measure_tables(results.plain.get("measures")).items():
-            text += ["", f"{plain_markdown(results.run)}: {plain_markdown(title)}", "", *_records(records)]
-    return "\n".join(text) + "\n"
-
-
-def _records(records: Sequence[dict[str, Any]]) -> list[str]:
-    """A table of records that all have the same keys."""
-    heads = [key.replace("_", " ") for key in records[0]]
-    body = [[shown(value) for value in record.values()] for record in records]
-    return markdown_table(heads, body, ["---"] * len(heads))
+            heading = f"{plain_markdown(results.run)}: {plain_markdown(title)}"
+            lines += ["", heading, "", *markdown_lines(records_table(records))]
+    return "\n".join(lines) + "\n"
 
 
 def _record(results: Results, row: Row) -> dict[str, Any]:
@@ -109,13 +83,3 @@ def _record(results: Results, row: Row) -> dict[str, Any]:
 
 def _cell(number: Number | None) -> str:
     return "–" if number is None else marked(number.accuracy, number.marks)
-
-
-def markdown_table(heads: Sequence[str], body: Sequence[Sequence[str]], aligned: Sequence[str]) -> list[str]:
-    """Lines of a Markdown table; `aligned` has `---` (left) or `---:` (right) for every column."""
-    return ["| " + " | ".join(map(plain_markdown, cells)) + " |" for cells in (heads, aligned, *body)]
-
-
-def plain_markdown(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no further cells or lines."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))

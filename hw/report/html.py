@@ -8,11 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hw.report.images import example_cards
-from hw.report.measures import measure_figures, measure_plots, measure_tables, shown
-from hw.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
-from hw.report.source import FinishedRun
-from hw.report.tables import (
+from hw.report.headline import (
     MARKS,
     NORMS,
     Headline,
@@ -24,21 +20,26 @@ from hw.report.tables import (
     unbounded_checks,
     worst_curve,
 )
+from hw.report.images import example_cards
+from hw.report.measures import measure_figures, measure_plots, measure_tables
+from hw.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
+from hw.report.source import FinishedRun
+from hw.report.table import Table, records_table, shown
 
 
 @dataclass(frozen=True)
-class Section:
+class RunSection:
     """What the page says about one run."""
 
     run: FinishedRun
     checks: list[str]
     exactness: str
     accuracy: list[Plot]
-    worst: list[dict[str, Any]]  # worst case of every victim, a column per ε
+    worst: Table | None  # worst case of every victim, a column per ε
     cards: list[dict[str, Any]]
     training: list[Plot]
     measures: list[Plot]
-    records: dict[str, list[dict[str, Any]]]  # tables that are shown as they are
+    records: dict[str, Table]  # tables that are shown as they are
     figures: dict[str, dict[str, Any]]  # key and value lists that are shown as they are
 
 
@@ -48,10 +49,10 @@ def html_report(runs: Sequence[FinishedRun]) -> str:
     return page.render(table=headline([run.results for run in runs]), sections=[_section(run) for run in runs])
 
 
-def _section(run: FinishedRun) -> Section:
+def _section(run: FinishedRun) -> RunSection:
     margins = margin_plot(run.training)
     table = headline([run.results])
-    return Section(
+    return RunSection(
         run=run,
         checks=unbounded_checks(run.results),
         exactness=exactness_text(run.results),
@@ -71,19 +72,20 @@ def _measures(run: FinishedRun) -> list[Plot]:
     return [*measure_plots(plain.get("measures")), *([weights] if weights else [])]
 
 
-def _worst_table(run: FinishedRun, table: Headline) -> list[dict[str, Any]]:
-    return [
+def _worst_table(run: FinishedRun, table: Headline) -> Table | None:
+    records = [
         {"model": line.model, "victim": line.victim, "bits": line.bits}
         | {f"ε = {epsilon:g}": percent(worst) for epsilon, worst in worst_curve(run.results, line.model, line.victim)}
         for line in table.lines
     ]
+    return records_table(records) if records else None
 
 
-def _records(run: FinishedRun) -> dict[str, list[dict[str, Any]]]:
+def _records(run: FinishedRun) -> dict[str, Table]:
     """Layer by layer tables: quantization always, others where results.json has them."""
     found = {"Quantization by layer": run.quantization, "Lipschitz constants": run.results.plain.get("lipschitz")}
     found |= measure_tables(run.results.plain.get("measures"))
-    return {title: rows for title, rows in found.items() if isinstance(rows, list) and rows}
+    return {title: records_table(rows) for title, rows in found.items() if isinstance(rows, list) and rows}
 
 
 def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hw.report.headline import strength
 from hw.report.plots import Plot, drawn, finish, line_style, plain_label
-from hw.report.tables import strength
 
 _TABLES = {
     "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
@@ -67,14 +67,3 @@ def measure_figures(measures: Any) -> dict[str, dict[str, Any]]:
         "Input gradients, float and straight-through": measures.get("gradients") or {},
         "Examples of the layer tables": measures.get("examples") or {},
     }
-
-
-def shown(value: Any) -> str:
-    """A value of any table: four digits are enough of a float, a dash stands for nothing."""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(shown, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {shown(inner)}" for key, inner in value.items()) or "–"
-    return "–" if value is None else str(value)

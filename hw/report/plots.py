@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from hw.report.headline import worst_curve
 from hw.report.source import Results
-from hw.report.tables import worst_curve
 from qmodels.metrics.masking import CLEAN, Row, is_bounded
 
 #: Stands for the page's text colour while matplotlib draws; no series has it.

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.tools.cache import build_once
 from hw.generate.project import HardwareConfig, HlsProject, convert
+from hw.tools.cache import build_once
 from hw.tools.toolchain import run_gxx
 from qmodels.victims import Images, Logits
 

@@ -6,6 +6,6 @@ only designs near a Pareto front see the whole worst case. The front is scored a
 """
 
 from hw.sizing.config import SizingConfig, load_sizing
-from hw.sizing.run import Options, show, size
+from hw.sizing.run import SizingOptions, show, size
 
-__all__ = ["Options", "SizingConfig", "load_sizing", "show", "size"]
+__all__ = ["SizingConfig", "SizingOptions", "load_sizing", "show", "size"]

@@ -8,12 +8,12 @@ from typing import Any
 
 from hw.experiment.run import load_data
 from hw.sizing.config import SizingConfig
-from hw.sizing.crew import Crew, Job, Outcome
-from hw.sizing.progress import ProgressLine
+from hw.sizing.crew import Crew, Job, JobOutcome
 from hw.sizing.questions import PackedData, Question, stage_key
-from hw.sizing.space import Design
+from hw.sizing.space import DesignPoint
 from hw.sizing.stages import MODEL_FILE, STAGES
-from hw.sizing.store import Record, Store
+from hw.sizing.store import Answer, Store
+from qmodels.progress import progress_bar
 from qmodels.storage import write_bytes
 
 TITLES = {
@@ -28,7 +28,7 @@ TITLES = {
 
 
 #: Stages that train, and what tells their models apart.
-KEYS: dict[str, Callable[[Design], str]] = {
+KEYS: dict[str, Callable[[DesignPoint], str]] = {
     "train": lambda design: design.training_key,
     "aware": lambda design: design.model_key,
 }
@@ -42,53 +42,53 @@ class Asker:
     ) -> None:
         """`crew` None: nothing is computed; what the store has is what there is."""
         self.config, self.folder, self.store, self.crew, self.data_dir = config, folder, store, crew, data_dir
-        self.line = ProgressLine()
-        self.used: dict[str, Record] = {}  # every record that was found or made
+        self.note = ""  # beside the progress bar
+        self.used: dict[str, Answer] = {}  # every record that was found or made
         self._data: dict[str, PackedData] = {}
         self._trained: set[str] = set()
         self._failed: dict[str, str] = {}  # model key -> why its training failed
 
-    def ask(self, stage: str, designs: Sequence[Design]) -> dict[str, Record]:
+    def ask(self, stage: str, designs: Sequence[DesignPoint]) -> dict[str, Answer]:
         """Records by the designs' keys."""
         return self._collect(stage, {design.key: (self._key(stage, design), design) for design in designs})
 
-    def train(self, designs: Sequence[Design]) -> None:
+    def train(self, designs: Sequence[DesignPoint]) -> None:
         """Train what is not trained yet, and share the models with the crew."""
         self._train_step("train", designs)
         self._train_step("aware", [design for design in designs if design.is_aware])
 
-    def training_error(self, design: Design) -> str:
+    def training_error(self, design: DesignPoint) -> str:
         """Why a design has no model; empty when it has one."""
         return self._failed.get(design.training_key) or self._failed.get(design.model_key, "")
 
-    def _collect(self, stage: str, wanted: Mapping[str, tuple[str, Design]]) -> dict[str, Record]:
+    def _collect(self, stage: str, wanted: Mapping[str, tuple[str, DesignPoint]]) -> dict[str, Answer]:
         found = {name: record for name, (key, _) in wanted.items() if (record := self.store.find(key)) is not None}
         self.used |= {record.key: record for record in found.values()}
         missing = {key: (name, design) for name, (key, design) in wanted.items() if name not in found}
         if self.crew is None or not missing:
             return found
-        self.line.begin(TITLES[stage], len(wanted), len(found))
-        for key, (_, design) in missing.items():
-            self.crew.submit(self._job(stage, key, design))
-        while outcomes := self.crew.wait():
-            for outcome in outcomes:
-                name, design = missing[outcome.key]
-                found[name] = self._keep(stage, design, outcome)
-                self.line.advance()
+        with progress_bar(TITLES[stage], len(wanted), done=len(found), note=self.note, lines=True) as bar:
+            for key, (_, design) in missing.items():
+                self.crew.submit(self._job(stage, key, design))
+            while outcomes := self.crew.wait():
+                for outcome in outcomes:
+                    name, design = missing[outcome.key]
+                    found[name] = self._keep(stage, design, outcome)
+                    bar.advance()
         return found
 
-    def _keep(self, stage: str, design: Design, outcome: Outcome) -> Record:
+    def _keep(self, stage: str, design: DesignPoint, outcome: JobOutcome) -> Answer:
         value = outcome.value if outcome.error is None else {}
         if stage in KEYS and outcome.error is None:
             value = self._keep_training(self._training_folder(KEYS[stage](design)), value)
         elif MODEL_FILE in value:
             write_bytes(self.folder / "designs" / design.key / MODEL_FILE, value.pop(MODEL_FILE))
-        record = Record(outcome.key, stage, design.title(), value, outcome.error, outcome.seconds, outcome.worker)
+        record = Answer(outcome.key, stage, design.title(), value, outcome.error, outcome.seconds, outcome.worker)
         self.store.record(record)
         self.used[record.key] = record
         return record
 
-    def _job(self, stage: str, key: str, design: Design) -> Job:
+    def _job(self, stage: str, key: str, design: DesignPoint) -> Job:
         assert self.crew is not None
         model = design.training_key if stage == "aware" else design.model_key
         data, training = f"data {design.data_key}", f"training {model}"
@@ -108,7 +108,7 @@ class Asker:
         near = design.training_key if stage == "train" else design.key
         return Job(key, STAGES[stage], question, needs, near)
 
-    def _train_step(self, stage: str, designs: Sequence[Design]) -> None:
+    def _train_step(self, stage: str, designs: Sequence[DesignPoint]) -> None:
         key_of = KEYS[stage]
         able = [design for design in designs if not self.training_error(design)]
         wanted = {key_of(design): design for design in able if key_of(design) not in self._trained}
@@ -129,7 +129,7 @@ class Asker:
     def _training_folder(self, key: str) -> Path:
         return self.folder / "trainings" / key
 
-    def _forget_lost(self, stage: str, design: Design, folder: Path) -> None:
+    def _forget_lost(self, stage: str, design: DesignPoint, folder: Path) -> None:
         """A training whose files are gone is not done."""
         key = self._key(stage, design)
         record = self.store.find(key)
@@ -142,10 +142,10 @@ class Asker:
             write_bytes(folder / name, content)
         return {"files": sorted(files)}
 
-    def _key(self, stage: str, design: Design) -> str:
+    def _key(self, stage: str, design: DesignPoint) -> str:
         return stage_key(stage, design, self.config, self._packed(design).digest)
 
-    def _packed(self, design: Design) -> PackedData:
+    def _packed(self, design: DesignPoint) -> PackedData:
         if design.data_key not in self._data:
             self._data[design.data_key] = PackedData.pack(load_data(design.config, self.data_dir))
         return self._data[design.data_key]

@@ -11,7 +11,7 @@ from hw.sizing.config import Choice, SizingConfig
 from hw.sizing.crew import Crew
 from hw.sizing.modes import descent, layer_settings, search
 from hw.sizing.points import Point, Score, dearer_by_delta_w, front, may_be_on_a_front, near_front, recommendations
-from hw.sizing.space import Design, command, grid, make_design, unique
+from hw.sizing.space import DesignPoint, command, grid, make_design, unique
 from hw.sizing.store import Store
 from qmodels.errors import UserError
 
@@ -39,18 +39,17 @@ class Conductor:
         points = list(self.points.values())
         self._worst_cases(points)
         self._finals(points)
-        self.asker.line.end()
         return points
 
-    def design(self, settings: Mapping[str, Choice]) -> Design:
+    def design(self, settings: Mapping[str, Choice]) -> DesignPoint:
         """The design of some settings of the space."""
         return make_design(self.experiment, str(self.folder / EXPERIMENT), settings)
 
-    def command(self, design: Design) -> str:
+    def command(self, design: DesignPoint) -> str:
         """The command that generates a design's HLS project from the model that was scored."""
         return command(design, self.folder, self.asker.data_dir, f"{self.config.name[:50]}-{design.key[:8]}")
 
-    def _designs(self) -> list[Design]:
+    def _designs(self) -> list[DesignPoint]:
         bases = unique(self.design(settings) for settings in grid(self.config.space))
         if self.config.mode == "grid":
             return bases
@@ -81,7 +80,7 @@ class Conductor:
             answers.append(None if accuracy is None else (accuracy, *map(float, point.costs(self.config.costs))))
         return answers
 
-    def _screen(self, designs: list[Design]) -> None:
+    def _screen(self, designs: list[DesignPoint]) -> None:
         """Train, measure, set aside by ||ΔW||, attack cheaply."""
         for design in designs:
             self.points.setdefault(design.key, Point(design))
@@ -140,7 +139,7 @@ class Conductor:
                 point.error = f"{TITLES[stage]}: {record.error}"
             elif record is not None:
                 setattr(point, stage, record.value)
-        self.asker.line.best = self._best()
+        self.asker.note = self._best()
 
     def _best(self) -> str:
         """The best so far, in words: by worst case where it is known, else by the cheap attacks."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from hw.experiment.config import AttackPlan, parse_config, read_text
+from hw.experiment.config import AttackPlan, Section, parse_config, read_text
 from hw.experiment.settings import Settings
 from qmodels.attacks import WorstCase
 
@@ -17,26 +17,20 @@ Choice = Scalar | list[Scalar] | dict[str, Scalar] | None
 CostAxis = Literal["weight_bits", "ebops", "latency_cycles", "luts", "bram_18k", "dsps"]
 
 
-class Part(BaseModel):
-    """A part of the config: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LayerwiseConfig(Part):
+class DescentConfig(Section):
     """The descent: all layers start wide; each step takes a bit from the layer that loses least by it."""
 
     from_bits: int = Field(8, ge=2, le=8, description="weight bits of every layer at the start")
     to_bits: int = Field(2, ge=2, le=8, description="no layer gets fewer")
 
     @model_validator(mode="after")
-    def _descends(self) -> LayerwiseConfig:
+    def _descends(self) -> DescentConfig:
         if self.to_bits > self.from_bits:
             raise ValueError(f"to_bits {self.to_bits} is above from_bits {self.from_bits}")
         return self
 
 
-class SearchConfig(Part):
+class SearchConfig(Section):
     """Optuna's multi-objective search: attacked accuracy up, cost down."""
 
     trials: int = Field(64, ge=1, description="designs that are asked for")
@@ -45,7 +39,7 @@ class SearchConfig(Part):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-class ScreeningConfig(Part):
+class ScreeningConfig(Section):
     """What a design must survive before the worst case is run on it. Validation images only."""
 
     delta_w: float | None = Field(
@@ -59,7 +53,7 @@ class ScreeningConfig(Part):
     off: bool = Field(False, description="no screening: the worst case on every design")
 
 
-class WorstCaseConfig(Part):
+class WorstCaseConfig(Section):
     """The score: accuracy that survives every attack, on many validation images."""
 
     attack: WorstCase = WorstCase()
@@ -67,21 +61,21 @@ class WorstCaseConfig(Part):
     images: int = Field(500, ge=1)
 
 
-class FinalConfig(Part):
+class FinalConfig(Section):
     """The front, once more: on test images, with the exactness gate."""
 
     images: int = Field(500, ge=1, description="test images that are attacked")
     designs: int = Field(24, ge=1, description="at most so many designs of the fronts, the recommended ones first")
 
 
-class RecommendConfig(Part):
+class RecommendConfig(Section):
     """Which designs are named."""
 
     within: float = Field(0.01, ge=0.0, lt=1.0, description="smallest design within this accuracy of the best")
     budgets: tuple[int, ...] = Field((), description="best design under so many weight bits; default: three budgets")
 
 
-class SizingConfig(Part):
+class SizingConfig(Section):
     """The whole question."""
 
     name: str = Field("sizing", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="folder's name")
@@ -89,7 +83,7 @@ class SizingConfig(Part):
     fixed: dict[str, Choice] = Field({}, description="dotted config keys set for every design")
     space: dict[str, list[Choice]] = Field({}, description="dotted config keys and the values to try")
     mode: Literal["grid", "layerwise", "search"] = "grid"
-    layerwise: LayerwiseConfig = LayerwiseConfig()
+    layerwise: DescentConfig = DescentConfig()
     search: SearchConfig = SearchConfig()
     screening: ScreeningConfig
     worst_case: WorstCaseConfig = WorstCaseConfig()

@@ -1,4 +1,4 @@
-"""Workers: who computes, and what they are sent. The same jobs run in this process, in local ones, or under dask."""
+"""Workers: who computes, and what they are sent. The same jobs run in this process or under dask (`cluster.py`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """What became of a job: a value or an error."""
 
     key: str
@@ -55,11 +55,6 @@ class Outcome:
 class Crew(Protocol):
     """Runs jobs in any order."""
 
-    @property
-    def size(self) -> int:
-        """How many jobs run at once."""
-        ...
-
     def share(self, name: str, value: Any) -> None:
         """Make a value known; it travels to a worker once, when a job there needs it."""
         ...
@@ -68,7 +63,7 @@ class Crew(Protocol):
         """Run the job when a worker is free."""
         ...
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[JobOutcome]:
         """Jobs that ended since the last call: at least one; nothing if none is running."""
         ...
 
@@ -83,7 +78,7 @@ class StopTheRun(RobustHlsError):
     exit_status = 2
 
 
-def attempt(job: Job, blobs: Blobs, worker: str) -> Outcome:
+def attempt(job: Job, blobs: Blobs) -> JobOutcome:
     """Run a job here; its exceptions are its outcome.
 
     Raises:
@@ -101,7 +96,8 @@ def attempt(job: Job, blobs: Blobs, worker: str) -> Outcome:
         if isinstance(unknown, OSError) and unknown.errno in MACHINE_FAULTS:
             raise
         error = traceback.format_exc(limit=-6)
-    return Outcome(job.key, value, error, processor_seconds() - started, worker)
+    worker = f"{os.uname().nodename} pid {os.getpid()}"
+    return JobOutcome(job.key, value, error, processor_seconds() - started, worker)
 
 
 def processor_seconds() -> float:
@@ -111,8 +107,6 @@ def processor_seconds() -> float:
 
 class SoloCrew:
     """Everything in this process: for tests and debugging."""
-
-    size = 1
 
     def __init__(self) -> None:
         self._blobs: dict[str, Any] = {}
@@ -126,12 +120,12 @@ class SoloCrew:
         """Put it on the list."""
         self._jobs.append(job)
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[JobOutcome]:
         """Run the next one."""
         if not self._jobs:
             return []
         job = self._jobs.pop(0)
-        return [attempt(job, {name: self._blobs[name] for name in job.needs}, f"pid {os.getpid()}")]
+        return [attempt(job, {name: self._blobs[name] for name in job.needs})]
 
     def close(self) -> None:
         """Drop the list."""

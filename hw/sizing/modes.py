@@ -6,14 +6,14 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hw.sizing.config import Choice, LayerwiseConfig, SearchConfig
+from hw.sizing.config import Choice, DescentConfig, SearchConfig
 from qmodels.errors import UserError
 
 LAYER_BITS = "quantization.layers.{}.weight_bits"
 
 
 def descent(
-    sizes: Mapping[str, int], losses: Mapping[str, Mapping[int, float]], bits: LayerwiseConfig
+    sizes: Mapping[str, int], losses: Mapping[str, Mapping[int, float]], bits: DescentConfig
 ) -> list[dict[str, int]]:
     """Bits per layer, from wide to narrow, one bit of one layer a step.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw.sizing.config import ScreeningConfig, SizingConfig
-from hw.sizing.space import Design
+from hw.sizing.space import DesignPoint
 
 #: Cost axes of the config, and their keys in `hw.cost`.
 COST_KEYS = {
@@ -33,7 +33,7 @@ Score = Callable[["Point"], "float | None"]
 class Point:
     """A design with the answers it has so far."""
 
-    design: Design
+    design: DesignPoint
     measure: dict[str, Any] | None = None
     screen: dict[str, Any] | None = None
     worst: dict[str, Any] | None = None

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.experiment.config import RunConfig
-from hw.sizing.config import LayerwiseConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
-from hw.sizing.space import Design
+from hw.sizing.config import DescentConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
+from hw.sizing.space import DesignPoint
 from qmodels.attacks.base import LEVELS
 from qmodels.data import Dataset, Split
 from qmodels.digest import digest, digest_of
@@ -35,7 +35,7 @@ class Question:
     screening: ScreeningConfig
     worst_case: WorstCaseConfig
     final_images: int
-    layerwise: LayerwiseConfig
+    layerwise: DescentConfig
     folder: str = ""  # where a training keeps its checkpoints, if the worker can see it
 
 
@@ -65,7 +65,7 @@ class PackedData:
         return digest(*(part for x, y in self.splits for part in (f"{x.shape}", x, y)))
 
 
-def stage_key(stage: str, design: Design, config: SizingConfig, data_digest: str) -> str:
+def stage_key(stage: str, design: DesignPoint, config: SizingConfig, data_digest: str) -> str:
     """Digest of everything a stage's answer depends on, the versions of what computes it included."""
     plain = config.model_dump(mode="json")
     screening, worst = plain["screening"], plain["worst_case"]

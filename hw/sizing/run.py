@@ -16,7 +16,6 @@ from hw.sizing.conductor import EXPERIMENT, Conductor
 from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
 from hw.sizing.crew import Crew, SoloCrew
 from hw.sizing.points import Point
-from hw.sizing.processes import ProcessCrew
 from hw.sizing.space import check_space
 from hw.sizing.store import Store
 from hw.tools.toolchain import GXX, require_tool
@@ -28,7 +27,7 @@ SIZING, STORE, LOG = "sizing.yaml", "store.sqlite", "workers.log"
 
 
 @dataclass(frozen=True)
-class Options:
+class SizingOptions:
     """How to run it; nothing here changes a result."""
 
     out: Path | None = None
@@ -39,7 +38,7 @@ class Options:
     report_only: bool = False
 
 
-def size(source: Path, settings: Settings | None = None, options: Options | None = None) -> Conductor:
+def size(source: Path, settings: Settings | None = None, options: SizingOptions | None = None) -> Conductor:
     """Run, or go on with, a sizing; the report is in its folder afterwards.
 
     Args:
@@ -51,7 +50,7 @@ def size(source: Path, settings: Settings | None = None, options: Options | None
         UserError: the config or the experiment is wrong, or the folder is in use.
         ExactnessError: the simulator of some design differed from its model; the report was written and names it.
     """
-    options = options or Options()
+    options = options or SizingOptions()
     config, experiment, folder = _open(source, settings, options)
     with folder.lock(), _terminate_as_interrupt():
         if not options.report_only:
@@ -78,7 +77,7 @@ def show(conductor: Conductor, say: Callable[[str], None]) -> None:
         say(f"{name:16s}{conductor.folder / name}")
 
 
-def _conduct(config: SizingConfig, folder: Path, store: Store, options: Options) -> Conductor:
+def _conduct(config: SizingConfig, folder: Path, store: Store, options: SizingOptions) -> Conductor:
     from hw.sizing.report import write_reports
 
     crew = None if options.report_only else _crew(options, folder)
@@ -93,7 +92,7 @@ def _conduct(config: SizingConfig, folder: Path, store: Store, options: Options)
     return conductor
 
 
-def _open(source: Path, settings: Settings | None, options: Options) -> tuple[SizingConfig, str, RunFolder]:
+def _open(source: Path, settings: Settings | None, options: SizingOptions) -> tuple[SizingConfig, str, RunFolder]:
     """Config, experiment as YAML, folder. Nothing is written yet."""
     earlier = source.is_dir()
     if earlier and not (source / SIZING).exists():
@@ -108,14 +107,14 @@ def _open(source: Path, settings: Settings | None, options: Options) -> tuple[Si
     return config, experiment, folder
 
 
-def _crew(options: Options, folder: Path) -> Crew:
-    if options.scheduler is not None:
-        from hw.sizing.cluster import DaskCrew
-
-        return DaskCrew(options.scheduler)
-    if options.workers == 0:
+def _crew(options: SizingOptions, folder: Path) -> Crew:
+    if options.workers == 0 and options.scheduler is None:
         return SoloCrew()
-    return ProcessCrew(options.workers or processors(), folder / LOG)
+    from hw.sizing.cluster import local_crew, remote_crew
+
+    if options.scheduler is not None:
+        return remote_crew(options.scheduler)
+    return local_crew(options.workers or processors(), folder / LOG)
 
 
 def processors() -> int:

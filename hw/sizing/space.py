@@ -27,7 +27,7 @@ _NOT_WEIGHTS = ("activation", "bias", "calibration")
 
 
 @dataclass(frozen=True)
-class Design:
+class DesignPoint:
     """One point. `settings` are the keys the space varies, in the space's order."""
 
     settings: tuple[tuple[str, Choice], ...]
@@ -78,7 +78,7 @@ def changes_weights_only(key: str) -> bool:
     return key.startswith(_WEIGHTS_ONLY) and not key.rpartition(".")[2].startswith(_NOT_WEIGHTS)
 
 
-def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> Design:
+def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> DesignPoint:
     """The design of some settings.
 
     Args:
@@ -92,7 +92,7 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
     config = check_config(RunConfig, merge(_parsed(experiment, where), settings, f"{where}:"), where)
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
-    return Design(tuple(settings.items()), config)
+    return DesignPoint(tuple(settings.items()), config)
 
 
 @lru_cache(maxsize=4)
@@ -114,15 +114,15 @@ def grid(space: Mapping[str, list[Choice]]) -> Iterable[dict[str, Choice]]:
     return (dict(zip(space, values, strict=True)) for values in itertools.product(*space.values()))
 
 
-def unique(designs: Iterable[Design]) -> list[Design]:
+def unique(designs: Iterable[DesignPoint]) -> list[DesignPoint]:
     """One of all designs that are the same accelerator, in order of appearance."""
-    found: dict[str, Design] = {}
+    found: dict[str, DesignPoint] = {}
     for design in designs:
         found.setdefault(design.key, design)
     return list(found.values())
 
 
-def command(design: Design, folder: Path, data_dir: Path | None, name: str) -> str:
+def command(design: DesignPoint, folder: Path, data_dir: Path | None, name: str) -> str:
     """The shell command that generates this design's HLS project from the model that was scored.
 
     That is the float model; after quantization-aware training the quantized one.

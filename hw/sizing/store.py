@@ -30,7 +30,7 @@ _PATIENCE = 60.0  # seconds to wait for another writer
 
 
 @dataclass(frozen=True)
-class Record:
+class Answer:
     """One finished or failed piece of work."""
 
     key: str
@@ -62,7 +62,7 @@ class Store:
         with contextlib.suppress(AttributeError):  # it was never opened
             self._connection.close()
 
-    def record(self, record: Record) -> None:
+    def record(self, record: Answer) -> None:
         """Keep a result. A finished one is never replaced; a failed one is, by a later attempt."""
         row = (record.key, record.stage, record.title, record.error, json.dumps(record.value, allow_nan=False))
         with self._explained(), self._transaction():
@@ -77,12 +77,12 @@ class Store:
                 (record.key, record.error is not None, record.worker),
             )
 
-    def find(self, key: str) -> Record | None:
+    def find(self, key: str) -> Answer | None:
         """The record of a question, or None."""
         found = self._query("SELECT key, stage, title, value, error, seconds, worker FROM results WHERE key = ?", key)
         return _record(found[0]) if found else None
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[Answer]:
         """Everything, by key."""
         found = self._query("SELECT key, stage, title, value, error, seconds, worker FROM results ORDER BY key")
         return [_record(row) for row in found]
@@ -128,6 +128,6 @@ class Store:
             ) from None
 
 
-def _record(row: tuple[Any, ...]) -> Record:
+def _record(row: tuple[Any, ...]) -> Answer:
     key, stage, title, value, error, seconds, worker = row
-    return Record(key, stage, title, json.loads(value), error, seconds, worker)
+    return Answer(key, stage, title, json.loads(value), error, seconds, worker)

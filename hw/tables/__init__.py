@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from hw.tables.config import TablesConfig, load_tables
 from hw.tables.export import show
-from hw.tables.run import Options, make_tables
+from hw.tables.run import TablesOptions, make_tables
 
-__all__ = ["Options", "TablesConfig", "load_tables", "make_tables", "show"]
+__all__ = ["TablesConfig", "TablesOptions", "load_tables", "make_tables", "show"]

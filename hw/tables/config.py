@@ -35,7 +35,7 @@ LineKind = Literal["float", "quantized", "accelerator"]
 LINES: tuple[LineKind, ...] = ("float", "quantized", "accelerator")
 
 
-class Column(Section):
+class TableColumn(Section):
     """One attack at one strength, in one of the two tables. The worst case is in neither's original."""
 
     title: str = Field(min_length=1)
@@ -45,7 +45,7 @@ class Column(Section):
     samples: int | None = Field(None, ge=1, description="test images; left out: samples")
 
     @model_validator(mode="after")
-    def _fits(self) -> Column:
+    def _fits(self) -> TableColumn:
         check_epsilon(self.attack, self.epsilon_lsb, f"{self.title}: epsilon_lsb")
         return self
 
@@ -95,7 +95,7 @@ class TablesConfig(Section):
     fixed: dict[str, Any] = Field({}, description="dotted config keys set for every row")
     samples: int = Field(1000, ge=1, description="test images of attacks that name no number, and of studies")
     rows: tuple[TableRow, ...] = Field(min_length=1)
-    columns: tuple[Column, ...] = Field(min_length=1)
+    columns: tuple[TableColumn, ...] = Field(min_length=1)
     black_box: tuple[BlackBoxModel, ...] = Field((), description="the attacker's own models, trained once for all rows")
     bits_study: BitsStudy | None = None
     mapping_study: MappingStudy | None = None
@@ -128,7 +128,7 @@ class TablesConfig(Section):
 
     def _refuse_twins(self) -> None:
         """Results name an attack and its ball, not its settings."""
-        known: dict[tuple[str, str, float], Column] = {}
+        known: dict[tuple[str, str, float], TableColumn] = {}
         for column in self.columns:
             first = known.setdefault((column.attack.label, column.attack.norm, column.epsilon_lsb), column)
             asked = [(c.attack, c.samples or self.samples) for c in (first, column)]
@@ -155,7 +155,7 @@ class TablesConfig(Section):
         )
 
 
-def needs_black_box(column: Column) -> bool:
+def needs_black_box(column: TableColumn) -> bool:
     """Whether a column's examples are made on the attacker's own models; noise and queries are made on none."""
     return column.table == "black-box" and column.attack.knowledge == "white-box"
 
@@ -210,7 +210,7 @@ def _found(target: str) -> Path:
     return found
 
 
-def _only(columns: tuple[Column, ...], attacks: Sequence[str]) -> tuple[Column, ...]:
+def _only(columns: tuple[TableColumn, ...], attacks: Sequence[str]) -> tuple[TableColumn, ...]:
     known = list(dict.fromkeys(column.attack.kind for column in columns))
     for kind in attacks:
         if kind not in known:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hw.report.headline import made_apart, marked, marks_of
 from hw.report.source import FinishedRun, Results
-from hw.report.tables import made_apart, marked, marks_of
-from hw.tables.config import Column, LineKind, TableName, TablesConfig, needs_black_box
+from hw.tables.config import LineKind, TableColumn, TableName, TablesConfig, needs_black_box
 from hw.tables.published import Published
 from qmodels.metrics.masking import CLEAN, Row
 from qmodels.metrics.statistics import wilson
@@ -19,7 +19,7 @@ CLEAN_TITLE = "Clean"
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """One form of one row: a line of both tables."""
 
     row: str
@@ -40,7 +40,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """One number; accuracies are fractions."""
 
     table: TableName
@@ -74,8 +74,8 @@ class Tables:
     """Both tables; a cell is missing where an attack cannot be run on that line."""
 
     config: TablesConfig
-    lines: tuple[Line, ...]
-    cells: dict[tuple[str, TableName, str], Cell]  # line, table, column
+    lines: tuple[TableLine, ...]
+    cells: dict[tuple[str, TableName, str], TableCell]  # line, table, column
     runs: dict[str, FinishedRun]  # by row label
     published: Published
     studies: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Tables:
         clean = [CLEAN_TITLE] if table == "white-box" else []
         return clean + [column.title for column in self.config.columns if column.table == table]
 
-    def cell(self, line: Line, table: TableName, title: str) -> Cell | None:
+    def cell(self, line: TableLine, table: TableName, title: str) -> TableCell | None:
         """One cell, if it was measured."""
         return self.cells.get((line.name, table, title))
 
@@ -114,14 +114,14 @@ def tables_of(
         studies: records of the figures.
         account: wall time and environment.
     """
-    lines: list[Line] = []
-    cells: dict[tuple[str, TableName, str], Cell] = {}
+    lines: list[TableLine] = []
+    cells: dict[tuple[str, TableName, str], TableCell] = {}
     for row, run, model in zip(config.rows, runs, models, strict=True):
         for kind in row.lines:
             mine = [r for r in run.results.rows if r.model == model and _kind(r) == kind]
             if not mine:  # the user's own QKeras model has no float line
                 continue
-            line = Line(row.label, kind, model, mine[0].bits, row.beside or row.label)
+            line = TableLine(row.label, kind, model, mine[0].bits, row.beside or row.label)
             lines.append(line)
             for cell in _cells(config, run.results, line, mine, published):
                 cells[(line.name, cell.table, cell.column)] = cell
@@ -136,8 +136,8 @@ def _kind(row: Row) -> LineKind:
 
 
 def _cells(
-    config: TablesConfig, results: Results, line: Line, rows: Sequence[Row], published: Published
-) -> Iterator[Cell]:
+    config: TablesConfig, results: Results, line: TableLine, rows: Sequence[Row], published: Published
+) -> Iterator[TableCell]:
     clean = next(row for row in rows if row.attack == CLEAN)
     yield _cell(results, line, "white-box", CLEAN_TITLE, clean, published)
     for column in config.columns:
@@ -151,12 +151,12 @@ def _cells(
             yield _cell(results, line, column.table, column.title, row, published)
 
 
-def _holds(column: Column, row: Row) -> bool:
+def _holds(column: TableColumn, row: Row) -> bool:
     same = (row.attack, row.norm, row.epsilon_lsb) == (column.attack.label, column.attack.norm, column.epsilon_lsb)
     return same and row.knowledge != "transfer" and made_apart(row) == needs_black_box(column)
 
 
-def _worst(results: Results, line: Line, column: Column) -> Row | None:
+def _worst(results: Results, line: TableLine, column: TableColumn) -> Row | None:
     """Share of images that survive every row in the ball, as a row.
 
     The quantized model and the accelerator give the same bits, so that what fools one fools the other.
@@ -179,8 +179,8 @@ def _worst(results: Results, line: Line, column: Column) -> Row | None:
     )  # fmt: skip
 
 
-def _cell(results: Results, line: Line, table: TableName, title: str, row: Row, published: Published) -> Cell:
-    return Cell(
+def _cell(results: Results, line: TableLine, table: TableName, title: str, row: Row, published: Published) -> TableCell:
+    return TableCell(
         table=table,
         column=title,
         accuracy=row.accuracy,

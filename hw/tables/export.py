@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hw.report.export import markdown_table, plain_markdown
+from hw.report.headline import MARKS, NORMS, exactness_text, explanation, percent
 from hw.report.plots import standalone
-from hw.report.tables import MARKS, NORMS, exactness_text, explanation, percent
-from hw.tables.config import Column, TableName
-from hw.tables.content import CLEAN_TITLE, Cell, Line, Tables
+from hw.report.table import (
+    Column,
+    Group,
+    Table,
+    column_of,
+    console_blocks,
+    console_width,
+    markdown_lines,
+    plain_markdown,
+    printable,
+    records_csv,
+)
+from hw.tables.config import TableColumn, TableName
+from hw.tables.content import CLEAN_TITLE, TableCell, TableLine, Tables
 from hw.tables.figures import figures
 from hw.tables.published import SOURCE
 
@@ -32,11 +42,7 @@ def files_of(tables: Tables) -> dict[str, str]:
 def csv_text(tables: Tables) -> str:
     """One cell a line; accuracies are fractions, ε in LSBs of 1/256, flags separated by spaces."""
     records = [_record(line, cell) for line, cell in _cells(tables)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(record | {"flags": " ".join(record["flags"])} for record in records)
-    return text.getvalue()
+    return records_csv([record | {"flags": " ".join(record["flags"])} for record in records])
 
 
 def json_text(tables: Tables) -> str:
@@ -68,7 +74,7 @@ def _finite(value: Any) -> Any:
     return None if value == float("inf") else value
 
 
-def _cells(tables: Tables) -> Iterator[tuple[Line, Cell]]:
+def _cells(tables: Tables) -> Iterator[tuple[TableLine, TableCell]]:
     for table, _ in TABLES:
         for line in tables.lines:
             for title in tables.titles(table):
@@ -76,7 +82,7 @@ def _cells(tables: Tables) -> Iterator[tuple[Line, Cell]]:
                     yield line, cell
 
 
-def _record(line: Line, cell: Cell) -> dict[str, Any]:
+def _record(line: TableLine, cell: TableCell) -> dict[str, Any]:
     return {
         "table": cell.table,
         "row": line.row,
@@ -129,26 +135,28 @@ def _setting(tables: Tables) -> str:
     return " ".join(said)
 
 
-def _compared(line: Line) -> str:
+def _compared(line: TableLine) -> str:
     """A row that stands beside one of another name says so."""
     return line.name if line.row == line.beside else f"{line.name}, beside {line.published_name}"
 
 
 def _table(
-    tables: Tables, table: TableName, name: Callable[[Line], str], text: Callable[[Line, Cell], str]
+    tables: Tables, table: TableName, name: Callable[[TableLine], str], text: Callable[[TableLine, TableCell], str]
 ) -> list[str]:
     titles = tables.titles(table)
-    body = []
-    for line in tables.lines:
-        cells = [tables.cell(line, table, title) for title in titles]
-        texts = ["–" if cell is None else text(line, cell) or "–" for cell in cells]
-        if set(texts) != {"–"}:
-            body.append([name(line), "–" if line.bits is None else f"{line.bits:g}", *texts])
-    heads = ["model", "weight bits", *titles]
-    return markdown_table(heads, body, ["---", *["---:"] * (len(heads) - 1)])
+    rows = [(line, [_text(tables.cell(line, table, title), line, text) for title in titles]) for line in tables.lines]
+    rows = [(line, texts) for line, texts in rows if set(texts) != {"–"}]
+    bits = tuple("–" if line.bits is None else f"{line.bits:g}" for line, _ in rows)
+    names = Column("model", tuple(name(line) for line, _ in rows), number=False)
+    numbers = [Column(title, tuple(texts[place] for _, texts in rows)) for place, title in enumerate(titles)]
+    return markdown_lines(Table((names, Column("weight bits", bits), *numbers)))
 
 
-def _beside(line: Line, cell: Cell) -> str:
+def _text(cell: TableCell | None, line: TableLine, text: Callable[[TableLine, TableCell], str]) -> str:
+    return "–" if cell is None else text(line, cell) or "–"
+
+
+def _beside(line: TableLine, cell: TableCell) -> str:
     """Nothing for the accelerator, which is not in the published tables; it computes what (Q) does."""
     if line.kind == "accelerator" or cell.published is None or cell.difference is None:
         return ""
@@ -165,7 +173,7 @@ def _legend(tables: Tables) -> list[str]:
     return said + [f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}" for flag in tables.flags]
 
 
-def _meaning(tables: Tables, column: Column) -> str:
+def _meaning(tables: Tables, column: TableColumn) -> str:
     known = (tables.cell(line, column.table, column.title) for line in tables.lines)
     cell = next((cell for cell in known if cell is not None), None)
     settings = f"; {cell.settings}" if cell is not None and cell.settings else ""
@@ -180,28 +188,34 @@ def _images(tables: Tables, table: TableName, title: str) -> str:
     return f"the first {'/'.join(map(str, sorted(counts)))} test images"
 
 
-def show(tables: Tables, folder: Path) -> None:
+def show(tables: Tables, folder: Path, say: Callable[[str], None]) -> None:
     """Both tables on the console, ours with flags, and where the files are."""
-    from rich.console import Console
-    from rich.table import Column as Head
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
+    say("")
     for table, title in TABLES:
-        titles = tables.titles(table)
-        heads = (Head("model", min_width=14), *(Head(Text(name), justify="right", min_width=5) for name in titles))
-        heading = f"\n{title}: accuracy, %, letters are flags"
-        # names wrap, numbers do not; where even that is too wide, the terminal breaks lines: rich would drop columns
-        shown = Table(*heads, title=heading, box=None, padding=(0, 1, 0, 0), pad_edge=False)
-        for line in tables.lines:
-            cells = [tables.cell(line, table, name) for name in titles]
-            texts = ["–" if cell is None else cell.text for cell in cells]
-            shown.add_row(Text(line.name), *map(Text, texts))
-        if titles:
-            needed = 15 + sum(1 + max(7, *map(len, name.split())) for name in titles)
-            Console(width=max(console.width, needed)).print(shown)
+        if tables.titles(table):
+            say(f"{title}: accuracy, %, letters are flags\n")
+            for line in _console_lines(tables, table):
+                say(printable(line.rstrip()))
     for flag in tables.flags:
-        console.print(f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}", markup=False, highlight=False)
+        say(f"{MARKS.get(flag, '?')} {flag}: {explanation(flag)}")
     for name in RESULTS:
-        console.print(f"{name:16s}{folder / name}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{name:16s}{folder / name}")
+
+
+def _console_lines(tables: Tables, table: TableName) -> list[str]:
+    names = Group("", (column_of(tables.lines, "model", lambda line: line.name, number=False),))
+
+    def column(name: str, title: str) -> Column:
+        cells = (tables.cell(line, table, title) for line in tables.lines)
+        return Column(title.removeprefix(name).strip(), tuple("–" if cell is None else cell.text for cell in cells))
+
+    groups = [
+        Group(name, tuple(column(name, title) for title in titles))
+        for name, titles in groupby(tables.titles(table), key=_name)
+    ]
+    return [line for block in console_blocks(names, [], groups, [], console_width()) for line in (*block, "")]
+
+
+def _name(title: str) -> str:
+    """What stands before the brackets, where there are any: neighbours of one name share it."""
+    return title.partition("(")[0].strip() if "(" in title else ""

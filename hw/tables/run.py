@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Options:
+class TablesOptions:
     """How to run it."""
 
     out: Path | None = None
@@ -47,7 +47,7 @@ class Options:
     images: int | None = None  # most test images of any attack
 
 
-def make_tables(target: str, options: Options, say: Say) -> tuple[Tables, Path]:
+def make_tables(target: str, options: TablesOptions, say: Say) -> tuple[Tables, Path]:
     """Run, or go on with, every row and study; the tables are in the folder afterwards.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import comb, sqrt
+from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson score interval of a share (Wilson 1927): honest near 0 and 1, where the usual one is not."""
+    from scipy.stats import binomtest
+
     if n == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = right / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    # exact at the ends, where rounding would leave the share itself outside
-    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)
+    interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def paired_p_value(lower: NDArray[np.bool_], higher: NDArray[np.bool_]) -> float:
     """One-sided exact sign test on paired answers (McNemar 1947): chance that `lower` is not really lower."""
+    from scipy.stats import binomtest
+
     gained = int(np.sum(~lower & higher))
     changed = gained + int(np.sum(lower & ~higher))
-    return float(sum(comb(changed, k) for k in range(gained, changed + 1)) / 2**changed)
+    return float(binomtest(gained, changed, alternative="greater").pvalue) if changed else 1.0
 
 
 def unpaired_p_value(lower: float, higher: float, n_lower: int, n_higher: int) -> float:

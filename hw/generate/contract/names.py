@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 #: C++14's keywords and alternative tokens, and the macros that the generated files see.
 _CPP = (

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, weight_values
 from hw.generate.contract.quantizers import weight_quantizers
 from hw.generate.contract.rules import violations
 from hw.generate.contract.violation import Violation
+from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, weight_values
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.victims import Images

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+from collections.abc import Callable
 from typing import Any
 
+from hw.report.table import Column, Table, column_of, markdown_lines, plain_markdown, records_csv
 from hw.sizing.points import AXIS_NAMES, Point
 from hw.sizing.report.content import Content
 
@@ -50,37 +50,39 @@ def _design(content: Content, point: Point) -> dict[str, Any]:
 
 def csv_text(content: Content) -> str:
     """One design a line; accuracies are fractions, what was not asked is empty."""
-    records = content.table()
-    heads = list(dict.fromkeys(key for record in records for key in record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, heads, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return records_csv(content.table())
 
 
 def markdown_text(content: Content) -> str:
     """Recommended designs with their commands, then every design near a front."""
-    lines = [f"# {_plain(content.config.name)}: which bit-width is robust enough", "", *map(_plain, summary(content))]
-    lines += ["", "## Recommended", ""]
+    title = f"{content.config.name}: which bit-width is robust enough"
+    lines = [f"# {plain_markdown(title)}", "", *map(plain_markdown, summary(content)), "", "## Recommended", ""]
     for item in content.named:
-        lines += [f"**{', '.join(item.why)}**: {_plain(describe(content, item.point))}", "", f"    {item.command}", ""]
-    lines += ["## Designs with a worst case, best first", "", *_table(content)]
+        said = plain_markdown(describe(content, item.point))
+        lines += [f"**{', '.join(item.why)}**: {said}", "", f"    {item.command}", ""]
+    lines += ["## Designs with a worst case, best first", "", *markdown_lines(_table(content))]
     return "\n".join(lines) + "\n"
 
 
-def _table(content: Content) -> list[str]:
-    heads = ["design", "settings", *(AXIS_NAMES[axis] for axis in content.config.costs), "clean", "worst case",
-             "test clean", "test worst case"]  # fmt: skip
-    rows = [["---"] * 2 + ["---:"] * (len(heads) - 2)]
-    for point in sorted((p for p in content.points if p.worst), key=lambda p: -(p.worst_accuracy or 0)):
-        tested = point.final["clean"]["accuracy"] if point.final else None
-        rows.append(
-            [content.name_of(point), _plain(point.design.title())]
-            + [f"{point.cost(axis):,}" for axis in content.config.costs]
-            + [percent(value) for value in (point.clean, point.worst_accuracy, tested, point.test_accuracy)]
+def _table(content: Content) -> Table:
+    points = sorted((p for p in content.points if p.worst), key=lambda p: -(p.worst_accuracy or 0))
+    scores: dict[str, Callable[[Point], float | None]] = {
+        "clean": lambda point: point.clean,
+        "worst case": lambda point: point.worst_accuracy,
+        "test clean": lambda point: point.final["clean"]["accuracy"] if point.final else None,
+        "test worst case": lambda point: point.test_accuracy,
+    }
+    return Table(
+        (
+            column_of(points, "design", content.name_of, number=False),
+            column_of(points, "settings", lambda point: point.design.title(), number=False),
+            *(
+                Column(AXIS_NAMES[axis], tuple(f"{point.cost(axis):,}" for point in points))
+                for axis in content.config.costs
+            ),
+            *(Column(head, tuple(percent(score(point)) for point in points)) for head, score in scores.items()),
         )
-    return ["| " + " | ".join(cells) + " |" for cells in (heads, *rows)]
+    )
 
 
 def console_text(content: Content) -> str:
@@ -127,7 +129,3 @@ def describe(content: Content, point: Point) -> str:
 def percent(value: float | None) -> str:
     """A fraction as per cent; a dash for nothing."""
     return "–" if value is None else f"{100 * value:.1f}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")

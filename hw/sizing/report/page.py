@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hw.report.html import page_environment
+from hw.report.table import Column, Table, column_of
 from hw.sizing.points import AXIS_NAMES, Point
 from hw.sizing.report.content import DELTA_W, Content, flags
 from hw.sizing.report.exports import percent, summary
@@ -26,8 +27,8 @@ def html_page(content: Content) -> str:
             bits=bits_plots(content),
             heat=[heat] if heat else [],
             layers=layer_plots(content),
-            heads={key: AXIS_NAMES.get(key, short_key(key)) for record in content.table() for key in record},
-            rows=[_cells(record) for record in content.table()],
+            designs=_designs(content),
+            stages=_stages(content),
             flagged=sorted({flag for point in content.points for flag in flags(point)}),
             gates=_gates(content),
         )
@@ -53,19 +54,32 @@ def _card(content: Content, item: Any) -> dict[str, Any]:
     }
 
 
-def _cells(record: dict[str, Any]) -> dict[str, str]:
-    """A table's row as text: fractions as per cent, counts with separators."""
-    shown = {}
-    for key, value in record.items():
-        if isinstance(value, float) and key != DELTA_W:
-            shown[key] = percent(value)
-        elif isinstance(value, float):
-            shown[key] = f"{value:.3f}"
-        elif isinstance(value, int):
-            shown[key] = str(value)
-        else:
-            shown[key] = "–" if value in (None, "") else str(value)
-    return shown
+def _designs(content: Content) -> Table:
+    records = content.table()
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    cells = {key: tuple(_cell(key, record.get(key)) for record in records) for key in keys}
+    heads = {key: AXIS_NAMES.get(key, short_key(key)) for key in keys}
+    return Table(tuple(Column(heads[key], cells[key], number=key != "design") for key in keys))
+
+
+def _cell(key: str, value: Any) -> str:
+    """Fractions as per cent, a dash for nothing."""
+    if isinstance(value, float):
+        return f"{value:.3f}" if key == DELTA_W else percent(value)
+    return "–" if value in (None, "") else str(value)
+
+
+def _stages(content: Content) -> Table:
+    stages = content.stages
+    return Table(
+        (
+            column_of(stages, "stage", lambda item: item.stage, number=False),
+            column_of(stages, "designs", lambda item: f"{item.designs}"),
+            column_of(stages, "failed", lambda item: f"{item.failed}"),
+            column_of(stages, "processor seconds", lambda item: f"{item.seconds:.0f}"),
+            column_of(stages, "each", lambda item: f"{item.each:.2f}"),
+        )
+    )
 
 
 def _gates(content: Content) -> dict[str, int]:

@@ -15,10 +15,10 @@ from hw.experiment.ball import headline_ball
 from hw.report import console_table, html_report, load_run, report_runs
 from hw.report.console import console_text
 from hw.report.export import csv_text, markdown_text
+from hw.report.headline import MARKS, headline, unbounded_checks
 from hw.report.images import png
 from hw.report.plots import line_style
 from hw.report.source import AttackSettings, parse_results
-from hw.report.tables import MARKS, headline, unbounded_checks
 from qmodels.errors import UserError
 from qmodels.metrics.masking import EXPLANATIONS, Row
 

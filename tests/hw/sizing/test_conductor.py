@@ -16,7 +16,7 @@ import yaml
 from hw.experiment.config import dump_config, load_config
 from hw.sizing.conductor import Conductor
 from hw.sizing.config import SizingConfig
-from hw.sizing.crew import Job, Outcome
+from hw.sizing.crew import Job, JobOutcome
 from hw.sizing.questions import Question
 from hw.sizing.report import write_reports
 from hw.sizing.stages import STAGES
@@ -47,7 +47,7 @@ class Oracle:
     def close(self) -> None:
         pass
 
-    def wait(self) -> list[Outcome]:
+    def wait(self) -> list[JobOutcome]:
         if not self._jobs:
             return []
         if self._left is not None:
@@ -59,10 +59,10 @@ class Oracle:
         self.asked.append(stage)
         bits = _bits(job.argument)
         if stage == "train" and job.argument.config.training.method == "trades":
-            return [Outcome(job.key, None, "UserError: it diverged", 0.1, "oracle")]
+            return [JobOutcome(job.key, None, "UserError: it diverged", 0.1, "oracle")]
         if stage == "measure" and sum(bits.values()) == 4 * 7:
-            return [Outcome(job.key, None, "UserError: seven bits will not do", 0.1, "oracle")]
-        return [Outcome(job.key, _answer(stage, job.argument, bits), None, 0.1, "oracle")]
+            return [JobOutcome(job.key, None, "UserError: seven bits will not do", 0.1, "oracle")]
+        return [JobOutcome(job.key, _answer(stage, job.argument, bits), None, 0.1, "oracle")]
 
 
 def _bits(question: Question) -> dict[str, int]:

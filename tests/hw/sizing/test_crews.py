@@ -13,23 +13,25 @@ from typing import Any
 
 import crew_jobs
 import pytest
+from distributed import LocalCluster
 
-from hw.sizing.crew import ATTEMPTS, Crew, Job, Outcome, SoloCrew
-from hw.sizing.processes import ProcessCrew
+from hw.sizing import cluster
+from hw.sizing.cluster import DaskCrew, local_crew, remote_crew
+from hw.sizing.crew import ATTEMPTS, Crew, Job, JobOutcome, SoloCrew
 from qmodels.errors import UserError
 
 
 @pytest.fixture
-def crew(tmp_path: Path) -> Iterator[ProcessCrew]:
-    crew = ProcessCrew(2, tmp_path / "workers.log")
+def crew(tmp_path: Path) -> Iterator[DaskCrew]:
+    crew = local_crew(2, tmp_path / "workers.log")
     yield crew
     crew.close()
 
 
-def finish(crew: Crew, jobs: list[Job]) -> dict[str, Outcome]:
+def finish(crew: Crew, jobs: list[Job]) -> dict[str, JobOutcome]:
     for job in jobs:
         crew.submit(job)
-    ended: list[Outcome] = []
+    ended: list[JobOutcome] = []
     while outcomes := crew.wait():
         ended += outcomes
     assert len({outcome.key for outcome in ended}) == len(ended)
@@ -57,7 +59,7 @@ def test_in_this_process() -> None:
     check(SoloCrew())
 
 
-def test_processes(crew: ProcessCrew, tmp_path: Path) -> None:
+def test_processes(crew: DaskCrew, tmp_path: Path) -> None:
     check(crew)
     found = finish(crew, [job("threads", crew_jobs.environment, "TF_NUM_INTRAOP_THREADS")])
     assert found["threads"].value == "1"
@@ -66,7 +68,7 @@ def test_processes(crew: ProcessCrew, tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_loses_nothing_and_a_deadly_job_does_not_stop_the_others(
-    crew: ProcessCrew, tmp_path: Path
+    crew: DaskCrew, tmp_path: Path
 ) -> None:
     jobs = [job("once", crew_jobs.die_once, str(tmp_path / "mark")), job("always", crew_jobs.die, None)]
     jobs += [job(str(number), crew_jobs.add, number) for number in range(4)]
@@ -81,9 +83,9 @@ import sys
 from pathlib import Path
 import crew_jobs
 from hw.sizing.crew import Job
-from hw.sizing.processes import ProcessCrew
+from hw.sizing.cluster import local_crew
 if __name__ == "__main__":
-    crew = ProcessCrew(2, Path(sys.argv[1], "log"))
+    crew = local_crew(2, Path(sys.argv[1], "log"))
     for key in "ab":
         crew.submit(Job(key, crew_jobs.nap, sys.argv[2]))
     crew.wait()
@@ -121,13 +123,10 @@ def _lives(pid: int) -> bool:
 
 @pytest.mark.filterwarnings("default")  # dask's own
 def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
-    from hw.sizing.cluster import DaskCrew
-
-    with distributed.LocalCluster(
+    with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, protocol="tcp"
-    ) as cluster:
-        crew = DaskCrew(cluster.scheduler_address)
+    ) as running:
+        crew = remote_crew(running.scheduler_address)
         assert crew.size == 2
         crew._client.run(sys.path.insert, 0, str(Path(__file__).parent))
         check(crew)
@@ -138,9 +137,6 @@ def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
 
 
 def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
-    from hw.sizing import cluster
-
     monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.3)
     with pytest.raises(UserError, match="no scheduler"):
-        cluster.DaskCrew("tcp://127.0.0.1:9")
+        remote_crew("tcp://127.0.0.1:9")

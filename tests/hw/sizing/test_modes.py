@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from hw.sizing.config import Choice, LayerwiseConfig, SearchConfig
+from hw.sizing.config import Choice, DescentConfig, SearchConfig
 from hw.sizing.modes import descent, layer_settings, search
 
 HALVING = {bits: 2.0**-bits for bits in range(2, 9)}
@@ -14,7 +14,7 @@ HALVING = {bits: 2.0**-bits for bits in range(2, 9)}
 
 def test_the_descent_takes_one_bit_a_step_from_the_layer_that_loses_least_for_it() -> None:
     sizes = {"small": 100, "large": 1000}
-    path = descent(sizes, {"small": HALVING, "large": HALVING}, LayerwiseConfig(from_bits=4, to_bits=2))
+    path = descent(sizes, {"small": HALVING, "large": HALVING}, DescentConfig(from_bits=4, to_bits=2))
     assert path[0] == {"small": 4, "large": 4}
     assert path[1] == {"small": 4, "large": 3}  # the same error saves ten times the bits
     assert path[-1] == {"small": 2, "large": 2}
@@ -23,7 +23,7 @@ def test_the_descent_takes_one_bit_a_step_from_the_layer_that_loses_least_for_it
 
 def test_a_sensitive_layer_keeps_its_bits() -> None:
     losses = {"robust": HALVING, "sensitive": {bits: 1000 * loss for bits, loss in HALVING.items()}}
-    path = descent({"robust": 10, "sensitive": 10}, losses, LayerwiseConfig(from_bits=5, to_bits=2))
+    path = descent({"robust": 10, "sensitive": 10}, losses, DescentConfig(from_bits=5, to_bits=2))
     assert path[3] == {"robust": 2, "sensitive": 5}
     assert layer_settings(path[3])["quantization.layers.sensitive.weight_bits"] == 5
 

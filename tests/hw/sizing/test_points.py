@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hw.experiment.config import RunConfig
 from hw.sizing.config import SizingConfig
 from hw.sizing.points import Point, dearer_by_delta_w, front, may_be_on_a_front, near_front, recommendations
-from hw.sizing.space import Design
+from hw.sizing.space import DesignPoint
 
 AXES = ("weight_bits", "ebops")
 
@@ -24,7 +24,7 @@ def sizing(**changes: Any) -> SizingConfig:
 def point(bits: int, accuracy: float, ebops: int = 1, delta_w: float = 1.0, **settings: Any) -> Point:
     config = RunConfig(seed=bits * 1000 + round(accuracy * 999))
     cost = {"weight_bits": bits, "ebops": ebops, "latency_cycles_estimated": 1}
-    found = Point(Design(tuple(settings.items()), config))
+    found = Point(DesignPoint(tuple(settings.items()), config))
     found.measure = {"cost": cost, "delta_w": {"fc": delta_w}, "clean": {"accuracy": 1.0}}
     found.worst = {"accuracy": accuracy}
     return found

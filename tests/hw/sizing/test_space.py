@@ -1,4 +1,4 @@
-"""Design points: what makes two of them the same accelerator, and the command that builds one."""
+"""DesignPoint points: what makes two of them the same accelerator, and the command that builds one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 from hw.experiment.config import dump_config, load_config
 from hw.sizing.config import Choice, load_sizing
-from hw.sizing.space import Design, changes_weights_only, check_space, command, grid, make_design, unique
+from hw.sizing.space import DesignPoint, changes_weights_only, check_space, command, grid, make_design, unique
 from qmodels.errors import UserError
 
 EXPERIMENT = dump_config(load_config(None))
 
 
-def design(**settings: Choice) -> Design:
+def design(**settings: Choice) -> DesignPoint:
     return make_design(EXPERIMENT, "experiment", {key.replace("__", "."): value for key, value in settings.items()})
 
 

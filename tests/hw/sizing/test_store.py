@@ -13,22 +13,22 @@ from pathlib import Path
 
 import pytest
 
-from hw.sizing.store import Record, Store
+from hw.sizing.store import Answer, Store
 from qmodels.errors import UserError
 
 WRITER = """
 import sys
 from pathlib import Path
-from hw.sizing.store import Record, Store
+from hw.sizing.store import Answer, Store
 store = Store(Path(sys.argv[1]))
 for number in range(int(sys.argv[2]), 100000):
-    store.record(Record(f"{number:06d}", "screen", "a design", {"number": number, "padding": "x" * 2000}, None, 0.1))
+    store.record(Answer(f"{number:06d}", "screen", "a design", {"number": number, "padding": "x" * 2000}, None, 0.1))
     print(number, flush=True)
 """
 
 
-def record(key: str, value: int = 0, error: str | None = None) -> Record:
-    return Record(key, "measure", "a design", {"value": value}, error, 0.5, "pid 1")
+def record(key: str, value: int = 0, error: str | None = None) -> Answer:
+    return Answer(key, "measure", "a design", {"value": value}, error, 0.5, "pid 1")
 
 
 def test_what_is_recorded_is_found_and_a_finished_result_is_never_replaced(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import comb, sqrt
 
 import numpy as np
 import pytest
@@ -147,6 +148,22 @@ def test_wilson_known_values() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
     for n in range(1, 2000, 7):
         assert wilson(0, n)[0] == 0.0 and wilson(n, n)[1] == 1.0
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 3), (1, 360), (137, 360), (359, 360), (400, 500), (9999, 10000)])
+def test_wilson_is_the_published_formula(right: int, n: int) -> None:
+    z, share = 1.959963984540054, right / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert wilson(right, n) == pytest.approx((middle - half, middle + half), rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (0, 9), (7, 3), (60, 40), (200, 160)])
+def test_paired_p_value_is_a_sum_of_binomials(gained: int, lost: int) -> None:
+    changed = gained + lost
+    higher, lower = np.arange(changed) < gained, np.arange(changed) >= gained
+    exact = sum(comb(changed, k) for k in range(gained, changed + 1)) / 2**changed
+    assert paired_p_value(lower, higher) == pytest.approx(exact, rel=1e-12)
 
 
 def test_paired_test_is_the_exact_sign_test() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import isinf
 
 from hw.experiment.ball import Ball, headline_ball
 from hw.report.source import Results
+from hw.report.table import Column, column_of
 from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
 
 #: A letter per flag, put behind the number it spoils and explained below the table.
@@ -41,7 +42,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Column:
+class AttackColumn:
     """One attack at one ε."""
 
     attack: str
@@ -69,7 +70,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Line:
+class HeadlineRow:
     """One model as one victim."""
 
     run: str
@@ -97,8 +98,8 @@ class Line:
 class Headline:
     """The table that a report opens with."""
 
-    columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
+    columns: tuple[AttackColumn, ...]
+    lines: tuple[HeadlineRow, ...]
     ball: Ball | None  # of the transfer and worst-case columns
     per_image: bool  # whether worst is the minimum image by image, not just the lowest row
     setting: str  # n and seed
@@ -133,9 +134,32 @@ class Headline:
         ]
 
     @property
+    def legend(self) -> list[str]:
+        """The notes, and every letter's meaning."""
+        return [*self.notes, *(f"{marks_of([flag])} {flag}: {explanation(flag)}" for flag in self.flags)]
+
+    @property
     def verdicts(self) -> list[str]:
         """One sentence a line: how robust, and whether the columns may be believed."""
         return [_verdict(line, self.columns, self.ball_text) for line in self.lines if line.worst is not None]
+
+    def column(self, head: str, text: Callable[[HeadlineRow], str], number: bool = True) -> Column:
+        """A column of every line's text."""
+        return column_of(self.lines, head, text, number)
+
+    def name_columns(self) -> tuple[Column, ...]:
+        """What a line is: run, model, victim, weight bits."""
+        return (
+            self.column("run", lambda line: line.run, number=False),
+            self.column("model", lambda line: line.model, number=False),
+            self.column("victim", lambda line: line.victim, number=False),
+            self.column("bits", lambda line: line.bits_text, number=False),
+        )
+
+    def attack_columns(self, text: Callable[[Number | None], str]) -> tuple[Column, ...]:
+        """The accuracies beside `columns`, under their strength."""
+        cells = zip(*(map(text, line.attacked) for line in self.lines), strict=True)
+        return tuple(Column(attack.strength, found) for attack, found in zip(self.columns, cells, strict=True))
 
 
 def headline(runs: Sequence[Results]) -> Headline:
@@ -169,7 +193,7 @@ def strength(epsilon_lsb: float) -> str:
     return "∞" if isinf(epsilon_lsb) else f"{epsilon_lsb:g}"
 
 
-def _verdict(line: Line, columns: Sequence[Column], ball: str) -> str:
+def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str) -> str:
     """The worst case, and every column that is spoilt with what spoils it."""
     worst, clean = line.worst, line.clean
     reached = f"worst case {percent(worst.accuracy)} %" if worst else ""
@@ -180,13 +204,13 @@ def _verdict(line: Line, columns: Sequence[Column], ball: str) -> str:
     return f"{line.name}: {start}{reached} within {ball}; {trust}"
 
 
-def attack_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+def attack_columns(rows: Iterable[Row]) -> tuple[AttackColumn, ...]:
     """Every bounded attack at every ε, white-box, black-box, then noise; else in the results' order, ε rising.
 
     Of the unbounded attacks only those that were made apart: on the victim itself they are checks, not measures.
     """
     found = dict.fromkeys(
-        Column(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row))
+        AttackColumn(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row))
         for row in rows
         if row.attack != CLEAN and row.knowledge != "transfer" and (is_bounded(row) or _roams(row))
     )
@@ -238,6 +262,19 @@ def explanation(flag: str) -> str:
     return next((text for known, text in EXPLANATIONS.items() if known == flag), "not known to this version")
 
 
+def run_notes(runs: Sequence[Results], named: bool) -> list[str]:
+    """Exactness, unbounded checks and the attacks' settings of every run, begun with its name if `named`."""
+    return [
+        f"{results.run}: {text}" if named else text
+        for results in runs
+        for text in (
+            exactness_text(results),
+            *unbounded_checks(results),
+            *(f"{attack.attack}: {attack.describe()}" for attack in results.attacks),
+        )
+    ]
+
+
 def exactness_text(results: Results) -> str:
     """The gate's figures in one sentence."""
     gate = results.exactness
@@ -252,7 +289,9 @@ def exactness_text(results: Results) -> str:
     return text if judged is None or engine == "csim" else f"{text}; csim was held against {judged} of them too"
 
 
-def _line(results: Results, key: tuple[str, str, float | None], columns: Sequence[Column], ball: Ball | None) -> Line:
+def _line(
+    results: Results, key: tuple[str, str, float | None], columns: Sequence[AttackColumn], ball: Ball | None
+) -> HeadlineRow:
     model, victim, bits = key
     rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
     clean = _lowest(row for row in rows if row.attack == CLEAN)
@@ -261,7 +300,7 @@ def _line(results: Results, key: tuple[str, str, float | None], columns: Sequenc
     worst = _worst(results, model, victim, ball) if ball else None
     shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]
     flags = _ordered(flag for number in shown for flag in number.flags)
-    return Line(results.run, model, victim, bits, clean, attacked, transfer, worst, flags)
+    return HeadlineRow(results.run, model, victim, bits, clean, attacked, transfer, worst, flags)
 
 
 def _worst(results: Results, model: str, victim: str, ball: Ball) -> Number | None:
