@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from hw.experiment.run import Run, environment
-from qmodels.storage import digest_of, file_digest, weights_file, write_bytes, write_json
+from qmodels.loading import weights_file
+from qmodels.storage import digest_of, file_digest, write_bytes, write_json
 
 Say = Callable[[str], None]
 

@@ -24,7 +24,7 @@ from qmodels.data import Dataset, load_dataset
 from qmodels.quantize.prequantized import fold
 from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.quantize.model import LayerFormats
-from qmodels.storage import load_model
+from qmodels.loading import load_model
 from qmodels.victims import KerasVictim, Victim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")

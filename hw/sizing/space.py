@@ -14,8 +14,9 @@ from typing import Any
 
 from hw.experiment.config import RunConfig, check_config, parse_mapping
 from hw.sizing.config import Choice
+from qmodels.loading import weights_file
 from qmodels.quantize.mulaw import MappingConfig
-from qmodels.storage import digest_of, file_digest, weights_file
+from qmodels.storage import digest_of, file_digest
 
 #: The flow's steps between the config and the quantized model; what they read is what makes a design.
 TRAINING, BUILDING = ("train", "aware"), ("map", "quantize")

@@ -13,16 +13,8 @@ import pytest
 from helpers.models import Toolbox, grid_images
 
 from qmodels.errors import UserError
-from qmodels.storage import (
-    atomic_path,
-    digest_of,
-    file_digest,
-    load_model,
-    model_digest,
-    save_model,
-    write_bytes,
-    write_json,
-)
+from qmodels.loading import load_model
+from qmodels.storage import atomic_path, digest_of, file_digest, model_digest, save_model, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:
