@@ -112,9 +112,10 @@ def check_class(node: dict[str, Any], path: Path, where: str) -> str:
             f"{where}: {name!r} comes from module {module!r}; only Keras and QKeras classes are loaded"
             f"{_mend(name, module)}"
         )
-    # a function is {"class_name": "function", "config": "relu"}
+    # a function is {"class_name": "function", "config": "relu", "registered_name": "function"}
     named, allowed = (str(inner), FUNCTIONS) if name == "function" else (name, CLASSES)
-    for item in (named, str(node.get("registered_name") or named)):
+    registered = node.get("registered_name")
+    for item in (named, named if not registered or registered == name == "function" else str(registered)):
         if "class_name" in node and item not in allowed:
             raise UserError(
                 f"{where}: {item!r} is no class or function of Keras or QKeras that is loaded here; its code would "
