@@ -9,6 +9,12 @@ from qmodels.errors import UserError, allowed_names
 
 #: Layers whose kernel multiplies activations, by class name (the QKeras twins carry a leading Q).
 WEIGHTED = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
+#: QKeras layers with quantized weights.
+QUANTIZED = (
+    *(f"Q{name}" for name in WEIGHTED),
+    *("QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm", "QDenseBatchnorm", "QConv2DTranspose", "QSeparableConv1D"),
+    *("QSeparableConv2D", "QSimpleRNN", "QLSTM", "QGRU", "QBidirectional"),
+)
 #: Layers that hand numbers on as they are and leave nothing in hls4ml's arithmetic.
 MOVING = ("Flatten", "Reshape", "Dropout")
 _LAST = re.compile(r"last-(\d+)")
@@ -59,8 +65,12 @@ def reads_input(call: Any, model: Any) -> bool:
 
 
 def is_quantized(model: Any) -> bool:
-    """Whether a model is QKeras already: it then goes to the accelerator as it is."""
-    return any(type(layer).__name__.startswith("Q") for layer in weighted_layers(model))
+    """Whether a model is QKeras already: it then goes to the accelerator as it is.
+
+    One layer whose weights QKeras quantizes is enough, also inside a wrapper or a model in the model.
+    """
+    layers = [part for layer in model.layers for part in layer._flatten_layers()]
+    return any(type(layer).__name__ in QUANTIZED for layer in layers)
 
 
 def calls_of(model: Any) -> dict[str, list[Any]]:

@@ -15,7 +15,8 @@ from typing import Any
 from hw.experiment.config import dump_config
 from hw.experiment.run import Run, environment
 from qmodels.digest import digest_of, file_digest
-from qmodels.storage import weights_file, write_bytes, write_json
+from qmodels.loading import weights_file
+from qmodels.storage import write_bytes, write_json
 
 Say = Callable[[str], None]
 

@@ -22,9 +22,9 @@ from hw.generate.project import Design, HlsProject, generate_design
 from hw.simulate.csim import Csim, simulate
 from qmodels.data import Dataset, load_dataset
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
+from qmodels.loading import load_model
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
-from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")

@@ -16,8 +16,8 @@ from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.settings import merge
 from hw.sizing.config import Choice
 from qmodels.digest import digest_of, file_digest
+from qmodels.loading import weights_file
 from qmodels.quantize.mulaw import MappingConfig
-from qmodels.storage import weights_file
 
 #: The flow's steps between the config and the quantized model; what they read is what makes a design.
 TRAINING, BUILDING = ("train", "aware"), ("map", "quantize")

@@ -12,9 +12,9 @@ import pytest
 from helpers.models import Toolbox, grid_images, qkeras_model
 
 from qmodels.errors import UserError
+from qmodels.loading import load_model
+from qmodels.loading.whitelist import CLASSES, refuse_code
 from qmodels.runtime import runtime
-from qmodels.storage import load_model
-from qmodels.whitelist import CLASSES, refuse_code
 
 FILE = Path("own.json")
 

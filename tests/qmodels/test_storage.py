@@ -14,7 +14,8 @@ from helpers.models import Toolbox, grid_images
 
 from qmodels.digest import digest_of, file_digest
 from qmodels.errors import UserError
-from qmodels.storage import atomic_path, load_model, save_model, write_bytes, write_json
+from qmodels.loading import load_model
+from qmodels.storage import atomic_path, save_model, write_bytes, write_json
 
 
 def names(folder: Path) -> list[str]:

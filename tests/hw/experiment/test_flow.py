@@ -21,7 +21,7 @@ from helpers.models import write_data
 
 from hw.experiment.attacks import load_result
 from hw.report.step import FLOW
-from qmodels.storage import load_model
+from qmodels.loading import load_model
 
 pytestmark = [pytest.mark.gxx, pytest.mark.timeout(600)]
 
