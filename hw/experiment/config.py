@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hw.generate.project import HardwareConfig
+from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack
 from qmodels.errors import UserError, allowed_names

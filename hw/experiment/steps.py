@@ -12,6 +12,7 @@ from hw.experiment.attacks import run_attacks
 from hw.experiment.scoring import evaluate
 from hw.experiment.examples import pick_examples
 from hw.experiment.gate import pass_gate
+from hw.experiment.overflow import OVERFLOW_FILE, overflow_record
 from hw.experiment.pipeline import Step
 from hw.experiment.run import Run
 from hw.experiment.bench_inputs import clean_bench, full_bench
@@ -119,20 +120,22 @@ def quantize_step(run: Run) -> tuple[str, ...]:
 
 def project_step(run: Run) -> tuple[str, ...]:
     """Generate the HLS project into `hls/`, replacing an older one whole."""
+    accelerator = run.accelerator
+    project = accelerator.project
     with atomic_folder(run.folder / "hls") as fresh:
-        run.project.write(fresh)
+        project.write(fresh)
         # Until the attacks are there; not an output of this step: a later one replaces it.
         clean_bench(run).write(fresh)
     write_json(
         run.folder / "project.json",
         {
-            "digest": run.project.digest,
-            "files": len(run.project.files),
-            "warnings": [str(warning) for warning in run.design.warnings],
+            "digest": project.digest,
+            "files": len(project.files),
+            "warnings": [str(warning) for warning in accelerator.warnings],
         },
     )
-    write_json(run.folder / "cost.json", run.design.cost.as_json())
-    return ("project.json", "cost.json", *(f"hls/{name}" for name in run.project.files))
+    write_json(run.folder / "cost.json", accelerator.cost.as_json())
+    return ("project.json", "cost.json", *(f"hls/{name}" for name in project.files))
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:
@@ -141,7 +144,8 @@ def simulate_step(run: Run) -> tuple[str, ...]:
     images = probe_images(run.data.input_shape, clean, run.config.simulation.verify_random, run.config.seed)
     record = pass_gate(run, images, adversarial=False, always=EXTREMES)
     write_json(run.folder / "simulation.json", asdict(record))
-    return ("simulation.json",)
+    write_json(run.folder / OVERFLOW_FILE, overflow_record(run, clean))
+    return "simulation.json", OVERFLOW_FILE
 
 
 def attack_step(run: Run) -> tuple[str, ...]:
@@ -155,7 +159,7 @@ def testbench_step(run: Run) -> tuple[str, ...]:
     names = bench.write(run.folder / "hls")
     record = {
         "digest": bench.digest,
-        "project_digest": run.project.digest,
+        "project_digest": run.accelerator.project.digest,
         "inputs": len(bench.inputs),
         "adversarial_inputs": bench.adversarial,
     }

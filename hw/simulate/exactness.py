@@ -19,13 +19,12 @@ Trace = Callable[[Images], dict[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Exactness:
-    """What was compared. A mismatch never gets here: it stops the run."""
+    """What was compared, and how many outputs differed."""
 
     reference: str
     candidate: str
     inputs: int
-    adversarial_inputs: int
-    mismatched_outputs: int = 0
+    mismatched_outputs: int
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,7 @@ def probe_images(shape: tuple[int, ...], clean: Images, random: int, seed: int) 
 
 
 def require_exact(
-    reference: Victim,
-    candidate: Victim,
-    x: Images,
-    *,
-    adversarial: int = 0,
-    traces: tuple[Trace, Trace] | None = None,
+    reference: Victim, candidate: Victim, x: Images, *, traces: tuple[Trace, Trace] | None = None
 ) -> Exactness:
     """Compare two victims' logits on `x`, bit for bit.
 
@@ -66,16 +60,20 @@ def require_exact(
         reference: the judge.
         candidate: who must give the same bits.
         x: device inputs (N, ...).
-        adversarial: how many of them are adversarial examples (for the record).
         traces: every layer's output in both, by layer name; names the first layer that differs.
 
     Raises:
         ExactnessError: at least one bit differs; counts, the first five cases and the first differing layer are told.
     """
     expected, got = reference.logits(x), candidate.logits(x)
+    if expected.shape != got.shape:
+        raise ExactnessError(
+            f"{candidate.name} gives outputs of shape {got.shape}, {reference.name} of shape {expected.shape}"
+        )
     differs = expected != got
-    if not differs.any():
-        return Exactness(reference.name, candidate.name, len(x), adversarial)
+    compared = Exactness(reference.name, candidate.name, len(x), int(np.count_nonzero(differs)))
+    if compared.mismatched_outputs == 0:
+        return compared
     samples = np.flatnonzero(differs.any(axis=1))
     cases = [
         f"  input {sample}, class {output}: {reference.name} {expected[sample, output]!r}, "
@@ -84,7 +82,7 @@ def require_exact(
     ]
     where = first_difference(traces[0](x[samples[:1]]), traces[1](x[samples[:1]])) if traces else None
     raise ExactnessError(
-        f"{candidate.name} differs from {reference.name} in {differs.sum()} of {differs.size} outputs "
+        f"{candidate.name} differs from {reference.name} in {compared.mismatched_outputs} of {differs.size} outputs "
         f"({len(samples)} of {len(x)} inputs):\n" + "\n".join(cases) + (f"\n{where}" if where else "")
     )
 
@@ -103,12 +101,3 @@ def first_difference(reference: dict[str, NDArray[Any]], candidate: dict[str, ND
                 f"first at {at}: {expected[at]!r} against {got[at]!r}"
             )
     return "no traced layer differs: the difference is in the output stage"
-
-
-def keras_trace(model: Any, x: Images) -> dict[str, NDArray[Any]]:
-    """Every layer's output of a Keras model, by layer name, in order."""
-    from qmodels.runtime import runtime
-
-    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
-    outputs = runtime().keras.Model(model.input, [layer.output for layer in layers])(x, training=False)
-    return {layer.name: output.numpy() for layer, output in zip(layers, outputs, strict=True)}
