@@ -22,19 +22,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
-from hw.accelerator import BitSimVictim  # noqa: E402
+from hw.accelerator import Accelerator  # noqa: E402
 from hw.experiment.open import open_run  # noqa: E402
 from hw.experiment.pipeline import run_steps  # noqa: E402
-from hw.generate.project import HardwareConfig, generate_design  # noqa: E402
+from hw.generate.hardware import HardwareConfig  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.data import Dataset, load_dataset  # noqa: E402
 from qmodels.errors import RobustHlsError  # noqa: E402
-from qmodels.quantize.prequantized import fold  # noqa: E402
 from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model  # noqa: E402
 from qmodels.quantize.mulaw import MappingConfig, map_weights  # noqa: E402
+from qmodels.quantize.prequantized import fold  # noqa: E402
 from qmodels.quantize.selection import select_formats  # noqa: E402
 from qmodels.runtime import copy_model  # noqa: E402
 from qmodels.storage import load_model, save_model, write_json  # noqa: E402
@@ -98,7 +98,7 @@ class Study:
 
     def worst_case(self, quantized: Any, epsilon: float) -> float:
         """Share of the accelerator's first test images that every attack of the worst case leaves standing."""
-        victim = AcceleratorVictim(BitSimVictim.of(quantized, HardwareConfig()), fold(quantized))
+        victim = AcceleratorVictim(Accelerator(quantized, HardwareConfig()), fold(quantized))
         x, y = self.data.test.take(50 if self.quick else 500)
         found = WorstCase().evaluate(victim, x, y, epsilon_lsb=epsilon, seed=0)
         return float(np.mean(found.fell_to == NOT_FALLEN))
@@ -257,7 +257,7 @@ def robust(report: Report, study: Study) -> None:
 
 def cost_of(quantized: QuantizedModel) -> dict[str, int]:
     """Stored bits of the kernels, and the EBOPs of the accelerator."""
-    cost = generate_design(quantized.model, HardwareConfig(io_type="io_stream")).cost
+    cost = Accelerator(quantized.model, HardwareConfig(io_type="io_stream")).cost
     return {"stored_bits": sum(item.stored_bits for item in quantized.formats), "ebops": cost.total("ebops")}
 
 

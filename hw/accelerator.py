@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from hw.cost import Cost, estimate_cost
 from hw.generate.codes import Codebook, choose_codebooks
-from hw.generate.contract import Violation
 from hw.generate.convert import Converted, convert
 from hw.generate.hardware import HardwareConfig
 from hw.generate.project import HlsProject
@@ -52,7 +51,7 @@ class Accelerator:
             threads: how many bitsim uses; None: one per processor. The bits do not depend on it.
 
         Raises:
-            UserError: the model breaks the contract, or hls4ml cannot convert it.
+            UserError: the model breaks the contract, hls4ml cannot convert it, or the config does not suit it.
         """
         config = config or HardwareConfig()
         self._take(convert(model, config), model, config, engine, threads)
@@ -93,6 +92,8 @@ class Accelerator:
         self.model = model
         self.config = config  # None: the graph is its user's
         self.graph, self.warnings = converted.graph, converted.warnings
+        #: Of kernels that are stored as codes, by the weight variable's name.
+        self.codebooks: dict[str, Codebook] = choose_codebooks(self.graph, config) if config is not None else {}
         self._wanted, self._threads = engine, threads
 
     def __repr__(self) -> str:
@@ -104,11 +105,6 @@ class Accelerator:
         return f"Accelerator({options['ProjectName']}, {options['Backend']} {options['IOType']}, {shapes})"
 
     # What it is
-
-    @cached_property
-    def codebooks(self) -> dict[str, Codebook]:
-        """Of kernels that the config wants stored as codes, by the weight variable's name."""
-        return choose_codebooks(self.graph, self.config) if self.config is not None else {}
 
     @cached_property
     def project(self) -> HlsProject:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import Accelerator
-from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
 from qmodels.data import Dataset, load_dataset
-from qmodels.quantize.prequantized import fold
 from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.quantize.model import LayerFormats
+from qmodels.quantize.prequantized import fold
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim
 

@@ -6,16 +6,16 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from hw.simulate.exactness import EXTREMES, probe_images
-from hw.experiment.black_box import train_black_box
 from hw.experiment.attacks import run_attacks
-from hw.experiment.scoring import evaluate
+from hw.experiment.bench_inputs import clean_bench, full_bench
+from hw.experiment.black_box import train_black_box
 from hw.experiment.examples import pick_examples
 from hw.experiment.gate import pass_gate
 from hw.experiment.overflow import OVERFLOW_FILE, overflow_record
 from hw.experiment.pipeline import Step
 from hw.experiment.run import Run
-from hw.experiment.bench_inputs import clean_bench, full_bench
+from hw.experiment.scoring import evaluate
+from hw.simulate.exactness import EXTREMES, probe_images
 from hw.synth.record import stored_synthesis
 from qmodels.architectures import build_float
 from qmodels.metrics.lipschitz_tables import bits_rows, lipschitz_rows

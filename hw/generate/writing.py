@@ -140,7 +140,8 @@ def _mended(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
 def _with_checks(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
     """The test bench compares and fails; `tb_data` is written apart, because the attacks come later.
 
-    hls4ml's own stays where it has several inputs or outputs (our `tb_data` has one of each), and for its other backends.
+    hls4ml's own stays where there are several inputs or outputs (our `tb_data` has one of each), and for backends that
+    we do not know.
     """
     inputs, outputs = graph.get_input_variables(), graph.get_output_variables()
     backend = str(graph.config.get_config_value("Backend"))

@@ -140,7 +140,7 @@ class Csim:
 class _Record(ctypes.Structure):
     """hls4ml's `trace_data`: a layer's name and its output."""
 
-    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p)]  # noqa: RUF012 - ctypes wants a list
+    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p)]
 
 
 def _build(project: HlsProject, flags: Sequence[str], work: Path, final: Path) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import Accelerator
-from hw.generate.codes import KERNELS, Codebook
 from hw.cost import Cost, estimate_cost
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
+from hw.generate.codes import KERNELS, Codebook
 from hw.sizing.gradients import GradientState
 from hw.sizing.space import BUILDING
 from qmodels.data import Dataset

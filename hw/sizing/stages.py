@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.exactness import EXTREMES, Known, probe_images, require_exact
 from hw.experiment.folder import RunFolder
 from hw.experiment.gate import pass_gate
 from hw.experiment.run import Run
+from hw.experiment.steps import STEPS
+from hw.simulate.exactness import EXTREMES, Known, probe_images, require_exact
 from hw.sizing.built import Built, build, delta_norms, scratch_run
 from hw.sizing.crew import Blobs
 from hw.sizing.gradients import GradientModels
 from hw.sizing.questions import Question
-from hw.experiment.steps import STEPS
 from qmodels.attacks.base import LEVELS
 from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
 from qmodels.data import Dataset
