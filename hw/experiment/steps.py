@@ -142,9 +142,9 @@ def simulate_step(run: Run) -> tuple[str, ...]:
     """Build the simulators and hold them against the QKeras model on clean, random and extreme inputs."""
     clean = run.data.test.take(run.config.evaluation.samples).x
     images = probe_images(run.data.input_shape, clean, run.config.simulation.verify_random, run.config.seed)
+    write_json(run.folder / OVERFLOW_FILE, overflow_record(run, clean))  # before the gate: it may tell why that fails
     record = pass_gate(run, images, adversarial=False, always=EXTREMES)
     write_json(run.folder / "simulation.json", asdict(record))
-    write_json(run.folder / OVERFLOW_FILE, overflow_record(run, clean))
     return "simulation.json", OVERFLOW_FILE
 
 

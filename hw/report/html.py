@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hw.report.images import example_cards
 from hw.report.measures import measure_figures, measure_plots, measure_tables, shown
+from hw.report.overflow import overflow_rows, overflow_text
 from hw.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
 from hw.report.source import FinishedRun
 from hw.report.tables import (
@@ -38,6 +39,7 @@ class Section:
     cards: list[dict[str, Any]]
     training: list[Plot]
     measures: list[Plot]
+    overflow: str  # a sentence; its table is among the records
     records: dict[str, list[dict[str, Any]]]  # tables that are shown as they are
     figures: dict[str, dict[str, Any]]  # key and value lists that are shown as they are
 
@@ -60,6 +62,7 @@ def _section(run: FinishedRun) -> Section:
         cards=example_cards(run.examples),
         training=[*training_plots(run.training), *([margins] if margins else [])],
         measures=_measures(run),
+        overflow=overflow_text(run.overflow),
         records=_records(run),
         figures=_figures(run),
     )
@@ -81,7 +84,11 @@ def _worst_table(run: FinishedRun, table: Headline) -> list[dict[str, Any]]:
 
 def _records(run: FinishedRun) -> dict[str, list[dict[str, Any]]]:
     """Layer by layer tables: quantization always, others where results.json has them."""
-    found = {"Quantization by layer": run.quantization, "Lipschitz constants": run.results.plain.get("lipschitz")}
+    found = {
+        "Overflow by layer": overflow_rows(run.overflow),
+        "Quantization by layer": run.quantization,
+        "Lipschitz constants": run.results.plain.get("lipschitz"),
+    }
     found |= measure_tables(run.results.plain.get("measures"))
     return {title: rows for title, rows in found.items() if isinstance(rows, list) and rows}
 

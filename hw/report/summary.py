@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from hw.generate.contract import OutputChange
 from hw.experiment.run import Run
+from hw.generate.contract import OutputChange
+from hw.report.overflow import overflow_rows, overflow_text
 
 #: What each last step leaves for the user to look at.
 _PRODUCTS = {
@@ -54,6 +55,23 @@ def show_cost(cost: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("total", *(f"{cost[paces.get(key, key)]:,}" for key in _COLUMNS))
     Console().print(table)
+
+
+def show_overflow(record: dict[str, Any]) -> None:
+    """How many sums and results of every layer did not fit their types."""
+    rows = overflow_rows(record, every=True)
+    if rows:
+        table = Table(
+            *(
+                Column(key.replace("_", " "), justify="left" if key in ("layer", "numbers") else "right")
+                for key in rows[0]
+            ),
+            title="Numbers that do not fit their types",
+        )
+        for row in rows:
+            table.add_row(*(f"{value:,}" if isinstance(value, int) else value for value in row.values()))
+        Console().print(table)
+    typer.echo(overflow_text(record))
 
 
 #: Keys of a layer's cost, and their heads.
