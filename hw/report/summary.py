@@ -61,11 +61,9 @@ def show_overflow(record: dict[str, Any]) -> None:
     """How many sums and results of every layer did not fit their types."""
     rows = overflow_rows(record, every=True)
     if rows:
+        words = ("layer", "numbers")
         table = Table(
-            *(
-                Column(key.replace("_", " "), justify="left" if key in ("layer", "numbers") else "right")
-                for key in rows[0]
-            ),
+            *(Column(key.replace("_", " "), justify="left" if key in words else "right") for key in rows[0]),
             title="Numbers that do not fit their types",
         )
         for row in rows:
