@@ -25,7 +25,7 @@ def overflow_rows(record: Any, *, every: bool = False) -> list[dict[str, Any]]:
 
 def overflow_text(record: Any) -> str:
     """The record in a sentence; empty where a run has none."""
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or "engine" not in record:
         return ""
     if record["engine"] != "bitsim":
         return f"Overflow: not counted, it needs bitsim, and the engine of this run is {record['engine']}."
