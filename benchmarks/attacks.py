@@ -236,10 +236,10 @@ def record_on_accelerator(
 
 def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
     """The standard worst case on a 3-bit accelerator (bitsim), per image and for 1,000 images."""
-    from hw.accelerator import BitSimVictim
-    from hw.generate.project import HardwareConfig
+    from hw.accelerator import Accelerator
+    from hw.generate.hardware import HardwareConfig
 
-    victim = AcceleratorVictim(BitSimVictim.of(subject.model, HardwareConfig()), prequantize(subject.model))
+    victim = AcceleratorVictim(Accelerator(subject.model, HardwareConfig()), prequantize(subject.model))
     seconds, found = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
     standing = float(np.mean(found.fell_to == NOT_FALLEN))
     note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"

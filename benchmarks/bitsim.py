@@ -156,7 +156,7 @@ def multiply_adds(model: Any) -> int:
 
 def to_graph(model: Any, folder: Path, stream: bool) -> Any:
     """hls4ml's graph, exact, without writing it."""
-    from hw.generate.project import legacy_keras
+    from hw.generate.convert import legacy_keras
 
     with legacy_keras(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -18,12 +18,10 @@ import numpy as np
 from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normalised
 
 import hw
-from hw.accelerator import BitSimVictim
+from hw.accelerator import Accelerator
 from hw.generate.contract import violations
-from hw.generate.hardware import Backend
-from hw.generate.project import HardwareConfig, generate
+from hw.generate.hardware import Backend, HardwareConfig
 from hw.generate.reuse import plan_layers
-from hw.simulate.csim import simulate
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.digest import digest_of, file_digest
 from qmodels.errors import RobustHlsError, UserError
@@ -120,7 +118,8 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
     except UserError as error:
         return Outcome(refused=str(error))
     try:
-        project = generate(model, cell.config)
+        accelerator = Accelerator(model, cell.config)
+        project = accelerator.project
         digest = digest_of([project.digest, cell.samples, _simulators()])
         if known is not None and known["digest"] == digest:
             return Outcome(**known)
@@ -128,8 +127,8 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
         expected = model(images).numpy()
         if len(np.unique(expected, axis=0)) <= cell.samples // 2:
             return Outcome(failed="the outputs hardly depend on the images: comparing them would mean little")
-        victims = [simulate(project, model.output_shape[-1], cell.config, optimize=False)]
-        victims += [BitSimVictim.of(model, cell.config)] if cell.config.backend in WITH_BITSIM else []
+        victims = [accelerator.compile(optimize=False)]
+        victims += [accelerator] if cell.config.backend in WITH_BITSIM else []
         wrong = sum(int(np.sum(victim.logits(images) != expected)) for victim in victims)
         return Outcome(digest, len(victims) * expected.size, wrong)
     except RobustHlsError as error:

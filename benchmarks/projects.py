@@ -35,7 +35,8 @@ from benchmarks.project_matrix import (  # noqa: E402
 )
 from hw.cost import estimate_cost  # noqa: E402
 from hw.generate.contract import violations  # noqa: E402
-from hw.generate.project import HardwareConfig, convert  # noqa: E402
+from hw.generate.convert import convert  # noqa: E402
+from hw.generate.hardware import HardwareConfig  # noqa: E402
 from hw.tools.cache import cache_root  # noqa: E402
 from qmodels.runtime import runtime  # noqa: E402
 
@@ -139,7 +140,7 @@ def costs(report: Report) -> None:
         errors.append(abs(cost.total("luts_estimated") / reported["luts"] - 1))
         print(f"  {design['name']:34s} LUT {cost.total('luts_estimated'):8,d} against {reported['luts']:8,d}")
     report.figure("cost_error_lut_median", median(errors), f"{len(errors)} designs; largest {max(errors):.2f}")
-    demo = estimate_cost(convert(models()["cnn4"], HardwareConfig(), Path("unused")))
+    demo = estimate_cost(convert(models()["cnn4"], HardwareConfig()).graph)
     report.details["cost_cnn4"] = demo.as_json()
 
 

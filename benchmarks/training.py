@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Report, interleave, parser  # noqa: E402
-from hw.accelerator import BitSimVictim  # noqa: E402
+from hw.accelerator import Accelerator  # noqa: E402
 from hw.experiment.open import open_run  # noqa: E402
 from hw.experiment.pipeline import run_steps  # noqa: E402
 from hw.experiment.steps import STEPS  # noqa: E402
-from hw.generate.project import HardwareConfig, generate_design  # noqa: E402
+from hw.generate.hardware import HardwareConfig  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
@@ -100,7 +100,7 @@ class Study:
 
     def worst_case(self, quantized: Any, epsilon: float) -> float:
         """Share of the accelerator's first test images that every attack of the worst case leaves standing."""
-        victim = AcceleratorVictim(BitSimVictim.of(quantized, HardwareConfig()), prequantize(quantized))
+        victim = AcceleratorVictim(Accelerator(quantized, HardwareConfig()), prequantize(quantized))
         x, y = self.data.test.take(50 if self.quick else 500)
         found = WorstCase().evaluate(victim, x, y, epsilon_lsb=epsilon, seed=0)
         return float(np.mean(found.fell_to == NOT_FALLEN))
@@ -259,7 +259,7 @@ def robust(report: Report, study: Study) -> None:
 
 def cost_of(quantized: QuantizedModel) -> dict[str, int]:
     """Stored bits of the kernels, and the EBOPs of the accelerator."""
-    cost = generate_design(quantized.model, HardwareConfig(io_type="io_stream")).cost
+    cost = Accelerator(quantized.model, HardwareConfig(io_type="io_stream")).cost
     return {"stored_bits": sum(item.stored_bits for item in quantized.formats), "ebops": cost.total("ebops")}
 
 

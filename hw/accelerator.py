@@ -1,42 +1,238 @@
-"""bitsim as a victim: the accelerator, attacked at the speed of the machine's integer units."""
+"""The accelerator: one conversion, and everything that follows from it."""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.generate.project import HardwareConfig, convert
-from hw.simulate.bitsim import BitSim
+from hw.cost import Cost, estimate_cost
+from hw.generate.codes import Codebook, choose_codebooks
+from hw.generate.convert import Converted, convert
+from hw.generate.hardware import HardwareConfig
+from hw.generate.project import HlsProject
+from hw.generate.writing import BACKENDS, layer_formats, write_project
+from hw.simulate.bitsim import BitSim, LayerOverflow
+from hw.simulate.csim import Csim
+from hw.simulate.explain import FirstDifference, explain
+from hw.simulate.model_trace import layers_of, model_trace
+from qmodels.errors import UserError
+from qmodels.formats import FixedPoint
 from qmodels.victims import Images, Logits
 
+Array = NDArray[Any]
+Engine = Literal["bitsim", "csim"]
 
-class BitSimVictim:
-    """The bits of one accelerator, from bitsim."""
 
-    name = "bitsim"
+class Accelerator:
+    """What hls4ml makes of a model; a `Victim`.
 
-    def __init__(self, simulator: BitSim, threads: int | None = None) -> None:
-        """`threads`: how many it may use; None: one per processor."""
-        self.simulator, self.threads = simulator, threads
+    The model is converted once. The same graph is written, costed, simulated and compiled, each when first asked for.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: HardwareConfig | None = None,
+        *,
+        engine: Engine | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Convert a QKeras model.
+
+        Args:
+            model: it must fulfil the exactness contract.
+            config: what it is generated for; None: the defaults.
+            engine: the simulator that stands for the accelerator; None: bitsim, or csim where bitsim does not know
+                the backend or a layer.
+            threads: how many bitsim uses; None: one per processor. The bits do not depend on it.
+
+        Raises:
+            UserError: the model breaks the contract, hls4ml cannot convert it, or the config does not suit it.
+        """
+        config = config or HardwareConfig()
+        self._take(convert(model, config), model, config, engine, threads)
 
     @classmethod
-    def of(cls, model: Any, config: HardwareConfig) -> BitSimVictim:
-        """The accelerator that `config` makes of a QKeras model."""
-        with tempfile.TemporaryDirectory(prefix="robust-hls-") as folder:  # nothing is written there
-            return cls(BitSim.from_graph(convert(model, config, Path(folder))))
+    def from_hls4ml(
+        cls, graph: Any, model: Any | None = None, *, engine: Engine | None = None, threads: int | None = None
+    ) -> Accelerator:
+        """The accelerator of a graph that you converted with hls4ml yourself: your config, your names, your types.
+
+        No contract is checked: what the graph computes is what is simulated, whatever the model computes.
+
+        Args:
+            graph: hls4ml's `ModelGraph`. It is left as it is.
+            model: the Keras model it was made from, for gradients and for `explain`; may be missing.
+            engine, threads: as for `Accelerator`.
+
+        Raises:
+            UserError: this is no `ModelGraph`.
+        """
+        if "ModelGraph" not in [kind.__name__ for kind in type(graph).__mro__]:
+            raise UserError(
+                f"from_hls4ml takes hls4ml's ModelGraph, what convert_from_keras_model returns; got "
+                f"{type(graph).__name__}; a Keras model goes to Accelerator(model)"
+            )
+        accelerator = cls.__new__(cls)
+        accelerator._take(Converted(graph, ()), model, None, engine, threads)
+        return accelerator
+
+    def _take(
+        self,
+        converted: Converted,
+        model: Any | None,
+        config: HardwareConfig | None,
+        engine: Engine | None,
+        threads: int | None,
+    ) -> None:
+        self.model = model
+        self.config = config  # None: the graph is its user's
+        self.graph, self.warnings = converted.graph, converted.warnings
+        #: Of kernels that are stored as codes, by the weight variable's name.
+        self.codebooks: dict[str, Codebook] = choose_codebooks(self.graph, config) if config is not None else {}
+        self._wanted, self._threads = engine, threads
 
     def __repr__(self) -> str:
-        return f"BitSimVictim({self.simulator!r})"
+        options = self.graph.config.config
+        shapes = " -> ".join(
+            ", ".join("x".join(map(str, variable.shape)) for variable in variables)
+            for variables in (self.graph.get_input_variables(), self.graph.get_output_variables())
+        )
+        return f"Accelerator({options['ProjectName']}, {options['Backend']} {options['IOType']}, {shapes})"
+
+    # What it is
+
+    @cached_property
+    def project(self) -> HlsProject:
+        """The HLS project, as a value. Same model and config, same bytes."""
+        return write_project(self.graph, self.codebooks)
+
+    def write(self, folder: Path | str) -> None:
+        """Write the HLS project below `folder`."""
+        self.project.write(Path(folder))
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What it will cost, before any synthesis."""
+        return estimate_cost(self.graph, self.codebooks, adders=True)
+
+    @property
+    def formats(self) -> dict[str, FixedPoint]:
+        """Format of every layer's output, by hls4ml's layer name; layers of other types (float) are left out."""
+        return layer_formats(self.graph)
+
+    # Its simulators
+
+    @cached_property
+    def bitsim(self) -> BitSim:
+        """The fast simulator; its bits are those of `csim`.
+
+        Raises:
+            UserError: a layer, type or backend that bitsim does not simulate.
+        """
+        simulator = BitSim.from_graph(self.graph)
+        simulator.threads = self._threads
+        return simulator
+
+    @cached_property
+    def csim(self) -> Csim:
+        """hls4ml's own C simulation, compiled when first asked for.
+
+        Raises:
+            ToolMissing: no g++, or it fails.
+        """
+        return self.compile()
+
+    def compile(self, *, optimize: bool = True) -> Csim:
+        """The C simulation; `optimize=False` compiles in half the time and runs many times slower.
+
+        Raises:
+            UserError: g++ cannot compile for this backend.
+            ToolMissing: no g++, or it fails.
+        """
+        self._check_compiles()
+        return Csim(self.project, optimize=optimize)
+
+    @cached_property
+    def engine(self) -> BitSim | Csim:
+        """The simulator that stands for the accelerator."""
+        if self._wanted == "csim":
+            return self.csim
+        try:
+            return self.bitsim
+        except UserError:
+            if self._wanted == "bitsim":
+                raise
+            return self.csim
+
+    @property
+    def name(self) -> str:
+        """`bitsim` or `csim`: whose bits these are."""
+        return self.engine.name
+
+    def predict(self, x: Array | Sequence[Array]) -> Any:
+        """Outputs (N, outputs) for x (N, *input_shape), float32 or float64; lists for several inputs or outputs."""
+        return self.engine.predict(x)
 
     def logits(self, x: Images) -> Logits:
         """Logits (N, classes) of images (N, ...)."""
-        outputs: NDArray[Any] = self.simulator.predict(np.asarray(x, np.float32), self.threads)
-        return np.asarray(outputs, np.float32)
+        return self.engine.logits(x)
 
-    def trace(self, x: Images) -> dict[str, NDArray[Any]]:
-        """Every layer's output, by layer name."""
-        return self.simulator.trace(np.asarray(x, np.float32), self.threads)
+    # Looking inside
+
+    def trace(self, x: Array | Sequence[Array], engine: Engine | None = None) -> dict[str, Array]:
+        """Every layer's output (N, *shape), by hls4ml's layer name.
+
+        Args:
+            x: as for `predict`.
+            engine: whose trace; None: that of the accelerator's engine. csim is compiled once more to be traced.
+        """
+        if (engine or self.name) == "bitsim":
+            return self.bitsim.trace(x)
+        return self._traced.trace(x)
+
+    @cached_property
+    def _traced(self) -> Csim:
+        self._check_compiles()
+        return Csim(write_project(self.graph, self.codebooks, traced=True), optimize=False)
+
+    def explain(self, x: Array, against: Literal["csim", "model"] = "csim") -> FirstDifference | None:
+        """The first layer in which two computations of `x` differ; None when every bit agrees.
+
+        Args:
+            x: inputs (N, ...).
+            against: `csim`: bitsim is held against it. `model`: the accelerator is held against the Keras model.
+
+        Raises:
+            UserError: there is no model, or bitsim does not simulate this accelerator.
+        """
+        if against == "csim":
+            return explain(self.trace(x, "csim"), self.bitsim.trace(x), self.formats)
+        if self.model is None:
+            raise UserError("explain against the model: this accelerator has none; give from_hls4ml(graph, model)")
+        theirs = model_trace(self.model, x)
+        names = layers_of(theirs, [layer.name for layer in self.graph.get_layers()])
+        trace, formats = self.trace(x), self.formats
+        ours = {layer: trace[name] for layer, name in names.items() if name in trace}
+        ours[list(theirs)[-1]] = np.asarray(self.predict(x))  # whatever the last layer is called
+        return explain(theirs, ours, {layer: formats[name] for layer, name in names.items() if name in formats})
+
+    def overflow_report(self, x: Array | Sequence[Array]) -> list[LayerOverflow]:
+        """Per layer, how many results (and sums) saturated or wrapped on x.
+
+        Raises:
+            UserError: bitsim does not simulate this accelerator.
+        """
+        return self.bitsim.overflow_report(x)
+
+    def _check_compiles(self) -> None:
+        backend = str(self.graph.config.get_config_value("Backend"))
+        if backend.lower() not in BACKENDS:
+            raise UserError(
+                f"the C simulation of {backend} needs the vendor's compiler; with g++: {', '.join(BACKENDS)}"
+            )

@@ -6,12 +6,15 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hw.experiment.settings import read_settings
-from qmodels.errors import RobustHlsError, UserError
+from qmodels.errors import ExactnessError, RobustHlsError, UserError
+
+if TYPE_CHECKING:
+    from hw.experiment.run import Run
 
 app = typer.Typer(
     name="robust-hls",
@@ -53,6 +56,7 @@ def _flow(
     model: Path | None,
     data: str | None,
     engine: str | None,
+    overflow: bool = False,
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
     from hw.experiment.open import open_run
@@ -70,6 +74,19 @@ def _flow(
             show_summary(run, until)
     except KeyboardInterrupt:  # caught here: typer would end without a word
         _die("stopped; run again with --resume to go on", 130)
+    except ExactnessError:
+        if overflow:  # the likeliest reason
+            _show_overflow(run)
+        raise
+    if overflow:
+        _show_overflow(run)
+
+
+def _show_overflow(run: Run) -> None:
+    from hw.experiment.overflow import stored_overflow
+    from hw.report.summary import show_overflow
+
+    show_overflow(stored_overflow(run))
 
 
 def _own_model_settings(weights: Path | None, repair: bool) -> dict[str, Any]:
@@ -120,7 +137,28 @@ def _add_step(command: str, until: str, summary: str) -> None:
 _add_step("run", "report", "The whole flow: train, map, quantize, project, simulate, attack, evaluate, report.")
 _add_step("train", "aware", "Train only: the float model, and where the config asks for it the quantized one.")
 _add_step("generate", "project", "Up to the HLS project; with --model from your own model.")
-_add_step("simulate", "simulate", "Up to the bit-accurate simulation and the exactness gate.")
+
+
+@app.command("simulate")
+def simulate_command(
+    target: Target = None,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    out: Out = None,
+    resume: Resume = False,
+    data_dir: DataDir = None,
+    model: OwnModel = None,
+    data: OwnData = None,
+    engine: Engine = None,
+    weights: Weights = None,
+    repair: Repair = False,
+    hls_config: HlsConfig = None,
+    overflow: Annotated[bool, typer.Option("--overflow", help="Show what saturates or wraps, by layer.")] = False,
+) -> None:
+    """Up to the bit-accurate simulation and the exactness gate."""
+    changes = _hls4ml_settings(hls_config) | _own_model_settings(weights, repair) | read_settings(settings)
+    _flow("simulate", target, changes, out, resume, data_dir, model, data, engine, overflow)
+
+
 _add_step("attack", "attack", "Up to the adversarial examples.")
 _add_step("evaluate", "evaluate", "Up to the scores of every victim, with flags.")
 

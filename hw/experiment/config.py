@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hw.experiment.settings import Settings, merge
-from hw.generate.project import HardwareConfig
+from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack
 from qmodels.errors import UserError, allowed_names

@@ -7,14 +7,17 @@ times slower: it sees all inputs when it is the engine, else a sample of `verify
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw.experiment.run import Run
-from hw.simulate.csim import trace
-from hw.simulate.exactness import Known, keras_trace, require_exact
+from hw.simulate.exactness import Known, require_exact
+from hw.simulate.model_trace import model_trace
 from qmodels.victims import Images
+
+Traced = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -40,23 +43,28 @@ def pass_gate(run: Run, images: Images, *, adversarial: bool, always: int = 0) -
     Raises:
         ExactnessError: one bit differs; names the first layer.
     """
-    model, hardware = run.quantized_model, run.config.hardware
+    accelerator = run.accelerator
 
-    def reference(x: Images) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-        return keras_trace(model, x)
+    def reference(x: Images) -> Traced:
+        return model_trace(run.quantized_model, x)
 
     expected = Known(run.quantized.name, run.quantized.logits(images))  # slower than all but csim: asked once
-    prequantized = (reference, lambda x: keras_trace(run.prequantized.model, x))
-    require_exact(expected, run.prequantized, images, traces=prequantized)
+    prequantized = (reference, lambda x: model_trace(run.prequantized.model, x))
+    compared = [require_exact(expected, run.prequantized, images, traces=prequantized)]
     judged: NDArray[np.intp] = np.arange(len(images))
-    if run.bitsim is not None:
-        require_exact(expected, run.bitsim, images, traces=(reference, run.bitsim.trace))
+    if accelerator.name == "bitsim":
+        compared.append(require_exact(expected, accelerator, images, traces=(reference, accelerator.trace)))
         judged = judge_sample(len(images), run.config.simulation.verify_samples, always, run.config.seed)
     sample = Known(expected.name, expected.outputs[judged])
-    csim = (reference, lambda x: trace(model, hardware, x))
-    require_exact(sample, run.csim, images[judged], traces=csim)
-    attacked = len(images) if adversarial else 0
-    return GateRecord(len(images), attacked, 0, len(judged), run.accelerator.name)
+    csim = (reference, lambda x: accelerator.trace(x, "csim"))
+    compared.append(require_exact(sample, accelerator.csim, images[judged], traces=csim))
+    return GateRecord(
+        inputs=len(images),
+        adversarial_inputs=len(images) if adversarial else 0,
+        mismatched_outputs=sum(pair.mismatched_outputs for pair in compared),
+        csim_inputs=len(judged),
+        engine=accelerator.name,
+    )
 
 
 def judge_sample(count: int, wanted: int, always: int, seed: int) -> NDArray[np.intp]:

@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from hw.accelerator import BitSimVictim
+from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
-from hw.generate.project import Design, HlsProject, generate_design
-from hw.simulate.csim import Csim, simulate
 from qmodels.data import Dataset, load_dataset
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import load_model
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
-from qmodels.victims import KerasVictim, Victim
+from qmodels.victims import KerasVictim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
 
@@ -137,26 +135,9 @@ class Run:
         return KerasVictim(prequantize(self.quantized_model), "quantized")
 
     @cached_property
-    def project(self) -> HlsProject:
-        """The HLS project, as a value."""
-        return self.design.project
-
-    @cached_property
-    def design(self) -> Design:
-        """The HLS project, with what is known about it."""
-        return generate_design(self.quantized_model, self.config.hardware)
-
-    @cached_property
-    def csim(self) -> Csim:
-        """hls4ml's C simulation, compiled."""
-        return simulate(self.project, int(self.quantized_model.output_shape[-1]), self.config.hardware)
-
-    @cached_property
-    def bitsim(self) -> BitSimVictim | None:
-        """bitsim of the accelerator; None when the config asks for csim."""
-        if self.config.simulation.engine == "csim":
-            return None
-        return BitSimVictim.of(self.quantized_model, self.config.hardware)
+    def accelerator(self) -> Accelerator:
+        """The accelerator, simulated by the engine that the config asks for; it stands in attacks and scores."""
+        return Accelerator(self.quantized_model, self.config.hardware, engine=self.config.simulation.engine)
 
     @cached_property
     def black_box(self) -> tuple[Run, ...]:
@@ -165,11 +146,6 @@ class Run:
             Run(self.config.apart(model), RunFolder(self.folder / "black_box" / model.name), self.data_dir, self.data)
             for model in self.config.evaluation.black_box
         )
-
-    @property
-    def accelerator(self) -> Victim:
-        """The simulator that stands for the accelerator in attacks and scores."""
-        return self.bitsim or self.csim
 
 
 def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:

@@ -12,6 +12,7 @@ from hw.experiment.black_box import train_black_box
 from hw.experiment.examples import pick_examples
 from hw.experiment.gate import pass_gate
 from hw.experiment.model_steps import MODEL_STEPS
+from hw.experiment.overflow import OVERFLOW_FILE, overflow_record
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.experiment.scoring import evaluate
@@ -23,29 +24,32 @@ from qmodels.storage import atomic_folder, write_json
 
 def project_step(run: Run) -> tuple[str, ...]:
     """Generate the HLS project into `hls/`, replacing an older one whole."""
+    accelerator = run.accelerator
+    project = accelerator.project
     with atomic_folder(run.folder / "hls") as fresh:
-        run.project.write(fresh)
+        project.write(fresh)
         # Until the attacks are there; not an output of this step: a later one replaces it.
         clean_bench(run).write(fresh)
     write_json(
         run.folder / "project.json",
         {
-            "digest": run.project.digest,
-            "files": len(run.project.files),
-            "warnings": [str(warning) for warning in run.design.warnings],
+            "digest": project.digest,
+            "files": len(project.files),
+            "warnings": [str(warning) for warning in accelerator.warnings],
         },
     )
-    write_json(run.folder / "cost.json", run.design.cost.as_json())
-    return ("project.json", "cost.json", *(f"hls/{name}" for name in run.project.files))
+    write_json(run.folder / "cost.json", accelerator.cost.as_json())
+    return ("project.json", "cost.json", *(f"hls/{name}" for name in project.files))
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:
     """Build the simulators and hold them against the QKeras model on clean, random and extreme inputs."""
     clean = run.data.test.take(run.config.evaluation.samples).x
     images = probe_images(run.data.input_shape, clean, run.config.simulation.verify_random, run.config.seed)
+    write_json(run.folder / OVERFLOW_FILE, overflow_record(run, clean))  # before the gate: it may tell why that fails
     record = pass_gate(run, images, adversarial=False, always=EXTREMES)
     write_json(run.folder / "simulation.json", asdict(record))
-    return ("simulation.json",)
+    return "simulation.json", OVERFLOW_FILE
 
 
 def attack_step(run: Run) -> tuple[str, ...]:
@@ -59,7 +63,7 @@ def testbench_step(run: Run) -> tuple[str, ...]:
     names = bench.write(run.folder / "hls")
     record = {
         "digest": bench.digest,
-        "project_digest": run.project.digest,
+        "project_digest": run.accelerator.project.digest,
         "inputs": len(bench.inputs),
         "adversarial_inputs": bench.adversarial,
     }

@@ -1,13 +1,14 @@
 """Weights stored as codes: b bits a weight and a table of 2**b values, decoded where the product is made.
 
 Every product of hls4ml's C++ goes through `CONFIG_T::product<data_T, weight_T>`, so only the weight's type changes:
-`nnet::codebook<3, ap_fixed<8,1>, -128, -46, ...>` (hw/generate/hls/nnet_codebook.h). The graph is rewritten after all
-of hls4ml's passes: bit_exact has seen the values, and a simulator that lowers the graph before this sees them too.
+`nnet::codebook<3, ap_fixed<8,1>, -128, -46, ...>` (hw/generate/hls/nnet_codebook.h). hls4ml's graph holds codes only
+while it is written, after all passes: bit_exact and bitsim see the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -107,22 +108,33 @@ def _codebook(kernel: Any, where: str, wanted: str, backend: str) -> Codebook | 
     return None if wanted == "auto" and book.stored_bits(size) >= fmt.width * size else book
 
 
-def store_codes(graph: Any, codebooks: Mapping[str, Codebook]) -> None:
-    """Replace the kernels' values by their codes, and their types by codebooks. Only the writer may follow."""
-    for layer in graph.get_layers():
-        for kernel in layer.weights.values():
-            book = codebooks.get(kernel.name)
-            if book is None:
-                continue
-            numbers = ", ".join(map(str, book.raw))
-            cpp = f"nnet::codebook<{book.bits}, {kernel.type.precision.definition_cpp()}, {numbers}>"
-            kernel.data = book.codes(kernel.data)
-            kernel.min, kernel.max = 0, len(book.raw) - 1
-            kernel.precision_fmt = "{:.0f}"
-            kernel.type.precision = CodebookPrecision(cpp, book.bits)
-            for named in layer.types.values():
-                if named.name == kernel.type.name:
-                    named.precision = kernel.type.precision
+@contextlib.contextmanager
+def stored_codes(graph: Any, codebooks: Mapping[str, Codebook]) -> Iterator[None]:
+    """While hls4ml's writer is at work, kernels hold their codes instead of values, and their types are codebooks."""
+    named = [(layer, kernel) for layer in graph.get_layers() for kernel in layer.weights.values()]
+    found = [(layer, kernel, codebooks[kernel.name]) for layer, kernel in named if kernel.name in codebooks]
+    saved = [_store(layer, kernel, book) for layer, kernel, book in found]
+    try:
+        yield
+    finally:
+        for (_, kernel, _), (attributes, types) in zip(found, saved, strict=True):
+            vars(kernel).update(attributes)
+            for holder, precision in types:
+                holder.precision = precision
+
+
+def _store(layer: Any, kernel: Any, book: Codebook) -> tuple[dict[str, Any], list[tuple[Any, Any]]]:
+    """Replace a kernel's values and type; returned is what undoes it: its attributes, and every type's precision."""
+    holders = [kernel.type, *(named for named in layer.types.values() if named.name == kernel.type.name)]
+    saved = dict(vars(kernel)), [(holder, holder.precision) for holder in holders]
+    numbers = ", ".join(map(str, book.raw))
+    cpp = f"nnet::codebook<{book.bits}, {kernel.type.precision.definition_cpp()}, {numbers}>"
+    kernel.data = book.codes(kernel.data)
+    kernel.min, kernel.max = 0, len(book.raw) - 1
+    kernel.precision_fmt = "{:.0f}"
+    for holder in holders:
+        holder.precision = CodebookPrecision(cpp, book.bits)
+    return saved
 
 
 def with_header(project: Mapping[str, bytes], codebooks: Mapping[str, Codebook]) -> dict[str, bytes]:

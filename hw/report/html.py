@@ -22,6 +22,7 @@ from hw.report.headline import (
 )
 from hw.report.images import example_cards
 from hw.report.measures import measure_figures, measure_plots, measure_tables
+from hw.report.overflow import overflow_rows, overflow_text
 from hw.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
 from hw.report.source import FinishedRun
 from hw.report.table import Table, records_table, shown
@@ -39,6 +40,7 @@ class RunSection:
     cards: list[dict[str, Any]]
     training: list[Plot]
     measures: list[Plot]
+    overflow: str  # a sentence; its table is among the records
     records: dict[str, Table]  # tables that are shown as they are
     figures: dict[str, dict[str, Any]]  # key and value lists that are shown as they are
 
@@ -61,6 +63,7 @@ def _section(run: FinishedRun) -> RunSection:
         cards=example_cards(run.examples),
         training=[*training_plots(run.training), *([margins] if margins else [])],
         measures=_measures(run),
+        overflow=overflow_text(run.overflow),
         records=_records(run),
         figures=_figures(run),
     )
@@ -83,7 +86,11 @@ def _worst_table(run: FinishedRun, table: Headline) -> Table | None:
 
 def _records(run: FinishedRun) -> dict[str, Table]:
     """Layer by layer tables: quantization always, others where results.json has them."""
-    found = {"Quantization by layer": run.quantization, "Lipschitz constants": run.results.plain.get("lipschitz")}
+    found = {
+        "Overflow by layer": overflow_rows(run.overflow),
+        "Quantization by layer": run.quantization,
+        "Lipschitz constants": run.results.plain.get("lipschitz"),
+    }
     found |= measure_tables(run.results.plain.get("measures"))
     return {title: records_table(rows) for title, rows in found.items() if isinstance(rows, list) and rows}
 

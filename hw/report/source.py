@@ -62,6 +62,7 @@ class FinishedRun:
     quantization: Any = None
     project: Any = None
     examples: Any = None
+    overflow: Any = None
 
 
 def load_run(folder: Path) -> FinishedRun:
@@ -83,7 +84,7 @@ def load_run(folder: Path) -> FinishedRun:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     extras = {
         name: _optional_json(folder / f"{name}.json")
-        for name in ("environment", "training", "mapping", "quantization", "project", "examples")
+        for name in ("environment", "training", "mapping", "quantization", "project", "examples", "overflow")
     }
     if isinstance(plain, dict) and (synthesis := stored_synthesis(folder)) is not None:
         plain["synthesis"] = synthesis

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from hw.experiment.run import Run
 from hw.generate.contract import OutputChange
 from hw.report import console_table
+from hw.report.overflow import overflow_rows, overflow_text
 
 #: What each last step leaves for you to look at.
 _PRODUCTS = {
@@ -53,6 +54,21 @@ def show_cost(cost: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("total", *(f"{cost[paces.get(key, key)]:,}" for key in _COLUMNS))
     Console().print(table)
+
+
+def show_overflow(record: dict[str, Any]) -> None:
+    """How many sums and results of every layer did not fit their types."""
+    rows = overflow_rows(record, every=True)
+    if rows:
+        words = ("layer", "numbers")
+        table = Table(
+            *(Column(key.replace("_", " "), justify="left" if key in words else "right") for key in rows[0]),
+            title="Numbers that do not fit their types",
+        )
+        for row in rows:
+            table.add_row(*(f"{value:,}" if isinstance(value, int) else value for value in row.values()))
+        Console().print(table)
+    typer.echo(overflow_text(record))
 
 
 #: Keys of a layer's cost, and their heads.

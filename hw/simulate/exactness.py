@@ -21,13 +21,12 @@ Trace = Callable[[Images], dict[str, NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Exactness:
-    """What was compared. A mismatch never gets here: it stops the run."""
+    """What was compared, and how many outputs differed."""
 
     reference: str
     candidate: str
     inputs: int
-    adversarial_inputs: int
-    mismatched_outputs: int = 0
+    mismatched_outputs: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ def require_exact(
     candidate: Victim,
     x: Images,
     *,
-    adversarial: int = 0,
     traces: tuple[Trace, Trace] | None = None,
     formats: Mapping[str, FixedPoint] | None = None,
 ) -> Exactness:
@@ -69,7 +67,6 @@ def require_exact(
         reference: the judge.
         candidate: who must give the same bits.
         x: device inputs (N, ...).
-        adversarial: how many of them are adversarial examples (for the record).
         traces: every layer's output in both, by layer name; names the first layer that differs.
         formats: the layers' number formats, told with the layer that differs.
 
@@ -77,9 +74,14 @@ def require_exact(
         ExactnessError: at least one bit differs; counts, the first five cases and the first differing layer are told.
     """
     expected, got = reference.logits(x), candidate.logits(x)
+    if expected.shape != got.shape:
+        raise ExactnessError(
+            f"{candidate.name} gives outputs of shape {got.shape}, {reference.name} of shape {expected.shape}"
+        )
     differs = expected != got
-    if not differs.any():
-        return Exactness(reference.name, candidate.name, len(x), adversarial)
+    compared = Exactness(reference.name, candidate.name, len(x), int(np.count_nonzero(differs)))
+    if compared.mismatched_outputs == 0:
+        return compared
     samples = np.flatnonzero(differs.any(axis=1))
     cases = [
         f"  input {sample}, class {output}: {reference.name} {expected[sample, output]!r}, "
@@ -88,7 +90,7 @@ def require_exact(
     ]
     where = _first_layer(traces, x, int(samples[0]), formats) if traces else None
     raise ExactnessError(
-        f"{candidate.name} differs from {reference.name} in {differs.sum()} of {differs.size} outputs "
+        f"{candidate.name} differs from {reference.name} in {compared.mismatched_outputs} of {differs.size} outputs "
         f"({len(samples)} of {len(x)} inputs):\n" + "\n".join(cases) + (f"\n{where}" if where else "")
     )
 
@@ -103,12 +105,3 @@ def _first_layer(traces: tuple[Trace, Trace], x: Images, sample: int, formats: M
     if found is None:
         return "no traced layer differs: the difference is in the output stage"
     return str(replace(found, sample=sample))
-
-
-def keras_trace(model: Any, x: Images) -> dict[str, NDArray[Any]]:
-    """Every layer's output of a Keras model, by layer name, in order."""
-    from qmodels.runtime import runtime
-
-    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
-    outputs = runtime().keras.Model(model.input, [layer.output for layer in layers])(x, training=False)
-    return {layer.name: output.numpy() for layer, output in zip(layers, outputs, strict=True)}

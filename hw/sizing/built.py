@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from hw.accelerator import BitSimVictim
+from hw.accelerator import Accelerator
 from hw.cost import Cost, estimate_cost
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.run import Run
-from hw.generate.codes import KERNELS, Codebook, choose_codebooks
-from hw.generate.project import convert
-from hw.simulate.bitsim import BitSim
+from hw.generate.codes import KERNELS, Codebook
 from hw.sizing.gradients import GradientState
 from hw.sizing.space import BUILDING
 from qmodels.data import Dataset
@@ -67,15 +65,11 @@ def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: 
         probes: images on which the QKeras model's own outputs are noted, to hold the simulator against.
     """
     with scratch_run(config, data, files) as run:
-        graph = convert(run.quantized_model, config.hardware, run.folder.path)
-        codebooks = choose_codebooks(graph, config.hardware)
-        if config.simulation.engine == "csim":
-            engine: Victim = run.csim
-        else:
-            engine = BitSimVictim(BitSim.from_graph(graph), threads=1)  # the other processors are other workers'
-        mapped = run.mapped_model
+        engine = config.simulation.engine
+        accelerator = Accelerator(run.quantized_model, config.hardware, engine=engine, threads=1)  # others work beside
+        graph, codebooks, mapped = accelerator.graph, accelerator.codebooks, run.mapped_model
         return Built(
-            engine,
+            accelerator.engine,  # without the model and the graph: a worker keeps many designs
             GradientState(run.quantized_model),
             estimate_cost(graph, codebooks),
             weight_widths(graph, codebooks),

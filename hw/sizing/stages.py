@@ -126,7 +126,7 @@ def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
         gates = [pass_gate(run, probes, adversarial=False, always=EXTREMES)]
         adversarial = np.unique(np.concatenate([*examples, attacked]), axis=0)
         gates.append(pass_gate(run, adversarial, adversarial=True))
-        digest, model = run.project.digest, (run.folder / MODEL_FILE).read_bytes()
+        digest, model = run.accelerator.project.digest, (run.folder / MODEL_FILE).read_bytes()
     return {
         MODEL_FILE: model,
         "clean": _share(clean),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.generate.project import HardwareConfig
+from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.data import Dataset, load_dataset
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model

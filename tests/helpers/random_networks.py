@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.generate.project import legacy_keras
+from hw.generate.convert import legacy_keras
 from qmodels.formats import FixedPoint, Overflow, Rounding
 from qmodels.runtime import runtime
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.generate.project import legacy_keras
+from hw.generate.convert import legacy_keras
 from qmodels.runtime import runtime
 
 REPORTS = Path(__file__).parent.parent / "hw" / "data" / "vendor_reports.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -33,12 +35,32 @@ def test_help_loads_nothing_heavy() -> None:
     "modules",
     [
         "hw, qmodels",
-        "hw.simulate.csim, hw.generate.project, hw.simulate.exactness, hw.tools.cache",
+        "hw.simulate.csim, hw.generate.writing, hw.accelerator, hw.simulate.exactness, hw.tools.cache",
         "hw.experiment.config, hw.experiment.open, hw.report.step, qmodels.data",
     ],
 )
 def test_importing_the_packages_loads_no_tensorflow(modules: str) -> None:
     assert python(f"import {modules}\n{REPORT}").splitlines()[-1] in ("loaded:", "loaded: scipy")
+
+
+@pytest.mark.parametrize("package", ["hw", "qmodels"])
+def test_public_names_are_found_when_asked_for_and_not_before(package: str) -> None:
+    """The table, `__all__` and the imports that type checkers see name the same things."""
+    code = (
+        f"import {package}, sys\n"
+        "print(*[name for name in ('numpy', 'pydantic', 'yaml', 'tensorflow', 'hls4ml') if name in sys.modules])\n"
+        f"print(*[getattr({package}, name).__name__ for name in {package}.__all__])\n"
+        f"print(*{package}.__all__)\n"
+        "print(*[name for name in ('tensorflow', 'hls4ml') if name in sys.modules])"
+    )
+    at_import, found, public, later = python(code).split("\n")[:4]
+    assert (at_import, found, later) == ("", public, "")
+    source = ast.parse((ROOT / package / "__init__.py").read_text())
+    (seen,) = [node for node in source.body if isinstance(node, ast.If)]
+    imported = [alias.name for node in seen.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(imported) == public.split() == sorted(public.split())
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Acelerator'"):
+        getattr(importlib.import_module(package), "Acelerator")  # noqa: B009 - as a user's typing error
 
 
 def test_a_wrong_config_is_told_without_loading_tensorflow() -> None:

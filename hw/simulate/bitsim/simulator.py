@@ -21,6 +21,7 @@ from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Network, Value
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
+from qmodels.victims import Images, Logits
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,13 @@ def _predictor(network: Network) -> _Machine:
 
 
 class BitSim:
-    """Simulates one hls4ml model: `predict` and `trace` give what the model's own C simulation gives, bit for bit."""
+    """Simulates one hls4ml model: `predict` and `trace` give what the model's own C simulation gives, bit for bit.
+
+    A `Victim`.
+    """
+
+    name = "bitsim"
+    threads: int | None = None  # where a call does not say; None: one per processor
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -166,8 +173,12 @@ class BitSim:
             UserError: wrong shapes or types, or codes without a fraction.
         """
         inputs = read(x, fraction, self._network.inputs)
-        outputs = self._machines["predict"].run(inputs, _threads(threads))
+        outputs = self._machines["predict"].run(inputs, self._count(threads))
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def logits(self, x: Images) -> Logits:
+        """Logits (N, classes) of images (N, ...)."""
+        return np.asarray(self.predict(np.asarray(x, np.float32)))
 
     def trace(self, x: Arrays, threads: int | None = None, *, fraction: Fractions = None) -> dict[str, Array]:
         """Every layer's output, with the names and shapes of hls4ml's `ModelGraph.trace`: (N, *shape).
@@ -176,7 +187,7 @@ class BitSim:
         """
         inputs = read(x, fraction, self._network.inputs)
         traced = self._network.traced
-        outputs = self._machine("trace", tuple(traced.values())).run(inputs, _threads(threads))
+        outputs = self._machine("trace", tuple(traced.values())).run(inputs, self._count(threads))
         return {name: out.reshape(-1, *value.shape) for (name, value), out in zip(traced.items(), outputs, strict=True)}
 
     def overflow_report(
@@ -190,7 +201,7 @@ class BitSim:
         machine = self._machine("report", ())
         counters = machine.encoded.counters
         counts = np.zeros(max(1, len(counters)), np.int64)
-        machine.run(inputs, _threads(threads), counts)
+        machine.run(inputs, self._count(threads), counts)
         found: dict[tuple[str, str], list[int]] = {}
         for counter, count in zip(counters, counts.tolist(), strict=False):
             entry = found.setdefault((counter.layer, counter.place), [0, 0])
@@ -202,6 +213,9 @@ class BitSim:
                 if place == "result" or (layer, place) in found:
                     report.append(LayerOverflow(layer, place, saturated, wrapped, len(inputs[0].array) * value.size))
         return report
+
+    def _count(self, threads: int | None) -> int:
+        return _threads(self.threads if threads is None else threads)
 
     def _machine(self, kind: str, seen: tuple[Value, ...]) -> _Machine:
         if kind not in self._machines:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -15,18 +14,19 @@ from helpers.vendor_designs import design_graph, vendor_reports
 
 from hw.cost import Cost, bram_blocks, estimate_cost
 from hw.cost.weights import raw_weights
-from hw.generate.project import HardwareConfig, convert
+from hw.generate.convert import convert
+from hw.generate.hardware import HardwareConfig
 from qmodels.formats import FixedPoint
 from qmodels.quantize.constants import enclosed_bits
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
 
 
-def dense_cost(weights: Any, folder: Path, **hardware: Any) -> Cost:
+def dense_cost(weights: Any, **hardware: Any) -> Cost:
     """16 inputs of 9 bits, quantized_bits(4, 0): 3 outputs."""
     model = qkeras_model()
     model.get_layer("logits").set_weights([np.asarray(weights, np.float32), np.zeros(3, np.float32)])
-    return estimate_cost(convert(model, HardwareConfig(**hardware), folder))
+    return estimate_cost(convert(model, HardwareConfig(**hardware)).graph)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_block_rams(depth: int, width: int, blocks: int) -> None:
     assert bram_blocks(depth, width) == blocks
 
 
-def test_zero_weights_cost_nothing_and_shifts_one_bit(tmp_path: Path) -> None:
+def test_zero_weights_cost_nothing_and_shifts_one_bit() -> None:
     weights = np.zeros((16, 3))
     weights[0, 0], weights[1, 1], weights[2, 2] = 0.5, 0.375, -0.625  # 1, 2 and 3 enclosed bits
-    cost = dense_cost(weights, tmp_path)
+    cost = dense_cost(weights)
     (layer,) = [layer for layer in cost.layers if layer.kind == "Dense"]
     assert (layer.multiplications, layer.multipliers) == (3, 3)
     inputs = layer.ebops // 6
@@ -64,26 +64,26 @@ def test_zero_weights_cost_nothing_and_shifts_one_bit(tmp_path: Path) -> None:
     assert cost.total("ebops") == layer.ebops
 
 
-def adders(weights: Any, folder: Path, **hardware: Any) -> int | None:
+def adders(weights: Any, **hardware: Any) -> int | None:
     model = qkeras_model()
     model.get_layer("logits").set_weights([np.asarray(weights, np.float32), np.zeros(3, np.float32)])
-    return estimate_cost(convert(model, HardwareConfig(**hardware), folder), adders=True).adder_bits
+    return estimate_cost(convert(model, HardwareConfig(**hardware)).graph, adders=True).adder_bits
 
 
-def test_adders_are_those_of_shared_shifts_and_sums(tmp_path: Path) -> None:
+def test_adders_are_those_of_shared_shifts_and_sums() -> None:
     pytest.importorskip("alkaid")
     weights = np.zeros((16, 3))
     weights[0, 0], weights[1, 1], weights[2, 2] = 0.5, 0.25, -0.5
-    shifts = adders(weights, tmp_path)
+    shifts = adders(weights)
     weights[0, 0] = 0.375  # x/2 - x/8: one adder
-    one = adders(weights, tmp_path)
+    one = adders(weights)
     weights[0, 1], weights[1, 1] = 0.375, 0.0  # the same product: shared
     assert shifts is not None and one is not None and shifts < one <= shifts + 20
-    assert adders(weights, tmp_path) == one
-    assert adders(weights, tmp_path, strategy="resource") is None  # time-multiplexed weights are data
+    assert adders(weights) == one
+    assert adders(weights, strategy="resource") is None  # time-multiplexed weights are data
 
 
-def test_a_depthwise_kernel_has_one_matrix_a_channel(tmp_path: Path) -> None:
+def test_a_depthwise_kernel_has_one_matrix_a_channel() -> None:
     pytest.importorskip("alkaid")
     keras, q = runtime().keras, runtime().qkeras
     image = keras.Input((3, 3, 2), name="image")
@@ -93,14 +93,14 @@ def test_a_depthwise_kernel_has_one_matrix_a_channel(tmp_path: Path) -> None:
     found = []
     for kernel in (np.full((3, 3, 2, 1), 0.5), np.full((3, 3, 2, 1), 0.5) * [[[[1], [0]]]]):
         model.get_layer("dw").set_weights([kernel.astype(np.float32)])
-        found.append(estimate_cost(convert(model, HARDWARE, tmp_path), adders=True).adder_bits)
+        found.append(estimate_cost(convert(model, HARDWARE).graph, adders=True).adder_bits)
     assert found[0] == 2 * found[1] > 0  # nine taps are summed in each channel
 
 
-def test_reuse_divides_multipliers_and_multiplies_cycles(tmp_path: Path) -> None:
+def test_reuse_divides_multipliers_and_multiplies_cycles() -> None:
     weights = np.full((16, 3), 0.625)
-    one = dense_cost(weights, tmp_path, strategy="resource", reuse_factor=1)
-    eight = dense_cost(weights, tmp_path, strategy="resource", reuse_factor=8)
+    one = dense_cost(weights, strategy="resource", reuse_factor=1)
+    eight = dense_cost(weights, strategy="resource", reuse_factor=8)
     assert (one.total("multipliers"), eight.total("multipliers")) == (48, 6)
     assert (one.ii_cycles, eight.ii_cycles) == (1, 8)
     assert eight.latency_cycles > one.latency_cycles
@@ -108,8 +108,8 @@ def test_reuse_divides_multipliers_and_multiplies_cycles(tmp_path: Path) -> None
     assert one.total("multiplications") == eight.total("multiplications") == 48
 
 
-def test_a_convolution_counts_positions_per_inference_and_kernels_in_hardware(toolbox: Toolbox, tmp_path: Path) -> None:
-    graph = convert(toolbox.quantized.model, HARDWARE, tmp_path)
+def test_a_convolution_counts_positions_per_inference_and_kernels_in_hardware(toolbox: Toolbox) -> None:
+    graph = convert(toolbox.quantized.model, HARDWARE).graph
     cost = estimate_cost(graph)
     layer = next(layer for layer in cost.layers if layer.layer == "conv1")
     kernel = toolbox.quantized.model.get_layer("conv1").kernel.numpy()
@@ -118,17 +118,17 @@ def test_a_convolution_counts_positions_per_inference_and_kernels_in_hardware(to
     assert layer.interval_cycles == 64 == cost.ii_cycles  # hls4ml goes over the 8x8 positions
 
 
-def test_streams_are_stored_and_layers_overlap(toolbox: Toolbox, tmp_path: Path) -> None:
-    parallel = estimate_cost(convert(toolbox.quantized.model, HARDWARE, tmp_path))
-    stream = estimate_cost(convert(toolbox.quantized.model, STREAM, tmp_path))
+def test_streams_are_stored_and_layers_overlap(toolbox: Toolbox) -> None:
+    parallel = estimate_cost(convert(toolbox.quantized.model, HARDWARE).graph)
+    stream = estimate_cost(convert(toolbox.quantized.model, STREAM).graph)
     assert parallel.total("fifo_bits") == 0 < stream.total("fifo_bits")
     assert parallel.total("weight_bits") == stream.total("weight_bits")
     assert stream.latency_cycles < stream.total("latency_cycles")
     assert stream.ii_cycles >= 100  # the padded 10x10 image, pixel by pixel
 
 
-def test_json_says_what_is_estimated(toolbox: Toolbox, tmp_path: Path) -> None:
-    cost = estimate_cost(convert(toolbox.quantized.model, HARDWARE, tmp_path))
+def test_json_says_what_is_estimated(toolbox: Toolbox) -> None:
+    cost = estimate_cost(convert(toolbox.quantized.model, HARDWARE).graph)
     record = json.loads(json.dumps(cost.as_json()))
     assert record["ebops"] == sum(layer["ebops"] for layer in record["layers"])
     assert {"luts_estimated", "dsps_estimated", "latency_cycles_estimated", "ii_cycles_estimated"} <= set(record)

@@ -13,10 +13,11 @@ import pytest
 from helpers.cli import Cli, snapshot
 from helpers.models import qkeras_model, weight_quantizers, write_data
 
+from hw.accelerator import Accelerator
 from hw.experiment.run import Run
-from hw.generate.project import HlsProject, generate
-from hw.simulate import csim as csim_module
-from hw.simulate.exactness import keras_trace
+from hw.generate.project import HlsProject, Ports
+from hw.simulate.csim import Csim
+from hw.simulate.model_trace import model_trace
 from hw.tools import doctor
 from hw.tools.cache import cache_root
 from hw.tools.toolchain import GXX, TOOLS
@@ -35,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         "firmware/tiny.cpp": b"// nothing\n",
         "tiny_bridge.cpp": b'extern "C" void tiny_float(void*, void*) {}\n',
     }
-    return HlsProject("tiny", sources)
+    return HlsProject("tiny", sources, Ports(((8, 8, 1),), ((1,),)))
 
 
 def fake_tool(folder: Path, name: str, script: str) -> Path:
@@ -75,7 +76,7 @@ def test_a_failing_gxx_is_told_with_its_first_error(
     tool = fake_tool(tmp_path / "bin", "g++", script)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     with pytest.raises(ToolMissing) as caught:
-        csim_module.Csim(project, 1, reentrant=False)
+        Csim(project)
     assert f"{tool} failed: x.cpp:3:1: error: no room for this (try: {tool} --version; {INSTALL})" == str(caught.value)
     assert not any(path.is_file() for path in cache_root().rglob("*"))
 
@@ -94,7 +95,7 @@ def test_a_failing_gxx_stops_a_run_with_status_3(cli: Cli, monkeypatch: pytest.M
 def test_a_gxx_that_says_nothing(project: HlsProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUST_HLS_GXX", str(fake_tool(tmp_path / "bin", "g++", "exit 7")))
     with pytest.raises(ToolMissing, match="failed: no message"):
-        csim_module.Csim(project, 1, reentrant=False)
+        Csim(project)
 
 
 def test_a_gxx_that_is_no_program(project: HlsProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,14 +104,14 @@ def test_a_gxx_that_is_no_program(project: HlsProject, tmp_path: Path, monkeypat
     broken.chmod(0o755)
     monkeypatch.setenv("ROBUST_HLS_GXX", str(broken))
     with pytest.raises(ToolMissing, match="cannot be run"):
-        csim_module.Csim(project, 1, reentrant=False)
+        Csim(project)
 
 
 @pytest.mark.gxx
 def test_code_that_does_not_compile_is_told_with_the_compilers_words(project: HlsProject) -> None:
     spoiled = HlsProject(project.name, {**project.files, "firmware/tiny.cpp": b"int main( {\n"})
     with pytest.raises(ToolMissing, match=r"failed: firmware/tiny\.cpp:1:\d+: error: "):
-        csim_module.Csim(spoiled, 1, reentrant=False)
+        Csim(spoiled)
 
 
 # The output folder
@@ -209,7 +210,7 @@ def test_a_full_disk_in_the_cache(project: HlsProject, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(HlsProject, "write", fail)
     with pytest.raises(UserError, match=r"No space left on device; make room or set ROBUST_HLS_CACHE to another one"):
-        csim_module.Csim(project, 1, reentrant=False)
+        Csim(project)
     assert not any(path.is_file() for path in cache_root().rglob("*"))
 
 
@@ -217,7 +218,7 @@ def test_a_cache_that_is_not_writable(project: HlsProject, tmp_path: Path, monke
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cache folder .*file/csim: .*; set ROBUST_HLS_CACHE to a writable folder"):
-        csim_module.Csim(project, 1, reentrant=False)
+        Csim(project)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
@@ -309,8 +310,9 @@ def test_one_wrong_weight_in_the_accelerator_stops_the_run_with_status_4(
     kernel, bias = wrong.get_layer("hidden").get_weights()
     kernel[3, 2] = -kernel[3, 2]
     wrong.get_layer("hidden").set_weights([kernel, bias])
-    monkeypatch.setattr(Run, "project", property(lambda run: generate(wrong, run.config.hardware)))
-    monkeypatch.setattr("hw.experiment.gate.trace", lambda _, config, x: keras_trace(wrong, x))  # saves a compile
+    accelerator = Accelerator(wrong, engine="csim")
+    monkeypatch.setattr(Run, "accelerator", accelerator)
+    monkeypatch.setattr(accelerator, "trace", lambda x, engine: model_trace(wrong, x))  # saves a compile
     storage.save_model(model, cli.folder / "own.keras")
     write_data(cli.folder / "own.npz")
     outcome = cli("simulate", "--model", "own.keras", "--data", "own.npz", "--out", "run", "--engine", "csim")

@@ -14,11 +14,12 @@ from helpers.models import Toolbox, qkeras_model, weight_quantizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hw.accelerator import BitSimVictim
+from hw.accelerator import Accelerator
 from hw.generate.codes import HEADER, Codebook, _codebook, choose_codebooks
-from hw.generate.project import HardwareConfig, HlsProject, convert, generate, generate_design
+from hw.generate.convert import convert
+from hw.generate.hardware import HardwareConfig
+from hw.generate.project import HlsProject
 from hw.generate.testbench import Origin, TestBench
-from hw.simulate.csim import simulate
 from hw.simulate.exactness import EXTREMES, probe_images, require_exact
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
@@ -46,12 +47,12 @@ def codes(**hardware: Any) -> HardwareConfig:
 def test_codes_give_the_bits_of_values(toolbox: Toolbox, model: Any) -> None:
     """In one strategy and io type; the test bench below holds the other against QKeras."""
     config = codes(backend="Vivado", **RESOURCE)
-    project = generate(model, config)
-    assert project.files["firmware/defines.h"].count(b"typedef nnet::codebook<3, ") == 4
+    accelerator = Accelerator(model, config)
+    assert accelerator.project.files["firmware/defines.h"].count(b"typedef nnet::codebook<3, ") == 4
     images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:10], 5, seed=0)
-    csim = simulate(project, 10, config, optimize=False)
+    csim = accelerator.compile(optimize=False)
     require_exact(KerasVictim(model, "quantized"), csim, images)
-    require_exact(csim, BitSimVictim.of(model, config), images)
+    require_exact(csim, accelerator, images)
 
 
 @pytest.mark.gxx
@@ -65,24 +66,24 @@ def test_depthwise_and_pointwise_kernels_may_be_codes() -> None:
     x = keras.layers.Flatten(name="flatten")(x)
     net = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x), name="own")
     images = probe_images((4, 4, 2), np.zeros((0, 4, 4, 2), np.float32), 20, seed=0)
-    config = codes()
-    csim = simulate(generate(net, config), 3, config, optimize=False)
+    accelerator = Accelerator(net, codes())
+    csim = accelerator.compile(optimize=False)
     require_exact(KerasVictim(net, "quantized"), csim, images)
-    require_exact(csim, BitSimVictim.of(net, config), images)
+    require_exact(csim, accelerator, images)
 
 
 @pytest.mark.gxx
 def test_the_test_bench_passes_with_codes_and_one_flipped_code_bit_fails(
     toolbox: Toolbox, model: Any, tmp_path: Path
 ) -> None:
-    config = codes(io_type="io_stream")
-    project = generate(model, config)
+    accelerator = Accelerator(model, codes(io_type="io_stream"))
+    project = accelerator.project
     assert project.files["firmware/defines.h"].count(b"typedef nnet::codebook<3, ") == 4
     images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:10], 0, seed=0)
     origins = tuple([Origin("clean")] * 10 + [Origin("extreme")] * EXTREMES)
     project.write(tmp_path)
     quantized = KerasVictim(model, "quantized")
-    require_exact(quantized, BitSimVictim.of(model, config), images)
+    require_exact(quantized, accelerator, images)
     TestBench(images, quantized.logits(images), origins).write(tmp_path)
     assert "PASS: 0 of" in _bench(tmp_path, project, 0)
     weights = sorted((tmp_path / "firmware" / "weights").glob("w*.txt"))[-1]  # the last layer's: every one is at work
@@ -105,7 +106,7 @@ def _bench(folder: Path, project: HlsProject, status: int) -> str:
 @pytest.mark.gxx
 def test_synthesis_reads_the_same_codes_from_the_headers(model: Any, tmp_path: Path) -> None:
     """What the vendor's synthesis compiles (-D__SYNTHESIS__), not the text files of the simulation."""
-    generate(model, codes()).write(tmp_path)
+    Accelerator(model, codes()).project.write(tmp_path)
     weights = sorted((tmp_path / "firmware" / "weights").glob("w*.txt"))[-1]
     name, text = weights.stem, weights.read_text()
     (tmp_path / "main.cpp").write_text(
@@ -119,7 +120,7 @@ def test_synthesis_reads_the_same_codes_from_the_headers(model: Any, tmp_path: P
 
 
 def test_cost_counts_codes_and_tables(model: Any) -> None:
-    design = generate_design(model, codes())
+    design = Accelerator(model, codes())
     for layer in design.cost.layers:
         if layer.kind not in ("Dense", "Conv2D"):
             continue
@@ -130,15 +131,15 @@ def test_cost_counts_codes_and_tables(model: Any) -> None:
         assert found is not None
         bits, width = int(found[1]), int(found[2])
         kernel, _ = model.get_layer(layer.layer).get_weights()
-        values = generate_design(model, HardwareConfig()).cost
+        values = Accelerator(model, HardwareConfig()).cost
         plain = next(other for other in values.layers if other.layer == layer.layer)
         assert layer.weight_bits == plain.weight_bits - kernel.size * (width - bits) + width * 2**bits
         assert layer.ebops == plain.ebops  # the products are the same
 
 
-def test_auto_takes_codes_where_they_save_bits(model: Any, tmp_path: Path) -> None:
+def test_auto_takes_codes_where_they_save_bits(model: Any) -> None:
     config = HardwareConfig(weight_storage="auto")
-    graph = convert(model, config, tmp_path)
+    graph = convert(model, config).graph
     books = choose_codebooks(graph, config)
     for layer in graph.get_layers():
         for kernel in layer.weights.values():
@@ -164,12 +165,12 @@ def test_a_codes_value_is_the_weight(raws: set[int], random: Any) -> None:
 
 def test_what_cannot_be_codes_is_refused(model: Any) -> None:
     with pytest.raises(UserError, match=r"hardware.weight_storage.*codes need the backend Vitis, .*, not Quartus"):
-        generate(model, codes(backend="Quartus"))
-    assert HEADER not in generate(model, HardwareConfig(backend="Quartus", weight_storage="auto")).files
+        Accelerator(model, codes(backend="Quartus"))
+    assert HEADER not in Accelerator(model, HardwareConfig(backend="Quartus", weight_storage="auto")).project.files
     wide = runtime().qkeras.quantized_bits(12, 0, alpha=1)
     many = qkeras_model(shape=(20, 20, 1), kernel_quantizer=wide)
     with pytest.raises(UserError, match=r"layer 'logits': its kernel has \d+ distinct values, codes hold at most 256"):
-        generate(many, codes())
+        Accelerator(many, codes())
 
 
 @dataclass

@@ -12,8 +12,8 @@ from helpers.models import weight_quantizers
 
 from hw.cli import _hls4ml_settings
 from hw.experiment.config import load_config
+from hw.generate.convert import legacy_keras
 from hw.generate.hls4ml_yaml import read_hls4ml_yaml
-from hw.generate.project import legacy_keras
 from hw.generate.reuse import plan_layers
 from qmodels.errors import UserError
 from qmodels.runtime import runtime

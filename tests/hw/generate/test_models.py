@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_images, normalised
 
-from hw.accelerator import BitSimVictim
+from hw.accelerator import Accelerator
 from hw.generate.contract import check_contract, violations
-from hw.generate.project import HardwareConfig, generate
-from hw.simulate.csim import simulate
+from hw.generate.hardware import HardwareConfig
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.prequantized import prequantize
 
@@ -39,12 +38,12 @@ def outputs(name: str) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("name", ["resnet8", "mobilenet_v1_025", pytest.param("wrn32", marks=pytest.mark.slow)])
 def test_bitsim_is_exact(name: str, config: HardwareConfig) -> None:
     check_contract(quantized(name))
-    np.testing.assert_array_equal(BitSimVictim.of(quantized(name), config).logits(IMAGES), outputs(name))
+    np.testing.assert_array_equal(Accelerator(quantized(name), config).logits(IMAGES), outputs(name))
 
 
 @pytest.mark.gxx
 def test_the_c_simulation_of_a_residual_network_is_exact() -> None:
-    simulation = simulate(generate(quantized("resnet8"), STREAM), 10, STREAM, optimize=False)
+    simulation = Accelerator(quantized("resnet8"), STREAM).compile(optimize=False)
     np.testing.assert_array_equal(simulation.logits(IMAGES), outputs("resnet8"))
 
 

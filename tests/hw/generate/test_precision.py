@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.models import grid_images, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
-from hw.accelerator import BitSimVictim
-from hw.generate.project import HardwareConfig, convert, generate, generate_design
-from hw.simulate.csim import simulate
+from hw.accelerator import Accelerator
+from hw.generate.hardware import HardwareConfig
 from hw.simulate.exactness import require_exact
 from qmodels.errors import ExactnessError, UserError
 from qmodels.runtime import runtime
@@ -34,24 +32,25 @@ def test_wider_types_reach_the_cpp_and_change_no_bit() -> None:
     config = HardwareConfig.model_validate(
         {"io_type": "io_stream", "precision": WIDE, "layers": {"hidden": {"precision": {"result": "fixed<32,14>"}}}}
     )
-    design = generate_design(net, config)
-    assert design.warnings == ()
-    defines = design.project.files["firmware/defines.h"].decode()
+    accelerator = Accelerator(net, config)
+    assert accelerator.warnings == ()
+    defines = accelerator.project.files["firmware/defines.h"].decode()
     assert defines.count("ap_fixed<30,14>") == 2 and defines.count("ap_fixed<32,14>") == 1
     assert defines.count("ap_fixed<9,3>") == defines.count("ap_fixed<16,4>") == 2
-    csim, images = simulate(design.project, 3, config, optimize=False), grid_images(50, (4, 4, 1))
+    csim, images = accelerator.compile(optimize=False), grid_images(50, (4, 4, 1))
     require_exact(KerasVictim(net, "quantized"), csim, images)
-    require_exact(csim, BitSimVictim.of(net, config), images)
+    require_exact(csim, accelerator, images)
 
 
 @pytest.mark.gxx
 def test_a_narrow_accumulator_is_told_and_simulated_as_it_will_be() -> None:
-    net, config = qkeras_model(), hardware(logits={"accum": "fixed<8,2>"})
-    (told,) = generate_design(net, config).warnings
+    net = qkeras_model()
+    accelerator = Accelerator(net, hardware(logits={"accum": "fixed<8,2>"}))
+    (told,) = accelerator.warnings
     assert (told.layer, told.setting) == ("logits", "precision.accum")
     assert "does not hold every value" in str(told) and "fixed<8,2,TRN,WRAP>" in str(told)
-    csim, images = simulate(generate(net, config), 3, config, optimize=False), grid_images(50, (4, 4, 1))
-    require_exact(csim, BitSimVictim.of(net, config), images)
+    csim, images = accelerator.compile(optimize=False), grid_images(50, (4, 4, 1))
+    require_exact(csim, accelerator, images)
     with pytest.raises(ExactnessError):
         require_exact(KerasVictim(net, "quantized"), csim, images)
 
@@ -68,9 +67,9 @@ def test_a_narrow_accumulator_is_told_and_simulated_as_it_will_be() -> None:
         ({"flatten": {"weight": "fixed<8,4>"}}, r"layers.flatten.precision.weight: .* has no weight"),
     ],
 )
-def test_what_would_change_the_model_is_refused(tmp_path: Path, own: dict[str, Any], said: str) -> None:
+def test_what_would_change_the_model_is_refused(own: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        convert(qkeras_model(relu()), hardware(**own), tmp_path)
+        Accelerator(qkeras_model(relu()), hardware(**own))
 
 
 @pytest.mark.parametrize("text", ["float", "fixed<16>", "fixed<0,1>", "ap_int<4>", 16, "fixed<8,4,RND_UP>"])

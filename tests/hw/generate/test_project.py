@@ -10,30 +10,32 @@ import pytest
 import yaml
 from helpers.models import HARDWARE, STREAM, Toolbox
 
-from hw.generate.project import HardwareConfig, HlsProject, generate
+from hw.accelerator import Accelerator
+from hw.generate.hardware import HardwareConfig
+from hw.generate.project import HlsProject
 
 RESOURCE = {"strategy": "resource", "layers": {"fc1": {"reuse_factor": 4}}}
 
 
 @pytest.fixture(scope="module")
 def project(toolbox: Toolbox) -> HlsProject:
-    return generate(toolbox.quantized.model, HARDWARE)
+    return Accelerator(toolbox.quantized.model, HARDWARE).project
 
 
 def test_two_conversions_give_the_same_bytes(project: HlsProject, toolbox: Toolbox) -> None:
-    again = generate(toolbox.quantized.model, HARDWARE)
+    again = Accelerator(toolbox.quantized.model, HARDWARE).project
     assert [path for path in project.files if project.files[path] != again.files.get(path)] == []
     assert again.digest == project.digest
 
 
 def test_another_config_or_weight_gives_another_digest(project: HlsProject, toolbox: Toolbox) -> None:
-    assert generate(toolbox.quantized.model, STREAM).digest != project.digest
+    assert Accelerator(toolbox.quantized.model, STREAM).project.digest != project.digest
     weights = toolbox.quantized.model.get_weights()
     changed = [weights[0].copy(), *weights[1:]]
     changed[0].flat[0] = 0.0 if changed[0].flat[0] else changed[0].max()
     toolbox.quantized.model.set_weights(changed)
     try:
-        assert generate(toolbox.quantized.model, HARDWARE).digest != project.digest
+        assert Accelerator(toolbox.quantized.model, HARDWARE).project.digest != project.digest
     finally:
         toolbox.quantized.model.set_weights(weights)
 
@@ -60,7 +62,7 @@ def test_the_yaml_inside_is_plain_and_has_no_model(project: HlsProject) -> None:
 
 def test_the_config_reaches_the_project(toolbox: Toolbox) -> None:
     config = HardwareConfig(part="xc7z020clg400-1", clock_period_ns=7, project_name="mine", io_type="io_stream")
-    files = generate(toolbox.quantized.model, config).files
+    files = Accelerator(toolbox.quantized.model, config).project.files
     tcl = b"".join(content for path, content in files.items() if path.endswith(".tcl")).decode()
     assert "xc7z020clg400-1" in tcl
     assert re.search(r"clock_period\s+7(\.0)?\b", tcl)
@@ -89,9 +91,9 @@ def test_the_digest_tells_where_a_file_ends() -> None:
 
 
 def test_large_layers_are_time_multiplexed_and_small_ones_unrolled(toolbox: Toolbox) -> None:
-    by_hand = generate(toolbox.quantized.model, HardwareConfig.model_validate(RESOURCE))
+    by_hand = Accelerator(toolbox.quantized.model, HardwareConfig.model_validate(RESOURCE)).project
     header = by_hand.files["firmware/parameters.h"].decode()
     assert "nnet::resource" in header
     assert re.search(r"reuse_factor = 4;", header)
-    automatic = generate(toolbox.quantized.model, HARDWARE).files["firmware/parameters.h"].decode()
+    automatic = Accelerator(toolbox.quantized.model, HARDWARE).project.files["firmware/parameters.h"].decode()
     assert "nnet::latency" in automatic

@@ -13,11 +13,12 @@ from helpers.cli import Cli
 from helpers.models import Toolbox, grid_images, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
+from hw.accelerator import Accelerator
 from hw.generate.codes import choose_codebooks
+from hw.generate.convert import convert
+from hw.generate.hardware import HardwareConfig
 from hw.generate.hls4ml_yaml import read_hls4ml_yaml
-from hw.generate.project import HardwareConfig, convert, generate
 from hw.generate.reuse import nearest, plan_layers, unroll_warnings, valid_reuse_factors
-from hw.simulate.csim import simulate
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
@@ -31,8 +32,8 @@ BACKENDS = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
 def test_every_backend_gives_a_project_with_a_test_bench_that_compares(backend: str, io_type: str) -> None:
     config = HardwareConfig(backend=backend, io_type=io_type)
     model = qkeras_model()
-    project = generate(model, config)
-    assert project.digest == generate(model, config).digest
+    project = Accelerator(model, config).project
+    assert project.digest == Accelerator(model, config).project.digest
     bench = project.files["accelerator_test.cpp"].decode()
     assert bench.count("robust_hls::compare(") == 1
     assert "return robust_hls::verdict(" in bench
@@ -46,16 +47,16 @@ def test_every_backend_gives_a_project_with_a_test_bench_that_compares(backend: 
 def test_the_simulation_of_another_vendors_types_is_exact(backend: str, io_type: str) -> None:
     model, config = qkeras_model(), HardwareConfig(backend=backend, io_type=io_type)
     images = grid_images(50, SHAPE)
-    np.testing.assert_array_equal(simulate(generate(model, config), 3, config).logits(images), model(images).numpy())
+    np.testing.assert_array_equal(Accelerator(model, config).csim.logits(images), model(images).numpy())
 
 
 def test_an_input_named_like_the_project_is_told() -> None:
     with pytest.raises(UserError, match="'image' is also the model's input"):
-        generate(qkeras_model(), HardwareConfig(project_name="image"))
+        Accelerator(qkeras_model(), HardwareConfig(project_name="image"))
 
 
 def test_a_board_decides_the_part() -> None:
-    files = generate(qkeras_model(), HardwareConfig(backend="VivadoAccelerator", board="zcu102")).files
+    files = Accelerator(qkeras_model(), HardwareConfig(backend="VivadoAccelerator", board="zcu102")).project.files
     assert b"xczu9eg-ffvb1156-2-e" in files["project.tcl"]
     with pytest.raises(ValidationError, match="'pynq-z2', 'zcu102'"):
         HardwareConfig(backend="VivadoAccelerator", board="pynq-z9")
@@ -63,7 +64,7 @@ def test_a_board_decides_the_part() -> None:
 
 def test_one_layer_may_differ(toolbox: Toolbox) -> None:
     layers = {"fc1": {"strategy": "resource", "reuse_factor": 4}}
-    files = generate(toolbox.quantized.model, HardwareConfig.model_validate({"layers": layers})).files
+    files = Accelerator(toolbox.quantized.model, HardwareConfig.model_validate({"layers": layers})).project.files
     structs = re.findall(
         r"struct (config\d+) : nnet::\w+ \{(.*?)\};", files["firmware/parameters.h"].decode(), re.DOTALL
     )
@@ -100,13 +101,13 @@ def test_reuse_factors_are_those_of_hls4ml(n_in: int, n_out: int) -> None:
 )
 def test_what_cannot_be_built_is_refused(toolbox: Toolbox, layers: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        generate(toolbox.quantized.model, HardwareConfig.model_validate({"layers": layers}))
+        Accelerator(toolbox.quantized.model, HardwareConfig.model_validate({"layers": layers}))
 
 
 def test_a_factor_for_all_that_one_layer_cannot_have_is_refused(toolbox: Toolbox) -> None:
     config = HardwareConfig(strategy="resource", reuse_factor=6)
     with pytest.raises(UserError) as refused:
-        generate(toolbox.quantized.model, config)
+        Accelerator(toolbox.quantized.model, config)
     lines = str(refused.value).splitlines()
     assert len(lines) == 3  # conv2 (18 x 4) can
     for line, (layer, valid) in zip(
@@ -135,7 +136,8 @@ def test_a_depthwise_layer_has_hls4mls_rule_too() -> None:
     model = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x), name="own")
     for factor in (6, 18):
         layers = {"dw": {"strategy": "resource", "reuse_factor": factor}}
-        generate(model, HardwareConfig.model_validate({"io_type": "io_stream", "layers": layers}))
+        config = HardwareConfig.model_validate({"io_type": "io_stream", "layers": layers})
+        assert Accelerator(model, config).project.files
     with pytest.raises(UserError, match=r"layers.dw.reuse_factor: 7 cannot be built.*nearest: 6"):
         layers = {"dw": {"strategy": "resource", "reuse_factor": 7}}
         plan_layers(model, HardwareConfig.model_validate({"io_type": "io_stream", "layers": layers}))
@@ -145,7 +147,7 @@ def test_a_depthwise_layer_has_hls4mls_rule_too() -> None:
         plan_layers(model, HardwareConfig.model_validate({"layers": {"dw": {"strategy": "resource"}}}))
 
 
-def test_both_halves_of_a_separable_layer_have_its_settings(tmp_path: Path) -> None:
+def test_both_halves_of_a_separable_layer_have_its_settings() -> None:
     keras, q = runtime().keras, runtime().qkeras
     image = keras.Input((4, 4, 2), name="image")
     x = q.QActivation("quantized_bits(9,0,alpha=1)", name="grid")(image)
@@ -157,7 +159,7 @@ def test_both_halves_of_a_separable_layer_have_its_settings(tmp_path: Path) -> N
         own = {"strategy": "resource", "reuse_factor": factor, "weight_storage": "codes"}
         return HardwareConfig.model_validate({"io_type": "io_stream", "layers": {"sep": own}})
 
-    graph = convert(model, config(2), tmp_path)
+    graph = convert(model, config(2)).graph
     halves = [graph.graph[f"sep_{half}"] for half in ("depthwise", "pointwise")]
     assert [(half.get_attr("strategy").lower(), half.get_attr("reuse_factor")) for half in halves] == [
         ("resource", 2)
@@ -186,13 +188,13 @@ def test_our_projects_yaml_comes_back_as_the_same_hardware(toolbox: Toolbox, tmp
             "layers": {"fc1": {"strategy": "resource", "reuse_factor": 4}},
         }
     )
-    project = generate(toolbox.quantized.model, config)
+    project = Accelerator(toolbox.quantized.model, config).project
     path = tmp_path / "hls4ml_config.yml"
     path.write_bytes(project.files["hls4ml_config.yml"])
     settings, _ = read_hls4ml_yaml(path)
     again = HardwareConfig.model_validate(settings)
     assert again.layers["fc1"] == config.layers["fc1"]
-    assert generate(toolbox.quantized.model, again).digest == project.digest
+    assert Accelerator(toolbox.quantized.model, again).project.digest == project.digest
 
 
 def test_users_yaml_is_read_and_runs_nothing(cli: Cli) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from helpers.models import STREAM, Toolbox, grid_images
 
-from hw.generate.project import HlsProject, generate
+from hw.accelerator import Accelerator
+from hw.generate.project import HlsProject
 from hw.generate.testbench import FOLDER, INPUTS, OUTPUTS, Origin, TestBench, select, with_checks
 from hw.synth.reports import verdict
 from qmodels.attacks import FGSM
@@ -33,7 +34,7 @@ def bench(toolbox: Toolbox) -> TestBench:
 def built(toolbox: Toolbox, bench: TestBench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An io_stream project with its test bench, compiled as the vendor's C simulation does: sources and test bench."""
     folder = tmp_path_factory.mktemp("project")
-    project = generate(toolbox.quantized.model, STREAM)
+    project = Accelerator(toolbox.quantized.model, STREAM).project
     project.write(folder)
     bench.write(folder)
     compile_bench(folder, project)

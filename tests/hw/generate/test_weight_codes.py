@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from helpers.models import BITS, HARDWARE, Toolbox
 
-from hw.accelerator import BitSimVictim
-from hw.generate.project import convert, generate, generate_design
-from hw.simulate.csim import simulate
+from hw.accelerator import Accelerator
+from hw.generate.convert import convert
 from hw.simulate.exactness import probe_images, require_exact
 from qmodels.errors import UserError
 from qmodels.layers import weighted_layers
@@ -52,7 +49,7 @@ def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, bits: int) -> None:
     for settings in ({"layers": layers}, {"granularity": "per-channel"}):
         model = quantized(toolbox, weight_bits=bits, **settings).model
         images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=bits)
-        require_exact(KerasVictim(model, "quantized"), BitSimVictim.of(model, HARDWARE), images)
+        require_exact(KerasVictim(model, "quantized"), Accelerator(model, HARDWARE), images)
 
 
 @pytest.mark.gxx
@@ -60,15 +57,15 @@ def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, bits: int) -> None:
 def test_csim_gives_the_bits_of_qkeras(toolbox: Toolbox, layers: dict[str, object]) -> None:
     model = quantized(toolbox, layers=layers).model
     images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=0)
-    csim = simulate(generate(model, HARDWARE), 10, HARDWARE, optimize=False)
+    csim = Accelerator(model, HARDWARE).compile(optimize=False)
     require_exact(csim, KerasVictim(model, "quantized"), images)
-    require_exact(csim, BitSimVictim.of(model, HARDWARE), images)
+    require_exact(csim, Accelerator(model, HARDWARE), images)
 
 
-def test_hls4ml_gives_every_layer_the_type_that_we_tell(toolbox: Toolbox, tmp_path: Path) -> None:
-    for name, layers in MIXED.items():
+def test_hls4ml_gives_every_layer_the_type_that_we_tell(toolbox: Toolbox) -> None:
+    for layers in MIXED.values():
         found = quantized(toolbox, layers=layers)
-        graph = convert(found.model, HARDWARE, tmp_path / name)
+        graph = convert(found.model, HARDWARE).graph
         told = {item.layer: item.weight for item in found.formats if item.weight is not None}
         widths = {
             layer.name: layer.weights["weight"].type.precision.width for layer in graph.get_layers() if layer.weights
@@ -78,7 +75,7 @@ def test_hls4ml_gives_every_layer_the_type_that_we_tell(toolbox: Toolbox, tmp_pa
 
 def test_the_searchs_ebops_are_those_of_the_hardware(toolbox: Toolbox) -> None:
     model = toolbox.quantized.model
-    cost = {layer.layer: layer.ebops for layer in generate_design(model, HARDWARE).cost.layers if layer.ebops}
+    cost = {layer.layer: layer.ebops for layer in Accelerator(model, HARDWARE).cost.layers if layer.ebops}
     wanted = BITS.of_layer("conv1")
     for index, layer in enumerate(weighted_layers(toolbox.float_model)):
         kernel = LayerKernel(layer.name, layer.kernel.numpy().astype(np.float64), False, 9 if not index else 5)

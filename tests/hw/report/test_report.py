@@ -176,6 +176,23 @@ def test_measures_are_in_the_html_and_in_markdown(run_folder):
         assert "error amplification" not in html_report([load_run(run_folder(measures=damaged))])
 
 
+def test_layers_that_overflow_are_a_table_else_there_is_a_sentence(run_folder):
+    folder = run_folder()
+    assert "Overflow" not in html_report([load_run(folder)])  # simulated by an older version
+    fits = {"layer": "conv1", "place": "result", "saturated": 0, "wrapped": 0, "of": 640}
+    wraps = {"layer": "fc1", "place": "accumulator", "saturated": 0, "wrapped": 12345, "of": 640}
+    record = {"engine": "bitsim", "images": 10, "layers": [fits]}
+    for layers, said, shown in (
+        ([fits], "on 10 clean test images every sum and every result fits its type", False),
+        ([fits, wraps], "on 10 clean test images 12,345 numbers wrapped around and 0 saturated", True),
+    ):
+        (folder / "overflow.json").write_text(json.dumps(record | {"layers": layers}))
+        page = html_report([load_run(folder)])
+        assert said in page and ("<td>12345</td>" in page) is shown and "<td>conv1</td>" not in page
+    (folder / "overflow.json").write_text(json.dumps({"engine": "csim", "images": 10, "layers": []}))
+    assert "it needs bitsim, and the engine of this run is csim" in html_report([load_run(folder)])
+
+
 def test_headline_ball_is_where_most_attacks_were_run():
     assert headline_ball(parse_results(results()).rows) == ("linf", 16)
     assert headline_ball([]) is None

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
-from hw.accelerator import BitSimVictim
+from hw.accelerator import Accelerator
 from hw.generate.contract import violations
-from hw.generate.project import HardwareConfig
+from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError
 from qmodels.quantize.averages import unrounded_averages
@@ -50,7 +50,7 @@ def test_every_sum_is_rounded_as_the_exact_quotient(
     up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient % 2 == 1))
     exact = np.minimum(quotient + up, 2**bits - 1) / 2.0 ** (bits + 1)
     np.testing.assert_array_equal(model.predict(images, batch_size=4096, verbose=0)[:, 0], exact)
-    np.testing.assert_array_equal(BitSimVictim.of(model, HardwareConfig(io_type=io_type)).logits(images)[:, 0], exact)
+    np.testing.assert_array_equal(Accelerator(model, HardwareConfig(io_type=io_type)).logits(images)[:, 0], exact)
 
 
 def test_an_average_that_nothing_rounds_is_told() -> None:

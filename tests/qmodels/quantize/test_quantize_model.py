@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from helpers.models import BITS, HARDWARE, Toolbox, grid_images
 
 from hw.generate.contract import check_contract
-from hw.generate.project import convert
+from hw.generate.convert import convert
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.layers import kernel_of, weighted_layers
@@ -32,8 +31,8 @@ def test_every_kernel_has_at_most_two_to_the_b_values(toolbox: Toolbox, bits: in
         assert 2 <= len(np.unique(used)) <= 2**bits
 
 
-def test_hls4ml_finds_the_b_bits_again(toolbox: Toolbox, tmp_path: Path) -> None:
-    graph = convert(toolbox.quantized.model, HARDWARE, tmp_path / "project")
+def test_hls4ml_finds_the_b_bits_again(toolbox: Toolbox) -> None:
+    graph = convert(toolbox.quantized.model, HARDWARE).graph
     widths = {layer.name: layer.weights["weight"].type.precision.width for layer in graph.get_layers() if layer.weights}
     assert set(widths) >= set(LAYERS)
     assert all(widths[name] <= BITS.weight_bits for name in LAYERS), widths

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,12 @@ import pytest
 from helpers.cli import Cli
 from helpers.models import HARDWARE, STREAM, Toolbox, grid_images, qkeras_model, weight_quantizers
 
-from hw.accelerator import BitSimVictim
+from hw.accelerator import Accelerator
 from hw.generate.contract import accumulator_warnings, check_contract, output_change, repair_model, violations
 from hw.generate.contract.weight_values import covering_grid
-from hw.generate.project import HardwareConfig, convert, generate
+from hw.generate.convert import convert
+from hw.generate.hardware import HardwareConfig
 from hw.simulate.bitsim import BitSim
-from hw.simulate.csim import simulate
 from hw.simulate.exactness import require_exact
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
@@ -163,9 +162,9 @@ def test_few_levels_behind_the_input_are_exact() -> None:
     model = keras.Model(image, q().QDense(3, name="logits", **weight_quantizers())(x), name="few")
     model.get_layer("scale").set_weights([np.ones((1, 1, 1, 1), np.float32)])
     every = (np.arange(256).reshape(16, *SHAPE) / 256).astype(np.float32)
-    csim = simulate(generate(model, STREAM), 3, STREAM, optimize=False)
+    csim = Accelerator(model, STREAM).compile(optimize=False)
     require_exact(KerasVictim(model, "quantized"), csim, every)
-    require_exact(csim, BitSimVictim.of(model, STREAM), every)
+    require_exact(csim, Accelerator(model, STREAM), every)
 
 
 @pytest.mark.parametrize("backend", ["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"])
@@ -209,7 +208,7 @@ def test_all_violations_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("text", ["quantized_bits(4,0,alpha='auto_po2')", "quantized_bits(3,0)", "quantized_po2(4)"])
 @pytest.mark.filterwarnings("ignore:The initializer HeNormal is unseeded:UserWarning")
-def test_a_folded_scale_gives_the_same_bits_in_keras_and_in_the_accelerator(text: str, tmp_path: Path) -> None:
+def test_a_folded_scale_gives_the_same_bits_in_keras_and_in_the_accelerator(text: str) -> None:
     model = kernel(text)()
     spread = np.random.default_rng(1).normal(size=(16, 3)) * 2.0 ** np.arange(-3, 3, 2)  # a scale for every output
     model.get_layer("logits").set_weights([spread, np.array([0.3, -0.6, 0.1])])
@@ -218,7 +217,7 @@ def test_a_folded_scale_gives_the_same_bits_in_keras_and_in_the_accelerator(text
     repaired = repair_model(model)
     check_contract(repaired.model)
     assert output_change(model, repaired, images).largest_difference == 0.0
-    simulated = BitSim.from_graph(convert(repaired.model, HARDWARE, tmp_path)).predict(images)
+    simulated = BitSim.from_graph(convert(repaired.model, HARDWARE).graph).predict(images)
     np.testing.assert_array_equal(simulated, expected)
     assert len(repaired.repairs) == 1 and "folded into the weights" in repaired.repairs[0]
 
@@ -232,7 +231,7 @@ def test_a_float_scale_is_not_folded() -> None:
 
 
 @pytest.mark.parametrize("sequential", [False, True])
-def test_the_input_quantizer_changes_nothing_on_device_inputs(sequential: bool, tmp_path: Path) -> None:
+def test_the_input_quantizer_changes_nothing_on_device_inputs(sequential: bool) -> None:
     model = without_grid()
     if sequential:
         keras = runtime().keras
@@ -242,7 +241,7 @@ def test_the_input_quantizer_changes_nothing_on_device_inputs(sequential: bool, 
     repaired = repair_model(model)
     change = output_change(model, repaired, images)
     assert (change.images, change.largest_difference, change.changed_predictions) == (200, 0.0, 0)
-    simulated = BitSim.from_graph(convert(repaired.model, HARDWARE, tmp_path)).predict(images)
+    simulated = BitSim.from_graph(convert(repaired.model, HARDWARE).graph).predict(images)
     np.testing.assert_array_equal(simulated, expected)
 
 
@@ -284,12 +283,12 @@ def test_generate_with_repair_says_what_it_did(cli: Cli) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The initializer HeNormal is unseeded:UserWarning")
-def test_an_accumulator_beyond_float32_is_told(tmp_path: Path) -> None:
+def test_an_accumulator_beyond_float32_is_told() -> None:
     wide = {"kernel_quantizer": q().quantized_bits(16, 0, alpha=1), "bias_quantizer": q().quantized_bits(8, 0, alpha=1)}
-    graph = convert(qkeras_model(**wide), HardwareConfig(), tmp_path)
+    graph = convert(qkeras_model(**wide), HardwareConfig()).graph
     (warning,) = accumulator_warnings(graph)
     assert warning.layer == "logits" and "float32 holds 24" in str(warning)
-    assert accumulator_warnings(convert(qkeras_model(), HardwareConfig(), tmp_path)) == []
+    assert accumulator_warnings(convert(qkeras_model(), HardwareConfig()).graph) == []
 
 
 @pytest.mark.parametrize(

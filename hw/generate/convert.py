@@ -1,0 +1,105 @@
+"""A QKeras model becomes hls4ml's graph, after all of hls4ml's passes and ours."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from hw.generate.contract import Violation, accumulator_warnings, check_contract
+from hw.generate.hardware import HardwareConfig
+from hw.generate.precision import override_precisions, tighten_weights
+from hw.generate.reuse import check_reuse, plan_layers, unroll_warnings
+from qmodels.errors import UserError
+from qmodels.runtime import runtime
+
+
+class Converted(NamedTuple):
+    """hls4ml's ModelGraph, and what TensorFlow may not reproduce of it."""
+
+    graph: Any
+    warnings: tuple[Violation, ...]
+
+
+def convert(model: Any, config: HardwareConfig) -> Converted:
+    """Convert a QKeras model with bit-exact precision inference. Nothing is written.
+
+    Args:
+        model: a QKeras model that fulfils the contract.
+        config: backend, part, clock, io type, ...
+
+    Raises:
+        UserError: the model breaks the exactness contract, or hls4ml cannot convert it.
+    """
+    check_contract(model, config.backend)
+    if config.project_name in model.input_names:
+        raise UserError(
+            f"hardware.project_name: {config.project_name!r} is also the model's input, and both become C++ names; "
+            "choose another project name"
+        )
+    plan = plan_layers(model, config)
+    try:
+        graph = _convert(model, config, plan)
+    except OSError:  # a full disk is no fault of the model
+        raise
+    except Exception as error:  # hls4ml raises bare Exception for layers it does not know
+        raise UserError(
+            f"model {model.name}: hls4ml cannot convert it ({type(error).__name__}: {str(error)[:300]}); see "
+            f"https://fastmachinelearning.org/hls4ml for the layers it supports"
+        ) from error
+    check_reuse(graph, plan)
+    tighten_weights(graph)
+    inferred = accumulator_warnings(graph)  # of the sums' own sizes, not of those the config gives them
+    told = (*override_precisions(graph, config), *inferred, *unroll_warnings(model, plan))
+    return Converted(graph, told)
+
+
+def _convert(model: Any, config: HardwareConfig, plan: Mapping[str, tuple[str, int]]) -> Any:
+    with legacy_keras(), quiet():
+        from hls4ml.converters import convert_from_keras_model
+        from hls4ml.utils import config_from_keras_model
+
+        # granularity "name" and bit_exact=True together: one without the other differs silently.
+        hls_config = config_from_keras_model(model, granularity="name", backend=config.backend)
+        hls_config["Model"]["ReuseFactor"] = 1 if config.reuse_factor == "auto" else config.reuse_factor
+        for name, (strategy, reuse) in plan.items():
+            hls_config["LayerName"][name] |= {"Strategy": strategy, "ReuseFactor": reuse}
+        target = {"board": config.board} if config.backend == "VivadoAccelerator" else {"part": config.part}
+        return convert_from_keras_model(
+            model,
+            hls_config=hls_config,
+            backend=config.backend,
+            io_type=config.io_type,
+            clock_period=config.clock_period_ns,
+            project_name=config.project_name,
+            output_dir=".",  # hw/generate/writing.py sets the real one
+            bit_exact=True,
+            **target,
+        )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """hls4ml tells its progress on stdout, and leaves files open (VivadoAccelerator's list of boards)."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.filterwarnings("ignore", "Overriding attribute")  # a 1x1 convolution becomes a pointwise one
+        yield
+
+
+@contextlib.contextmanager
+def legacy_keras() -> Iterator[None]:
+    """hls4ml picks its front end by `import keras`, which would find Keras 3: show it tf_keras instead."""
+    missing = object()
+    saved = sys.modules.get("keras", missing)
+    sys.modules["keras"] = runtime().keras
+    try:
+        yield
+    finally:
+        if saved is missing:
+            del sys.modules["keras"]
+        else:
+            sys.modules["keras"] = saved  # type: ignore[assignment]
