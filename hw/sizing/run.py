@@ -12,7 +12,6 @@ from pathlib import Path
 
 from hw.experiment.config import dump_config, load_config
 from hw.experiment.folder import RunFolder
-from hw.experiment.open import OUTPUT_ROOT
 from hw.sizing.conductor import EXPERIMENT, Conductor
 from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
 from hw.sizing.crew import Crew, SoloCrew
@@ -23,6 +22,7 @@ from hw.tools.toolchain import GXX, require_tool
 from qmodels.errors import ExactnessError, UserError
 from qmodels.storage import write_bytes
 
+OUTPUT_ROOT = Path("hls_projects")
 SIZING, STORE, LOG = "sizing.yaml", "store.sqlite", "workers.log"
 
 
