@@ -1,9 +1,9 @@
-"""Sizing: designs an hour, what screening and bitsim save, what kill -9 costs, what more workers and dask give.
+"""Sizing: designs an hour, what screening and bitsim save, what kill -9 costs, what more workers give.
 
-Figures: digits_points, digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup,
-dask_overhead. Ratios of processor time (screening, csim) do not mind a busy machine; seconds and speed-ups do.
+Figures: digits_points, digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup.
+Ratios of processor time (screening, csim) do not mind a busy machine; seconds and speed-ups do.
 
-    python benchmarks/sizing.py [--quick] [--only digits csim kills workers dask] [--json OUT]
+    python benchmarks/sizing.py [--quick] [--only digits csim kills workers] [--json OUT]
 """
 
 from __future__ import annotations
@@ -197,25 +197,11 @@ def workers(report: Report, folder: Path, quick: bool) -> None:
     report.figure("workers2_speedup", seconds[1] / seconds[2], f"{seconds[1]:.0f} s, {seconds[2]:.0f} s; same: {same}")
 
 
-def dask(report: Report, folder: Path, quick: bool) -> None:
-    """Two dask workers against two local processes."""
-    from distributed import LocalCluster
-
-    config = small_config(folder, [2, 4, 8] if quick else [2, 3, 4, 5, 6, 8], [0, 7, 63])
-    local = timed(config, folder / "local", "--workers", "2")
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        remote = timed(config, folder / "dask", "--scheduler", cluster.scheduler_address)
-    same = store_content(folder / "local") == store_content(folder / "dask")
-    report.details["dask"] = {"local": local, "dask": remote, "same_results": same}
-    report.figure("dask_overhead", remote / local - 1, f"{local:.0f} s local, {remote:.0f} s dask; same: {same}")
-
-
 PARTS: dict[str, Callable[[Report, Path, bool], None]] = {
     "digits": digits,
     "csim": csim,
     "kills": kills,
     "workers": workers,
-    "dask": dask,
 }
 
 

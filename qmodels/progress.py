@@ -56,7 +56,7 @@ class _Lines:
 
 @contextlib.contextmanager
 def progress_bar(
-    description: str, total: float, *, done: float = 0, note: str = "", lines: bool = False
+    description: str, total: float, *, done: float = 0, note: str = "", lines: bool = False, live: bool = True
 ) -> Iterator[Bar]:
     """A bar for `total` steps on standard error.
 
@@ -65,13 +65,14 @@ def progress_bar(
         total: steps in all.
         done: steps that an earlier run has done.
         note: shown until `advance` brings another.
-        lines: where standard error is no terminal, write a line now and then; else nothing.
+        lines: where no bar is drawn (standard error is no terminal), write a line now and then.
+        live: draw a bar; not where the steps themselves draw bars, since a terminal has room for one.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not (live and console.is_terminal):
         yield _Lines(description, total, done, note) if lines else _Silent()
         return
     columns = (

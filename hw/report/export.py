@@ -14,6 +14,12 @@ from hw.report.table import Table, markdown_lines, plain_markdown, records_csv, 
 from qmodels.metrics.masking import Row
 from qmodels.storage import finite_or_none
 
+_FIELDS = (
+    *("run", "model", "victim", "bits", "attack", "knowledge", "source", "norm", "epsilon_lsb", "epsilon"),
+    *("accuracy", "ci95_low", "ci95_high", "n", "seed", "queries", "seconds", "settings", "doubled_accuracy"),
+    *("zero_gradient_share", "non_finite_share", "disagreements", "flags"),
+)
+
 
 def csv_text(runs: Sequence[Results]) -> str:
     """All rows of all runs, one a line, with everything a number needs to be understood.
@@ -54,31 +60,15 @@ def markdown_text(runs: Sequence[Results]) -> str:
 
 def _record(results: Results, row: Row) -> dict[str, Any]:
     epsilon_lsb = finite_or_none(row.epsilon_lsb)
-    return {
+    known = row.as_json() | {
         "run": results.run,
-        "model": row.model,
-        "victim": row.victim,
-        "bits": row.bits,
-        "attack": row.attack,
-        "knowledge": row.knowledge,
-        "source": row.source,
-        "norm": row.norm,
-        "epsilon_lsb": epsilon_lsb,
         "epsilon": None if epsilon_lsb is None else epsilon_lsb / 256,
-        "accuracy": row.accuracy,
         "ci95_low": row.ci95[0],
         "ci95_high": row.ci95[1],
-        "n": row.n,
-        "seed": row.seed,
-        "queries": row.queries,
-        "seconds": row.seconds,
         "settings": results.settings_of(row),
-        "doubled_accuracy": row.doubled_accuracy,
-        "zero_gradient_share": row.zero_gradient_share,
-        "non_finite_share": row.non_finite_share,
-        "disagreements": row.disagreements,
         "flags": " ".join(row.flags),
     }
+    return {name: known[name] for name in _FIELDS}
 
 
 def _cell(number: Number | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hw.experiment.run import load_data
 from hw.sizing.config import SizingConfig
-from hw.sizing.crew import Crew, Job, JobOutcome
+from hw.sizing.crew import Crew, Job, JobOutcome, SoloCrew
 from hw.sizing.questions import PackedData, Question, stage_key
 from hw.sizing.space import DesignPoint
 from hw.sizing.stages import MODEL_FILE, STAGES
@@ -67,7 +67,8 @@ class Asker:
         missing = {key: (name, design) for name, (key, design) in wanted.items() if name not in found}
         if self.crew is None or not missing:
             return found
-        with progress_bar(TITLES[stage], len(wanted), done=len(found), note=self.note, lines=True) as bar:
+        live = not isinstance(self.crew, SoloCrew)
+        with progress_bar(TITLES[stage], len(wanted), done=len(found), note=self.note, lines=True, live=live) as bar:
             for key, (_, design) in missing.items():
                 self.crew.submit(self._job(stage, key, design))
             while outcomes := self.crew.wait():

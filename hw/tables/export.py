@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ from hw.tables.published import SOURCE
 
 SCHEMA = 1
 TABLES: tuple[tuple[TableName, str], ...] = (("white-box", "White-box attacks"), ("black-box", "Black-box attacks"))
+_FIELDS = (
+    *("table", "row", "line", "weight_bits", "column", "accuracy", "n", "ci95_low", "ci95_high", "published_row"),
+    *("published", "difference", "attack", "norm", "epsilon_lsb", "seed", "settings", "knowledge", "source", "flags"),
+)
 RESULTS = ("tables.md", "tables.csv", "results.json")
 
 
@@ -83,28 +88,17 @@ def _cells(tables: Tables) -> Iterator[tuple[TableLine, TableCell]]:
 
 
 def _record(line: TableLine, cell: TableCell) -> dict[str, Any]:
-    return {
-        "table": cell.table,
+    known = asdict(cell) | {
         "row": line.row,
         "line": line.kind,
         "weight_bits": line.bits,
-        "column": cell.column,
-        "accuracy": cell.accuracy,
-        "n": cell.n,
         "ci95_low": cell.ci95[0],
         "ci95_high": cell.ci95[1],
         "published_row": None if cell.published is None else line.published_name,
-        "published": cell.published,
         "difference": cell.difference,
-        "attack": cell.attack,
-        "norm": cell.norm,
-        "epsilon_lsb": cell.epsilon_lsb,
-        "seed": cell.seed,
-        "settings": cell.settings,
-        "knowledge": cell.knowledge,
-        "source": cell.source,
         "flags": list(cell.flags),
     }
+    return {name: known[name] for name in _FIELDS}
 
 
 def markdown_text(tables: Tables, plots: list[str]) -> str:

@@ -136,6 +136,25 @@ def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
         crew.close()
 
 
+@pytest.mark.filterwarnings("default")  # dask's own
+def test_a_worker_that_comes_late_is_prepared_and_works(tmp_path: Path) -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as running:
+        crew = remote_crew(running.scheduler_address)
+        crew.share("one", 1)
+        assert finish(crew, [job("early", crew_jobs.add, 1, "one")])["early"].value == 2
+        running.scale(2)
+        found = finish(crew, [job(key, crew_jobs.meet, str(tmp_path)) for key in "ab"])
+        assert len(list(tmp_path.iterdir())) == 2
+        assert [found[key].value for key in "ab"] == ["1", "1"]
+        crew.close()
+
+
+def test_threads_are_refused() -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as running:
+        with pytest.raises(UserError, match="start them with --nthreads 1"):
+            remote_crew(running.scheduler_address)
+
+
 def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.3)
     with pytest.raises(UserError, match="no scheduler"):
