@@ -87,7 +87,7 @@ class _Machine:
         if result == Status.OUT_OF_BOUNDS and self._fallback is None:
             self._fallback = _Machine(self._network, self.seen)
             return self.run(inputs, threads, counters)
-        if result == Status.NO_MEMORY:
+        if result != Status.DONE:
             raise MemoryError("bitsim could not allocate its working memory")
         return outputs
 

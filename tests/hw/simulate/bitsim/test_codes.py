@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from enum import IntEnum
 
 import numpy as np
@@ -72,6 +73,24 @@ def test_codes_are_read_as_the_numbers_they_stand_for(fmt, kind, fraction, shape
         source = FixedPoint(26, 26 - fraction)
         expected = [quantize(int(code), source, fmt) * 2.0**-fmt.fraction for code in codes.reshape(-1)]
         np.testing.assert_array_equal(got.reshape(-1), np.array(expected).astype(np.float32))
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("overflow", [Overflow.SAT, Overflow.WRAP])
+@pytest.mark.parametrize("rounding", [Rounding.TRN, Rounding.RND_CONV])
+@pytest.mark.parametrize("width", [5, 9, 16])
+def test_codes_on_every_grid_near_the_formats_own_and_on_its_ties(width, rounding, overflow):
+    for signed, shift in itertools.product((True, False), range(-18, 36)):
+        fmt = FixedPoint(width, width - 3, signed, rounding, overflow)
+        step = 1 << max(0, shift - 1)  # half of the format's step
+        near = np.array([k * step + by for k in (*range(-6, 7), -255, 255, 65535) for by in (-1, 0, 1)])
+        simulator = inputs_only(fmt, (1,))
+        for kind in TYPES:
+            info = np.iinfo(kind)
+            codes = np.clip(np.append(near, [info.min, info.max]), info.min, info.max).astype(kind).reshape(-1, 1)
+            got = simulator.predict(codes, fraction=fmt.fraction + shift)
+            expected = simulator.predict(codes * 2.0 ** -(fmt.fraction + shift))
+            np.testing.assert_array_equal(got, expected.astype(np.float32), err_msg=f"{fmt} {kind.__name__} {shift}")
 
 
 @pytest.mark.gxx
