@@ -95,8 +95,8 @@ def only_right(name: str, model: Any, x: Images, y: Labels, count: int) -> Subje
 def accelerators(model: Any) -> tuple[Victim, Victim]:
     """bitsim and hls4ml's C simulation of the same model."""
     from hw.accelerator import BitSimVictim
-    from hw.simulate.csim import simulate
     from hw.generate.project import HardwareConfig, generate
+    from hw.simulate.csim import simulate
 
     config = HardwareConfig()
     return BitSimVictim.of(model, config), simulate(generate(model, config), 10, config)

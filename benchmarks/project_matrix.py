@@ -20,10 +20,10 @@ from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normal
 import hw
 from hw.accelerator import BitSimVictim
 from hw.generate.contract import violations
-from hw.simulate.csim import simulate
 from hw.generate.hardware import Backend
 from hw.generate.project import HardwareConfig, generate
 from hw.generate.reuse import plan_layers
+from hw.simulate.csim import simulate
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.errors import RobustHlsError, UserError
 from qmodels.quantize.model import quantize_model

@@ -33,10 +33,10 @@ from benchmarks.project_matrix import (  # noqa: E402
     run_full_size,
     run_matrix,
 )
-from hw.tools.cache import cache_root  # noqa: E402
-from hw.generate.contract import violations  # noqa: E402
 from hw.cost import estimate_cost  # noqa: E402
+from hw.generate.contract import violations  # noqa: E402
 from hw.generate.project import HardwareConfig, convert  # noqa: E402
+from hw.tools.cache import cache_root  # noqa: E402
 from qmodels.runtime import runtime  # noqa: E402
 
 

@@ -31,10 +31,10 @@ from qmodels.attacks import PGD, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.data import Dataset, load_dataset  # noqa: E402
 from qmodels.errors import RobustHlsError  # noqa: E402
-from qmodels.quantize.prequantized import fold  # noqa: E402
 from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model  # noqa: E402
 from qmodels.quantize.mulaw import MappingConfig, map_weights  # noqa: E402
+from qmodels.quantize.prequantized import fold  # noqa: E402
 from qmodels.quantize.selection import select_formats  # noqa: E402
 from qmodels.runtime import copy_model  # noqa: E402
 from qmodels.storage import load_model, save_model, write_json  # noqa: E402

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.simulate.bitsim import BitSim
 from hw.generate.project import HardwareConfig, convert
-from qmodels.victims import Images, Logits
+from hw.simulate.bitsim import BitSim
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.victims import Logits
 
 
 class BitSimVictim:
@@ -19,9 +20,9 @@ class BitSimVictim:
 
     name = "bitsim"
 
-    def __init__(self, simulator: BitSim, threads: int | None = None) -> None:
+    def __init__(self, simulator: BitSim, threads: int | None = None, grid: InputGrid = IMAGE_GRID) -> None:
         """`threads`: how many it may use; None: one per processor."""
-        self.simulator, self.threads = simulator, threads
+        self.simulator, self.threads, self.grid = simulator, threads, grid
 
     @classmethod
     def of(cls, model: Any, config: HardwareConfig) -> BitSimVictim:
@@ -32,11 +33,11 @@ class BitSimVictim:
     def __repr__(self) -> str:
         return f"BitSimVictim({self.simulator!r})"
 
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes) of images (N, ...)."""
-        outputs: NDArray[Any] = self.simulator.predict(np.asarray(x, np.float32), self.threads)
+    def logits(self, x: Codes) -> Logits:
+        """Logits (N, classes) of codes (N, ...)."""
+        outputs: NDArray[Any] = self.simulator.predict(self.grid.to_values(x), self.threads)
         return np.asarray(outputs, np.float32)
 
-    def trace(self, x: Images) -> dict[str, NDArray[Any]]:
+    def trace(self, x: Codes) -> dict[str, NDArray[Any]]:
         """Every layer's output, by layer name."""
-        return self.simulator.trace(np.asarray(x, np.float32), self.threads)
+        return self.simulator.trace(self.grid.to_values(x), self.threads)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from hw.generate.codes import KERNELS, Codebook
 from hw.cost.adders import adder_bits
 from hw.cost.memory import activation_tables, stream_fifo, weight_memory
 from hw.cost.weights import raw_weights
+from hw.generate.codes import KERNELS, Codebook
 from qmodels.formats import FixedPoint
 from qmodels.quantize.constants import enclosed_bits
 

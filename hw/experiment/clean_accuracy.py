@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from hw.simulate.exactness import Known, require_exact
 from hw.experiment.run import Run
+from hw.simulate.exactness import Known, require_exact
 from qmodels.victims import accuracy
 
 

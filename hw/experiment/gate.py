@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.experiment.run import Run
 from hw.simulate.csim import trace
 from hw.simulate.exactness import Known, keras_trace, require_exact
-from hw.experiment.run import Run
-from qmodels.victims import Images
+from qmodels.grid import Codes
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class GateRecord:
     engine: str
 
 
-def pass_gate(run: Run, images: Images, *, adversarial: bool, always: int = 0) -> GateRecord:
+def pass_gate(run: Run, images: Codes, *, adversarial: bool, always: int = 0) -> GateRecord:
     """Compare the simulators on `images`.
 
     Args:
         run: the run.
-        images: device inputs (N, ...).
+        images: codes of device inputs (N, ...).
         adversarial: whether they are adversarial examples (for the record).
         always: csim always sees the last `always` of them (the extreme ones).
 
@@ -42,18 +42,20 @@ def pass_gate(run: Run, images: Images, *, adversarial: bool, always: int = 0) -
     """
     model, hardware = run.quantized_model, run.config.hardware
 
-    def reference(x: Images) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-        return keras_trace(model, x)
+    to_values = run.data.grid.to_values
+
+    def reference(x: Codes) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+        return keras_trace(model, to_values(x))
 
     expected = Known(run.quantized.name, run.quantized.logits(images))  # slower than all but csim: asked once
-    folded = (reference, lambda x: keras_trace(run.folded.model, x))
+    folded = (reference, lambda x: keras_trace(run.folded.model, to_values(x)))
     require_exact(expected, run.folded, images, traces=folded)
     judged: NDArray[np.intp] = np.arange(len(images))
     if run.bitsim is not None:
         require_exact(expected, run.bitsim, images, traces=(reference, run.bitsim.trace))
         judged = judge_sample(len(images), run.config.simulation.verify_samples, always, run.config.seed)
     sample = Known(expected.name, expected.outputs[judged])
-    csim = (reference, lambda x: trace(model, hardware, x))
+    csim = (reference, lambda x: trace(model, hardware, to_values(x)))
     require_exact(sample, run.csim, images[judged], traces=csim)
     attacked = len(images) if adversarial else 0
     return GateRecord(len(images), attacked, 0, len(judged), run.accelerator.name)

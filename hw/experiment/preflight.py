@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hw.generate.contract import check_contract
 from hw.experiment.pipeline import steps_until
 from hw.experiment.run import Run
+from hw.generate.contract import check_contract
 from hw.tools.toolchain import GXX, require_tool
 from qmodels.architectures import build_float
 from qmodels.errors import UserError

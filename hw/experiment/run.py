@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import BitSimVictim
-from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
-from hw.simulate.csim import Csim, simulate
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
 from hw.generate.project import Design, HlsProject, generate_design
+from hw.simulate.csim import Csim, simulate
 from qmodels.data import Dataset, load_dataset
-from qmodels.quantize.prequantized import fold
 from qmodels.quantize.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.quantize.model import LayerFormats
+from qmodels.quantize.prequantized import fold
 from qmodels.storage import load_model
 from qmodels.victims import KerasVictim, Victim
 
@@ -69,7 +69,7 @@ class Run:
         """How the repairs changed the outputs on test images."""
         if self.repaired is None:
             return None
-        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).x)
+        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).values)
 
     @cached_property
     def float_model(self) -> Any | None:
@@ -117,24 +117,24 @@ class Run:
     @cached_property
     def quantized(self) -> KerasVictim:
         """The QKeras model as a victim."""
-        return KerasVictim(self.quantized_model, "quantized")
+        return KerasVictim(self.quantized_model, "quantized", self.data.grid)
 
     @cached_property
     def float_victim(self) -> KerasVictim | None:
         """The float model as a victim."""
-        return KerasVictim(self.float_model, "float") if self.float_model is not None else None
+        return KerasVictim(self.float_model, "float", self.data.grid) if self.float_model is not None else None
 
     @cached_property
     def mapped_victim(self) -> KerasVictim | None:
         """The mapped float model as a victim; None where its weights were trained to run only through quantizers."""
         if self.mapped_model is None or self.latent_model is not None:
             return None
-        return KerasVictim(self.mapped_model, "float")
+        return KerasVictim(self.mapped_model, "float", self.data.grid)
 
     @cached_property
     def folded(self) -> KerasVictim:
         """The QKeras model, folded: the same bits (the gate checks), several times faster to attack."""
-        return KerasVictim(fold(self.quantized_model), "quantized")
+        return KerasVictim(fold(self.quantized_model), "quantized", self.data.grid)
 
     @cached_property
     def project(self) -> HlsProject:

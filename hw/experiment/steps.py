@@ -6,17 +6,18 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from hw.simulate.exactness import EXTREMES, probe_images
-from hw.experiment.black_box import train_black_box
 from hw.experiment.attacks import run_attacks
-from hw.experiment.scoring import evaluate
+from hw.experiment.bench_inputs import clean_bench, full_bench
+from hw.experiment.black_box import train_black_box
 from hw.experiment.examples import pick_examples
 from hw.experiment.gate import pass_gate
 from hw.experiment.pipeline import Step
 from hw.experiment.run import Run
-from hw.experiment.bench_inputs import clean_bench, full_bench
+from hw.experiment.scoring import evaluate
+from hw.simulate.exactness import probe_inputs
 from hw.synth.record import stored_synthesis
 from qmodels.architectures import build_float
+from qmodels.grid import EXTREMES
 from qmodels.metrics.lipschitz_tables import bits_rows, lipschitz_rows
 from qmodels.metrics.masking import Row
 from qmodels.quantize.batch_norm import fold_batch_norm
@@ -104,7 +105,7 @@ def quantize_step(run: Run) -> tuple[str, ...]:
     quantized, selection = quantize_as_asked(
         run.mapped_model,
         run.config.quantization,
-        run.data.train.x,
+        run.data.train,
         run.data.validation,
         seed=run.config.seed,
         formats=run.trained_formats(),
@@ -138,7 +139,7 @@ def project_step(run: Run) -> tuple[str, ...]:
 def simulate_step(run: Run) -> tuple[str, ...]:
     """Build the simulators and hold them against the QKeras model on clean, random and extreme inputs."""
     clean = run.data.test.take(run.config.evaluation.samples).x
-    images = probe_images(run.data.input_shape, clean, run.config.simulation.verify_random, run.config.seed)
+    images = probe_inputs(run.data.grid, clean, run.config.simulation.verify_random, run.config.seed)
     record = pass_gate(run, images, adversarial=False, always=EXTREMES)
     write_json(run.folder / "simulation.json", asdict(record))
     return ("simulation.json",)

@@ -1,8 +1,8 @@
 """Weights stored as codes: b bits a weight and a table of 2**b values, decoded where the product is made.
 
 Every product of hls4ml's C++ goes through `CONFIG_T::product<data_T, weight_T>`, so only the weight's type changes:
-`nnet::codebook<3, ap_fixed<8,1>, -128, -46, ...>` (hw/generate/hls/nnet_codebook.h). The graph is rewritten after all of
-hls4ml's passes: bit_exact has seen the values, and a simulator that lowers the graph before this sees them too.
+`nnet::codebook<3, ap_fixed<8,1>, -128, -46, ...>` (hw/generate/hls/nnet_codebook.h). The graph is rewritten after
+all of hls4ml's passes: bit_exact has seen the values, and a simulator that lowers the graph before this sees them too.
 """
 
 from __future__ import annotations

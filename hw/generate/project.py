@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
+from hw.cost import Cost, estimate_cost
 from hw.generate.codes import choose_codebooks, store_codes, with_header
 from hw.generate.contract import Violation, accumulator_warnings, check_contract
-from hw.cost import Cost, estimate_cost
 from hw.generate.hardware import HardwareConfig
 from hw.generate.precision import override_precisions, tighten_weights
 from hw.generate.reuse import check_reuse, plan_layers, unroll_warnings

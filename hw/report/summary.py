@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from hw.generate.contract import OutputChange
 from hw.experiment.run import Run
+from hw.generate.contract import OutputChange
 
 #: What each last step leaves for the user to look at.
 _PRODUCTS = {

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.tools.cache import build_once
 from hw.generate.project import HardwareConfig, HlsProject, convert
+from hw.tools.cache import build_once
 from hw.tools.toolchain import run_gxx
-from qmodels.victims import Images, Logits
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Values
+from qmodels.victims import Logits
 
 #: As in hls4ml's build_lib.sh. GNU_UNIQUE symbols would be shared between two loaded simulations: wrong weights.
 _FLAGS = ("-fPIC", "-std=c++14", *(() if sys.platform == "darwin" else ("-fno-gnu-unique",)))
@@ -43,7 +44,16 @@ class Csim:
 
     name = "csim"
 
-    def __init__(self, project: HlsProject, classes: int, *, reentrant: bool, optimize: bool = True) -> None:
+    def __init__(
+        self,
+        project: HlsProject,
+        classes: int,
+        *,
+        reentrant: bool,
+        optimize: bool = True,
+        grid: InputGrid = IMAGE_GRID,
+    ) -> None:
+        self.grid = grid
         self.digest = project.digest
         self._classes = classes
         self._threads = len(os.sched_getaffinity(0)) if reentrant and hasattr(os, "sched_getaffinity") else 1
@@ -58,8 +68,12 @@ class Csim:
     def __repr__(self) -> str:
         return f"Csim({self.digest[:12]})"
 
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes) of images (N, ...), sample by sample as the accelerator would."""
+    def logits(self, x: Codes) -> Logits:
+        """Logits (N, classes) of codes (N, ...), sample by sample as the accelerator would."""
+        return self.predict(self.grid.to_values(x))
+
+    def predict(self, x: Values) -> Logits:
+        """Logits (N, classes) of values (N, ...)."""
         images = np.ascontiguousarray(x, dtype=np.float32)
         outputs = np.zeros((len(images), self._classes), dtype=np.float32)
         if len(images) == 0:
@@ -109,7 +123,7 @@ def _build(project: HlsProject, level: str, work: Path, final: Path) -> None:
         (work / target).unlink()
 
 
-def trace(model: Any, config: HardwareConfig, x: Images) -> dict[str, NDArray[Any]]:
+def trace(model: Any, config: HardwareConfig, x: Values) -> dict[str, NDArray[Any]]:
     """Every layer's output in the C simulation, by layer name (recompiles with tracing: slow, for diagnosis)."""
     with tempfile.TemporaryDirectory(prefix="robust-hls-trace-") as folder, contextlib.redirect_stdout(io.StringIO()):
         graph = convert(model, config, Path(folder), trace=True)

@@ -10,10 +10,11 @@ from hw.experiment.run import load_data
 from hw.sizing.config import SizingConfig
 from hw.sizing.crew import Crew, Job, Outcome
 from hw.sizing.progress import ProgressLine
-from hw.sizing.questions import PackedData, Question, stage_key
+from hw.sizing.questions import Question, stage_key
 from hw.sizing.space import Design
 from hw.sizing.stages import MODEL_FILE, STAGES
 from hw.sizing.store import Record, Store
+from qmodels.data import Dataset
 from qmodels.storage import write_bytes
 
 TITLES = {
@@ -44,7 +45,7 @@ class Asker:
         self.config, self.folder, self.store, self.crew, self.data_dir = config, folder, store, crew, data_dir
         self.line = ProgressLine()
         self.used: dict[str, Record] = {}  # every record that was found or made
-        self._data: dict[str, PackedData] = {}
+        self._data: dict[str, Dataset] = {}
         self._trained: set[str] = set()
         self._failed: dict[str, str] = {}  # model key -> why its training failed
 
@@ -145,7 +146,7 @@ class Asker:
     def _key(self, stage: str, design: Design) -> str:
         return stage_key(stage, design, self.config, self._packed(design).digest)
 
-    def _packed(self, design: Design) -> PackedData:
+    def _packed(self, design: Design) -> Dataset:
         if design.data_key not in self._data:
-            self._data[design.data_key] = PackedData.pack(load_data(design.config, self.data_dir))
+            self._data[design.data_key] = load_data(design.config, self.data_dir)
         return self._data[design.data_key]

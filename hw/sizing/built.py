@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from hw.accelerator import BitSimVictim
-from hw.simulate.bitsim import BitSim
-from hw.generate.codes import KERNELS, Codebook, choose_codebooks
 from hw.cost import Cost, estimate_cost
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
+from hw.generate.codes import KERNELS, Codebook, choose_codebooks
+from hw.generate.project import convert
+from hw.simulate.bitsim import BitSim
 from hw.sizing.gradients import GradientState
 from hw.sizing.space import BUILDING
-from hw.generate.project import convert
 from qmodels.data import Dataset
+from qmodels.grid import Codes
 from qmodels.metrics.lipschitz import kernel_differences, reshaped_norms
-from qmodels.victims import Images, Logits, Victim
+from qmodels.victims import Logits, Victim
 
 
 @dataclass
@@ -60,7 +61,7 @@ def scratch_run(config: RunConfig, data: Dataset, files: Mapping[str, bytes]) ->
         yield run
 
 
-def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Images) -> Built:
+def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Codes) -> Built:
     """Build a design.
 
     Args:
@@ -73,15 +74,19 @@ def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: 
         if config.simulation.engine == "csim":
             engine: Victim = run.csim
         else:
-            engine = BitSimVictim(BitSim.from_graph(graph), threads=1)  # the other processors are other workers'
+            engine = BitSimVictim(
+                BitSim.from_graph(graph), threads=1, grid=data.grid
+            )  # the other processors are other workers'
         mapped = run.mapped_model
         return Built(
             engine,
-            GradientState(run.quantized_model),
+            GradientState(run.quantized_model, data.grid),
             estimate_cost(graph, codebooks),
             weight_widths(graph, codebooks),
             delta_norms(mapped, run.quantized_model) if mapped is not None else {},
-            np.asarray(run.quantized_model(probes, training=False), np.float32),  # eager: tracing costs more
+            np.asarray(
+                run.quantized_model(data.grid.to_values(probes), training=False), np.float32
+            ),  # eager: tracing costs more
         )
 
 

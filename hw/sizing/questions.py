@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hw.experiment.config import RunConfig
 from hw.sizing.config import LayerwiseConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
 from hw.sizing.space import Design
-from qmodels.attacks.base import LEVELS
-from qmodels.data import Dataset, Split
 from qmodels.storage import digest_of
-from qmodels.victims import Labels
 
 #: Raised whenever a stage's answer to the same question changes: old answers in a store are then asked again.
 SCORING = 1
@@ -38,35 +30,6 @@ class Question:
     final_images: int
     layerwise: LayerwiseConfig
     folder: str = ""  # where a training keeps its checkpoints, if the worker can see it
-
-
-@dataclass(frozen=True)
-class PackedData:
-    """A data set as its 8-bit pixels: a quarter of the size on the way to a worker."""
-
-    name: str
-    splits: tuple[tuple[NDArray[np.uint8], Labels], ...]  # train, validation, test
-    classes: int
-
-    @classmethod
-    def pack(cls, data: Dataset) -> PackedData:
-        """From a loaded data set."""
-        parts = (data.train, data.validation, data.test)
-        pixels = [(np.rint(part.x * LEVELS).astype(np.uint8), part.y) for part in parts]
-        return cls(data.name, tuple(pixels), data.classes)
-
-    def unpack(self) -> Dataset:
-        """The data set again."""
-        train, validation, test = (Split((x / LEVELS).astype(np.float32), y) for x, y in self.splits)
-        return Dataset(self.name, train, validation, test, self.classes)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of pixels and labels."""
-        total = hashlib.sha256()
-        for pixels, labels in self.splits:
-            total.update(f"{pixels.shape}".encode() + pixels.tobytes() + labels.tobytes())
-        return total.hexdigest()
 
 
 def stage_key(stage: str, design: Design, config: SizingConfig, data_digest: str) -> str:

@@ -12,8 +12,8 @@ from hw.experiment.folder import RunFolder
 from hw.experiment.open import OUTPUT_ROOT
 from hw.experiment.pipeline import steps_until
 from hw.experiment.preflight import check_run
-from hw.report import load_run
 from hw.experiment.run import Run, environment
+from hw.report import load_run
 from hw.tables.account import WallClock
 from hw.tables.config import (
     EXPERIMENT_FILE,

@@ -18,10 +18,10 @@ from hw.tables.config import BitsStudy, MappingStudy
 from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.transfer import judged
 from qmodels.errors import UserError
-from qmodels.quantize.prequantized import fold
 from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
+from qmodels.quantize.prequantized import fold
 from qmodels.storage import digest_of, finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy, predictions
 
@@ -132,14 +132,18 @@ def _strengths(plans: Sequence[AttackPlan]) -> Iterator[tuple[Attack | None, flo
 def _rounded(run: Run, label: str, bits: int) -> Variant:
     def build() -> KerasVictim:
         config = run.config.quantization.model_copy(update={"weight_bits": bits})
-        return KerasVictim(fold(quantize_model(_float(run), config, run.data.train.x).model), "quantized")
+        grid = run.data.grid
+        model = quantize_model(
+            _float(run), config, run.data.train.take(config.calibration_samples).values, grid=grid
+        ).model
+        return KerasVictim(fold(model), "quantized", grid)
 
     return Variant(run, label, {"bits": bits}, build)
 
 
 def _mapped(run: Run, label: str, mu: float, layers: tuple[str, ...], original: Variant | None) -> Variant:
     def build() -> KerasVictim:
-        return KerasVictim(map_weights(_float(run), MappingConfig(mu=mu, layers=layers))[0], "float")
+        return KerasVictim(map_weights(_float(run), MappingConfig(mu=mu, layers=layers))[0], "float", run.data.grid)
 
     return Variant(run, label, {"mu": mu, "layers": list(layers)}, build, original)
 

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.base import Attack, AttackResult, Family, Knowledge, Norm
+from qmodels.attacks.ball import Norm
+from qmodels.attacks.base import Attack, AttackResult, Family, Knowledge
 from qmodels.metrics.statistics import paired_p_value, unpaired_p_value, wilson
 
 Flag = Literal[
@@ -57,8 +58,6 @@ MATERIAL = 0.02
 ZERO_GRADIENTS = 0.05
 #: Accuracy below which an unbounded attack passes as reaching 100 %: a stray stubborn sample is not masking.
 UNBOUNDED_REST = 0.01
-#: No change of a k/256 image is larger than this many LSBs.
-UNBOUNDED_LSB = 255
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,8 @@ class Row:
     softmax_outputs: bool = False
     doubled_accuracy: float | None = None  # of the same attack with twice the iterations, on the same images
     disagreements: int = 0  # examples on which the victim and the source predict different classes
+    attack_digest: str = ""  # identifies the attack by its settings
+    unbounded: bool = False  # the ball was the whole input grid
     flags: tuple[Flag, ...] = ()
     correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)  # per image, for paired tests
     doubled_correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
@@ -135,6 +136,7 @@ def attack_row(
     attack: Attack,
     result: AttackResult,
     *,
+    label: str | None = None,
     bits: float | None = None,
     doubled: AttackResult | None = None,
 ) -> Row:
@@ -145,16 +147,18 @@ def attack_row(
         victim: name of the victim.
         attack: what was run.
         result: what it found.
+        label: name of the attack in the table; None: the attack's own.
         bits: weight width, for the table.
         doubled: result of `attack.doubled()`, where it was run: decides `not-converged`.
     """
     correct = ~result.success
     right = int(correct.sum())
     return Row(
-        model, victim, result.attack, right / max(len(correct), 1), len(correct), bits, attack.knowledge,
-        result.epsilon_lsb, wilson(right, len(correct)), result.queries, result.seconds, result.seed, "", attack.norm,
+        model, victim, label or result.attack, right / max(len(correct), 1), len(correct), bits, attack.knowledge,
+        float(np.max(result.epsilon_lsb)), wilson(right, len(correct)), result.queries, result.seconds, result.seed, "", attack.norm,
         attack.family, attack.iterative, result.diagnostics.zero_gradient_share, result.diagnostics.non_finite_share,
-        result.diagnostics.softmax_outputs, None if doubled is None else doubled.accuracy,
+        result.diagnostics.softmax_outputs, None if doubled is None else doubled.accuracy, unbounded=result.unbounded,
+        attack_digest=attack.digest,
         correct=correct, doubled_correct=None if doubled is None else ~doubled.success,
     )  # fmt: skip
 
@@ -292,7 +296,7 @@ def accelerator_disagrees(rows: Sequence[Row]) -> Iterator[int]:
 
 def is_bounded(row: Row) -> bool:
     """Whether the attack is held to a ball smaller than the input cube, which an L-infinity ball of 255 LSBs holds."""
-    return not np.isinf(row.epsilon_lsb) and not (row.norm == "linf" and row.epsilon_lsb >= UNBOUNDED_LSB)
+    return not (row.unbounded or np.isinf(row.epsilon_lsb))
 
 
 CHECKS: dict[Flag, Callable[[Sequence[Row]], Iterable[int]]] = {

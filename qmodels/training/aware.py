@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from qmodels.data import Split
-from qmodels.quantize.prequantized import fast_conv2d, rounded_relu
 from qmodels.formats import FixedPoint
 from qmodels.quantize.layers import kernel_of, select_layers
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig, map_weights
+from qmodels.quantize.prequantized import fast_conv2d, rounded_relu
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.quantize.weights import WeightCode
 from qmodels.runtime import copy_model, runtime
@@ -62,7 +62,7 @@ def train_aware(
         What happened, and the formats that `quantize_model` must use for the weights trained here.
     """
     start, _ = map_weights(model, mapping)
-    quantized, _ = quantize_as_asked(start, quantization, train_split.x, validation, seed=seed)
+    quantized, _ = quantize_as_asked(start, quantization, train_split, validation, seed=seed)
     formats = {item.layer: item for item in quantized.formats}
     aware = quantization_aware(model, formats, mapping)
     report = train(aware, config.aware_phase(), train_split, validation, seed=seed, checkpoint_dir=checkpoint_dir)

@@ -31,7 +31,10 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "modules",
-    ["hw, qmodels", "hw.simulate.csim, hw.generate.project, hw.simulate.exactness, hw.tools.cache, hw.experiment.config, hw.experiment.open, qmodels.data"],
+    [
+        "hw, qmodels",
+        "hw.simulate.csim, hw.generate.project, hw.simulate.exactness, hw.tools.cache, hw.experiment.config, hw.experiment.open, qmodels.data",
+    ],
 )
 def test_importing_the_packages_loads_no_tensorflow(modules: str) -> None:
     assert python(f"import {modules}\n{REPORT}").splitlines()[-1] in ("loaded:", "loaded: scipy")

@@ -11,7 +11,13 @@ from typing import Any
 from hw.generate.contract.activations import activation_of, activations, merged_roundings, softmax, whole_numbers
 from hw.generate.contract.classes import classes, judged_layers, settings
 from hw.generate.contract.names import PARTS, is_free_name, name_problem
-from hw.generate.contract.quantizers import float_weights, missing_quantizers, noisy_weights, scaled_weights, unknown_quantizers
+from hw.generate.contract.quantizers import (
+    float_weights,
+    missing_quantizers,
+    noisy_weights,
+    scaled_weights,
+    unknown_quantizers,
+)
 from hw.generate.contract.violation import Rule, Violation
 from qmodels.errors import UserError
 from qmodels.quantize.averages import unrounded_averages

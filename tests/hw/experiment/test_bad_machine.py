@@ -13,12 +13,12 @@ import pytest
 from helpers.cli import Cli, snapshot
 from helpers.models import qkeras_model, weight_quantizers, write_data
 
-from hw.simulate import csim as csim_module
-from hw.tools.cache import cache_root
-from hw.simulate.exactness import keras_trace
-from hw.tools import doctor
 from hw.experiment.run import Run
 from hw.generate.project import HlsProject, generate
+from hw.simulate import csim as csim_module
+from hw.simulate.exactness import keras_trace
+from hw.tools import doctor
+from hw.tools.cache import cache_root
 from hw.tools.toolchain import GXX, TOOLS
 from qmodels import storage
 from qmodels.errors import ToolMissing, UserError

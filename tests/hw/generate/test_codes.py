@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from hw.accelerator import BitSimVictim
 from hw.generate.codes import HEADER, Codebook, _codebook, choose_codebooks
-from hw.simulate.csim import simulate
-from hw.simulate.exactness import EXTREMES, probe_images, require_exact
 from hw.generate.project import HardwareConfig, HlsProject, convert, generate, generate_design
 from hw.generate.testbench import Origin, TestBench
+from hw.simulate.csim import simulate
+from hw.simulate.exactness import EXTREMES, probe_images, require_exact
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.quantize.model import QuantizationConfig, quantize_model

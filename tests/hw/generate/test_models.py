@@ -14,10 +14,10 @@ from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_images, nor
 
 from hw.accelerator import BitSimVictim
 from hw.generate.contract import check_contract, violations
-from hw.simulate.csim import simulate
 from hw.generate.project import HardwareConfig, generate
-from qmodels.quantize.prequantized import fold
+from hw.simulate.csim import simulate
 from qmodels.quantize.model import quantize_model
+from qmodels.quantize.prequantized import fold
 
 IMAGES = grid_images(60)
 

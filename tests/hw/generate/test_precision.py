@@ -10,9 +10,9 @@ from helpers.models import grid_images, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
 from hw.accelerator import BitSimVictim
+from hw.generate.project import HardwareConfig, convert, generate, generate_design
 from hw.simulate.csim import simulate
 from hw.simulate.exactness import require_exact
-from hw.generate.project import HardwareConfig, convert, generate, generate_design
 from qmodels.errors import ExactnessError, UserError
 from qmodels.runtime import runtime
 from qmodels.victims import KerasVictim

@@ -14,10 +14,10 @@ from helpers.models import Toolbox, grid_images, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
 from hw.generate.codes import choose_codebooks
-from hw.simulate.csim import simulate
 from hw.generate.hls4ml_yaml import read_hls4ml_yaml
 from hw.generate.project import HardwareConfig, convert, generate
 from hw.generate.reuse import nearest, plan_layers, unroll_warnings, valid_reuse_factors
+from hw.simulate.csim import simulate
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.storage import save_model

@@ -12,8 +12,8 @@ import pytest
 from helpers.models import STREAM, Toolbox, grid_images
 
 from hw.generate.project import HlsProject, generate
-from hw.synth.reports import verdict
 from hw.generate.testbench import FOLDER, INPUTS, OUTPUTS, Origin, TestBench, select, with_checks
+from hw.synth.reports import verdict
 from qmodels.attacks import FGSM
 from qmodels.victims import KerasVictim
 

@@ -9,9 +9,9 @@ import pytest
 from helpers.models import BITS, HARDWARE, Toolbox
 
 from hw.accelerator import BitSimVictim
+from hw.generate.project import convert, generate, generate_design
 from hw.simulate.csim import simulate
 from hw.simulate.exactness import probe_images, require_exact
-from hw.generate.project import convert, generate, generate_design
 from qmodels.errors import UserError
 from qmodels.quantize.layers import weighted_layers
 from qmodels.quantize.layerwise import LayerKernel, option_of

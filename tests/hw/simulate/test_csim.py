@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from helpers.models import HARDWARE, STREAM, Toolbox, grid_images
 
+from hw.generate.project import HardwareConfig, HlsProject, generate
 from hw.simulate.csim import Csim, simulate, trace
 from hw.simulate.exactness import EXTREMES, keras_trace, probe_images, require_exact
-from hw.generate.project import HardwareConfig, HlsProject, generate
 from qmodels.victims import KerasVictim, Victim
 
 pytestmark = pytest.mark.gxx

@@ -6,8 +6,8 @@ import numpy as np
 from helpers.models import Toolbox, grid_images, outputs_and_gradient
 
 from hw.sizing.gradients import GradientModels, GradientState
-from qmodels.quantize.prequantized import fold
 from qmodels.quantize.model import QuantizationConfig, quantize_model
+from qmodels.quantize.prequantized import fold
 
 
 def test_swapping_weights_and_formats_gives_each_designs_bits_and_gradients(toolbox: Toolbox) -> None:

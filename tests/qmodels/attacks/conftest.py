@@ -31,5 +31,5 @@ def qkeras_model(data: Dataset) -> Any:
 def victims(data: Dataset, qkeras_model: Any) -> dict[str, Victim]:
     """Float; quantized, folded; and the accelerator: outputs of the model as it is, gradients of the folded one."""
     quantized = KerasVictim(fold(qkeras_model), "quantized")
-    accelerator = AcceleratorVictim(OutputsOnly(KerasVictim(qkeras_model, "quantized")), quantized.model)
+    accelerator = AcceleratorVictim(OutputsOnly(KerasVictim(qkeras_model, "quantized")), quantized.gradient_model)
     return {"float": KerasVictim(float_model(data), "float"), "quantized": quantized, "accelerator": accelerator}

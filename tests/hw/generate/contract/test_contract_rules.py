@@ -12,12 +12,12 @@ from helpers.cli import Cli
 from helpers.models import HARDWARE, STREAM, Toolbox, grid_images, qkeras_model, weight_quantizers
 
 from hw.accelerator import BitSimVictim
-from hw.simulate.bitsim import BitSim
 from hw.generate.contract import accumulator_warnings, check_contract, output_change, repair_model, violations
 from hw.generate.contract.weight_values import covering_grid
+from hw.generate.project import HardwareConfig, convert, generate
+from hw.simulate.bitsim import BitSim
 from hw.simulate.csim import simulate
 from hw.simulate.exactness import require_exact
-from hw.generate.project import HardwareConfig, convert, generate
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
