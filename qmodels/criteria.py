@@ -31,7 +31,7 @@ class Criterion(Protocol):
         ...
 
     def margins(self, outputs: Outputs, y: Truth) -> NDArray[np.float64]:
-        """How far (N,) the victim is from being fooled: negative where it is, infinite where an output is not finite."""
+        """How far (N,) the victim is from being fooled: negative where it is, infinite where an output is broken."""
         ...
 
     def loss(self, name: LossName) -> Any:

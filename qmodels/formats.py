@@ -110,7 +110,7 @@ class FixedPoint(NamedTuple):
 
         So it is for raw integers of more than `MAX_RAW_BITS` bits.
         """
-        scaled = np.asarray(values, dtype=np.float64) * 2.0**self.fraction
+        scaled = np.ldexp(np.asarray(values, dtype=np.float64), self.fraction)  # 2**1024 is no float
         raw = np.rint(scaled)
         if not np.array_equal(raw, scaled) or raw.min(initial=0) < self.raw_min or raw.max(initial=0) > self.raw_max:
             raise ValueError(f"some values are not representable in {self}")
@@ -121,7 +121,3 @@ class FixedPoint(NamedTuple):
     def from_raw(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """Values of raw integers (exact up to 53 bits)."""
         return np.asarray(raw, dtype=np.float64) * self.lsb
-
-
-#: Device inputs: pixels k/256, k in 0..255 (design: "The input grid").
-INPUT_FORMAT = FixedPoint(8, 0, signed=False)

@@ -80,7 +80,7 @@ class InputGrid:
 
     @property
     def scale(self) -> float:
-        """The span, rounded up to a power of two: dividing by it is exact. For settings that are shares of the range."""
+        """The span, rounded up to a power of two: dividing by it is exact. Settings may be shares of it."""
         return float(2 ** (self.span - 1).bit_length())
 
     def to_values(self, codes: Points) -> Values:

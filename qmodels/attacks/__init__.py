@@ -4,8 +4,8 @@
     result = attack(victim, x, y, epsilon_lsb=76, seed=0)
     result.accuracy, result.x
 
-`AnyAttack` is the pydantic type of one attack in a config, told apart by `kind`. A new attack is a class with a `kind` of
-its own and a `run`; nothing else has to know of it.
+`AnyAttack` is the pydantic type of one attack in a config, told apart by `kind`. A new attack is a class with a
+`kind` of its own and a `run`; nothing else has to know of it.
 """
 
 from __future__ import annotations

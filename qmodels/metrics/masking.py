@@ -105,6 +105,8 @@ class Row:
         """The row that `as_json` wrote; unknown keys are ignored, per-image answers are gone."""
         known = {key: value for key, value in plain.items() if key in cls.__dataclass_fields__}
         epsilon = known.get("epsilon_lsb", 0.0)
+        if "unbounded" not in known:  # written when every input was an 8-bit pixel
+            known["unbounded"] = known.get("norm", "linf") == "linf" and epsilon is not None and epsilon >= 255
         return cls(
             **known
             | {
@@ -151,16 +153,33 @@ def attack_row(
         bits: weight width, for the table.
         doubled: result of `attack.doubled()`, where it was run: decides `not-converged`.
     """
-    correct = ~result.success
+    correct, noted = ~result.success, result.diagnostics
     right = int(correct.sum())
     return Row(
-        model, victim, label or result.attack, right / max(len(correct), 1), len(correct), bits, attack.knowledge,
-        float(np.max(result.epsilon_lsb)), wilson(right, len(correct)), result.queries, result.seconds, result.seed, "", attack.norm,
-        attack.family, attack.iterative, result.diagnostics.zero_gradient_share, result.diagnostics.non_finite_share,
-        result.diagnostics.softmax_outputs, None if doubled is None else doubled.accuracy, unbounded=result.unbounded,
+        model,
+        victim,
+        label or result.attack,
+        right / max(len(correct), 1),
+        len(correct),
+        bits,
+        knowledge=attack.knowledge,
+        epsilon_lsb=float(np.max(result.epsilon_lsb)),
+        ci95=wilson(right, len(correct)),
+        queries=result.queries,
+        seconds=result.seconds,
+        seed=result.seed,
+        norm=attack.norm,
+        family=attack.family,
+        iterative=attack.iterative,
+        zero_gradient_share=noted.zero_gradient_share,
+        non_finite_share=noted.non_finite_share,
+        softmax_outputs=noted.softmax_outputs,
+        doubled_accuracy=None if doubled is None else doubled.accuracy,
         attack_digest=attack.digest,
-        correct=correct, doubled_correct=None if doubled is None else ~doubled.success,
-    )  # fmt: skip
+        unbounded=result.unbounded,
+        correct=correct,
+        doubled_correct=None if doubled is None else ~doubled.success,
+    )
 
 
 def scored_elsewhere(

@@ -1,7 +1,8 @@
 """How an adversarial change travels through a network: quantization shift, amplification, gradient agreement.
 
 Definitions: quantization shift ||Q(h(x')) - Q(h(x))|| / ||h(x') - h(x)|| and gradient agreement after "David and
-Goliath" (Costa and Pinto, arXiv:2404.05688); amplification ||h(x) - h(x')|| / ||h(x)|| after Lin 2019, arXiv:1904.08444.
+Goliath" (Costa and Pinto, arXiv:2404.05688); amplification ||h(x) - h(x')|| / ||h(x)|| after Lin 2019,
+arXiv:1904.08444.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def test_help_loads_nothing_heavy() -> None:
     "modules",
     [
         "hw, qmodels",
-        "hw.simulate.csim, hw.generate.project, hw.simulate.exactness, hw.tools.cache, hw.experiment.config, hw.experiment.open, qmodels.data",
+        "hw.simulate.csim, hw.generate.project, hw.simulate.exactness, hw.tools.cache",
+        "hw.experiment.config, hw.experiment.open, qmodels.data",
     ],
 )
 def test_importing_the_packages_loads_no_tensorflow(modules: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from small_victims import Broken
 
-from qmodels.attacks import Square, parse_attack
+from qmodels.attacks import Attack, Diagnostics, Problem, Square, distinct_labels, parse_attack
 from qmodels.attacks.apgd import checkpoints
+from qmodels.attacks.base import _REGISTERED
 from qmodels.data import Split
 from qmodels.errors import UserError
 from qmodels.grid import IMAGE_GRID
@@ -105,3 +106,41 @@ def test_apgd_checkpoints_are_the_papers() -> None:
     ends = np.flatnonzero(windows)
     np.testing.assert_array_equal(ends, [22, 41, 57, 70, 80, 87, 93, 99])
     np.testing.assert_array_equal(np.cumsum(windows[ends]), ends)
+
+
+def test_attacks_of_one_kind_are_told_apart_by_what_differs() -> None:
+    few, many = (parse_attack({"kind": "pgd-linf", "steps": steps}) for steps in (20, 40))
+    fgsm = parse_attack({"kind": "fgsm"})
+    labels = distinct_labels([few, many, fgsm, parse_attack({"kind": "pgd-linf", "steps": 20})])
+    assert list(labels.values()) == ["pgd-linf(steps=20)", "pgd-linf(steps=40)", "fgsm"]
+    assert few.digest != many.digest and labels[few.digest] == "pgd-linf(steps=20)"
+    assert distinct_labels([many]) == {many.digest: "pgd-linf"}
+
+
+def test_a_new_attack_is_one_class(victims: dict[str, Victim], images: Split) -> None:
+    class Invert(Attack):
+        """Shows the negative."""
+
+        kind: ClassVar[str] = "invert"
+        share: float = 1.0
+
+        def run(self, problem: Problem, rng: np.random.Generator) -> tuple[np.ndarray, Diagnostics]:
+            return (1 - self.share) * problem.clean + self.share * (255.0 - problem.clean), Diagnostics()
+
+    try:
+        attack = parse_attack({"kind": "invert", "share": 0.5})
+        assert attack == Invert(share=0.5) and attack.model_dump() == {"kind": "invert", "share": 0.5}
+        result = attack(victims["float"], *images, epsilon_lsb=30, seed=0)
+        assert 0 < np.abs(result.x.astype(int) - images.x).max() <= 30
+        with pytest.raises(TypeError, match="'invert' is taken by"):
+            type(
+                "Other", (Attack,), {"kind": "invert", "__annotations__": {"kind": "ClassVar[str]"}, "__module__": "x"}
+            )
+    finally:
+        _REGISTERED.pop("invert", None)
+
+
+@pytest.mark.parametrize("x", [np.zeros((2, 8, 8, 1), np.float32), np.full((2, 8, 8, 1), 300)])
+def test_inputs_that_are_no_codes_are_refused(x: np.ndarray, victims: dict[str, Victim]) -> None:
+    with pytest.raises(UserError, match=r"integer codes of InputGrid|codes of ufixed<8,0,TRN,WRAP> are 0..255"):
+        parse_attack({"kind": "fgsm"})(victims["float"], x, np.zeros(2, np.int64), epsilon_lsb=3, seed=0)
