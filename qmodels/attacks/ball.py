@@ -142,14 +142,15 @@ class Ball:
             radii = self.radius * rng.random((len(noise), 1)) ** (1.0 / self.size)
             flat *= radii / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
         low, high = self.cube
-        return np.clip(self.clean + noise, low, high).astype(np.float32)
+        points: NDArray[np.float32] = np.clip(self.clean + noise, low, high).astype(np.float32)
+        return points
 
 
 def length(change: NDArray[Any], norm: Norm) -> NDArray[np.float64]:
     """Length (N,) of flat changes (N, features) in grid steps; L0 counts features."""
     size = np.abs(change).astype(np.float64)
     if norm == "l0":
-        return np.count_nonzero(size, axis=1).astype(np.float64)
+        return np.asarray(np.count_nonzero(size, axis=1), np.float64)
     if norm == "linf":
         return np.asarray(size.max(axis=1, initial=0.0))
     return np.asarray(size.sum(axis=1) if norm == "l1" else np.sqrt((size**2).sum(axis=1)))
