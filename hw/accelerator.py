@@ -22,7 +22,8 @@ from hw.simulate.explain import FirstDifference, explain
 from hw.simulate.model_trace import layers_of, model_trace
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
-from qmodels.victims import Images, Logits
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.victims import Logits
 
 Array = NDArray[Any]
 Engine = Literal["bitsim", "csim"]
@@ -39,6 +40,7 @@ class Accelerator:
         model: Any,
         config: HardwareConfig | None = None,
         *,
+        grid: InputGrid = IMAGE_GRID,
         engine: Engine | None = None,
         threads: int | None = None,
     ) -> None:
@@ -47,6 +49,7 @@ class Accelerator:
         Args:
             model: it must fulfil the exactness contract.
             config: what it is generated for; None: the defaults.
+            grid: what its inputs can be; integer arrays are codes on it.
             engine: the simulator that stands for the accelerator; None: bitsim, or csim where bitsim does not know
                 the backend or a layer.
             threads: how many bitsim uses; None: one per processor. The bits do not depend on it.
@@ -55,11 +58,17 @@ class Accelerator:
             UserError: the model breaks the contract, hls4ml cannot convert it, or the config does not suit it.
         """
         config = config or HardwareConfig()
-        self._take(convert(model, config), model, config, engine, threads)
+        self._take(convert(model, config), model, config, grid, engine, threads)
 
     @classmethod
     def from_hls4ml(
-        cls, graph: Any, model: Any | None = None, *, engine: Engine | None = None, threads: int | None = None
+        cls,
+        graph: Any,
+        model: Any | None = None,
+        *,
+        grid: InputGrid = IMAGE_GRID,
+        engine: Engine | None = None,
+        threads: int | None = None,
     ) -> Accelerator:
         """The accelerator of a graph that you converted with hls4ml yourself: your config, your names, your types.
 
@@ -68,7 +77,7 @@ class Accelerator:
         Args:
             graph: hls4ml's `ModelGraph`. It is left as it is.
             model: the Keras model it was made from, for gradients and for `explain`; may be missing.
-            engine, threads: as for `Accelerator`.
+            grid, engine, threads: as for `Accelerator`.
 
         Raises:
             UserError: this is no `ModelGraph`.
@@ -79,7 +88,7 @@ class Accelerator:
                 f"{type(graph).__name__}; a Keras model goes to Accelerator(model)"
             )
         accelerator = cls.__new__(cls)
-        accelerator._take(Converted(graph, ()), model, None, engine, threads)
+        accelerator._take(Converted(graph, ()), model, None, grid, engine, threads)
         return accelerator
 
     def _take(
@@ -87,10 +96,11 @@ class Accelerator:
         converted: Converted,
         model: Any | None,
         config: HardwareConfig | None,
+        grid: InputGrid,
         engine: Engine | None,
         threads: int | None,
     ) -> None:
-        self.model = model
+        self.model, self.grid = model, grid
         self.config = config  # None: the graph is its user's
         self.graph, self.warnings = converted.graph, converted.warnings
         #: Of kernels that are stored as codes, by the weight variable's name.
@@ -136,7 +146,7 @@ class Accelerator:
             UserError: a layer, type or backend that bitsim does not simulate.
         """
         simulator = BitSim.from_graph(self.graph)
-        simulator.threads = self._threads
+        simulator.threads, simulator.grid = self._threads, self.grid
         return simulator
 
     @cached_property
@@ -156,7 +166,9 @@ class Accelerator:
             ToolMissing: no g++, or it fails.
         """
         self._check_compiles()
-        return Csim(self.project, optimize=optimize)
+        simulator = Csim(self.project, optimize=optimize)
+        simulator.grid = self.grid
+        return simulator
 
     @cached_property
     def engine(self) -> BitSim | Csim:
@@ -176,11 +188,18 @@ class Accelerator:
         return self.engine.name
 
     def predict(self, x: Array | Sequence[Array]) -> Any:
-        """Outputs (N, outputs) for x (N, *input_shape), float32 or float64; lists for several inputs or outputs."""
-        return self.engine.predict(x)
+        """Outputs (N, outputs) for x (N, *input_shape), codes or real numbers; lists for several inputs or outputs."""
+        return self.engine.predict(self._values(x))
 
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes) of images (N, ...)."""
+    def _values(self, x: Array | Sequence[Array]) -> Any:
+        """Real numbers; integer arrays are codes on the grid."""
+        if isinstance(x, (list, tuple)):
+            return [self._values(part) for part in x]
+        array = np.asarray(x)
+        return self.grid.to_values(array) if np.issubdtype(array.dtype, np.integer) else array
+
+    def logits(self, x: Codes) -> Logits:
+        """Logits (N, classes) of codes (N, ...) on the grid."""
         return self.engine.logits(x)
 
     # Looking inside
@@ -193,8 +212,8 @@ class Accelerator:
             engine: whose trace; None: that of the accelerator's engine. csim is compiled once more to be traced.
         """
         if (engine or self.name) == "bitsim":
-            return self.bitsim.trace(x)
-        return self._traced.trace(x)
+            return self.bitsim.trace(self._values(x))
+        return self._traced.trace(self._values(x))
 
     @cached_property
     def _traced(self) -> Csim:
@@ -212,10 +231,10 @@ class Accelerator:
             UserError: there is no model, or bitsim does not simulate this accelerator.
         """
         if against == "csim":
-            return explain(self.trace(x, "csim"), self.bitsim.trace(x), self.formats)
+            return explain(self.trace(x, "csim"), self.trace(x, "bitsim"), self.formats)
         if self.model is None:
             raise UserError("explain against the model: this accelerator has none; give from_hls4ml(graph, model)")
-        theirs = model_trace(self.model, x)
+        theirs = model_trace(self.model, self._values(x))
         names = layers_of(theirs, [layer.name for layer in self.graph.get_layers()])
         trace, formats = self.trace(x), self.formats
         ours = {layer: trace[name] for layer, name in names.items() if name in trace}
@@ -228,7 +247,7 @@ class Accelerator:
         Raises:
             UserError: bitsim does not simulate this accelerator.
         """
-        return self.bitsim.overflow_report(x)
+        return self.bitsim.overflow_report(self._values(x))
 
     def _check_compiles(self) -> None:
         backend = str(self.graph.config.get_config_value("Backend"))

@@ -1,4 +1,4 @@
-"""Datasets on the device's 8-bit input grid: x = k/256, k in 0..255.
+"""Data sets as integer codes on the device's input grid; images are pixels k in 0..255 that stand for k/256.
 
 `digits` is built in (scikit-learn ships it). The others come from `data_dir` or the environment variable
 ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz` is the user's own data.
@@ -6,19 +6,21 @@ ROBUST_HLS_DATA, then from Keras' own cache or download. A path ending in `.npz`
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.digest import digest
 from qmodels.errors import ARCHIVE_ERRORS, UserError, allowed_names
-from qmodels.victims import Images, Labels
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Values
+from qmodels.victims import Labels
 
 DATA_DIR_VARIABLE = "ROBUST_HLS_DATA"
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10")
@@ -26,20 +28,34 @@ DATASETS = ("digits", *KERAS_DATASETS)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-class Split(NamedTuple):
-    """Images (N, H, W, C) on the grid and labels (N,)."""
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Codes (N, ...) on a grid and labels (N,); `x, y = split` works."""
 
-    x: Images
+    x: Codes
     y: Labels
+    grid: InputGrid = IMAGE_GRID
 
-    def take(self, count: int | None) -> Split:
-        """The first `count` samples (all if None)."""
-        return Split(self.x[:count], self.y[:count])
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return iter((self.x, self.y))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def values(self) -> Values:
+        """The numbers that the codes stand for."""
+        return self.grid.to_values(self.x)
+
+    def take(self, chosen: int | NDArray[Any] | None) -> Split:
+        """The first so many samples (all if None), or those of the given rows."""
+        rows: Any = chosen if isinstance(chosen, np.ndarray) else slice(chosen)
+        return Split(self.x[rows], self.y[rows], self.grid)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits. Nothing is ever tuned on `test`."""
+    """Three disjoint splits on one grid. Nothing is ever tuned on `test`."""
 
     name: str
     train: Split
@@ -52,11 +68,17 @@ class Dataset:
         """Shape of one image, (H, W, C)."""
         return tuple(self.train.x.shape[1:])
 
+    @property
+    def grid(self) -> InputGrid:
+        """What inputs can be."""
+        return self.train.grid
+
     @cached_property
-    def digests(self) -> list[str]:
-        """SHA-256 of every split. Computed once: it takes seconds, and every step of every run asks for it."""
-        splits = (self.train, self.validation, self.test)
-        return [digest(part.x, part.y) for part in splits]
+    def digest(self) -> str:
+        """SHA-256 of grid and splits. Computed once: it takes a second, and every step of every run asks for it."""
+        arrays = [part for split in (self.train, self.validation, self.test) for part in split]
+        described = (part for array in arrays for part in (f"{array.shape} {array.dtype}", array))
+        return digest(json.dumps(self.grid.as_json()), *described)
 
 
 def load_dataset(
@@ -99,16 +121,15 @@ def load_dataset(
         )
     return Dataset(
         Path(name).stem,
-        Split(to_grid(x[train]), y[train]),
-        Split(to_grid(x[validation]), y[validation]),
-        Split(to_grid(checked["x_test"][:limit_test]), checked["y_test"][:limit_test]),
+        Split(with_channels(x[train]), y[train]),
+        Split(with_channels(x[validation]), y[validation]),
+        Split(with_channels(checked["x_test"][:limit_test]), checked["y_test"][:limit_test]),
         classes,
     )
 
 
-def to_grid(pixels: NDArray[Any]) -> Images:
-    """Pixels k in 0..255 -> k/256 as float32 with a channel axis; k/255 is no binary fraction and costs bits."""
-    images: Images = np.divide(np.asarray(pixels, np.float32), np.float32(256), dtype=np.float32)
+def with_channels(images: Codes) -> Codes:
+    """Images (N, H, W) as (N, H, W, 1); others as they are."""
     return images[..., None] if images.ndim == 3 else images
 
 

@@ -110,14 +110,10 @@ class FixedPoint(NamedTuple):
 
         So it is for raw integers of more than `MAX_RAW_BITS` bits.
         """
-        scaled = np.asarray(values, dtype=np.float64) * 2.0**self.fraction
+        scaled = np.ldexp(np.asarray(values, dtype=np.float64), self.fraction)  # 2**1024 is no float
         raw = np.rint(scaled)
         if not np.array_equal(raw, scaled) or raw.min(initial=0) < self.raw_min or raw.max(initial=0) > self.raw_max:
             raise ValueError(f"some values are not representable in {self}")
         if np.abs(raw).max(initial=0) >= 2.0**MAX_RAW_BITS:
             raise ValueError(f"some values are integers of more than {MAX_RAW_BITS} bits in {self}")
         return raw.astype(np.int64)
-
-
-#: Device inputs: pixels k/256, k in 0..255 (design: "The input grid").
-INPUT_FORMAT = FixedPoint(8, 0, signed=False)

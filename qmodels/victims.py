@@ -1,4 +1,4 @@
-"""What an attack sees: something that turns images into logits, and perhaps gives gradients.
+"""What an attack sees: something that turns input codes into outputs, and perhaps gives gradients.
 
 Victims are the float model, the quantized QKeras model (straight-through gradients), hls4ml's csim and
 bitsim; the last two live in `hw` and fulfil the same protocol.
@@ -6,16 +6,18 @@ bitsim; the last two live in `hw` and fulfil the same protocol.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Points
 from qmodels.runtime import runtime
 
-Images = NDArray[np.float32]  # (N, H, W, C), on the input grid k/256
 Labels = NDArray[np.int64]  # (N,)
 Logits = NDArray[np.float32]  # (N, classes)
+Compiled = TypeVar("Compiled")
 
 
 @runtime_checkable
@@ -27,38 +29,76 @@ class Victim(Protocol):
         """`float`, `quantized`, `csim` or `bitsim`."""
         ...
 
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes) of images (N, ...) on the input grid."""
+    @property
+    def grid(self) -> InputGrid:
+        """What its inputs can be."""
         ...
+
+    def logits(self, x: Codes) -> Logits:
+        """Logits (N, classes) of input codes (N, ...) on the grid."""
+        ...
+
+
+class GradientModel:
+    """A Keras model whose input gradients an attack may follow, and the loops that were compiled for it.
+
+    Compiling a loop takes seconds, so it is kept as long as the model is. Weights are read anew in each call.
+    """
+
+    def __init__(self, model: Any, grid: InputGrid = IMAGE_GRID) -> None:
+        """`model`: Keras, with logits as output; quantizers carry straight-through gradients."""
+        self.model, self.grid = model, grid
+        self._loops: dict[Hashable, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"GradientModel({self.model.name}, {self.grid})"
+
+    def outputs(self, points: Any) -> Any:
+        """Outputs (tensor) of points (tensor) in grid steps."""
+        return self.model(points * self.grid.step, training=False)
+
+    def compiled(self, key: Hashable, build: Callable[[GradientModel], Compiled]) -> Compiled:
+        """The loop of that key, built when it is first asked for."""
+        if key not in self._loops:
+            self._loops[key] = build(self)
+        return cast(Compiled, self._loops[key])
 
 
 @runtime_checkable
 class GradientVictim(Victim, Protocol):
-    """A victim whose Keras model can be differentiated."""
+    """A victim that comes with a model that can be differentiated."""
 
     @property
-    def model(self) -> Any:
-        """A Keras model with logits as output; quantizers carry straight-through gradients."""
+    def gradient_model(self) -> GradientModel:
+        """The model whose gradients an attack may follow."""
         ...
 
 
 class KerasVictim:
     """A Keras or QKeras model as a victim."""
 
-    def __init__(self, model: Any, name: Literal["float", "quantized"], batch_size: int = 1000) -> None:
+    def __init__(
+        self,
+        model: Any,
+        name: Literal["float", "quantized"],
+        grid: InputGrid = IMAGE_GRID,
+        batch_size: int = 1000,
+    ) -> None:
         self.model = model
         self.name: str = name
+        self.grid = grid
         self.batch_size = batch_size
+        self.gradient_model = GradientModel(model, grid)
         self._forward = runtime().tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def __repr__(self) -> str:
         return f"KerasVictim({self.name}, {self.model.name})"
 
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes), batch by batch."""
+    def logits(self, x: Points) -> Logits:
+        """Logits (N, classes) of codes, batch by batch; points between the codes are taken too."""
         tf = runtime().tf
         batches = [
-            self._forward(tf.convert_to_tensor(x[start : start + self.batch_size])).numpy()
+            self._forward(tf.convert_to_tensor(self.grid.to_values(x[start : start + self.batch_size]))).numpy()
             for start in range(0, len(x), self.batch_size)
         ]
         return np.concatenate(batches) if batches else np.empty((0, self.model.output_shape[-1]), np.float32)
@@ -67,26 +107,31 @@ class KerasVictim:
 class AcceleratorVictim:
     """The accelerator with the gradients of the model that it computes: white-box attacks judged on the device."""
 
-    def __init__(self, accelerator: Victim, model: Any) -> None:
-        self.accelerator, self.model = accelerator, model
+    def __init__(self, accelerator: Victim, gradient_model: GradientModel) -> None:
+        self.accelerator, self.gradient_model = accelerator, gradient_model
         self.name: str = accelerator.name
+        self.grid = accelerator.grid
 
     def __repr__(self) -> str:
-        return f"AcceleratorVictim({self.accelerator!r}, {self.model.name})"
+        return f"AcceleratorVictim({self.accelerator!r}, {self.gradient_model!r})"
 
-    def logits(self, x: Images) -> Logits:
+    def logits(self, x: Codes) -> Logits:
         """The accelerator's logits (N, classes)."""
         return self.accelerator.logits(x)
 
 
-def predictions(victim: Victim, x: Images) -> Labels:
-    """Predicted classes; -1 where a logit is not finite, so that NaN is never counted as a right answer."""
-    logits = victim.logits(x)
+def decisions(logits: Logits) -> Labels:
+    """Classes (N,) of logits (N, classes); -1 where one is not finite, so that NaN is never a right answer."""
     classes: Labels = logits.argmax(axis=1).astype(np.int64)
     classes[~np.isfinite(logits).all(axis=1)] = -1
     return classes
 
 
-def accuracy(victim: Victim, x: Images, y: Labels) -> float:
-    """Share of images whose predicted class is `y`."""
+def predictions(victim: Victim, x: Codes) -> Labels:
+    """The victim's `decisions` (N,) on input codes."""
+    return decisions(victim.logits(x))
+
+
+def accuracy(victim: Victim, x: Codes, y: Labels) -> float:
+    """Share of inputs whose predicted class is `y`."""
     return float(np.mean(predictions(victim, x) == y))

@@ -12,11 +12,11 @@ import numpy as np
 from hw.experiment.ball import headline_ball
 from hw.experiment.config import AttackPlan, EvaluationPlan
 from hw.experiment.run import Run
-from qmodels.attacks import Attack, AttackResult, Diagnostics
-from qmodels.attacks.base import LEVELS, device_bytes
+from qmodels.attacks import Attack, AttackResult, Diagnostics, GradientAttack, distinct_labels
 from qmodels.data import Split
 from qmodels.digest import digest_of
 from qmodels.errors import ARCHIVE_ERRORS
+from qmodels.grid import InputGrid
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path
@@ -35,18 +35,20 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Cell:
+class AttackJob:
     """One attack at one strength on one source: the unit of work that is kept and resumed."""
 
     source: Contestant
     attack: Attack
     epsilon_lsb: float
     samples: int  # the first so many test images
+    label: str  # of the attack in this run: tells apart those of one kind
+    check: bool = False  # only serves the convergence check of another job
 
     @property
     def title(self) -> str:
         """For the progress bar and for error messages."""
-        return f"{self.attack.label} {self.epsilon_lsb:g} LSB on {self.source.label} ({self.source.victim.name})"
+        return f"{self.label} {self.epsilon_lsb:g} LSB on {self.source.label} ({self.source.victim.name})"
 
 
 def sources(run: Run) -> list[Contestant]:
@@ -63,6 +65,11 @@ def sources(run: Run) -> list[Contestant]:
 def accelerator_of(run: Run) -> Contestant:
     """The accelerator, in the simulator that the config asks for."""
     return Contestant(run.config.mapped_label, run.accelerator, run.weight_bits)
+
+
+def attack_labels(run: Run) -> dict[str, str]:
+    """The run's name of every attack, by its digest."""
+    return distinct_labels(plan.attack for plan in _plans(run))
 
 
 def attackers(run: Run) -> list[Contestant]:
@@ -95,22 +102,24 @@ def _samples(run: Run, plan: EvaluationPlan) -> int:
     return plan.samples or run.config.evaluation.samples
 
 
-def cells(run: Run) -> Iterator[Cell]:
+def attack_jobs(run: Run) -> Iterator[AttackJob]:
     """Everything to be attacked, in a fixed order."""
+    labels = attack_labels(run)
     for plan in _plans(run):
         samples = _samples(run, plan)
         for source in targets(run, plan.attack):
             for epsilon in plan.epsilons_lsb:
-                cell = Cell(source, plan.attack, epsilon, samples)
-                yield cell
-                if (longer := convergence_cell(run, cell)) is not None:
+                job = AttackJob(source, plan.attack, epsilon, samples, labels[plan.attack.digest])
+                yield job
+                if (longer := convergence_job(run, job)) is not None:
                     yield longer
-        carried = black_box_epsilons(plan)
+        carried = black_box_epsilons(plan, run.data.grid)
         for source in attackers(run) if carried else ():
-            yield from (Cell(source, plan.attack, epsilon, samples) for epsilon in carried)
+            for epsilon in carried:
+                yield AttackJob(source, plan.attack, epsilon, samples, labels[plan.attack.digest])
 
 
-def black_box_epsilons(plan: AttackPlan) -> list[float]:
+def black_box_epsilons(plan: AttackPlan, grid: InputGrid) -> list[float]:
     """At which strengths examples made on another model tell anything.
 
     Only attacks that follow gradients depend on the model; without any bound they become images of another class.
@@ -118,20 +127,21 @@ def black_box_epsilons(plan: AttackPlan) -> list[float]:
     attack = plan.attack
     if attack.knowledge != "white-box" or attack.family not in ("gradient", "minimal-norm"):
         return []
-    return [e for e in plan.epsilons_lsb if attack.family == "minimal-norm" or e < LEVELS - 1]
+    return [e for e in plan.epsilons_lsb if attack.family == "minimal-norm" or e < grid.span - 1]
 
 
-def convergence_cell(run: Run, cell: Cell) -> Cell | None:
+def convergence_job(run: Run, job: AttackJob) -> AttackJob | None:
     """The same attack with twice the iterations, where the config asks for that check and the attack iterates.
 
     On no more than `evaluation.samples` images: an attack that has many would take three times as long.
     """
-    if cell.source.apart:
+    attack = job.attack
+    if job.source.apart or not run.config.evaluation.check_convergence:
         return None
-    if run.config.evaluation.check_convergence and hasattr(cell.attack, "doubled") and cell.attack.iterative:
-        fewer = min(cell.samples, run.config.evaluation.samples)
-        return replace(cell, attack=cell.attack.doubled(), samples=fewer)
-    return None
+    if not (isinstance(attack, GradientAttack) and attack.iterative):
+        return None
+    fewer = min(job.samples, run.config.evaluation.samples)
+    return replace(job, attack=attack.doubled(), samples=fewer, label=f"{job.label}, twice the steps", check=True)
 
 
 def targets(run: Run, attack: Attack) -> list[Contestant]:
@@ -143,12 +153,12 @@ def targets(run: Run, attack: Attack) -> list[Contestant]:
     if attack.knowledge == "black-box":
         return [accelerator]
     if attack.family == "worst-case":
-        judged = AcceleratorVictim(run.accelerator, run.prequantized.model)
+        judged = AcceleratorVictim(run.accelerator, run.prequantized.gradient_model)
         return [*sources(run)[:-1], replace(accelerator, victim=judged)]
     return sources(run)
 
 
-def strongest(run: Run, rows: Sequence[Row]) -> Cell | None:
+def strongest(run: Run, rows: Sequence[Row]) -> AttackJob | None:
     """The attack that did most harm to the quantized model in the ball of the headline table, if there is one."""
     ball = headline_ball(rows)
     lowest = min(
@@ -163,44 +173,44 @@ def strongest(run: Run, rows: Sequence[Row]) -> Cell | None:
     )
     if lowest is None:
         return None
-    wanted = ("quantized", lowest.attack, lowest.epsilon_lsb)
-    own = (cell for cell in cells(run) if not cell.source.apart)
-    return next((c for c in own if (c.source.victim.name, c.attack.label, c.epsilon_lsb) == wanted), None)
+    wanted = ("quantized", lowest.attack_digest, lowest.epsilon_lsb)
+    own = (job for job in attack_jobs(run) if not (job.source.apart or job.check))
+    return next((j for j in own if (j.source.victim.name, j.attack.digest, j.epsilon_lsb) == wanted), None)
 
 
 def run_attacks(run: Run) -> tuple[str, ...]:
-    """Run every cell that is not stored yet; names of the example files."""
+    """Run every job that is not stored yet; names of the example files."""
     images = attacked_images(run)
-    todo = list(cells(run))
+    todo = list(attack_jobs(run))
     names = []
     with progress_bar("attacking", len(todo)) as bar:
-        for cell in todo:
-            path = cell_path(run, cell)
+        for job in todo:
+            path = job_path(run, job)
             if load_result(path) is None:
                 state, seed = path.with_suffix(".part.npz"), run.config.seed
-                x, y = images.take(cell.samples)
-                result = cell.attack(cell.source.victim, x, y, epsilon_lsb=cell.epsilon_lsb, seed=seed, state=state)
+                x, y = images.take(job.samples)
+                result = job.attack(job.source.victim, x, y, epsilon_lsb=job.epsilon_lsb, seed=seed, state=state)
                 store_result(path, result)
                 state.unlink(missing_ok=True)
             names.append(path.relative_to(run.folder.path).as_posix())
-            bar.advance(note=cell.title)
+            bar.advance(note=job.title)
     return tuple(dict.fromkeys(names))
 
 
-def cell_path(run: Run, cell: Cell) -> Path:
-    """Where a cell's examples are kept; the name holds the digest of all they depend on."""
+def job_path(run: Run, job: AttackJob) -> Path:
+    """Where a job's examples are kept; the name holds the digest of all they depend on."""
     key = digest_of(
         {
-            "inputs": cell.source.apart or {name: run.folder.outputs(name) for name in _made_by(run, cell.source)},
+            "inputs": job.source.apart or {name: run.folder.outputs(name) for name in _made_by(run, job.source)},
             "data": run.config.data.model_dump(mode="json"),
-            "samples": cell.samples,
+            "samples": job.samples,
             "seed": run.config.seed,
-            "attack": cell.attack.model_dump(mode="json"),
-            "epsilon": cell.epsilon_lsb,
-            "source": [cell.source.label, cell.source.victim.name],
+            "attack": job.attack.model_dump(mode="json"),
+            "epsilon": job.epsilon_lsb,
+            "source": [job.source.label, job.source.victim.name],
         }
     )
-    name = f"{cell.source.label}-{cell.source.victim.name}-{cell.attack.kind}-{cell.epsilon_lsb:g}-{key[:16]}.npz"
+    name = f"{job.source.label}-{job.source.victim.name}-{job.attack.kind}-{job.epsilon_lsb:g}-{key[:16]}.npz"
     return run.folder / "attacks" / name
 
 
@@ -211,11 +221,17 @@ def _made_by(run: Run, source: Contestant) -> tuple[str, ...]:
     return ("train",) if source.label == run.config.model_label else ("train", "map")
 
 
+#: Fields of a result that JSON can hold as they are.
+_PLAIN = ("attack", "queries", "seconds", "seed", "unbounded")
+
+
 def store_result(path: Path, result: AttackResult) -> None:
-    """Keep a result: examples as their 8-bit device inputs, the rest as it is."""
-    record = asdict(result) | {"x": None, "success": None}
+    """Keep a result: examples as codes, the rest as it is."""
+    plain = {name: getattr(result, name) for name in _PLAIN} | {"diagnostics": asdict(result.diagnostics)}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, steps=device_bytes(result.x), success=result.success, record=json.dumps(record))
+        np.savez_compressed(
+            file, x=result.x, success=result.success, epsilon_lsb=result.epsilon_lsb, record=json.dumps(plain)
+        )
 
 
 def load_result(path: Path) -> AttackResult | None:
@@ -224,7 +240,8 @@ def load_result(path: Path) -> AttackResult | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             record = json.loads(str(stored["record"]))
             record["diagnostics"] = Diagnostics(**record["diagnostics"])
-            images = (stored["steps"] / LEVELS).astype(np.float32)
-            return AttackResult(**record | {"x": images, "success": stored["success"]})
+            epsilon = stored["epsilon_lsb"]
+            arrays = {"x": stored["x"], "success": stored["success"]}
+            return AttackResult(**record, **arrays, epsilon_lsb=epsilon if epsilon.ndim else float(epsilon))
     except (OSError, ValueError, KeyError, TypeError, *ARCHIVE_ERRORS):
         return None

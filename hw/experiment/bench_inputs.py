@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.experiment.attacks import Cell, attacked_images, cell_path, cells, load_result
+from hw.experiment.attacks import AttackJob, attack_jobs, attacked_images, job_path, load_result
 from hw.experiment.run import Run
 from hw.generate.testbench import Origin, TestBench, select
-from hw.simulate.exactness import EXTREMES, probe_images
+from hw.simulate.exactness import probe_inputs
 from qmodels.attacks import AttackResult
+from qmodels.grid import EXTREMES, Codes
 from qmodels.storage import finite_or_none
-from qmodels.victims import Images
 
 
 def clean_bench(run: Run) -> TestBench:
@@ -27,20 +27,20 @@ def full_bench(run: Run) -> TestBench:
     """The clean ones, and examples of every stored attack in turn, those that fooled their model first."""
     images, origins = _clean(run)
     _, labels = attacked_images(run)
-    attacked = [(cell, result) for cell in cells(run) for result in [load_result(cell_path(run, cell))] if result]
+    attacked = [(job, result) for job in attack_jobs(run) for result in [load_result(job_path(run, job))] if result]
     orders = [_fooling_first(result) for _, result in attacked]
     chosen = select([len(order) for order in orders], run.config.testbench.adversarial)
     for group, place in chosen:
-        cell, result = attacked[group]
+        job, result = attacked[group]
         index = int(orders[group][place])
-        origins.append(_origin(cell, index, int(labels[index])))
+        origins.append(_origin(job, index, int(labels[index])))
         images = np.concatenate([images, result.x[index : index + 1]])
     return _bench(run, images, origins)
 
 
-def _clean(run: Run) -> tuple[Images, list[Origin]]:
+def _clean(run: Run) -> tuple[Codes, list[Origin]]:
     part = run.data.test.take(run.config.testbench.clean)
-    images = probe_images(run.data.input_shape, part.x, 0, run.config.seed)
+    images = probe_inputs(run.data.grid, part.x, 0, run.config.seed)
     origins = [Origin("clean", index, int(label)) for index, label in enumerate(part.y)]
     return images, origins + [Origin("extreme")] * EXTREMES
 
@@ -50,10 +50,10 @@ def _fooling_first(result: AttackResult) -> NDArray[np.intp]:
     return order
 
 
-def _origin(cell: Cell, index: int, label: int) -> Origin:
-    source = f"{cell.source.label}/{cell.source.victim.name}"
-    return Origin("adversarial", index, label, cell.attack.label, finite_or_none(cell.epsilon_lsb), source)
+def _origin(job: AttackJob, index: int, label: int) -> Origin:
+    source = f"{job.source.label}/{job.source.victim.name}"
+    return Origin("adversarial", index, label, job.label, finite_or_none(job.epsilon_lsb), source)
 
 
-def _bench(run: Run, images: Images, origins: list[Origin]) -> TestBench:
-    return TestBench(images, run.quantized.logits(images), tuple(origins))
+def _bench(run: Run, images: Codes, origins: list[Origin]) -> TestBench:
+    return TestBench(images, run.quantized.logits(images), tuple(origins), run.data.grid)

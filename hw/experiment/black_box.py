@@ -18,7 +18,7 @@ def train_black_box(run: Run) -> tuple[str, ...]:
     Returns:
         Names, in the run folder, of the files that the trainings left.
     """
-    if not any(black_box_epsilons(plan) for plan in run.config.evaluation.attacks):
+    if not any(black_box_epsilons(plan, run.data.grid) for plan in run.config.evaluation.attacks):
         return ()
     names = []
     for model, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):

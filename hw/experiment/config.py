@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from hw.experiment.settings import Settings, merge
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig
-from qmodels.attacks import AnyAttack, Attack
+from qmodels.attacks import AnyAttack, Attack, attack_class
 from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
@@ -235,7 +235,7 @@ def check_config(root: type[Config], raw: dict[str, Any], where: str) -> Config:
     try:
         config = root.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(f"{where}: {_explain(item, root)}" for item in error.errors())) from None
+        raise UserError("\n".join(f"{where}: {_explain(item, root, raw)}" for item in error.errors())) from None
     for key in _not_finite(config.model_dump()):
         raise UserError(f"{where}: {key}: must be a finite number")
     return config
@@ -256,26 +256,23 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not a readable text file ({error})") from None
 
 
-def _explain(item: Any, root: type[BaseModel]) -> str:
-    location = [part for part in item["loc"] if not (isinstance(part, str) and part in _UNION_TAGS)]
+def _explain(item: Any, root: type[BaseModel], raw: Any) -> str:
+    location = item["loc"]
     key = ".".join(str(part) for part in location)
+    owner = _owner(location, root, raw)
     if item["type"] == "extra_forbidden":
-        known = _keys_beside(item["loc"], root)
+        known = list(owner.model_fields) if owner else []
         return f"{key}: unknown key" + allowed_names(str(location[-1]), known)
     got = _abridged(item["input"])
-    if item["type"] == "union_tag_invalid":
-        return f"{key}.kind: unknown attack {item['ctx']['tag']!r}" + allowed_names(
-            item["ctx"]["tag"], sorted(_UNION_TAGS)
-        )
-    if item["type"] == "union_tag_not_found":
-        return f"{key}: kind is missing (allowed: {', '.join(sorted(_UNION_TAGS))}); got {got}"
+    if item["type"] == "attack_kind":
+        return f"{key}: {item['msg']}; got {got}"
     if item["type"] == "literal_error":
-        return f"{key}: {got} is not allowed" + allowed_names(str(item["input"]), _alternatives(item["loc"], root))
+        return f"{key}: {got} is not allowed" + allowed_names(str(item["input"]), _alternatives(location, root, raw))
     if item["type"] == "value_error":  # our own validators say what they got
         told: str = item["msg"].removeprefix("Value error, ")
         return f"{key}: {told}" if key else told
     message = _PLAIN.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
-    return f"{key}: {message}; got {got}" + _field_hint(item["loc"], root)
+    return f"{key}: {message}; got {got}" + _field_hint(location, owner)
 
 
 #: pydantic's words for these name Python types, which mean nothing to you as you write YAML.
@@ -293,10 +290,10 @@ def _abridged(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
-def _alternatives(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
+def _alternatives(location: Sequence[Any], root: type[BaseModel], raw: Any) -> list[str]:
     while location and isinstance(location[-1], int):  # an item of a list
         location = location[:-1]
-    owner = _owner(location, root)
+    owner = _owner(location, root, raw)
     field = owner.model_fields.get(str(location[-1])) if owner else None
     return [str(value) for value in _literals(field.annotation)] if field else []
 
@@ -318,27 +315,27 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
             yield from _not_finite(item, f"{key}.{name}" if key else str(name))
 
 
-#: pydantic puts the tag of a discriminated union into the location; you never wrote it.
-_UNION_TAGS = frozenset(
-    str(kind.model_fields["kind"].default)
-    for kind in AnyAttack.__origin__.__args__  # type: ignore[attr-defined]
-)
-
-
-def _owner(location: Sequence[Any], root: type[BaseModel]) -> type[BaseModel] | None:
-    """The model class whose key is the last part of `location`."""
+def _owner(location: Sequence[Any], root: type[BaseModel], raw: Any) -> type[BaseModel] | None:
+    """The model class whose key is the last part of `location`; which attack it is, the raw mapping tells."""
     node: Any = root
     for part in location[:-1]:
-        if isinstance(part, int):
-            continue
-        if isinstance(part, str) and part in _UNION_TAGS:
-            node = next(kind for kind in AnyAttack.__origin__.__args__ if kind.model_fields["kind"].default == part)  # type: ignore[attr-defined]
-            continue
-        field = getattr(node, "model_fields", {}).get(part)
-        if field is None:
-            return None
-        node = _section_in(field.annotation)
+        raw = _inside(raw, part)
+        if not isinstance(part, int):
+            field = getattr(node, "model_fields", {}).get(part)
+            if field is None:
+                return None
+            node = _section_in(field.annotation)
+        if node is Attack and isinstance(raw, dict):
+            node = attack_class(str(raw.get("kind"))) or Attack
     return node if isinstance(node, type) and issubclass(node, BaseModel) else None
+
+
+def _inside(raw: Any, part: Any) -> Any:
+    """An item of a raw config; None where there is none."""
+    try:
+        return raw[part]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
@@ -348,12 +345,6 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
     return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
 
 
-def _keys_beside(location: Sequence[Any], root: type[BaseModel]) -> list[str]:
-    owner = _owner(location, root)
-    return list(owner.model_fields) if owner else []
-
-
-def _field_hint(location: Sequence[Any], root: type[BaseModel]) -> str:
-    owner = _owner(location, root)
+def _field_hint(location: Sequence[Any], owner: type[BaseModel] | None) -> str:
     field = owner.model_fields.get(str(location[-1])) if owner and location else None
     return f" ({field.description})" if field and field.description else ""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hw.experiment.attacks import accelerator_of, attacked_images, cell_path, load_result, sources, strongest
+from hw.experiment.attacks import accelerator_of, attacked_images, job_path, load_result, sources, strongest
 from hw.experiment.run import Run
-from qmodels.attacks.base import device_bytes
+from qmodels.grid import Codes
 from qmodels.metrics.masking import Row
-from qmodels.victims import Images, Labels, predictions
+from qmodels.victims import Labels, predictions
 
 MOST = 8  # images shown
 
@@ -26,9 +26,9 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         run: evaluated, its examples stored.
         rows: of its results; they say which attack was strongest, in the ball of the headline table.
     """
-    cell = strongest(run, rows)
-    result = load_result(cell_path(run, cell)) if cell is not None else None
-    if cell is None or result is None:
+    job = strongest(run, rows)
+    result = load_result(job_path(run, job)) if job is not None else None
+    if job is None or result is None:
         return {}
     x, y = attacked_images(run).take(len(result.x))
     chosen = np.sort(np.unique(y, return_index=True)[1])[:MOST]
@@ -36,9 +36,9 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     victims = [*sources(run), accelerator_of(run)]
     answers = [predictions(c.victim, np.concatenate([clean, attacked])).reshape(2, -1) for c in victims]
     return {
-        "attack": cell.attack.label,
-        "epsilon_lsb": cell.epsilon_lsb,
-        "source": f"{cell.source.label}/{cell.source.victim.name}",
+        "attack": job.label,
+        "epsilon_lsb": job.epsilon_lsb,
+        "source": f"{job.source.label}/{job.source.victim.name}",
         "shape": list(x.shape[1:]),
         "victims": [{"model": c.label, "victim": c.victim.name, "bits": c.bits} for c in victims],
         "samples": [
@@ -54,9 +54,9 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _pixels(image: Images) -> str:
-    """The image as the device gets it: one byte per input, in base64."""
-    return base64.b64encode(device_bytes(image).tobytes()).decode()
+def _pixels(image: Codes) -> str:
+    """The input's codes as the device gets them, in base64."""
+    return base64.b64encode(np.ascontiguousarray(image).tobytes()).decode()
 
 
 def _both(answer: Labels, place: int) -> list[int]:

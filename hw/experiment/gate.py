@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hw.experiment.run import Run
 from hw.simulate.exactness import Known, require_exact
 from hw.simulate.model_trace import model_trace
-from qmodels.victims import Images
+from qmodels.grid import Codes
 
 Traced = dict[str, NDArray[Any]]
 
@@ -31,25 +31,25 @@ class GateRecord:
     engine: str
 
 
-def pass_gate(run: Run, images: Images, *, adversarial: bool, always: int = 0) -> GateRecord:
+def pass_gate(run: Run, images: Codes, *, adversarial: bool, always: int = 0) -> GateRecord:
     """Compare the simulators on `images`.
 
     Args:
         run: the run.
-        images: device inputs (N, ...).
+        images: codes of device inputs (N, ...).
         adversarial: whether they are adversarial examples (for the record).
         always: csim always sees the last `always` of them (the extreme ones).
 
     Raises:
         ExactnessError: one bit differs; names the first layer.
     """
-    accelerator = run.accelerator
+    accelerator, to_values = run.accelerator, run.data.grid.to_values
 
-    def reference(x: Images) -> Traced:
-        return model_trace(run.quantized_model, x)
+    def reference(x: Codes) -> Traced:
+        return model_trace(run.quantized_model, to_values(x))
 
     expected = Known(run.quantized.name, run.quantized.logits(images))  # slower than all but csim: asked once
-    prequantized = (reference, lambda x: model_trace(run.prequantized.model, x))
+    prequantized = (reference, lambda x: model_trace(run.prequantized.model, to_values(x)))
     compared = [require_exact(expected, run.prequantized, images, traces=prequantized)]
     judged: NDArray[np.intp] = np.arange(len(images))
     if accelerator.name == "bitsim":

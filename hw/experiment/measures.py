@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from hw.experiment.attacks import Cell, Contestant, test_images
+from hw.experiment.attacks import AttackJob, Contestant, test_images
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
 from qmodels.metrics.distance import BoundaryDistance
 from qmodels.metrics.masking import Row
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.storage import finite_or_none
+from qmodels.victims import GradientModel
 
 
 def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) -> dict[str, Any]:
@@ -20,52 +21,53 @@ def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) 
     return {"model": victim.label, "victim": victim.victim.name, "bits": victim.bits} | distance.summary(clean.correct)
 
 
-def query_curve(cell: Cell, result: AttackResult) -> dict[str, Any] | None:
+def query_curve(job: AttackJob, result: AttackResult) -> dict[str, Any] | None:
     """Accuracy had every image been given only so many queries; None for attacks that keep no count per image."""
     spent = result.diagnostics.queries_to_success
     if spent is None:
         return None
-    most = getattr(cell.attack, "queries", max(spent, default=0))
+    most = getattr(job.attack, "queries", max(spent, default=0))
     budgets = sorted({b for b in (m * 10**e for e in range(7) for m in (1, 2, 5)) if b < most} | {most})
     return {
-        "attack": cell.attack.label,
-        "norm": cell.attack.norm,
-        "epsilon_lsb": finite_or_none(cell.epsilon_lsb),
-        "model": cell.source.label,
-        "victim": cell.source.victim.name,
+        "attack": job.label,
+        "norm": job.attack.norm,
+        "epsilon_lsb": finite_or_none(job.epsilon_lsb),
+        "model": job.source.label,
+        "victim": job.source.victim.name,
         "queries_per_image": budgets,
         "accuracy": [result.accuracy_after(budget) for budget in budgets],
     }
 
 
-def layer_measures(run: Run, cell: Cell | None, result: AttackResult | None) -> dict[str, Any]:
+def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None) -> dict[str, Any]:
     """Shift, amplification and gradients of the quantized model beside those of the float model it was made from.
 
     Args:
         run: with a quantized model; the float one is missing when the user brought QKeras along.
-        cell: whose examples show how a change grows; None: there are none, and only gradients are measured.
+        job: whose examples show how a change grows; None: there are none, and only gradients are measured.
         result: these examples.
     """
     x, y = test_images(run)
     found: dict[str, Any] = {"gradients": {"loss": "ce", "images": len(y)} | _gradients(run)}
-    if cell is None or result is None:
+    if job is None or result is None:
         return found
     x, attacked = x[: len(result.x)], result.x[: len(x)]
+    values, harmed = run.data.grid.to_values(x), run.data.grid.to_values(attacked)
     found["examples"] = {
-        "attack": cell.attack.label,
-        "epsilon_lsb": finite_or_none(cell.epsilon_lsb),
-        "made_on": f"{cell.source.label}/{cell.source.victim.name}",
+        "attack": job.label,
+        "epsilon_lsb": finite_or_none(job.epsilon_lsb),
+        "made_on": f"{job.source.label}/{job.source.victim.name}",
         "images": len(x),
     }
     found["quantization_shift"] = [
         {"layer": s.layer, "mean_ratio": finite_or_none(s.mean), "median_ratio": finite_or_none(s.median),
          "absorbed_share": finite_or_none(s.absorbed_share)}
-        for s in quantization_shift(run.quantized_model, x, attacked)
+        for s in quantization_shift(run.quantized_model, values, harmed)
     ]  # fmt: skip
     if run.mapped_model is not None:
         found["error_amplification"] = [
             {"layer": a.layer, "float_relative_change": a.reference, "quantized_relative_change": a.quantized}
-            for a in amplification(run.mapped_model, run.quantized_model, x, attacked)
+            for a in amplification(run.mapped_model, run.quantized_model, values, harmed)
         ]
     return found
 
@@ -74,8 +76,9 @@ def _gradients(run: Run) -> dict[str, float]:
     """Agreement of the float model's gradients with the straight-through ones, and how many are exactly zero."""
     x, y = test_images(run)
     if run.mapped_model is None:
-        return {"quantized_zero_gradient_share": zero_gradient_share(run.prequantized.model, x, y)}
-    agreement = gradient_agreement(run.mapped_model, run.prequantized.model, x, y)
+        return {"quantized_zero_gradient_share": zero_gradient_share(run.prequantized.gradient_model, x, y)}
+    mapped = GradientModel(run.mapped_model, run.data.grid)
+    agreement = gradient_agreement(mapped, run.prequantized.gradient_model, x, y)
     return {
         "mean_cosine": agreement.cosine,
         "mean_sign_agreement": agreement.sign,

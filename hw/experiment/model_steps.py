@@ -96,7 +96,7 @@ def quantize_step(run: Run) -> tuple[str, ...]:
     quantized, selection = quantize_as_asked(
         run.mapped_model,
         run.config.quantization,
-        run.data.train.x,
+        run.data.train,
         run.data.validation,
         seed=run.config.seed,
         formats=run.trained_formats(),

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from hw.experiment.run import Run
+from qmodels.grid import Codes
 from qmodels.storage import write_json
-from qmodels.victims import Images
 
 OVERFLOW_FILE = "overflow.json"
 
 
-def overflow_record(run: Run, images: Images) -> dict[str, Any]:
+def overflow_record(run: Run, images: Codes) -> dict[str, Any]:
     """Every layer's counts on `images`; no layers where bitsim is not the engine: csim does not count."""
     engine = run.accelerator.name
     layers = [asdict(layer) for layer in run.accelerator.overflow_report(images)] if engine == "bitsim" else []

@@ -69,7 +69,7 @@ def step_key(run: Run, step: FlowStep) -> str:
         weights = weights_file(run.config.model.file, run.config.model.weights)
         parts["model"] = [file_digest(path) for path in (run.config.model.file, weights) if path is not None]
     if "data" in step.sections:
-        parts["data"] = run.data.digests
+        parts["data"] = run.data.digest
     return digest_of(parts)
 
 

@@ -67,7 +67,7 @@ class Run:
         """How the repairs changed the outputs on test images."""
         if self.repaired is None:
             return None
-        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).x)
+        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).values)
 
     @cached_property
     def float_model(self) -> Any | None:
@@ -115,29 +115,31 @@ class Run:
     @cached_property
     def quantized(self) -> KerasVictim:
         """The QKeras model as a victim."""
-        return KerasVictim(self.quantized_model, "quantized")
+        return KerasVictim(self.quantized_model, "quantized", self.data.grid)
 
     @cached_property
     def float_victim(self) -> KerasVictim | None:
         """The float model as a victim."""
-        return KerasVictim(self.float_model, "float") if self.float_model is not None else None
+        return KerasVictim(self.float_model, "float", self.data.grid) if self.float_model is not None else None
 
     @cached_property
     def mapped_victim(self) -> KerasVictim | None:
         """The mapped float model as a victim; None where its weights were trained to run only through quantizers."""
         if self.mapped_model is None or self.latent_model is not None:
             return None
-        return KerasVictim(self.mapped_model, "float")
+        return KerasVictim(self.mapped_model, "float", self.data.grid)
 
     @cached_property
     def prequantized(self) -> KerasVictim:
         """The QKeras model with constant weights: the same bits (the gate checks), several times faster to attack."""
-        return KerasVictim(prequantize(self.quantized_model), "quantized")
+        return KerasVictim(prequantize(self.quantized_model), "quantized", self.data.grid)
 
     @cached_property
     def accelerator(self) -> Accelerator:
         """The accelerator, simulated by the engine that the config asks for; it stands in attacks and scores."""
-        return Accelerator(self.quantized_model, self.config.hardware, engine=self.config.simulation.engine)
+        return Accelerator(
+            self.quantized_model, self.config.hardware, grid=self.data.grid, engine=self.config.simulation.engine
+        )
 
     @cached_property
     def black_box(self) -> tuple[Run, ...]:

@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hw.experiment.attacks import (
-    Cell,
+    AttackJob,
     Contestant,
     accelerator_of,
+    attack_jobs,
+    attack_labels,
     attacked_images,
-    cell_path,
-    cells,
-    convergence_cell,
+    convergence_job,
+    job_path,
     load_result,
     sources,
     strongest,
@@ -28,9 +28,10 @@ from hw.experiment.gate import combined, pass_gate
 from hw.experiment.measures import boundary_record, layer_measures, query_curve
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
-from qmodels.attacks.base import LEVELS, Knowledge, device_bytes
+from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
 from qmodels.digest import digest_of
+from qmodels.grid import Codes
 from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
@@ -45,18 +46,18 @@ def evaluate(run: Run) -> dict[str, Any]:
         ExactnessError: the accelerator and the quantized model differ in one bit.
     """
     scores = Scores(run)
-    adversarial = [device_bytes(scores.clean[:0])]
-    todo = [cell for cell in cells(run) if not _is_doubled(run, cell)]
+    adversarial = [scores.clean[:0]]
+    todo = [job for job in attack_jobs(run) if not job.check]
     with progress_bar("scoring", len(todo)) as bar:
-        for cell in todo:
-            result = _stored(run, cell)
-            adversarial.append(device_bytes(result.x))
-            scores.add(cell, result)
-            bar.advance(note=cell.title)
-    attacked = (_distinct(np.concatenate(adversarial)) / np.float32(LEVELS)).astype(np.float32)
+        for job in todo:
+            result = _stored(run, job)
+            adversarial.append(result.x)
+            scores.add(job, result)
+            bar.advance(note=job.title)
+    attacked = _distinct(np.concatenate(adversarial))
     record = pass_gate(run, attacked, adversarial=True)
     gate = json.loads((run.folder / "simulation.json").read_text())
-    rows = with_flags(scores.rows)
+    rows, labels = with_flags(scores.rows), attack_labels(run)
     chosen = strongest(run, rows)
     shown = _stored(run, chosen) if chosen is not None else None
     return {
@@ -66,7 +67,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "clean": clean_accuracy(run),
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),
-        "attacks": [attack_settings(plan) for plan in run.config.evaluation.attacks],
+        "attacks": [attack_settings(plan, labels[plan.attack.digest]) for plan in run.config.evaluation.attacks],
         "measures": scores.measures() | layer_measures(run, chosen, shown),
         "exactness": combined(gate, record),
         "cost": json.loads((run.folder / "cost.json").read_text()),
@@ -98,31 +99,33 @@ class Scores:
         near = [boundary_record(*item) for item in zip(self.victims, clean, self.nearest, strict=True)]
         return {"boundary_distance": near, "accuracy_over_queries": self.curves}
 
-    def add(self, cell: Cell, result: AttackResult) -> None:
+    def add(self, job: AttackJob, result: AttackResult) -> None:
         """The row of the attacked model, and the same examples on the accelerator and on the other models."""
-        source, lengths = cell.source, change_lengths(result.x, self.clean[: len(result.x)])
-        longer = convergence_cell(self.run, cell)
+        source, lengths = job.source, change_lengths(result.x, self.clean[: len(result.x)])
+        longer = convergence_job(self.run, job)
         doubled = _stored(self.run, longer) if longer is not None else None
-        own = attack_row(source.label, source.victim.name, cell.attack, result, bits=source.bits, doubled=doubled)
+        own = attack_row(
+            source.label, source.victim.name, job.attack, result, label=job.label, bits=source.bits, doubled=doubled
+        )
         if source.apart:  # a model that is in no table: only what its examples do to others
             for victim in self.victims:
                 self._score(own, result, lengths, victim, "black-box")
             return
         self.rows.append(own)
-        if (curve := query_curve(cell, result)) is not None:
+        if (curve := query_curve(job, result)) is not None:
             self.curves.append(curve)
-        self._nearest(source).add(result.attack, result.success, lengths)
+        self._nearest(source).add(own.attack, result.success, lengths)
         answers = predictions(source.victim, result.x)
-        for victim, knowledge in self._others(cell):
+        for victim, knowledge in self._others(job):
             self._score(own, result, lengths, victim, knowledge, answers)
 
-    def _others(self, cell: Cell) -> list[tuple[Contestant, Knowledge]]:
-        """Who else is shown a cell's examples, the same function first, and what the attacker then knows of him."""
-        source, family = cell.source, cell.attack.family
+    def _others(self, job: AttackJob) -> list[tuple[Contestant, Knowledge]]:
+        """Who else is shown a job's examples, the same function first, and what the attacker then knows of him."""
+        source, family = job.source, job.attack.family
         *floats, quantized = self.contestants
         if source.victim.name == self.accelerator.victim.name:  # which computes exactly the quantized model
             carried = floats if family == "worst-case" else []  # queries tell about the model that was asked
-            return [(quantized, cell.attack.knowledge), *((c, "transfer") for c in carried)]
+            return [(quantized, job.attack.knowledge), *((c, "transfer") for c in carried)]
         same_function = source.victim.name == "quantized"
         if family == "noise":  # noise knows nothing of its source: no transfer rows
             return [(self.accelerator, "none")] if same_function else []
@@ -141,7 +144,7 @@ class Scores:
         asked_here = knowledge == "black-box" and source_answers is not None  # queries to the very same function
         made_on = "" if asked_here else f"{own.model}/{own.victim}"
         self.rows.append(replace(row, model=victim.label, bits=victim.bits, source=made_on, non_finite_share=broken))
-        self._nearest(victim).add(result.attack, here.success, lengths)
+        self._nearest(victim).add(own.attack, here.success, lengths)
 
     def _nearest(self, victim: Contestant) -> BoundaryDistance:
         names = [(c.label, c.victim.name) for c in self.victims]
@@ -170,34 +173,29 @@ def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def attack_settings(plan: EvaluationPlan) -> dict[str, Any]:
+def attack_settings(plan: EvaluationPlan, label: str) -> dict[str, Any]:
     """An attack's parameters as run, under the name its rows have; step lengths worked out for every ε."""
     settings = plan.attack.model_dump(mode="json")
     if hasattr(plan.attack, "step_size"):
         settings["step_lsb"] = [finite_or_none(plan.attack.step_size(epsilon)) for epsilon in plan.epsilons_lsb]
     return {
-        "attack": plan.attack.label,
+        "attack": label,
         "epsilons_lsb": [finite_or_none(epsilon) for epsilon in plan.epsilons_lsb],
         "settings": settings,
     }
 
 
-def _distinct(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Every image once. As rows of bytes: `np.unique(axis=0)` compares pixel by pixel, some thirty times slower."""
+def _distinct(images: Codes) -> Codes:
+    """Every input once. As rows of bytes: `np.unique(axis=0)` compares number by number, some thirty times slower."""
     if not len(images):
         return images
     rows = np.ascontiguousarray(images.reshape(len(images), -1))
-    found = np.unique(rows.view(np.dtype((np.void, rows.shape[1]))).ravel())
-    return found.view(np.uint8).reshape(-1, *images.shape[1:])
+    found = np.unique(rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel())
+    return found.view(images.dtype).reshape(-1, *images.shape[1:])
 
 
-def _is_doubled(run: Run, cell: Cell) -> bool:
-    """Whether the cell only serves the convergence check of another one."""
-    return all(cell.attack != plan.attack for plan in run.config.evaluation.attacks)
-
-
-def _stored(run: Run, cell: Cell) -> AttackResult:
-    result = load_result(cell_path(run, cell))
+def _stored(run: Run, job: AttackJob) -> AttackResult:
+    result = load_result(job_path(run, job))
     if result is None:
-        raise RuntimeError(f"examples of {cell.title} are missing; run the attack step again")
+        raise RuntimeError(f"examples of {job.title} are missing; run the attack step again")
     return result

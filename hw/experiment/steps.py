@@ -16,7 +16,8 @@ from hw.experiment.overflow import OVERFLOW_FILE, overflow_record
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.experiment.scoring import evaluate
-from hw.simulate.exactness import EXTREMES, probe_images
+from hw.simulate.exactness import probe_inputs
+from qmodels.grid import EXTREMES
 from qmodels.metrics.masking import Row
 from qmodels.quantize.lipschitz_tables import bits_rows, lipschitz_rows
 from qmodels.storage import atomic_folder, write_json
@@ -45,7 +46,7 @@ def project_step(run: Run) -> tuple[str, ...]:
 def simulate_step(run: Run) -> tuple[str, ...]:
     """Build the simulators and hold them against the QKeras model on clean, random and extreme inputs."""
     clean = run.data.test.take(run.config.evaluation.samples).x
-    images = probe_images(run.data.input_shape, clean, run.config.simulation.verify_random, run.config.seed)
+    images = probe_inputs(run.data.grid, clean, run.config.simulation.verify_random, run.config.seed)
     write_json(run.folder / OVERFLOW_FILE, overflow_record(run, clean))  # before the gate: it may tell why that fails
     record = pass_gate(run, images, adversarial=False, always=EXTREMES)
     write_json(run.folder / "simulation.json", asdict(record))

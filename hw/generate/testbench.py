@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from qmodels.digest import files_digest
 from qmodels.errors import UserError
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.storage import atomic_folder
-from qmodels.victims import Images, Logits
+from qmodels.victims import Logits
 
 FOLDER = "tb_data"
 INPUTS = "tb_input_features.dat"
@@ -43,13 +44,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class TestBench:
-    """Inputs (N, ...), the outputs (N, classes) that belong to them, and each line's origin."""
+    """Codes (N, ...) of inputs, the outputs (N, classes) that belong to them, and each line's origin."""
 
     __test__ = False  # not a pytest class
 
-    inputs: Images
+    inputs: Codes
     outputs: Logits
     origins: tuple[Origin, ...]
+    grid: InputGrid = IMAGE_GRID
 
     def __post_init__(self) -> None:
         if not len(self.inputs) == len(self.outputs) == len(self.origins):
@@ -60,7 +62,11 @@ class TestBench:
         """The files of `tb_data/` by name."""
         lines = [{"line": number, **asdict(origin)} for number, origin in enumerate(self.origins, start=1)]
         index = json.dumps({"schema": 1, "lines": lines}, indent=1)
-        return {INPUTS: _lines(self.inputs), OUTPUTS: _lines(self.outputs), INDEX: (index + "\n").encode()}
+        return {
+            INPUTS: _lines(self.grid.to_values(self.inputs)),
+            OUTPUTS: _lines(self.outputs),
+            INDEX: (index + "\n").encode(),
+        }
 
     @cached_property
     def digest(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import itertools
 import os
 import sys
@@ -19,8 +18,10 @@ from numpy.typing import NDArray
 from hw.generate.project import HlsProject
 from hw.tools.cache import build_once
 from hw.tools.toolchain import run_gxx
+from qmodels.digest import digest
 from qmodels.errors import UserError
-from qmodels.victims import Images, Logits
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.victims import Logits
 
 Array = NDArray[Any]
 
@@ -45,6 +46,7 @@ class Csim:
     """
 
     name = "csim"
+    grid: InputGrid = IMAGE_GRID  # of the codes that `logits` takes
 
     def __init__(self, project: HlsProject, *, optimize: bool = True) -> None:
         """Compile the project, unless it is in the cache.
@@ -60,7 +62,7 @@ class Csim:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         self._threads = cores if project.ports.reentrant else 1
         flags = ("-O3" if optimize else "-O0", *_FLAGS)
-        key = hashlib.sha256("\0".join((project.digest, *flags)).encode()).hexdigest()
+        key = digest("\0".join((project.digest, *flags)))
         folder = build_once("csim", key, lambda work, final: _build(project, flags, work, final))
         self._library = ctypes.CDLL(str(folder / "csim.so"))
         self._name = project.name
@@ -68,9 +70,9 @@ class Csim:
     def __repr__(self) -> str:
         return f"Csim({self.digest[:12]})"
 
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes) of images (N, ...), sample by sample as the accelerator would."""
-        return np.asarray(self.predict(np.asarray(x, np.float32)))
+    def logits(self, x: Codes) -> Logits:
+        """Logits (N, classes) of codes (N, ...) on the grid, sample by sample as the accelerator would."""
+        return np.asarray(self.predict(self.grid.to_values(x)))
 
     def predict(self, x: Array | Sequence[Array]) -> Any:
         """Outputs for x, shape (N, *input_shape) float32 or float64; a list of such arrays for several inputs.

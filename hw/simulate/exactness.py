@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from hw.simulate.explain import explain
 from qmodels.errors import ExactnessError, UserError
 from qmodels.formats import FixedPoint
-from qmodels.victims import Images, Logits, Victim
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.victims import Logits, Victim
 
-EXTREMES = 7  # images at the end of `probe_images`
-
-Trace = Callable[[Images], dict[str, NDArray[Any]]]
+Trace = Callable[[Codes], dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -35,28 +34,24 @@ class Known:
 
     name: str
     outputs: Logits
+    grid: InputGrid = IMAGE_GRID
 
-    def logits(self, x: Images) -> Logits:
+    def logits(self, x: Codes) -> Logits:
         """The noted outputs, whatever `x`."""
         return self.outputs
 
 
-def probe_images(shape: tuple[int, ...], clean: Images, random: int, seed: int) -> Images:
-    """Clean, random and, last, `EXTREMES` device inputs: all 0, all 255, checkerboards, a ramp, one bright pixel."""
-    rng = np.random.default_rng(seed)
-    indices = np.indices(shape).sum(axis=0)
-    ramp = np.arange(np.prod(shape)).reshape(shape) % 256
-    one_pixel = np.zeros((2, *shape), np.int64)
-    one_pixel[0].flat[0] = one_pixel[1].flat[-1] = 255
-    extreme = np.stack([indices * 0, indices * 0 + 255, indices % 2 * 255, (indices + 1) % 2 * 255, ramp, *one_pixel])
-    steps = np.concatenate([rng.integers(0, 256, (random, *shape)), rng.choice([0, 255], (random, *shape)), extreme])
-    return np.concatenate([clean, (steps / 256).astype(np.float32)])
+def probe_inputs(grid: InputGrid, clean: Codes, random: int, seed: int) -> Codes:
+    """Clean, random and, last, `EXTREMES` extreme device inputs: see `InputGrid.extremes`."""
+    rng, shape = np.random.default_rng(seed), tuple(clean.shape[1:])
+    parts = [grid.random(random, shape, rng), grid.random_ends(random, shape, rng), grid.extremes(shape)]
+    return np.concatenate([clean, *parts])
 
 
 def require_exact(
     reference: Victim,
     candidate: Victim,
-    x: Images,
+    x: Codes,
     *,
     traces: tuple[Trace, Trace] | None = None,
     formats: Mapping[str, FixedPoint] | None = None,
@@ -66,7 +61,7 @@ def require_exact(
     Args:
         reference: the judge.
         candidate: who must give the same bits.
-        x: device inputs (N, ...).
+        x: codes of device inputs (N, ...).
         traces: every layer's output in both, by layer name; names the first layer that differs.
         formats: the layers' number formats, told with the layer that differs.
 
@@ -95,7 +90,7 @@ def require_exact(
     )
 
 
-def _first_layer(traces: tuple[Trace, Trace], x: Images, sample: int, formats: Mapping[str, FixedPoint] | None) -> str:
+def _first_layer(traces: tuple[Trace, Trace], x: Codes, sample: int, formats: Mapping[str, FixedPoint] | None) -> str:
     """Where the two begin to differ on one input."""
     reference, candidate = (trace(x[sample : sample + 1]) for trace in traces)
     try:

@@ -9,10 +9,11 @@ from typing import Any
 from hw.experiment.run import load_data
 from hw.sizing.config import SizingConfig
 from hw.sizing.crew import Crew, Job, JobOutcome, SoloCrew
-from hw.sizing.questions import PackedData, Question, stage_key
+from hw.sizing.questions import Question, stage_key
 from hw.sizing.space import DesignPoint
 from hw.sizing.stages import MODEL_FILE, STAGES
 from hw.sizing.store import Answer, Store
+from qmodels.data import Dataset
 from qmodels.progress import progress_bar
 from qmodels.storage import write_bytes
 
@@ -44,7 +45,7 @@ class Asker:
         self.config, self.folder, self.store, self.crew, self.data_dir = config, folder, store, crew, data_dir
         self.note = ""  # beside the progress bar
         self.used: dict[str, Answer] = {}  # every record that was found or made
-        self._data: dict[str, PackedData] = {}
+        self._data: dict[str, Dataset] = {}
         self._trained: set[str] = set()
         self._failed: dict[str, str] = {}  # model key -> why its training failed
 
@@ -146,7 +147,7 @@ class Asker:
     def _key(self, stage: str, design: DesignPoint) -> str:
         return stage_key(stage, design, self.config, self._packed(design).digest)
 
-    def _packed(self, design: DesignPoint) -> PackedData:
+    def _packed(self, design: DesignPoint) -> Dataset:
         if design.data_key not in self._data:
-            self._data[design.data_key] = PackedData.pack(load_data(design.config, self.data_dir))
+            self._data[design.data_key] = load_data(design.config, self.data_dir)
         return self._data[design.data_key]

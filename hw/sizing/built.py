@@ -21,8 +21,9 @@ from hw.generate.codes import KERNELS, Codebook
 from hw.sizing.gradients import GradientState
 from hw.sizing.space import BUILDING
 from qmodels.data import Dataset
+from qmodels.grid import Codes
 from qmodels.metrics.lipschitz import kernel_differences, reshaped_norms
-from qmodels.victims import Images, Logits, Victim
+from qmodels.victims import Logits, Victim
 
 
 @dataclass
@@ -57,7 +58,7 @@ def scratch_run(config: RunConfig, data: Dataset, files: Mapping[str, bytes]) ->
         yield run
 
 
-def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Images) -> Built:
+def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Codes) -> Built:
     """Build a design.
 
     Args:
@@ -66,15 +67,17 @@ def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: 
     """
     with scratch_run(config, data, files) as run:
         engine = config.simulation.engine
-        accelerator = Accelerator(run.quantized_model, config.hardware, engine=engine, threads=1)  # others work beside
+        # One thread: the other processors are other workers'.
+        accelerator = Accelerator(run.quantized_model, config.hardware, grid=data.grid, engine=engine, threads=1)
         graph, codebooks, mapped = accelerator.graph, accelerator.codebooks, run.mapped_model
+        values = data.grid.to_values(probes)
         return Built(
             accelerator.engine,  # without the model and the graph: a worker keeps many designs
-            GradientState(run.quantized_model),
+            GradientState(run.quantized_model, data.grid),
             estimate_cost(graph, codebooks),
             weight_widths(graph, codebooks),
             delta_norms(mapped, run.quantized_model) if mapped is not None else {},
-            np.asarray(run.quantized_model(probes, training=False), np.float32),  # eager: tracing costs more
+            np.asarray(run.quantized_model(values, training=False), np.float32),  # eager: tracing costs more
         )
 
 

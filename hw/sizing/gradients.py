@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from qmodels.grid import IMAGE_GRID, InputGrid
 from qmodels.quantize.prequantized import prequantize, relu_format, relu_grid, relu_on_grid
 from qmodels.runtime import runtime
+from qmodels.victims import GradientModel
 
 Tensor = Any
 
@@ -24,26 +26,27 @@ class GradientModels:
     """The models of a worker, one a structure."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Any] = {}
+        self._models: dict[str, GradientModel] = {}
 
-    def load(self, state: GradientState) -> Any:
-        """The Keras model of the state's structure, with the state's weights and formats in it."""
+    def load(self, state: GradientState) -> GradientModel:
+        """The model of the state's structure, with the state's weights and formats in it."""
         if not state.swappable:
-            return state.prequantized
+            return GradientModel(state.prequantized, state.grid)
         if state.structure not in self._models:
-            self._models[state.structure] = _build(state)
-        model = self._models[state.structure]
-        for layer, weights in zip(model.layers, state.weights, strict=True):
+            self._models[state.structure] = GradientModel(_build(state), state.grid)
+        source = self._models[state.structure]
+        for layer, weights in zip(source.model.layers, state.weights, strict=True):
             layer.set_weights(weights)
         state.prequantized = None  # arrays are all that is needed from now on
-        return model
+        return source
 
 
 class GradientState:
     """What makes one design's gradient model: the structure's name, weights layer by layer, formats of ReLUs."""
 
-    def __init__(self, quantized: Any) -> None:
+    def __init__(self, quantized: Any, grid: InputGrid = IMAGE_GRID) -> None:
         """From the QKeras model."""
+        self.grid = grid
         self.prequantized: Any | None = prequantize(quantized)
         self._relus = {layer.name: _relu_format(layer) for layer in quantized.layers}
         grids = {layer.name: str(layer.quantizer) for layer in quantized.layers if hasattr(layer, "quantizer")}

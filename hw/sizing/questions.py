@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hw.experiment.config import RunConfig
 from hw.sizing.config import DescentConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
 from hw.sizing.space import DesignPoint
-from qmodels.attacks.base import LEVELS
-from qmodels.data import Dataset, Split
-from qmodels.digest import digest, digest_of
-from qmodels.victims import Labels
+from qmodels.digest import digest_of
 
 #: Raised whenever a stage's answer to the same question changes: old answers in a store are then asked again.
 SCORING = 1
@@ -37,32 +30,6 @@ class Question:
     final_images: int
     layerwise: DescentConfig
     folder: str = ""  # where a training keeps its checkpoints, if the worker can see it
-
-
-@dataclass(frozen=True)
-class PackedData:
-    """A data set as its 8-bit pixels: a quarter of the size on the way to a worker."""
-
-    name: str
-    splits: tuple[tuple[NDArray[np.uint8], Labels], ...]  # train, validation, test
-    classes: int
-
-    @classmethod
-    def pack(cls, data: Dataset) -> PackedData:
-        """From a loaded data set."""
-        parts = (data.train, data.validation, data.test)
-        pixels = [(np.rint(part.x * LEVELS).astype(np.uint8), part.y) for part in parts]
-        return cls(data.name, tuple(pixels), data.classes)
-
-    def unpack(self) -> Dataset:
-        """The data set again."""
-        train, validation, test = (Split((x / LEVELS).astype(np.float32), y) for x, y in self.splits)
-        return Dataset(self.name, train, validation, test, self.classes)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of pixels and labels."""
-        return digest(*(part for x, y in self.splits for part in (f"{x.shape}", x, y)))
 
 
 def stage_key(stage: str, design: DesignPoint, config: SizingConfig, data_digest: str) -> str:

@@ -20,21 +20,21 @@ from hw.experiment.folder import RunFolder
 from hw.experiment.gate import pass_gate
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.run import Run
-from hw.simulate.exactness import EXTREMES, Known, probe_images, require_exact
+from hw.simulate.exactness import Known, probe_inputs, require_exact
 from hw.sizing.built import Built, build, delta_norms, scratch_run
 from hw.sizing.crew import Blobs
 from hw.sizing.gradients import GradientModels
 from hw.sizing.questions import Question
-from qmodels.attacks.base import LEVELS
 from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
-from qmodels.data import Dataset
+from qmodels.data import Dataset, Split
 from qmodels.errors import UserError
+from qmodels.grid import EXTREMES, Codes
 from qmodels.layers import kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
 from qmodels.metrics.statistics import wilson
 from qmodels.storage import write_bytes
-from qmodels.victims import AcceleratorVictim, Images, Labels, Victim, predictions
+from qmodels.victims import AcceleratorVictim, GradientModel, Labels, Victim, predictions
 
 MODEL_FILE = "quantized.keras"  # in the final stage's answer: kept as a file
 _KEEP_BYTES = 256 << 20  # weights of the designs a worker keeps built, for the stages to come
@@ -117,12 +117,12 @@ def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     x, y = _data(question.data, blobs).test.take(question.final_images)
     victim = _attacked(question, blobs)
     clean = predictions(victim, x) == y
-    examples: list[Images] = []
+    examples: list[Codes] = []
     rows = _rows(question, victim, x, y, examples)
     worst, attacked = _worst_case(question, victim, x, y)
     with scratch_run(question.config, _data(question.data, blobs), blobs[question.training]) as run:
         data, seed = question.config.simulation, question.config.seed
-        probes = probe_images(run.data.input_shape, x, data.verify_random, seed)
+        probes = probe_inputs(run.data.grid, x, data.verify_random, seed)
         gates = [pass_gate(run, probes, adversarial=False, always=EXTREMES)]
         adversarial = np.unique(np.concatenate([*examples, attacked]), axis=0)
         gates.append(pass_gate(run, adversarial, adversarial=True))
@@ -174,11 +174,11 @@ def _bench() -> Bench:
 def _data(name: str, blobs: Blobs) -> Dataset:
     kept = _bench().data
     if name not in kept:
-        kept[name] = blobs[name].unpack()
+        kept[name] = blobs[name]
     return kept[name]
 
 
-def _validation(question: Question, blobs: Blobs) -> tuple[Images, Labels]:
+def _validation(question: Question, blobs: Blobs) -> Split:
     many = max(question.screening.images, question.worst_case.images)
     return _data(question.data, blobs).validation.take(many)
 
@@ -188,7 +188,7 @@ def _built(question: Question, blobs: Blobs) -> Built:
     built = kept.pop(question.design, None)
     if built is None:
         data = _data(question.data, blobs)
-        built = build(question.config, data, blobs[question.training], _validation(question, blobs)[0])
+        built = build(question.config, data, blobs[question.training], _validation(question, blobs).x)
     kept[question.design] = built
     while len(kept) > 1 and sum(item.gradients.size for item in kept.values()) > _KEEP_BYTES:
         del kept[next(iter(kept))]
@@ -201,7 +201,7 @@ def _attacked(question: Question, blobs: Blobs) -> Victim:
     return AcceleratorVictim(built.accelerator, _bench().gradients.load(built.gradients))
 
 
-def _rows(question: Question, victim: Victim, x: Images, y: Labels, examples: list[Images] | None = None) -> list[Row]:
+def _rows(question: Question, victim: Victim, x: Codes, y: Labels, examples: list[Codes] | None = None) -> list[Row]:
     """Clean accuracy and every cheap attack, with flags; `examples` collects the adversarial images."""
     rows = [clean_row("design", victim.name, predictions(victim, x) == y)]
     for plan in question.screening.attacks:
@@ -218,7 +218,7 @@ def _timeless(row: Row) -> Row:
     return replace(row, seconds=0.0)
 
 
-def _worst_case(question: Question, victim: Victim, x: Images, y: Labels) -> tuple[dict[str, Any], Images]:
+def _worst_case(question: Question, victim: Victim, x: Codes, y: Labels) -> tuple[dict[str, Any], Codes]:
     asked = question.worst_case
     record = asked.attack.evaluate(victim, x, y, epsilon_lsb=asked.epsilon_lsb, seed=question.config.seed)
     fell = {attack.label: int(np.sum(record.fell_to == index)) for index, attack in enumerate(asked.attack.attacks)}
@@ -229,7 +229,7 @@ def _worst_case(question: Question, victim: Victim, x: Images, y: Labels) -> tup
         "fell_to": fell,
         "zero_gradient_share": float(record.zero_gradient.mean()),
     }
-    return answer, (record.steps / LEVELS).astype(np.float32)
+    return answer, record.x
 
 
 def _share(correct: NDArray[np.bool_]) -> dict[str, Any]:
@@ -246,9 +246,9 @@ class _Prequantized:
 
     name = "gradient model"
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, source: GradientModel) -> None:
+        self._source, self.grid = source, source.grid
 
-    def logits(self, x: Images) -> NDArray[np.float32]:
+    def logits(self, x: Codes) -> NDArray[np.float32]:
         """Its logits."""
-        return np.asarray(self._model(x, training=False), np.float32)
+        return np.asarray(self._source.model(self.grid.to_values(x), training=False), np.float32)

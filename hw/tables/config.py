@@ -127,15 +127,15 @@ class TablesConfig(Section):
                 raise ValueError(f"rows: {row.label} stands beside {row.beside!r}{allowed_names(row.beside, allowed)}")
 
     def _refuse_twins(self) -> None:
-        """Results name an attack and its ball, not its settings."""
-        known: dict[tuple[str, str, float], TableColumn] = {}
+        """One attack in one ball is one row of the results, on one number of images."""
+        known: dict[tuple[str, float], TableColumn] = {}
         for column in self.columns:
-            first = known.setdefault((column.attack.label, column.attack.norm, column.epsilon_lsb), column)
-            asked = [(c.attack, c.samples or self.samples) for c in (first, column)]
+            first = known.setdefault((column.attack.digest, column.epsilon_lsb), column)
+            asked = [c.samples or self.samples for c in (first, column)]
             if asked[0] != asked[1]:
                 raise ValueError(
                     f"columns: {first.title} ({first.table}) and {column.title} ({column.table}) are one attack in one "
-                    "ball with different settings or samples; keep one of them, or give both the same"
+                    "ball with different samples; keep one of them, or give both the same"
                 )
 
     def evaluation(self) -> EvaluationConfig:

@@ -152,7 +152,7 @@ def _cells(
 
 
 def _holds(column: TableColumn, row: Row) -> bool:
-    same = (row.attack, row.norm, row.epsilon_lsb) == (column.attack.label, column.attack.norm, column.epsilon_lsb)
+    same = (row.attack_digest, row.epsilon_lsb) == (column.attack.digest, column.epsilon_lsb)
     return same and row.knowledge != "transfer" and made_apart(row) == needs_black_box(column)
 
 
@@ -172,7 +172,7 @@ def _worst(results: Results, line: TableLine, column: TableColumn) -> Row | None
         return None
     lowest = min(found, key=lambda item: float(item["accuracy"]))
     accuracy, n = float(lowest["accuracy"]), int(lowest["n"])
-    seed = next((row.seed for row in results.rows if row.attack == column.attack.label), 0)
+    seed = next((row.seed for row in results.rows if row.attack_digest == column.attack.digest), 0)
     return Row(
         line.model, lowest["victim"], column.attack.label, accuracy, n, line.bits, "white-box", column.epsilon_lsb,
         wilson(round(accuracy * n), n), seed=seed, norm=column.attack.norm, source="every row in this ball",

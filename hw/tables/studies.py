@@ -133,14 +133,18 @@ def _strengths(plans: Sequence[AttackPlan]) -> Iterator[tuple[Attack | None, flo
 def _rounded(run: Run, label: str, bits: int) -> Variant:
     def build() -> KerasVictim:
         config = run.config.quantization.model_copy(update={"weight_bits": bits})
-        return KerasVictim(prequantize(quantize_model(_float(run), config, run.data.train.x).model), "quantized")
+        grid = run.data.grid
+        model = quantize_model(
+            _float(run), config, run.data.train.take(config.calibration_samples).values, grid=grid
+        ).model
+        return KerasVictim(prequantize(model), "quantized", grid)
 
     return Variant(run, label, {"bits": bits}, build)
 
 
 def _mapped(run: Run, label: str, mu: float, layers: tuple[str, ...], original: Variant | None) -> Variant:
     def build() -> KerasVictim:
-        return KerasVictim(map_weights(_float(run), MappingConfig(mu=mu, layers=layers))[0], "float")
+        return KerasVictim(map_weights(_float(run), MappingConfig(mu=mu, layers=layers))[0], "float", run.data.grid)
 
     return Variant(run, label, {"mu": mu, "layers": list(layers)}, build, original)
 

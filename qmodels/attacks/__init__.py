@@ -4,17 +4,25 @@
     result = attack(victim, x, y, epsilon_lsb=76, seed=0)
     result.accuracy, result.x
 
-`AnyAttack` is the pydantic type of one attack in a config, told apart by `kind`.
+`AnyAttack` is the pydantic type of one attack in a config, told apart by `kind`. A new attack is a class with a
+`kind` of its own and a `run`; nothing else has to know of it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field, TypeAdapter, ValidationError
-
 from qmodels.attacks.apgd import APGD, APGDDLR, APGDL2, APGDTargeted
-from qmodels.attacks.base import Attack, AttackResult, Diagnostics
+from qmodels.attacks.ball import Ball
+from qmodels.attacks.base import (
+    AnyAttack,
+    Attack,
+    AttackResult,
+    Diagnostics,
+    Problem,
+    attack_class,
+    attack_kinds,
+    distinct_labels,
+    parse_attack,
+)
 from qmodels.attacks.decision import BoundaryAttack, GeoDA, HopSkipJump, HopSkipJumpLinf
 from qmodels.attacks.fmn import FMN, FMNL0, FMNL1, FMNLinf
 from qmodels.attacks.gradient import BIM, FGSM, MIM, PGD, PGDL2, GradientAttack
@@ -24,29 +32,6 @@ from qmodels.attacks.penalty import CWL2, EAD, CWLinf
 from qmodels.attacks.score import NES, ZOO, SimBA
 from qmodels.attacks.square import Square, SquareL2
 from qmodels.attacks.worst_case import WorstCase
-from qmodels.errors import UserError
-
-Gradient = FGSM | BIM | PGD | PGDL2 | MIM | APGD | APGDDLR | APGDL2 | APGDTargeted
-Noise = GaussianNoise | SphereNoise | UniformNoise
-Score = Square | SquareL2 | SimBA | NES | ZOO
-MinimalNorm = CWL2 | CWLinf | EAD | DeepFool | JSMA | FMN | FMNLinf | FMNL1 | FMNL0
-Decision = HopSkipJump | HopSkipJumpLinf | BoundaryAttack | GeoDA
-AnyAttack = Annotated[Gradient | MinimalNorm | Noise | Score | Decision | WorstCase, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[Attack] = TypeAdapter(AnyAttack)
-
-
-def parse_attack(settings: dict[str, Any]) -> Attack:
-    """The attack that `settings` describe, for example `{"kind": "pgd-linf", "steps": 40}`.
-
-    Raises:
-        UserError: an unknown kind or setting; the message names it.
-    """
-    try:
-        return _ADAPTER.validate_python(settings)
-    except ValidationError as error:
-        problems = "; ".join(": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors())
-        raise UserError(f"attack {settings!r} is not understood: {problems}") from error
-
 
 __all__ = [
     "APGD",
@@ -69,6 +54,7 @@ __all__ = [
     "AnyAttack",
     "Attack",
     "AttackResult",
+    "Ball",
     "BoundaryAttack",
     "CWLinf",
     "DeepFool",
@@ -79,11 +65,15 @@ __all__ = [
     "GradientAttack",
     "HopSkipJump",
     "HopSkipJumpLinf",
+    "Problem",
     "SimBA",
     "SphereNoise",
     "Square",
     "SquareL2",
     "UniformNoise",
     "WorstCase",
+    "attack_class",
+    "attack_kinds",
+    "distinct_labels",
     "parse_attack",
 ]

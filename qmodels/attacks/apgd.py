@@ -7,27 +7,29 @@ sees grid points only, and the worst grid point is returned.
 from __future__ import annotations
 
 import itertools
-from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import Norm, QueryCounter
+from qmodels.attacks.ball import Norm
+from qmodels.attacks.base import Problem
 from qmodels.attacks.gradient import (
     Ascend,
     Ascent,
     GradientAttack,
-    ball_of,
+    Room,
+    geometry_of,
     is_zero,
     keep_better,
     looker,
     wide,
 )
-from qmodels.attacks.losses import LossName, Tensor
+from qmodels.criteria import Criterion, Truth
+from qmodels.losses import LossName, Tensor
 from qmodels.runtime import runtime
-from qmodels.victims import Images, Labels
+from qmodels.victims import GradientModel
 
 MOMENTUM = 0.75  # alpha of the paper
 PATIENCE = 0.75  # rho: the loss must have risen in this share of a window's steps
@@ -37,7 +39,7 @@ FIRST_STEP = 2.0  # in units of epsilon
 class APGD(GradientAttack):
     """APGD on cross-entropy in the L-infinity ball."""
 
-    kind: Literal["apgd-ce"] = "apgd-ce"
+    kind: ClassVar[str] = "apgd-ce"
     steps: int = Field(100, ge=2)
     random_start: ClassVar[bool] = True
 
@@ -46,36 +48,36 @@ class APGD(GradientAttack):
         """The kind says which loss."""
         return self.kind
 
-    def ascent(self, model: Any, epsilon: float) -> Ascend:
+    def ascent(self, source: GradientModel, criterion: Criterion, epsilon: float) -> Ascend:
         """The compiled loop; step sizes follow from the radius."""
-        loop = compiled_apgd(model, self.loss, self.norm, self.steps)
-        return lambda x, start, y, target: loop(x, start, y, target, self.steps, epsilon)
+        loop = compiled_apgd(source, self.loss, self.norm, self.steps, criterion)
+        return lambda ball, start, y, target: loop(ball, start, y, target, self.steps, epsilon)
 
 
 class APGDDLR(APGD):
     """APGD on the difference of logits ratio."""
 
-    kind: Literal["apgd-dlr"] = "apgd-dlr"  # type: ignore[assignment]
+    kind: ClassVar[str] = "apgd-dlr"
     loss: LossName = "dlr"
 
 
 class APGDL2(APGD):
     """APGD in the L2 ball."""
 
-    kind: Literal["apgd-l2"] = "apgd-l2"  # type: ignore[assignment]
+    kind: ClassVar[str] = "apgd-l2"
     norm: ClassVar[Norm] = "l2"
 
 
 class APGDTargeted(APGD):
     """APGD on targeted DLR, towards each of the most likely wrong classes in turn."""
 
-    kind: Literal["apgd-t"] = "apgd-t"  # type: ignore[assignment]
+    kind: ClassVar[str] = "apgd-t"
     loss: LossName = "dlr-targeted"
     classes: int = Field(9, ge=1, description="how many target classes are tried")
 
-    def targets(self, victim: QueryCounter, x: Images, y: Labels) -> Labels:
+    def targets(self, problem: Problem) -> Truth:
         """The likeliest wrong classes of each clean image, likeliest first."""
-        logits = victim.logits(x).astype(np.float64)
+        logits, y = problem.logits(problem.clean).astype(np.float64), problem.y
         logits[np.arange(len(y)), y] = -np.inf
         count = min(self.classes, logits.shape[1] - 1)
         return np.argsort(-logits, axis=1, kind="stable")[:, :count].astype(np.int64)
@@ -93,33 +95,39 @@ def checkpoints(steps: int) -> NDArray[np.int32]:
     return windows
 
 
-@lru_cache(maxsize=32)
-def compiled_apgd(model: Any, loss: LossName, norm: Norm, steps: int) -> Ascent:
-    """The compiled loop; `steps` fixes the checkpoints."""
+def compiled_apgd(source: GradientModel, loss: LossName, norm: Norm, steps: int, criterion: Criterion) -> Ascent:
+    """The loop of a model, kept with it; `steps` fixes the checkpoints."""
+    return source.compiled(
+        ("apgd", loss, norm, steps, criterion), lambda model: _build_apgd(model, loss, norm, steps, criterion)
+    )
+
+
+def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, steps: int, criterion: Criterion) -> Ascent:
     tf = runtime().tf
-    ball, look, windows = ball_of(norm), looker(model, loss), tf.constant(checkpoints(steps))
+    ball, look = geometry_of(norm), looker(source, loss, criterion)
+    windows = tf.constant(checkpoints(steps))
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def ascend(
-        clean: Tensor, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
+        room: Room, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
     ) -> tuple[Tensor, ...]:
         (epsilon,) = settings
 
         def move(x: Tensor, before: Tensor, gradient: Tensor, length: Tensor, first: Tensor) -> Tensor:
             """A gradient step, blended with the previous move from the second step on."""
-            stepped = ball.onto(x + wide(length, x) * ball.towards(gradient), clean, epsilon)
+            stepped = ball.onto(x + wide(length, x) * ball.towards(gradient, room.weight), room, epsilon)
             blended = x + MOMENTUM * (stepped - x) + (1.0 - MOMENTUM) * (x - before)
-            return tf.where(first, stepped, ball.onto(blended, clean, epsilon))
+            return tf.where(first, stepped, ball.onto(blended, room, epsilon))
 
-        x = before = top = ball.onto(start, clean, epsilon)
-        best = ball.to_grid(x, clean, epsilon)
+        x = before = top = ball.onto(start, room, epsilon)
+        best = ball.to_grid(x, room, epsilon)
         gradient, value, best_score, finite = look(best, y, target)
         zero, top_gradient, top_value, last_top = is_zero(gradient), gradient, value, value
         length = last_length = FIRST_STEP * epsilon * tf.ones_like(value)
         rises = tf.zeros_like(value)
         for index in tf.range(1, steps + 1):
             x, before = move(x, before, gradient, length, index == 1), x
-            point = ball.to_grid(x, clean, epsilon)
+            point = ball.to_grid(x, room, epsilon)
             gradient, new_value, score, fine = look(point, y, target)
             best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
             finite = finite & fine

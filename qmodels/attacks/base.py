@@ -1,61 +1,32 @@
 """An attack is a frozen config object; calling it is final: projection, success and counting happen here.
 
 Subclasses write `run`, the algorithm, and may be sloppy about the ball and the grid; `__call__` is not.
+Adding an attack is writing one class: it has a `kind`, and registers itself.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_serializer
+from pydantic_core import PydanticCustomError
 
-from qmodels.victims import Images, Labels, Logits, Victim
+from qmodels.attacks.ball import Ball, Epsilon, Norm
+from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
+from qmodels.digest import digest_of
+from qmodels.errors import UserError, allowed_names
+from qmodels.grid import Codes, InputGrid, Points
+from qmodels.victims import GradientModel, GradientVictim, Logits, Victim
 
-Norm = Literal["linf", "l2", "l1", "l0", "none"]
 Knowledge = Literal["white-box", "black-box", "transfer", "none"]
 Family = Literal["gradient", "minimal-norm", "score", "decision", "noise", "worst-case", "none"]
-LEVELS = 256  # the device sees x = k/256, k in 0..255
-
-
-def device_bytes(x: Images) -> NDArray[np.uint8]:
-    """Images on the grid as the device gets them, one byte an input."""
-    return np.rint(x * LEVELS).astype(np.uint8)
-
-
-def project_to_grid(x: Images) -> Images:
-    """The nearest device input: x = k/256 with k in 0..255; NaN becomes 0."""
-    steps = np.nan_to_num(np.rint(np.asarray(x, np.float64) * LEVELS), nan=0.0)
-    return np.asarray(np.clip(steps, 0, LEVELS - 1) / LEVELS, np.float32)
-
-
-def project_linf(x: Images, clean: Images, epsilon_lsb: int) -> Images:
-    """Project onto the grid and into the L-infinity ball of `epsilon_lsb` grid steps, exactly."""
-    steps = np.rint(project_to_grid(x).astype(np.float64) * LEVELS)
-    centre = np.rint(clean.astype(np.float64) * LEVELS)
-    clipped = np.clip(steps, np.maximum(centre - epsilon_lsb, 0), np.minimum(centre + epsilon_lsb, LEVELS - 1))
-    return np.asarray(clipped / LEVELS, np.float32)
-
-
-def project_l2(x: Images, clean: Images, epsilon_lsb: float) -> Images:
-    """Project onto the grid and into the L2 ball of radius `epsilon_lsb` grid steps.
-
-    The difference is scaled to the ball and then rounded towards zero, so that rounding cannot leave the ball.
-    """
-    wanted = np.where(np.isnan(x), clean, np.clip(x, 0.0, 1.0)).astype(np.float64)
-    delta = (wanted - clean) * LEVELS
-    norms = np.linalg.norm(delta.reshape(len(delta), -1), axis=1).reshape((-1,) + (1,) * (delta.ndim - 1))
-    nearest = np.rint(delta)
-    fits = np.linalg.norm(nearest.reshape(len(delta), -1), axis=1) <= epsilon_lsb
-    scaled = np.trunc(delta * np.minimum(1.0, epsilon_lsb / np.maximum(norms, 1e-12)))
-    steps = np.where(fits.reshape(norms.shape), nearest, scaled)
-    centre = np.rint(clean.astype(np.float64) * LEVELS)
-    return np.asarray(np.clip(centre + steps, 0, LEVELS - 1) / LEVELS, np.float32)
 
 
 def look_like_probabilities(logits: Logits) -> bool:
@@ -65,25 +36,63 @@ def look_like_probabilities(logits: Logits) -> bool:
 
 
 @dataclass
-class QueryCounter:
-    """A victim that counts the images it was shown; attacks query through it."""
+class Problem:
+    """What an attack is given: a victim, the balls around clean inputs, what is right, and when it has won.
+
+    The victim's queries are counted here and nowhere else: `logits` counts what it is shown, a compiled loop that
+    asks the victim's own model says so by `count`.
+    """
 
     victim: Victim
+    ball: Ball
+    y: Truth
+    criterion: Criterion = MISCLASSIFICATION
+    state: Path | None = None  # where a long attack may keep its progress
     queries: int = 0
     non_finite: int = 0
-    state: Path | None = None  # where a long attack may keep its progress
 
     @property
-    def name(self) -> str:
-        """The victim's name."""
-        return self.victim.name
+    def clean(self) -> Codes:
+        """Codes (N, ...) of the clean inputs."""
+        return self.ball.clean
 
-    def logits(self, x: Images) -> Logits:
-        """Logits of the victim; non-finite outputs are counted."""
-        self.queries += len(x)
+    @property
+    def grid(self) -> InputGrid:
+        """What inputs can be."""
+        return self.ball.grid
+
+    @property
+    def gradient_model(self) -> GradientModel:
+        """The model whose gradients may be followed.
+
+        Raises:
+            UserError: the victim gives outputs only.
+        """
+        if isinstance(self.victim, GradientVictim):
+            return self.victim.gradient_model
+        raise UserError(
+            f"victim {self.victim.name!r} gives no gradients: attack it with square, hopskipjump or another black-box "
+            "attack, or make the examples on the quantized model and score them there"
+        )
+
+    def count(self, inputs: int) -> None:
+        """Note that so many inputs were shown to the victim's model inside a compiled loop."""
+        self.queries += inputs
+
+    def logits(self, x: Codes) -> Logits:
+        """The victim's outputs, counted; so are those that are not finite."""
+        self.count(len(x))
         logits = self.victim.logits(x)
         self.non_finite += int(np.sum(~np.isfinite(logits).all(axis=1)))
         return logits
+
+    def fooled(self, x: Codes, rows: Any = slice(None)) -> NDArray[np.bool_]:
+        """Where inputs `x`, made from the clean ones at `rows`, fool the victim."""
+        return self.criterion.fooled(self.logits(x), self.y[rows])
+
+    def margins(self, x: Codes, rows: Any = slice(None)) -> NDArray[np.float64]:
+        """How far the victim is from being fooled by `x`, made from the clean inputs at `rows`."""
+        return self.criterion.margins(self.logits(x), self.y[rows])
 
 
 @dataclass(frozen=True)
@@ -97,18 +106,19 @@ class Diagnostics:
     queries_to_success: tuple[int, ...] | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AttackResult:
-    """Adversarial examples of one attack at one epsilon, with the evidence."""
+    """Adversarial examples of one attack at one epsilon, with the evidence. `print` gives one line."""
 
-    attack: str
-    x: Images  # (N, ...) on the grid and in the ball
+    attack: str  # label
+    x: Codes  # (N, ...) on the grid and in the ball
     success: NDArray[np.bool_]  # (N,) the attacked victim is wrong on x
-    epsilon_lsb: float
-    queries: int  # images shown to the victim
+    epsilon_lsb: Epsilon  # in grid steps
+    queries: int  # inputs shown to the victim
     seconds: float
     seed: int
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    unbounded: bool = False  # the ball was the whole grid
 
     @property
     def accuracy(self) -> float:
@@ -127,59 +137,96 @@ class AttackResult:
         return float(1.0 - np.mean(self.success & (spent >= 0) & (spent <= queries)))
 
 
+#: Every attack by its kind; filled by the classes themselves.
+_REGISTERED: dict[str, type[Attack]] = {}
+
+
 class Attack(BaseModel):
     """Base of every attack: fields are its settings, `kind` its name in configs and tables."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str
+    kind: ClassVar[str] = ""
     norm: ClassVar[Norm] = "linf"
     knowledge: ClassVar[Knowledge] = "white-box"
     family: ClassVar[Family] = "none"
     iterative: ClassVar[bool] = True
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Register a class that has a kind of its own."""
+        super().__pydantic_init_subclass__(**kwargs)
+        if "kind" not in cls.__dict__:
+            return
+        other = _REGISTERED.get(cls.kind)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"attack kind {cls.kind!r} is taken by {other.__module__}.{other.__qualname__}")
+        _REGISTERED[cls.kind] = cls
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, handler: Any) -> dict[str, Any]:
+        return {"kind": self.kind, **handler(self)}
+
     @property
     def label(self) -> str:
-        """The name shown in tables."""
+        """The name shown in tables, where no other attack of the same kind is beside it (see `distinct_labels`)."""
         return self.kind
 
+    @property
+    def digest(self) -> str:
+        """What identifies the attack: SHA-256 of its kind and settings."""
+        return digest_of(self.model_dump(mode="json"))
+
     @abstractmethod
-    def run(
-        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
-    ) -> tuple[Images, Diagnostics]:
-        """Candidates for adversarial examples, not necessarily on the grid or in the ball."""
+    def run(self, problem: Problem, rng: np.random.Generator) -> tuple[Points, Diagnostics]:
+        """Candidates (N, ...) for adversarial examples in grid steps, not necessarily whole or in the ball."""
 
     def __call__(
-        self, victim: Victim, x: Images, y: Labels, *, epsilon_lsb: float, seed: int, state: Path | None = None
+        self,
+        victim: Victim,
+        x: Codes,
+        y: Truth,
+        *,
+        epsilon_lsb: Epsilon,
+        seed: int,
+        criterion: Criterion = MISCLASSIFICATION,
+        state: Path | None = None,
     ) -> AttackResult:
-        """Attack `victim` on images `x` with true labels `y`.
+        """Attack `victim` on inputs `x` with true labels `y`.
 
         Args:
             victim: the model under attack (logits in).
-            x: clean images (N, ...) on the input grid.
-            y: true labels (N,).
-            epsilon_lsb: radius of the ball in grid steps of 1/256; infinite for minimal-norm attacks.
+            x: codes (N, ...) of clean inputs on the victim's grid.
+            y: true labels (N,), or what the criterion compares with.
+            epsilon_lsb: radius of the ball in grid steps; infinite for minimal-norm attacks; for L-infinity also
+                one number per feature.
             seed: of this call; same seed, same examples.
+            criterion: when the attack has succeeded.
             state: file in which a long attack keeps its progress, to go on there when it was stopped.
 
         Returns:
             Examples on the grid and in the ball, judged by the victim itself.
+
+        Raises:
+            UserError: `x` holds no codes of the victim's grid.
         """
         started = perf_counter()
-        counter = QueryCounter(victim, state=state)
-        raw, diagnostics = self.run(counter, x, y, epsilon_lsb, np.random.default_rng(seed))
-        candidates = self.project(raw, x, epsilon_lsb)
+        problem = Problem(
+            victim, Ball(victim.grid, _checked(x, victim.grid), self.norm, epsilon_lsb), y, criterion, state
+        )
+        points, diagnostics = self.run(problem, np.random.default_rng(seed))
+        candidates = problem.ball.project(points)
         logits = victim.logits(candidates)
         finite = np.isfinite(logits).all(axis=1)
         # A NaN output is a failure of the attack, not a success; it is flagged instead.
-        success = (logits.argmax(axis=1) != y) & finite
-        share = max(diagnostics.non_finite_share, counter.non_finite / max(counter.queries, 1), float(np.mean(~finite)))
+        success = criterion.fooled(logits, y)
+        share = max(diagnostics.non_finite_share, problem.non_finite / max(problem.queries, 1), float(np.mean(~finite)))
         return AttackResult(
             self.label,
             candidates,
             success,
             epsilon_lsb,
-            counter.queries,
+            problem.queries,
             perf_counter() - started,
             seed,
             replace(
@@ -187,16 +234,82 @@ class Attack(BaseModel):
                 non_finite_share=share,
                 softmax_outputs=diagnostics.softmax_outputs or look_like_probabilities(logits),
             ),
+            problem.ball.unbounded,
         )
 
-    def project(self, x: Images, clean: Images, epsilon_lsb: float) -> Images:
-        """Onto the grid, and into the ball on the grid."""
-        if self.norm == "linf" and np.isfinite(epsilon_lsb):
-            return project_linf(x, clean, int(epsilon_lsb))
-        if self.norm == "l2" and np.isfinite(epsilon_lsb):
-            return project_l2(x, clean, epsilon_lsb)
-        return project_to_grid(x)
-
-    def curve(self, victim: Victim, x: Images, y: Labels, *, epsilons: list[float], seed: int) -> list[AttackResult]:
-        """One result per epsilon (in LSBs): the accuracy-vs-epsilon curve."""
+    def curve(self, victim: Victim, x: Codes, y: Truth, *, epsilons: Sequence[float], seed: int) -> list[AttackResult]:
+        """One result per epsilon (in grid steps): the accuracy-vs-epsilon curve."""
         return [self(victim, x, y, epsilon_lsb=epsilon, seed=seed) for epsilon in epsilons]
+
+
+def _checked(x: Codes, grid: InputGrid) -> Codes:
+    """Codes in the grid's own integer type."""
+    if not np.issubdtype(x.dtype, np.integer):
+        raise UserError(
+            f"attack: inputs have type {x.dtype}; wanted: integer codes of {grid}, as load_data gives them "
+            "(for other arrays: grid.to_codes(values))"
+        )
+    low, high = grid.format.raw_min, grid.format.raw_max
+    if x.size and (x.min() < low or x.max() > high):
+        raise UserError(f"attack: inputs range over {x.min()}..{x.max()}; codes of {grid.format} are {low}..{high}")
+    return x.astype(grid.dtype, copy=False)
+
+
+def attack_kinds() -> list[str]:
+    """The kinds of all attacks there are."""
+    return sorted(_REGISTERED)
+
+
+def attack_class(kind: str) -> type[Attack] | None:
+    """The class of that kind, if there is one."""
+    return _REGISTERED.get(kind)
+
+
+def _from_settings(value: Any) -> Any:
+    """An attack from the mapping that describes it; a pydantic error names the kind that is unknown or missing."""
+    if not isinstance(value, dict):
+        return value
+    if "kind" not in value:
+        allowed = ", ".join(attack_kinds())
+        raise PydanticCustomError("attack_kind", "{told}", {"told": f"kind is missing (allowed: {allowed})"})
+    kind = value["kind"]
+    found = attack_class(kind) if isinstance(kind, str) else None
+    if found is None:
+        told = f"unknown attack {kind!r}" + allowed_names(str(kind), attack_kinds())
+        raise PydanticCustomError("attack_kind", "{told}", {"told": told})
+    return found.model_validate({key: item for key, item in value.items() if key != "kind"})
+
+
+#: The pydantic type of one attack in a config, told apart by `kind`.
+AnyAttack = Annotated[SerializeAsAny[Attack], BeforeValidator(_from_settings)]
+
+
+def parse_attack(settings: dict[str, Any]) -> Attack:
+    """The attack that `settings` describe, for example `{"kind": "pgd-linf", "steps": 40}`.
+
+    Raises:
+        UserError: an unknown kind or setting; the message names it.
+    """
+    try:
+        attack: Attack = _from_settings(dict(settings))
+    except ValidationError as error:
+        problems = "; ".join(": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors())
+        raise UserError(f"attack {settings!r} is not understood: {problems}") from error
+    except PydanticCustomError as error:
+        raise UserError(f"attack {settings!r} is not understood: {error.message()}") from error
+    return attack
+
+
+def distinct_labels(attacks: Iterable[Attack]) -> dict[str, str]:
+    """A label for every attack, by its digest; attacks that would share one show the settings in which they differ."""
+    unique = {attack.digest: attack for attack in attacks}
+    labels = {}
+    for digest, attack in unique.items():
+        rivals = [other for other in unique.values() if other.label == attack.label]
+        settings = {key: value for key, value in attack.model_dump(mode="json").items()}
+        differing = [
+            key for key, value in settings.items() if any(r.model_dump(mode="json").get(key) != value for r in rivals)
+        ]
+        shown = ",".join(f"{key}={settings[key]}" for key in differing)
+        labels[digest] = f"{attack.label}({shown})" if shown else attack.label
+    return labels

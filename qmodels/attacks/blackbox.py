@@ -1,4 +1,4 @@
-"""What black-box attacks share: whole-LSB images, margins without NaN, a search over the images that still stand."""
+"""What black-box attacks share: whole grid steps, and a search over the inputs that still stand."""
 
 from __future__ import annotations
 
@@ -8,54 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.base import LEVELS, Diagnostics, QueryCounter
-from qmodels.victims import Images, Labels
+from qmodels.attacks.base import Diagnostics, Problem
+from qmodels.grid import Codes, Points
 
-Steps = NDArray[np.int32]  # images in whole LSBs, 0..255
+Steps = NDArray[np.int32]  # codes with room for differences
 Rows = NDArray[np.int64]  # indices of images
-TOP = LEVELS - 1
 
 
-def to_steps(x: Images) -> Steps:
-    """Images in whole LSBs."""
-    return np.rint(np.asarray(x, np.float64) * LEVELS).astype(np.int32)
-
-
-def to_images(steps: NDArray[Any]) -> Images:
-    """Whole LSBs, clipped to the cube, as images."""
-    return np.asarray(np.clip(np.rint(steps), 0, TOP) / LEVELS, np.float32)
-
-
-def margins(victim: QueryCounter, x: Images, y: Labels) -> NDArray[np.float64]:
-    """Right logit minus best wrong one: negative where the victim is wrong, infinite where an output is not finite.
-
-    A tie that the victim decides for a wrong class counts as wrong.
-    """
-    logits = victim.logits(x).astype(np.float64)
-    finite = np.isfinite(logits).all(axis=1)
-    logits[~finite] = 0.0
-    rows = np.arange(len(y))
-    wrong = logits.argmax(axis=1) != y
-    right = logits[rows, y]
-    logits[rows, y] = -np.inf
-    gap = right - logits.max(axis=1)
-    gap = np.where(wrong & (gap >= 0), -1e-9, gap)
-    return np.where(finite, gap, np.inf)
-
-
-def fooled(victim: QueryCounter, x: Images, y: Labels) -> NDArray[np.bool_]:
-    """Where the victim's decision is a wrong class; all that a decision-based attack may know."""
-    logits = victim.logits(x)
-    wrong: NDArray[np.bool_] = (logits.argmax(axis=1) != y) & np.isfinite(logits).all(axis=1)
-    return wrong
+def whole(points: Points, low: NDArray[Any], high: NDArray[Any]) -> Steps:
+    """The nearest whole steps between two bounds."""
+    return np.clip(np.rint(points), low, high).astype(np.int32)
 
 
 @dataclass
 class Search:
     """The best example so far of every image, what it cost, and who still stands."""
 
-    victim: QueryCounter
-    y: Labels
+    problem: Problem
     best: Steps
     margin: NDArray[np.float64]
     spent: NDArray[np.int64]
@@ -65,20 +34,21 @@ class Search:
         self.fell_after = np.where(self.margin < 0, self.spent, -1)
 
     @classmethod
-    def begin(cls, victim: QueryCounter, start: Steps, y: Labels) -> Search:
+    def begin(cls, problem: Problem, start: Codes) -> Search:
         """Ask about the starting points, one query each."""
-        return cls(victim, y, start.copy(), margins(victim, to_images(start), y), np.ones(len(y), np.int64))
+        margins = problem.margins(start)
+        return cls(problem, start.astype(np.int32), margins, np.ones(len(start), np.int64))
 
     def standing(self, budget: int) -> Rows:
         """Images that have not fallen and have queries left."""
         return np.flatnonzero((self.margin >= 0) & (self.spent < budget))
 
-    def ask(self, rows: Rows, candidates: Steps) -> NDArray[np.float64]:
+    def ask(self, rows: Rows, candidates: Codes) -> NDArray[np.float64]:
         """Margins of one candidate per row, counted."""
         self.spent[rows] += 1
-        return margins(self.victim, to_images(candidates), self.y[rows])
+        return self.problem.margins(candidates, rows)
 
-    def propose(self, rows: Rows, candidates: Steps) -> NDArray[np.bool_]:
+    def propose(self, rows: Rows, candidates: Codes) -> NDArray[np.bool_]:
         """Ask about one candidate per row and keep those that lower the margin; which were kept."""
         found = self.ask(rows, candidates)
         better: NDArray[np.bool_] = found < self.margin[rows]

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Knowledge, Norm, QueryCounter
-from qmodels.attacks.blackbox import TOP, Rows, flat, fooled, lengths, spread, to_images
-from qmodels.victims import Images, Labels
+from qmodels.attacks.ball import Ball, Norm
+from qmodels.attacks.base import Attack, Diagnostics, Family, Knowledge, Problem
+from qmodels.attacks.blackbox import Rows, flat, lengths, spread
 
-Points = NDArray[np.float64]  # images in LSBs, not necessarily whole
-Noise = NDArray[np.int16]  # changes in whole LSBs
+Points = NDArray[np.float64]  # images in grid steps, not necessarily whole
+Noise = NDArray[Any]  # changes in whole grid steps
 PROBES_AT_ONCE = 20_000  # images per question; bounds memory
 MAX_BISECTIONS = 16
 
@@ -32,11 +32,7 @@ MAX_BISECTIONS = 16
 class Boundary:
     """Every image's nearest wrong example so far, and its queries."""
 
-    victim: QueryCounter
-    clean: Points
-    y: Labels
-    norm: Norm
-    epsilon: float
+    problem: Problem
     budget: int
     best: Points = field(init=False)
     distance: NDArray[np.float64] = field(init=False)
@@ -44,9 +40,24 @@ class Boundary:
     fell_after: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        count = len(self.y)
+        ball = self.problem.ball
+        count = len(ball)
+        self.norm, self.epsilon = ball.norm, ball.radius if np.all(np.isfinite(ball.epsilon)) else np.inf
+        self.clean: Points = ball.clean.astype(np.float64)
+        self.low, self.high = ball.cube
+        # Where each feature has a radius of its own, a change counts as its share of that radius.
+        self.weight = np.broadcast_to(ball.weight, (1, *ball.shape)) if np.ndim(ball.epsilon) else None
         self.best, self.distance = self.clean.copy(), np.full(count, np.inf)
         self.spent, self.fell_after = np.zeros(count, np.int64), np.full(count, -1)
+
+    @property
+    def ball(self) -> Ball:
+        """Where examples are looked for."""
+        return self.problem.ball
+
+    def inside(self, rows: Rows, points: Points) -> Points:
+        """Between the grid's bounds; frozen features stay."""
+        return np.clip(points, self.low[rows], self.high[rows])
 
     def active(self) -> Rows:
         """Images with an example that is still outside the ball, and queries left."""
@@ -55,9 +66,9 @@ class Boundary:
 
     def ask(self, rows: Rows, points: Points) -> NDArray[np.bool_]:
         """Whether the rounded points are wrong, one per row; nearer examples are kept."""
-        whole = np.clip(np.rint(points), 0, TOP)
+        whole = self.inside(rows, np.rint(points))
         self.spent[rows] += 1
-        wrong = fooled(self.victim, to_images(whole), self.y[rows])
+        wrong = self.problem.fooled(whole.astype(np.int32), rows)
         self.keep(rows[wrong], whole[wrong])
         return wrong
 
@@ -71,26 +82,29 @@ class Boundary:
         self.fell_after[fallen] = self.spent[fallen]
 
     def probe(self, rows: Rows, centre: Points, noise: Noise) -> NDArray[np.bool_]:
-        """Decisions (rows, probes) around `centre`; `noise` is (rows, probes, ...) in whole LSBs."""
+        """Decisions (rows, probes) around `centre`; `noise` is (rows, probes, ...) in whole grid steps."""
         count = noise.shape[1]
-        whole = np.rint(centre).astype(np.int16)[:, None]
-        points = np.clip(whole + noise, 0, TOP).reshape(-1, *centre.shape[1:]).astype(np.float32)
-        points *= 1 / LEVELS  # exact
+        middle = np.rint(centre).astype(noise.dtype)[:, None]
+        low, high = (end[rows][:, None].astype(noise.dtype) for end in (self.low, self.high))
+        points = np.clip(middle + noise, low, high).reshape(-1, *centre.shape[1:])
         self.spent[rows] += count
-        return fooled(self.victim, points, self.y[rows].repeat(count)).reshape(-1, count)
+        return self.problem.fooled(points.astype(self.ball.clean.dtype), rows.repeat(count)).reshape(-1, count)
 
     def lengths(self, delta: Points) -> NDArray[np.float64]:
         """Length of each change in the attack's norm."""
         if self.norm == "l2":
             return lengths(delta)
-        return np.asarray(np.abs(flat(delta)).max(axis=1, initial=0.0))
+        size = np.abs(delta)
+        if self.weight is not None:
+            size = np.where(size > 0, size / np.maximum(self.weight, 1e-12), 0.0)
+        return np.asarray(flat(size).max(axis=1, initial=0.0))
 
     def toward(self, rows: Rows, points: Points, share: NDArray[np.float64]) -> Points:
         """Points moved towards the clean image until only `share` of their distance is left."""
         clean = self.clean[rows]
         if self.norm == "l2":
             return np.asarray(clean + spread(share, points) * (points - clean))
-        reach = spread(share * self.lengths(points - clean), points)
+        reach = spread(share * self.lengths(points - clean), points) * (1.0 if self.weight is None else self.weight)
         return np.asarray(np.clip(points, clean - reach, clean + reach))
 
     def bisect(self, rows: Rows, points: Points, finest: float = 1.0) -> Points:
@@ -120,15 +134,12 @@ class DecisionAttack(Attack):
 
     queries: int = Field(1000, ge=10, description="budget per image")
 
-    def run(
-        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
-    ) -> tuple[Images, Diagnostics]:
+    def run(self, problem: Problem, rng: np.random.Generator) -> tuple[Points, Diagnostics]:
         """The nearest wrong grid point of every image."""
-        clean = np.rint(x.astype(np.float64) * LEVELS)
-        boundary = Boundary(victim, clean, y, self.norm, epsilon_lsb, self.queries)
+        boundary = Boundary(problem, self.queries)
         find_starts(boundary, rng)
         self.walk(boundary, rng)
-        return to_images(boundary.best), boundary.diagnostics()
+        return boundary.best, boundary.diagnostics()
 
     @abstractmethod
     def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
@@ -141,32 +152,35 @@ def find_starts(boundary: Boundary, rng: np.random.Generator, tries: int = 30) -
     That costs one query per image, since the victim's answers for all of them are known then; uniform noise
     stands in where no image helps.
     """
-    everyone = np.arange(len(boundary.y))
-    logits = boundary.victim.logits(to_images(boundary.clean))
+    problem, count = boundary.problem, len(boundary.clean)
+    everyone = np.arange(count)
+    outputs = problem.logits(problem.clean)
     boundary.spent += 1
-    taken_for = np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
-    boundary.keep(mistaken := everyone[(taken_for != boundary.y) & (taken_for >= 0)], boundary.clean[mistaken])
+    wrong = problem.criterion.fooled(outputs, problem.y)
+    boundary.keep(mistaken := everyone[wrong], boundary.clean[mistaken])
     vectors = flat(boundary.clean)
     squares = np.sum(vectors**2, axis=1)
     for row in np.flatnonzero(np.isinf(boundary.distance)):
-        gaps = squares - 2 * vectors @ vectors[row]
-        gaps[(taken_for == boundary.y[row]) | (taken_for < 0)] = np.inf
+        helps = problem.criterion.fooled(outputs, np.repeat(problem.y[row : row + 1], count, axis=0))
+        gaps = np.where(helps, squares - 2 * vectors @ vectors[row], np.inf)
         if np.isfinite(gaps.min()):
-            boundary.keep(np.array([row]), boundary.clean[[int(gaps.argmin())]])
+            start = np.array([row]), boundary.clean[[int(gaps.argmin())]]
+            # With the row's own frozen features it is another input, which has to be asked about.
+            boundary.keep(*start) if problem.grid.frozen is None else boundary.ask(*start)
     for _ in range(tries):
         rows = np.flatnonzero(np.isinf(boundary.distance) & (boundary.spent < boundary.budget))
         if not len(rows):
             return
-        boundary.ask(rows, rng.integers(0, LEVELS, boundary.clean[rows].shape).astype(np.float64))
+        boundary.ask(rows, problem.grid.random(len(rows), boundary.ball.shape, rng).astype(np.float64))
 
 
 class HopSkipJump(DecisionAttack):
     """Estimates the boundary's normal from decisions around it, jumps along it, bisects back."""
 
-    kind: Literal["hopskipjump"] = "hopskipjump"
+    kind: ClassVar[str] = "hopskipjump"
     first_probes: int = Field(32, ge=2, description="probes of the first estimate; they grow with the square root")
     most_probes: int = Field(1000, ge=2)
-    probe_lsb: float = Field(4.0, ge=1, description="standard deviation of a probe, per pixel")
+    probe: float = Field(4 / 256, gt=0, description="standard deviation of a probe, as a share of the range")
 
     def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
         """Estimate, jump, bisect."""
@@ -184,16 +198,18 @@ class HopSkipJump(DecisionAttack):
             position[rows] = self.jump(boundary, rows, position[rows], normal, turn)
 
     def normal(self, boundary: Boundary, rows: Rows, centre: Points, probes: int, rng: np.random.Generator) -> Points:
-        """Unit vector into the wrong region; for L-infinity its sign."""
-        normal = estimate_normal(boundary, rows, centre, probes, self.probe_lsb, rng)
-        return np.sign(normal) if self.norm == "linf" else normal / spread(np.maximum(lengths(normal), 1e-12), normal)
+        """Unit vector into the wrong region; for L-infinity its sign, by each feature's share of the radius."""
+        normal = estimate_normal(boundary, rows, centre, probes, self.probe * boundary.ball.grid.scale, rng)
+        if self.norm == "linf":
+            return np.asarray(np.sign(normal) * (1.0 if boundary.weight is None else boundary.weight))
+        return np.asarray(normal / spread(np.maximum(lengths(normal), 1e-12), normal))
 
     def jump(self, boundary: Boundary, rows: Rows, position: Points, normal: Points, turn: int) -> Points:
         """As far along the normal as stays wrong, then back to the boundary; stays put where nothing works."""
         reach = boundary.lengths(position - boundary.clean[rows]) / np.sqrt(turn)
         landed, new = np.zeros(len(rows), bool), position.copy()
         while len(flying := np.flatnonzero(~landed & (reach > 1.0) & (boundary.spent[rows] < boundary.budget))):
-            there = np.clip(position[flying] + spread(reach[flying], position) * normal[flying], 0, TOP)
+            there = boundary.inside(rows[flying], position[flying] + spread(reach[flying], position) * normal[flying])
             wrong = boundary.ask(rows[flying], there)
             landed[flying[wrong]], new[flying[wrong]] = True, there[wrong]
             reach[flying[~wrong]] /= 2
@@ -207,7 +223,7 @@ class HopSkipJump(DecisionAttack):
 class HopSkipJumpLinf(HopSkipJump):
     """HopSkipJump in the L-infinity norm."""
 
-    kind: Literal["hopskipjump-linf"] = "hopskipjump-linf"  # type: ignore[assignment]
+    kind: ClassVar[str] = "hopskipjump-linf"
     norm: ClassVar[Norm] = "linf"
 
 
@@ -231,23 +247,23 @@ def estimate_normal(
 
 
 def random_noise(shape: tuple[int, ...], width: float, waves: int, rng: np.random.Generator) -> Noise:
-    """Whole LSBs with standard deviation `width`: uniform, or normal with only the `waves` lowest frequencies."""
+    """Whole steps with standard deviation `width`: uniform, or normal with only the `waves` lowest frequencies."""
     if not waves or len(shape) < 5:
         reach = max(1, round(width * np.sqrt(3.0)))
-        return rng.integers(-reach, reach + 1, shape, np.int16)
+        return rng.integers(-reach, reach + 1, shape, np.int16 if reach < 1 << 13 else np.int32)
     from scipy.fft import idctn
 
     rows, columns = min(waves, shape[2]), min(waves, shape[3])
     spectrum = np.zeros(shape, np.float32)
     spectrum[:, :, :rows, :columns] = rng.standard_normal((*shape[:2], rows, columns, *shape[4:]), np.float32)
     noise = idctn(spectrum, axes=(2, 3), norm="ortho") * (width * np.sqrt(shape[2] * shape[3] / (rows * columns)))
-    return np.asarray(np.rint(noise), np.int16)
+    return np.asarray(np.rint(noise), np.int32)
 
 
 class BoundaryAttack(DecisionAttack):
     """Random steps around the clean image, then a step towards it, both of adapting length."""
 
-    kind: Literal["boundary"] = "boundary"
+    kind: ClassVar[str] = "boundary"
     around: float = Field(0.1, gt=0, description="first step around, as a share of the distance")
     towards: float = Field(0.1, gt=0, lt=1, description="first step towards the image, as a share of the distance")
 
@@ -258,7 +274,7 @@ class BoundaryAttack(DecisionAttack):
         position[rows] = boundary.bisect(rows, position[rows])
         around, towards = (np.full(len(position), value) for value in (self.around, self.towards))
         while len(rows := boundary.active()):
-            turned = around_step(boundary.clean[rows], position[rows], around[rows], rng)
+            turned = boundary.inside(rows, around_step(boundary.clean[rows], position[rows], around[rows], rng))
             wrong = boundary.ask(rows, turned)
             around[rows] = np.clip(around[rows] * np.where(wrong, 1.1, 1 / 1.1), 1e-3, 1.0)
             rows, turned = rows[wrong], turned[wrong]
@@ -279,17 +295,17 @@ def around_step(clean: Points, position: Points, share: NDArray[np.float64], rng
     noise -= unit * spread(np.sum(flat(noise * unit), axis=1), way)
     noise *= spread(share, way) * distance / spread(np.maximum(lengths(noise), 1e-12), way)
     moved = way + noise
-    return np.asarray(np.clip(clean + moved * distance / spread(np.maximum(lengths(moved), 1e-12), way), 0, TOP))
+    return np.asarray(clean + moved * distance / spread(np.maximum(lengths(moved), 1e-12), way))
 
 
 class GeoDA(DecisionAttack):
     """Takes the boundary for a plane: its normal at the nearest point, seen from the clean image, is the way out."""
 
-    kind: Literal["geoda"] = "geoda"
+    kind: ClassVar[str] = "geoda"
     rounds: int = Field(6, ge=1, description="estimates of the normal; later ones get more of the budget")
     growth: float = Field(1.5, ge=1, description="by how much each estimate's probes exceed the last one's")
     waves: int = Field(8, ge=0, description="probes use this many lowest frequencies per axis; 0 is all")
-    probe_lsb: float = Field(4.0, ge=1, description="standard deviation of a probe, per pixel")
+    probe: float = Field(4 / 256, gt=0, description="standard deviation of a probe, as a share of the range")
 
     def walk(self, boundary: Boundary, rng: np.random.Generator) -> None:
         """Estimate the normal, go from the clean image along it, bisect."""
@@ -303,7 +319,9 @@ class GeoDA(DecisionAttack):
             if not len(rows):
                 return
             probes = max(2, int(max(left, 2 * self.rounds) * share))
-            normal = estimate_normal(boundary, rows, position[rows], probes, self.probe_lsb, rng, self.waves)
+            normal = estimate_normal(
+                boundary, rows, position[rows], probes, self.probe * boundary.ball.grid.scale, rng, self.waves
+            )
             normal /= spread(np.maximum(lengths(normal), 1e-12), normal)
             position[rows] = self.shoot(boundary, rows, position[rows], normal)
 
@@ -316,7 +334,8 @@ class GeoDA(DecisionAttack):
             open_ = np.flatnonzero(~hit & (boundary.spent[rows] < boundary.budget))
             if not len(open_):
                 break
-            there = np.clip(clean[open_] + spread(stretch * distance[open_], clean) * normal[open_], 0, TOP)
+            ray = clean[open_] + spread(stretch * distance[open_], clean) * normal[open_]
+            there = boundary.inside(rows[open_], ray)
             wrong = boundary.ask(rows[open_], there)
             hit[open_[wrong]], new[open_[wrong]] = True, there[wrong]
         done = np.flatnonzero(hit)

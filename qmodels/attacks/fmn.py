@@ -7,17 +7,19 @@ inside it. Source: Pintor et al. 2021, arXiv:2102.12827. Success and length are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Norm, QueryCounter
-from qmodels.attacks.gradient import batches, gradient_model, is_zero, looker, wide
-from qmodels.attacks.losses import Tensor
+from qmodels.attacks.ball import Norm
+from qmodels.attacks.base import Attack, Diagnostics, Family, Problem
+from qmodels.attacks.gradient import batches, is_zero, looker, wide
+from qmodels.criteria import Criterion
+from qmodels.grid import Points
+from qmodels.losses import Tensor
 from qmodels.runtime import runtime
-from qmodels.victims import Images, Labels
+from qmodels.victims import GradientModel
 
 SMALLEST = 1e-3  # share by which the ball still moves in the last step
 LONGER = 1.05
@@ -26,7 +28,7 @@ LONGER = 1.05
 class FMN(Attack):
     """FMN in the L2 norm."""
 
-    kind: Literal["fmn-l2"] = "fmn-l2"
+    kind: ClassVar[str] = "fmn-l2"
     norm: ClassVar[Norm] = "l2"
     family: ClassVar[Family] = "minimal-norm"
 
@@ -34,53 +36,61 @@ class FMN(Attack):
     rate: float = Field(1.0, gt=0, description="first step, as a share of the first estimate of the distance")
     shrink: float = Field(0.05, gt=0, lt=1, description="first relative change of the ball")
 
-    def run(
-        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
-    ) -> tuple[Images, Diagnostics]:
+    def run(self, problem: Problem, rng: np.random.Generator) -> tuple[Points, Diagnostics]:
         """The shortest wrong grid point of every image; the last iterate where none was found."""
         tf = runtime().tf
-        loop, best, zero = compiled_fmn(gradient_model(victim), self.norm), x.copy(), 0
-        for rows in batches(np.arange(len(x))):
+        ball, best, zero = problem.ball, problem.clean.copy(), 0
+        loop = compiled_fmn(problem.gradient_model, self.norm, problem.criterion)
+        for rows in batches(np.arange(len(ball))):
+            part = ball.take(rows)
+            tensors = [tf.constant(one, tf.float32) for one in (part.clean, *part.cube)]
             numbers = (tf.constant(self.rate, tf.float32), tf.constant(self.shrink, tf.float32))
-            found, zeros = loop(
-                x[rows] * np.float32(LEVELS), y[rows].astype(np.int64), tf.constant(self.steps), *numbers
-            )
-            best[rows] = found.numpy() / LEVELS
+            found, zeros = loop(*tensors, problem.y[rows], tf.constant(self.steps), *numbers)
+            best[rows] = found.numpy()
             zero += int(zeros.numpy().sum())
-            victim.queries += len(rows) * self.steps
-        return best, Diagnostics(zero / max(len(x), 1))
+            problem.count(len(rows) * self.steps)
+        return best, Diagnostics(zero / max(len(ball), 1))
 
 
 class FMNLinf(FMN):
     """FMN in the L-infinity norm."""
 
-    kind: Literal["fmn-linf"] = "fmn-linf"  # type: ignore[assignment]
+    kind: ClassVar[str] = "fmn-linf"
     norm: ClassVar[Norm] = "linf"
 
 
 class FMNL1(FMN):
     """FMN in the L1 norm."""
 
-    kind: Literal["fmn-l1"] = "fmn-l1"  # type: ignore[assignment]
+    kind: ClassVar[str] = "fmn-l1"
     norm: ClassVar[Norm] = "l1"
 
 
 class FMNL0(FMN):
     """FMN in the L0 norm: as few pixel values as possible."""
 
-    kind: Literal["fmn-l0"] = "fmn-l0"  # type: ignore[assignment]
+    kind: ClassVar[str] = "fmn-l0"
     norm: ClassVar[Norm] = "l0"
 
 
-@lru_cache(maxsize=16)
-def compiled_fmn(model: Any, norm: Norm) -> Any:
-    """The loop as one graph, flat images in LSBs."""
+def compiled_fmn(source: GradientModel, norm: Norm, criterion: Criterion) -> Any:
+    """The loop of a model, kept with it."""
+    return source.compiled(("fmn", norm, criterion), lambda model: _build_loop(model, norm, criterion))
+
+
+def _build_loop(source: GradientModel, norm: Norm, criterion: Criterion) -> Any:
+    """The loop as one graph, flat images in grid steps."""
     tf = runtime().tf
-    look, length, dual, project = looker(model, "margin"), _LENGTH[norm], _LENGTH[_DUAL[norm]], _PROJECT[norm]
+    look, length, dual = looker(source, "margin", criterion), _LENGTH[norm], _LENGTH[_DUAL[norm]]
+    project, span = _PROJECT[norm], float(source.grid.span)
+    unit = source.grid.scale / 256.0  # the loop's first steps were chosen for 8-bit pixels
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def loop(clean: Tensor, y: Tensor, steps: Tensor, rate: Tensor, shrink: Tensor) -> tuple[Tensor, Tensor]:
+    def loop(
+        clean: Tensor, low: Tensor, high: Tensor, y: Tensor, steps: Tensor, rate: Tensor, shrink: Tensor
+    ) -> tuple[Tensor, Tensor]:
         size = [tf.shape(clean)[0], -1]
+        low, high = tf.reshape(low, size), tf.reshape(high, size)
         origin = tf.reshape(clean, size)
         change, best = tf.zeros_like(origin), origin
         nothing = tf.zeros_like(length(origin))  # (N,)
@@ -88,18 +98,20 @@ def compiled_fmn(model: Any, norm: Norm) -> Any:
         zero, ever, stride = nothing > 0, nothing > 0, nothing
         for index in tf.range(steps):
             anneal = 0.5 * (1.0 + tf.cos(np.pi * tf.cast(index, tf.float32) / tf.cast(steps, tf.float32)))
-            point = tf.clip_by_value(tf.round(origin + change), 0.0, LEVELS - 1.0)
+            point = tf.clip_by_value(tf.round(origin + change), low, high)
             gradient, margins, score, _ = look(tf.reshape(point, tf.shape(clean)), y, y)
-            gradient, wrong = tf.reshape(gradient, size), score > 0
+            gradient, wrong = tf.where(high > low, tf.reshape(gradient, size), 0.0), score > 0
             here = length(point - origin)
             nearer = wrong & (here < best_length)
             best = tf.where(nearer[:, None] | (~wrong & tf.math.is_inf(best_length))[:, None], point, best)
             best_length, ever = tf.where(nearer, here, best_length), ever | wrong
             guess = length(change) + tf.abs(margins) / (dual(gradient) + 1e-20)
-            guess = tf.minimum(guess, 255.0 * tf.cast(tf.shape(origin)[1], tf.float32))
+            guess = tf.minimum(guess, (span - 1.0) * tf.cast(tf.shape(origin)[1], tf.float32))
             if index == 0:
                 zero = tf.reshape(is_zero(gradient), tf.shape(zero))
-                stride = tf.clip_by_value(tf.abs(margins) / (tf.norm(gradient, axis=1) + 1e-20), 8.0, 2000.0)
+                stride = tf.clip_by_value(
+                    tf.abs(margins) / (tf.norm(gradient, axis=1) + 1e-20), 8.0 * unit, 2000.0 * unit
+                )
             # An image that has never been wrong may take longer steps in a wider ball: first fall, then shrink.
             stride, guess = tf.where(ever, stride, stride * LONGER), 2.0 * guess
             gamma = SMALLEST + (shrink - SMALLEST) * anneal
@@ -108,9 +120,9 @@ def compiled_fmn(model: Any, norm: Norm) -> Any:
                 smaller = tf.minimum(tf.maximum(epsilon - 1.0, 0.0), tf.minimum(smaller, best_length))
             grown = tf.where(ever, tf.maximum(epsilon * (1.0 + gamma), epsilon + (1.0 if norm == "l0" else 0.0)), guess)
             epsilon = tf.where(wrong, smaller, grown)
-            unit = gradient / (tf.norm(gradient, axis=1, keepdims=True) + 1e-20)
-            change = change + rate * (0.01 + anneal) * wide(stride, change) * unit
-            change = tf.clip_by_value(project(change, epsilon) + origin, 0.0, LEVELS - 1.0) - origin
+            ahead = gradient / (tf.norm(gradient, axis=1, keepdims=True) + 1e-20)
+            change = change + rate * (0.01 + anneal) * wide(stride, change) * ahead
+            change = tf.clip_by_value(project(change, epsilon) + origin, low, high) - origin
         return tf.reshape(best, tf.shape(clean)), zero
 
     return loop

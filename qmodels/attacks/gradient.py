@@ -11,18 +11,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Norm, QueryCounter
-from qmodels.attacks.losses import LossName, Tensor, loss_function, margin
-from qmodels.errors import UserError
+from qmodels.attacks.ball import Ball, Norm
+from qmodels.attacks.base import Attack, Diagnostics, Family, Problem
+from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
+from qmodels.grid import Codes, Points
+from qmodels.losses import LossName, Tensor
 from qmodels.runtime import runtime
-from qmodels.victims import GradientVictim, Images, Labels
+from qmodels.victims import GradientModel
 
 #: The usual ratio: the iterate can cross the ball 1.25 times.
 STEPS_ACROSS = 2.5
@@ -48,38 +49,36 @@ class GradientAttack(Attack):
         """The same attack with twice the iterations: stronger only if this one has not converged."""
         return self.model_copy(update={"steps": 2 * self.steps})
 
-    def run(
-        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
-    ) -> tuple[Images, Diagnostics]:
+    def run(self, problem: Problem, rng: np.random.Generator) -> tuple[Points, Diagnostics]:
         """The worst grid point of every restart; restarts go on with the images that still stand."""
-        epsilon = bounded_epsilon(epsilon_lsb, x, self.norm)
-        ascend = self.ascent(gradient_model(victim), epsilon)
-        targets = self.targets(victim, x, y)
+        ball, x, y = problem.ball, problem.clean, problem.y
+        ascend = self.ascent(problem.gradient_model, problem.criterion, ball.radius)
+        targets = self.targets(problem)
         best, score = x.copy(), np.full(len(x), -np.inf, np.float32)
         n, zero, broken = max(len(x), 1), 0, 0
         for trial in range(self.restarts * targets.shape[1]):
-            start = self.start(x, epsilon, rng)
+            start = self.start(ball, rng)
             target = targets[:, trial % targets.shape[1]]
             for rows in batches(np.flatnonzero(score <= 0) if trial else np.arange(len(x))):
-                outcome = ascend(x[rows], start[rows], y[rows], target[rows])
-                victim.queries += len(rows) * (self.steps + 1)
-                better = outcome.score > score[rows]
-                best[rows[better]], score[rows[better]] = outcome.x[better], outcome.score[better]
+                found = ascend(ball.take(rows), start[rows], y[rows], target[rows])
+                problem.count(len(rows) * (self.steps + 1))
+                better = found.score > score[rows]
+                best[rows[better]], score[rows[better]] = found.x[better], found.score[better]
                 if not trial:
-                    zero, broken = zero + int(outcome.zero.sum()), broken + int(outcome.non_finite.sum())
+                    zero, broken = zero + int(found.zero.sum()), broken + int(found.non_finite.sum())
         return best, Diagnostics(zero / n, broken / n, self.loss == "ce-probabilities")
 
     @abstractmethod
-    def ascent(self, model: Any, epsilon: float) -> Ascend:
+    def ascent(self, source: GradientModel, criterion: Criterion, epsilon: float) -> Ascend:
         """The compiled loop with this attack's settings."""
 
-    def targets(self, victim: QueryCounter, x: Images, y: Labels) -> Labels:
+    def targets(self, problem: Problem) -> Truth:
         """Target classes (N, trials) for targeted losses; one column of true labels means untargeted."""
-        return y[:, None]
+        return problem.y[:, None]
 
-    def start(self, x: Images, epsilon: float, rng: np.random.Generator) -> Images:
-        """Where the ascent starts: `x`, or a random grid point in the ball."""
-        return random_start(x, epsilon, self.norm, rng) if self.random_start else x
+    def start(self, ball: Ball, rng: np.random.Generator) -> Points:
+        """Where the ascent starts: the clean inputs, or random points of the ball."""
+        return ball.random(rng) if self.random_start else ball.clean
 
 
 class SteppedAttack(GradientAttack):
@@ -95,17 +94,17 @@ class SteppedAttack(GradientAttack):
         """How much of the accumulated gradient stays; 0 is none."""
         return 0.0
 
-    def ascent(self, model: Any, epsilon: float) -> Ascend:
+    def ascent(self, source: GradientModel, criterion: Criterion, epsilon: float) -> Ascend:
         """The compiled loop with this attack's settings."""
-        loop = compiled_ascent(model, self.loss, self.norm)
+        loop = compiled_ascent(source, self.loss, self.norm, criterion)
         settings = (epsilon, self.step_size(epsilon), self.momentum())
-        return lambda x, start, y, target: loop(x, start, y, target, self.steps, *settings)
+        return lambda ball, start, y, target: loop(ball, start, y, target, self.steps, *settings)
 
 
 class FGSM(SteppedAttack):
     """One step of size epsilon along the sign of the gradient."""
 
-    kind: Literal["fgsm"] = "fgsm"
+    kind: ClassVar[str] = "fgsm"
     steps: Literal[1] = 1
     iterative: ClassVar[bool] = False
 
@@ -117,20 +116,20 @@ class FGSM(SteppedAttack):
 class BIM(SteppedAttack):
     """Iterated FGSM from the clean image."""
 
-    kind: Literal["bim"] = "bim"
+    kind: ClassVar[str] = "bim"
 
 
 class PGD(SteppedAttack):
     """Projected gradient descent from a random point of the L-infinity ball."""
 
-    kind: Literal["pgd-linf"] = "pgd-linf"
+    kind: ClassVar[str] = "pgd-linf"
     random_start: ClassVar[bool] = True
 
 
 class PGDL2(SteppedAttack):
     """Projected gradient descent from a random point of the L2 ball, steps along the normalised gradient."""
 
-    kind: Literal["pgd-l2"] = "pgd-l2"
+    kind: ClassVar[str] = "pgd-l2"
     norm: ClassVar[Norm] = "l2"
     random_start: ClassVar[bool] = True
 
@@ -138,7 +137,7 @@ class PGDL2(SteppedAttack):
 class MIM(SteppedAttack):
     """BIM with momentum: gradients, each of unit mean magnitude, accumulate with `decay`."""
 
-    kind: Literal["mim"] = "mim"
+    kind: ClassVar[str] = "mim"
     decay: float = Field(1.0, ge=0)
 
     def momentum(self) -> float:
@@ -146,16 +145,16 @@ class MIM(SteppedAttack):
         return self.decay
 
 
-class Outcome(NamedTuple):
+class Ascended(NamedTuple):
     """What one ascent of one batch brought back."""
 
-    x: Images
-    score: NDArray[np.float32]  # margin of x, lifted above zero where the victim is wrong
+    x: Codes
+    score: NDArray[np.float32]  # of x; above zero where the victim is fooled
     zero: NDArray[np.bool_]  # the first gradient is exactly zero
     non_finite: NDArray[np.bool_]  # some logit or gradient on the way is not finite
 
 
-Ascend = Callable[[Images, Images, Labels, Labels], Outcome]  # (x, start, y, target)
+Ascend = Callable[[Ball, Points, Truth, Truth], Ascended]  # (ball, start, y, target)
 
 
 def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -163,106 +162,82 @@ def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return np.array_split(rows, -(-len(rows) // BATCH)) if len(rows) else []
 
 
-def gradient_model(victim: QueryCounter) -> Any:
-    """The Keras model behind the victim.
-
-    Raises:
-        UserError: the victim gives outputs only.
-    """
-    if isinstance(victim.victim, GradientVictim):
-        return victim.victim.model
-    raise UserError(
-        f"victim {victim.name!r} gives no gradients: attack it with square, hopskipjump or another black-box attack, "
-        "or make the examples on the quantized model and score them there"
-    )
-
-
-def bounded_epsilon(epsilon_lsb: float, x: Images, norm: Norm) -> float:
-    """`epsilon_lsb`, but never more than the whole input cube holds."""
-    cube = float(LEVELS - 1)
-    if norm == "l2":
-        return min(float(epsilon_lsb), cube * float(np.sqrt(x[0].size)) if len(x) else cube)
-    return min(float(epsilon_lsb), cube)
-
-
-def random_start(x: Images, epsilon: float, norm: Norm, rng: np.random.Generator) -> Images:
-    """Random points of the ball: grid points for L-infinity; for L2 a uniform direction and volume-uniform radius."""
-    if norm == "linf":
-        radius = int(epsilon)
-        noise = rng.integers(-radius, radius + 1, x.shape).astype(np.float32)
-    else:
-        noise = rng.standard_normal(x.shape, np.float32)
-        flat = noise.reshape(len(x), -1)
-        radii = epsilon * rng.random((len(x), 1)) ** (1.0 / flat.shape[1])
-        flat *= radii / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
-    return np.clip(x + noise / LEVELS, 0, (LEVELS - 1) / LEVELS).astype(np.float32)
-
-
 class Ascent:
-    """A compiled loop for NumPy arrays: converts to LSBs and back."""
+    """A compiled loop for NumPy arrays."""
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
 
-    def __call__(self, x: Images, start: Images, y: Labels, target: Labels, steps: int, *settings: float) -> Outcome:
-        """Ascend from `start` around `x`; `settings` start with the radius in LSBs."""
+    def __call__(self, ball: Ball, start: Points, y: Truth, target: Truth, steps: int, *settings: float) -> Ascended:
+        """Ascend from `start` inside `ball`; `settings` start with the radius in grid steps."""
         tf = runtime().tf
         numbers = [tf.constant(value, tf.float32) for value in settings]
-        images = (x * np.float32(LEVELS), start * np.float32(LEVELS), y.astype(np.int64), target.astype(np.int64))
-        best, score, zero, finite = (value.numpy() for value in self._loop(*images, tf.constant(steps), *numbers))
-        return Outcome((best / LEVELS).astype(np.float32), score, zero, ~finite)
+        room = Room(*(tf.constant(part, tf.float32) for part in (ball.clean, *ball.box, ball.weight)))
+        found = self._loop(room, tf.constant(start, tf.float32), y, target, tf.constant(steps), *numbers)
+        best, score, zero, finite = (value.numpy() for value in found)
+        return Ascended(best.astype(ball.clean.dtype), score, zero, ~finite)
 
 
-@lru_cache(maxsize=32)
-def compiled_ascent(model: Any, loss: LossName, norm: Norm) -> Ascent:
-    """The ascent of a model: tracing takes a second, so recent ones are kept. Weights are read anew in each call."""
-    return Ascent(_build_loop(model, loss, norm))
+def compiled_ascent(
+    source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion = MISCLASSIFICATION
+) -> Ascent:
+    """The ascent of a model, kept with it."""
+    return source.compiled(
+        ("ascent", loss, norm, criterion), lambda model: Ascent(_build_loop(model, loss, norm, criterion))
+    )
 
 
-@lru_cache(maxsize=16)
-def compiled_gradient(model: Any, loss: LossName) -> Callable[[Images, Labels], NDArray[np.float64]]:
-    """(x, y) -> gradient of the loss per LSB; not-finite values become zero."""
-    tf, look = runtime().tf, looker(model, loss)
-    graph = tf.function(lambda point, y: look(point, y, y)[0], reduce_retracing=True)
+def compiled_gradient(source: GradientModel, loss: LossName) -> Callable[[Codes, Truth], NDArray[np.float64]]:
+    """(x, y) -> gradient of the loss per grid step; values that are not finite become zero."""
 
-    def gradient(x: Images, y: Labels) -> NDArray[np.float64]:
-        found = graph(tf.constant(x * np.float32(LEVELS)), tf.constant(y.astype(np.int64)))
-        return np.asarray(found.numpy(), np.float64)
+    def build(model: GradientModel) -> Callable[[Codes, Truth], NDArray[np.float64]]:
+        tf, look = runtime().tf, looker(model, loss)
+        graph = tf.function(lambda point, y: look(point, y, y)[0], reduce_retracing=True)
+        return lambda x, y: np.asarray(graph(tf.constant(x, tf.float32), tf.constant(y)).numpy(), np.float64)
 
-    return gradient
+    return source.compiled(("gradient", loss), build)
 
 
-class Ball(NamedTuple):
-    """Geometry of one norm, in LSBs, as TensorFlow functions."""
+class Room(NamedTuple):
+    """A ball as tensors: centres, lowest and highest points of its box, and each feature's share of the radius."""
 
-    towards: Callable[[Tensor], Tensor]  # gradient -> direction of a step of length one
-    onto: Callable[[Tensor, Tensor, Tensor], Tensor]  # (x, clean, epsilon) -> x in the ball and in the cube
-    to_grid: Callable[[Tensor, Tensor, Tensor], Tensor]  # the same, on whole LSBs
-
-
-def ball_of(norm: Norm) -> Ball:
-    """The ball of that norm."""
-    return Ball(_sign, _clip_linf, _round_linf) if norm == "linf" else Ball(_unit, _clip_l2, _round_l2)
+    clean: Tensor
+    low: Tensor
+    high: Tensor
+    weight: Tensor
 
 
-def _build_loop(model: Any, loss: LossName, norm: Norm) -> Any:
-    """The ascent as one TensorFlow graph, in LSBs."""
+class Geometry(NamedTuple):
+    """What one norm means for an ascent, as TensorFlow functions."""
+
+    towards: Callable[[Tensor, Tensor], Tensor]  # (gradient, weight) -> direction of a step of length one
+    onto: Callable[[Tensor, Room, Tensor], Tensor]  # (x, room, epsilon) -> x in the ball
+    to_grid: Callable[[Tensor, Room, Tensor], Tensor]  # the same, in whole steps
+
+
+def geometry_of(norm: Norm) -> Geometry:
+    """The geometry of L-infinity or L2."""
+    return Geometry(_sign, _clip_linf, _round_linf) if norm == "linf" else Geometry(_unit, _clip_l2, _round_l2)
+
+
+def _build_loop(source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion) -> Any:
+    """The ascent as one TensorFlow graph, in grid steps."""
     tf = runtime().tf
-    ball, look = ball_of(norm), looker(model, loss)
+    geometry, look = geometry_of(norm), looker(source, loss, criterion)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def ascend(
-        clean: Tensor, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
+        room: Room, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
     ) -> tuple[Tensor, ...]:
         epsilon, step, decay = settings
-        iterate = ball.onto(start, clean, epsilon)
-        best = ball.to_grid(iterate, clean, epsilon)
+        iterate = geometry.onto(start, room, epsilon)
+        best = geometry.to_grid(iterate, room, epsilon)
         gradient, _, best_score, finite = look(best, y, target)
-        zero, momentum = is_zero(gradient), tf.zeros_like(clean)
+        zero, momentum = is_zero(gradient), tf.zeros_like(room.clean)
         for _ in tf.range(steps - 1):
             momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
-            iterate = ball.onto(iterate + step * ball.towards(momentum), clean, epsilon)
-            point = ball.to_grid(iterate, clean, epsilon)
+            iterate = geometry.onto(iterate + step * geometry.towards(momentum, room.weight), room, epsilon)
+            point = geometry.to_grid(iterate, room, epsilon)
             gradient, _, score, fine = look(point, y, target)
             best, best_score, finite = (
                 keep_better(point, score, best, best_score),
@@ -271,35 +246,31 @@ def _build_loop(model: Any, loss: LossName, norm: Norm) -> Any:
             )
         # Nobody needs the gradient of the last point.
         momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
-        point = ball.to_grid(ball.onto(iterate + step * ball.towards(momentum), clean, epsilon), clean, epsilon)
-        score = score_of(model(point / LEVELS, training=False), y)
+        last = geometry.onto(iterate + step * geometry.towards(momentum, room.weight), room, epsilon)
+        point = geometry.to_grid(last, room, epsilon)
+        score = criterion.score(source.outputs(point), y)
         return keep_better(point, score, best, best_score), tf.maximum(score, best_score), zero, finite
 
     return ascend
 
 
-def looker(model: Any, loss: LossName) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """(point in LSBs, y, target) -> (gradient, loss, score, everything finite), per image."""
+def looker(
+    source: GradientModel, loss: LossName, criterion: Criterion = MISCLASSIFICATION
+) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """(point in grid steps, y, target) -> (gradient, loss, score, everything finite), per image."""
     tf = runtime().tf
-    loss_of = loss_function(loss)
+    loss_of = criterion.loss(loss)
 
     def look(point: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(point)
-            logits = model(point / LEVELS, training=False)
+            logits = source.outputs(point)
             losses = loss_of(logits, y, target)
         gradient = tape.gradient(losses, point)
         finite = all_finite(logits) & all_finite(gradient)
-        return tf.where(tf.math.is_finite(gradient), gradient, 0.0), losses, score_of(logits, y), finite
+        return tf.where(tf.math.is_finite(gradient), gradient, 0.0), losses, criterion.score(logits, y), finite
 
     return look
-
-
-def score_of(logits: Tensor, y: Tensor) -> Tensor:
-    """The margin, a hair above zero where a tie already goes to a wrong class; minus infinity for NaN."""
-    tf = runtime().tf
-    wrong = tf.cast(tf.argmax(logits, axis=1) != tf.cast(y, tf.int64), logits.dtype)
-    return tf.where(all_finite(logits), margin(logits, y) + 1e-6 * wrong, tf.constant(-np.inf, logits.dtype))
 
 
 def keep_better(point: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> Tensor:
@@ -330,11 +301,12 @@ def _norm(x: Tensor) -> Tensor:
     return wide(runtime().tf.norm(_flat(x), axis=1), x)
 
 
-def _sign(gradient: Tensor) -> Tensor:
-    return runtime().tf.sign(gradient)
+def _sign(gradient: Tensor, weight: Tensor) -> Tensor:
+    return runtime().tf.sign(gradient) * weight
 
 
-def _unit(gradient: Tensor) -> Tensor:
+def _unit(gradient: Tensor, weight: Tensor) -> Tensor:
+    gradient = gradient * weight  # nothing is spent on frozen features
     return gradient / (_norm(gradient) + 1e-30)
 
 
@@ -343,26 +315,25 @@ def _unit_l1(gradient: Tensor) -> Tensor:
     return gradient / (wide(tf.reduce_mean(tf.abs(_flat(gradient)), axis=1), gradient) + 1e-30)
 
 
-def _clip_linf(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
+def _clip_linf(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
+    return runtime().tf.clip_by_value(x, room.low, room.high)
+
+
+def _clip_l2(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
     tf = runtime().tf
-    return tf.clip_by_value(tf.clip_by_value(x, clean - epsilon, clean + epsilon), 0.0, LEVELS - 1.0)
+    delta = tf.clip_by_value(x, room.low, room.high) - room.clean
+    return room.clean + delta * tf.minimum(1.0, epsilon / (_norm(delta) + 1e-30))
 
 
-def _clip_l2(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
+def _round_linf(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
+    """The nearest grid point of the box, whose ends are whole."""
     tf = runtime().tf
-    delta = tf.clip_by_value(x, 0.0, LEVELS - 1.0) - clean
-    return clean + delta * tf.minimum(1.0, epsilon / (_norm(delta) + 1e-30))
+    return tf.clip_by_value(tf.round(x), room.low, room.high)
 
 
-def _round_linf(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
-    """The nearest grid point that is not farther out than the whole LSBs of epsilon."""
-    tf = runtime().tf
-    whole = tf.floor(epsilon)
-    return tf.clip_by_value(tf.round(x), clean - whole, clean + whole)
-
-
-def _round_l2(x: Tensor, clean: Tensor, epsilon: Tensor) -> Tensor:
+def _round_l2(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
     """The nearest grid point, or where that leaves the ball, the one rounded towards `clean`."""
     tf = runtime().tf
-    nearest, inward = tf.round(x - clean), tf.cast(tf.cast(x - clean, tf.int32), x.dtype)
-    return clean + tf.where(_norm(nearest) <= epsilon, nearest, inward)
+    delta = x - room.clean
+    nearest, inward = tf.round(delta), tf.cast(tf.cast(delta, tf.int32), x.dtype)
+    return room.clean + tf.where(_norm(nearest) <= epsilon, nearest, inward)

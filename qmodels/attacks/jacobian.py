@@ -6,20 +6,20 @@ fallen, judged on the grid, leave the batch.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Norm, QueryCounter
-from qmodels.attacks.blackbox import TOP, flat, lengths, spread, to_images
-from qmodels.attacks.gradient import batches, gradient_model
+from qmodels.attacks.ball import Ball, Norm
+from qmodels.attacks.base import Attack, Diagnostics, Family, Problem
+from qmodels.attacks.blackbox import flat, lengths, spread
+from qmodels.attacks.gradient import batches
+from qmodels.criteria import Truth
+from qmodels.grid import Points
 from qmodels.runtime import runtime
-from qmodels.victims import Images, Labels
-
-Points = NDArray[np.float64]  # images in LSBs
+from qmodels.victims import GradientModel, Labels
 
 
 class JacobianAttack(Attack):
@@ -27,19 +27,16 @@ class JacobianAttack(Attack):
 
     family: ClassVar[Family] = "minimal-norm"
 
-    def run(
-        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
-    ) -> tuple[Images, Diagnostics]:
+    def run(self, problem: Problem, rng: np.random.Generator) -> tuple[Points, Diagnostics]:
         """Moved images, batch by batch."""
-        model = gradient_model(victim)
-        zero, results = 0, [x[:0]]
-        for rows in batches(np.arange(len(x))):
-            moved, zeros = self.walk(model, victim, x[rows], y[rows])
+        zero, results = 0, [problem.clean[:0].astype(np.float64)]
+        for rows in batches(np.arange(len(problem.ball))):
+            moved, zeros = self.walk(problem, problem.ball.take(rows), problem.y[rows])
             results.append(moved)
             zero += zeros
-        return np.concatenate(results), Diagnostics(zero / max(len(x), 1))
+        return np.concatenate(results), Diagnostics(zero / max(len(problem.ball), 1))
 
-    def walk(self, model: Any, victim: QueryCounter, x: Images, y: Labels) -> tuple[Images, int]:
+    def walk(self, problem: Problem, ball: Ball, y: Truth) -> tuple[Points, int]:
         """One batch; also how many images had a zero gradient at the start."""
         raise NotImplementedError
 
@@ -47,25 +44,27 @@ class JacobianAttack(Attack):
 class DeepFool(JacobianAttack):
     """Steps to the nearest of the linearised class boundaries, again and again."""
 
-    kind: Literal["deepfool"] = "deepfool"
+    kind: ClassVar[str] = "deepfool"
     norm: ClassVar[Norm] = "l2"
     steps: int = Field(100, ge=1)
     overshoot: float = Field(0.008, ge=0)
     candidates: int = Field(10, ge=2, description="classes considered: the likeliest")
 
-    def walk(self, model: Any, victim: QueryCounter, x: Images, y: Labels) -> tuple[Images, int]:
+    def walk(self, problem: Problem, ball: Ball, y: Truth) -> tuple[Points, int]:
         """Each image's own number of steps."""
-        gradients = compiled_gradients(model)
-        clean = x.astype(np.float64) * LEVELS
-        change, result, zeros = np.zeros(x.shape), x.copy(), 0
-        classes = likeliest(victim.logits(x), y, self.candidates)
-        rows: NDArray[np.int64] = np.arange(len(x))
+        gradients = compiled_gradients(problem.gradient_model)
+        low, high = ball.cube
+        clean, free = ball.clean.astype(np.float64), ball.weight
+        change, result, zeros = np.zeros(clean.shape), clean.copy(), 0
+        classes = likeliest(problem.logits(ball.clean), y, self.candidates)
+        rows: NDArray[np.int64] = np.arange(len(clean))
         for turn in range(self.steps):
-            result[rows] = to_images(clean[rows] + (1 + self.overshoot * (1 + turn)) * change[rows])
+            there = clean[rows] + (1 + self.overshoot * (1 + turn)) * change[rows]
+            result[rows] = np.clip(np.rint(there), low[rows], high[rows])
             logits, slopes = gradients(result[rows], classes[rows])
-            victim.queries += len(rows)
-            standing = ~is_wrong(logits, y[rows])
-            rows, logits, slopes = rows[standing], logits[standing], slopes[standing]
+            problem.count(len(rows))
+            standing = ~problem.criterion.fooled(logits, y[rows])
+            rows, logits, slopes = rows[standing], logits[standing], slopes[standing] * free
             if not len(rows):
                 break
             gaps = np.take_along_axis(logits, classes[rows], axis=1)
@@ -88,34 +87,36 @@ class DeepFool(JacobianAttack):
 class JSMA(JacobianAttack):
     """Changes the two most salient pixels by theta, towards the likeliest wrong class."""
 
-    kind: Literal["jsma"] = "jsma"
+    kind: ClassVar[str] = "jsma"
     norm: ClassVar[Norm] = "l0"
-    theta_lsb: float = Field(20.0, gt=0, description="change of a pixel per step; 0.08 of the range")
+    theta: float = Field(20 / 256, gt=0, description="change of a feature per step, as a share of the range")
     gamma: float = Field(1.0, gt=0, le=1, description="share of the pixels that may change")
     steps: int = Field(2000, ge=1)
 
-    def walk(self, model: Any, victim: QueryCounter, x: Images, y: Labels) -> tuple[Images, int]:
+    def walk(self, problem: Problem, ball: Ball, y: Truth) -> tuple[Points, int]:
         """Two pixels a step, up or down, whichever is more salient."""
-        gradients = compiled_gradients(model)
-        points, zeros = flat(x.astype(np.float64) * LEVELS), 0
-        clean = points.copy()
-        classes = likeliest(victim.logits(x), y, 2)
-        rows: NDArray[np.int64] = np.arange(len(x))
+        gradients = compiled_gradients(problem.gradient_model)
+        points, zeros = flat(ball.clean.astype(np.float64)), 0
+        low, high = (flat(end) for end in ball.cube)
+        clean, theta = points.copy(), max(1.0, self.theta * ball.grid.scale)
+        classes = likeliest(problem.logits(ball.clean), y, 2)
+        rows: NDArray[np.int64] = np.arange(len(points))
         for turn in range(self.steps):
-            images = to_images(points[rows]).reshape(-1, *x.shape[1:])
+            images = np.rint(points[rows]).reshape(-1, *ball.shape)
             logits, slopes = gradients(images, classes[rows])
-            victim.queries += len(rows)
-            going = ~is_wrong(logits, y[rows])
+            problem.count(len(rows))
+            going = ~problem.criterion.fooled(logits, y[rows])
             rows, slopes = rows[going], slopes[going]
             if not len(rows):
                 break
             towards = flat(slopes[:, 1])
             away = flat(slopes[:, 0])
-            moves = self.moves(towards, away, points[rows], self.spare(points[rows] - clean[rows]))
+            room = points[rows] - low[rows], high[rows] - points[rows]
+            moves = theta * self.moves(towards, away, room, self.spare(points[rows] - clean[rows]))
             zeros += int((np.abs(flat(slopes)).max(axis=1) == 0).sum()) if turn == 0 else 0
-            points[rows] = np.clip(points[rows] + moves, 0, TOP)
+            points[rows] = np.clip(points[rows] + moves, low[rows], high[rows])
             rows = rows[np.abs(moves).max(axis=1) > 0]
-        return to_images(points).reshape(x.shape), zeros
+        return points.reshape(-1, *ball.shape), zeros
 
     def spare(self, change: Points) -> NDArray[np.bool_]:
         """Pixels that may change: all until gamma is used up, then those already changed."""
@@ -123,16 +124,18 @@ class JSMA(JacobianAttack):
         full = touched.sum(axis=1, keepdims=True) + 2 > self.gamma * change.shape[1]
         return np.asarray(touched | ~full)
 
-    def moves(self, towards: Points, away: Points, points: Points, allowed: NDArray[np.bool_]) -> Points:
-        """Plus or minus theta at the two pixels where the target gains most and the right class loses most."""
-        net = towards - away
-        room = np.where(net > 0, points < TOP, points > 0) & allowed
+    def moves(
+        self, towards: Points, away: Points, below_above: tuple[Points, Points], allowed: NDArray[np.bool_]
+    ) -> Points:
+        """Plus or minus one at the two pixels where the target gains most and the right class loses most."""
+        net, (below, above) = towards - away, below_above
+        room = np.where(net > 0, above > 0, below > 0) & allowed
         saliency = np.where(room, np.abs(net), 0.0)
         best = np.argsort(-saliency, axis=1, kind="stable")[:, :2]
         chosen = np.take_along_axis(saliency, best, axis=1) > 0
-        moves = np.zeros(points.shape)
+        moves = np.zeros(net.shape)
         signs = np.sign(np.take_along_axis(net, best, axis=1)) * chosen
-        np.put_along_axis(moves, best, self.theta_lsb * signs, axis=1)
+        np.put_along_axis(moves, best, signs, axis=1)
         return moves
 
 
@@ -143,18 +146,15 @@ def likeliest(logits: NDArray[Any], y: Labels, count: int) -> Labels:
     return np.argsort(-scores, axis=1, kind="stable")[:, : min(count, logits.shape[1])].astype(np.int64)
 
 
-def is_wrong(logits: NDArray[Any], y: Labels) -> NDArray[np.bool_]:
-    """Where a finite output names another class."""
-    wrong: NDArray[np.bool_] = (logits.argmax(axis=1) != y) & np.isfinite(logits).all(axis=1)
-    return wrong
-
-
-@lru_cache(maxsize=16)
-def compiled_gradients(model: Any) -> Any:
-    """(x, classes (N, K)) -> (logits (N, C), gradient of each of the K logits per LSB (N, K, ...)).
+def compiled_gradients(source: GradientModel) -> Any:
+    """(x, classes (N, K)) -> (logits (N, C), gradient of each of the K logits per grid step (N, K, ...)).
 
     One pass of N * K images: cheaper than K backward passes through a graph that is K times larger.
     """
+    return source.compiled("logit gradients", _build_gradients)
+
+
+def _build_gradients(source: GradientModel) -> Any:
     tf = runtime().tf
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -163,14 +163,14 @@ def compiled_gradients(model: Any) -> Any:
         repeated = tf.repeat(x, count, axis=0)
         with tf.GradientTape() as tape:
             tape.watch(repeated)
-            logits = model(repeated, training=False)
+            logits = source.outputs(repeated)
             picked = tf.gather(logits, tf.reshape(classes, [-1]), batch_dims=1)
         gradient = tape.gradient(picked, repeated)
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
         return logits[::count], tf.reshape(gradient, tf.concat([tf.shape(classes), tf.shape(x)[1:]], axis=0))
 
-    def gradients(x: Images, classes: Labels) -> tuple[NDArray[np.float64], Points]:
-        logits, slopes = graph(x, classes)
-        return logits.numpy().astype(np.float64), slopes.numpy().astype(np.float64) / LEVELS
+    def gradients(x: Points, classes: Labels) -> tuple[NDArray[np.float64], Points]:
+        logits, slopes = graph(tf.constant(x, tf.float32), classes)
+        return logits.numpy().astype(np.float64), slopes.numpy().astype(np.float64)
 
     return gradients

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Knowledge, Norm, QueryCounter
-from qmodels.victims import Images, Labels, predictions
+from qmodels.attacks.ball import Norm
+from qmodels.attacks.base import Attack, Diagnostics, Family, Knowledge, Problem
+from qmodels.grid import Points
 
 
 class NoiseAttack(Attack):
@@ -24,27 +25,28 @@ class NoiseAttack(Attack):
 
     @abstractmethod
     def noise(self, shape: tuple[int, ...], epsilon_lsb: float, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Noise of that shape in LSBs."""
+        """Noise of that shape in grid steps."""
 
-    def run(
-        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
-    ) -> tuple[Images, Diagnostics]:
+    def run(self, problem: Problem, rng: np.random.Generator) -> tuple[Points, Diagnostics]:
         """The first draw that works, else the last draw; images that fell are not shown again."""
-        epsilon = min(epsilon_lsb, LEVELS * (x[0].size ** 0.5 if self.norm == "l2" else 1.0))
-        found = x.copy()
-        standing = np.arange(len(x))
+        ball = problem.ball
+        most = ball.grid.scale * (ball.size**0.5 if self.norm == "l2" else 1.0)
+        epsilon = min(float(np.max(ball.epsilon)), most)
+        found = problem.clean.copy()
+        standing = np.arange(len(ball))
         for _ in range(self.draws):
-            noisy = self.project((x + self.noise(x.shape, epsilon, rng) / LEVELS).astype(np.float32), x, epsilon_lsb)
+            noise = self.noise(found.shape, epsilon, rng) * ball.weight
+            noisy = ball.project((ball.clean + noise).astype(np.float32))
             found[standing] = noisy[standing]
             if self.draws > 1:  # with a single draw there is nothing to choose
-                standing = standing[predictions(victim, found[standing]) == y[standing]]
+                standing = standing[~problem.fooled(found[standing], standing)]
         return found, Diagnostics()
 
 
 class UniformNoise(NoiseAttack):
-    """Every pixel moves by a whole number of LSBs, uniform in [-epsilon, epsilon]."""
+    """Every pixel moves by a whole number of steps, uniform in [-epsilon, epsilon]."""
 
-    kind: Literal["uniform"] = "uniform"
+    kind: ClassVar[str] = "uniform"
 
     def noise(self, shape: tuple[int, ...], epsilon_lsb: float, rng: np.random.Generator) -> NDArray[np.float64]:
         """Integers, uniform."""
@@ -54,7 +56,7 @@ class UniformNoise(NoiseAttack):
 class GaussianNoise(NoiseAttack):
     """Normal noise with standard deviation `sigma` times epsilon, cut off at epsilon."""
 
-    kind: Literal["gaussian"] = "gaussian"
+    kind: ClassVar[str] = "gaussian"
     sigma: float = Field(0.5, gt=0)
 
     def noise(self, shape: tuple[int, ...], epsilon_lsb: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -65,7 +67,7 @@ class GaussianNoise(NoiseAttack):
 class SphereNoise(NoiseAttack):
     """A uniformly random direction of L2 length epsilon: the L2 attacks' yardstick."""
 
-    kind: Literal["gaussian-l2"] = "gaussian-l2"
+    kind: ClassVar[str] = "gaussian-l2"
     norm: ClassVar[Norm] = "l2"
 
     def noise(self, shape: tuple[int, ...], epsilon_lsb: float, rng: np.random.Generator) -> NDArray[np.float64]:

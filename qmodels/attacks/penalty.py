@@ -9,18 +9,20 @@ Sources: Carlini & Wagner 2017 arXiv:1608.04644, Chen 2018 arXiv:1709.04114 (EAD
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import lru_cache
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from qmodels.attacks.base import LEVELS, Attack, Diagnostics, Family, Norm, QueryCounter
-from qmodels.attacks.gradient import batches, gradient_model, is_zero, score_of, wide
-from qmodels.attacks.losses import Tensor, margin
+from qmodels.attacks.ball import Ball, Norm
+from qmodels.attacks.base import Attack, Diagnostics, Family, Problem
+from qmodels.attacks.gradient import batches, is_zero, wide
+from qmodels.criteria import Criterion, Truth
+from qmodels.grid import Codes, Points
+from qmodels.losses import Tensor
 from qmodels.runtime import runtime
-from qmodels.victims import Images, Labels
+from qmodels.victims import GradientModel
 
 CHECKS = 10  # times per run at which images that have stopped improving are dropped
 STALLED = 0.9999  # relative improvement of the objective below which an image has stopped
@@ -33,7 +35,7 @@ Penalty = Literal["l2", "linf", "elastic"]
 class Found(NamedTuple):
     """Per image: the shortest wrong grid point seen, its length (infinite: none), whether the gradient was zero."""
 
-    x: Images
+    x: Codes
     length: NDArray[np.float64]
     zero: NDArray[np.bool_]
 
@@ -49,39 +51,39 @@ class PenaltyAttack(Attack):
     initial_weight: float = Field(0.01, gt=0, description="first weight c of the margin")
     confidence: float = Field(0.0, ge=0)
 
-    def run(
-        self, victim: QueryCounter, x: Images, y: Labels, epsilon_lsb: float, rng: np.random.Generator
-    ) -> tuple[Images, Diagnostics]:
+    def run(self, problem: Problem, rng: np.random.Generator) -> tuple[Points, Diagnostics]:
         """The shortest wrong grid point of every image; the clean image where none was found."""
-        model, best = gradient_model(victim), x.copy()
-        zero = 0
-        for rows in batches(np.arange(len(x))):
-            found = self.shortest(Minimiser(self, model, victim), x[rows], y[rows])
-            best[rows] = np.where(np.isfinite(found.length).reshape((-1,) + (1,) * (x.ndim - 1)), found.x, x[rows])
+        minimiser = Minimiser(self, problem)
+        ball, best, zero = problem.ball, problem.clean.copy(), 0
+        for rows in batches(np.arange(len(ball))):
+            found = self.shortest(minimiser, ball.take(rows), problem.y[rows])
+            fell = np.isfinite(found.length)
+            best[rows[fell]] = found.x[fell]
             zero += int(found.zero.sum())
-        return best, Diagnostics(zero / max(len(x), 1))
+        return best, Diagnostics(zero / max(len(ball), 1))
 
     @abstractmethod
-    def shortest(self, minimiser: Minimiser, x: Images, y: Labels) -> Found:
+    def shortest(self, minimiser: Minimiser, ball: Ball, y: Truth) -> Found:
         """Search over the weight c."""
 
 
 class CWL2(PenaltyAttack):
     """Carlini-Wagner, L2: binary search over c."""
 
-    kind: Literal["cw-l2"] = "cw-l2"
+    kind: ClassVar[str] = "cw-l2"
     norm: ClassVar[Norm] = "l2"
     penalty: ClassVar[Penalty] = "l2"
     binary_steps: int = Field(5, ge=1)
 
-    def shortest(self, minimiser: Minimiser, x: Images, y: Labels) -> Found:
+    def shortest(self, minimiser: Minimiser, ball: Ball, y: Truth) -> Found:
         """Raise c tenfold until an image falls, then halve the interval."""
-        low: NDArray[np.float64] = np.zeros(len(x))
-        high: NDArray[np.float64] = np.full(len(x), LARGEST_WEIGHT)
-        weight: NDArray[np.float64] = np.full(len(x), self.initial_weight)
+        count = len(ball)
+        low: NDArray[np.float64] = np.zeros(count)
+        high: NDArray[np.float64] = np.full(count, LARGEST_WEIGHT)
+        weight: NDArray[np.float64] = np.full(count, self.initial_weight)
         best: Found | None = None
         for _ in range(self.binary_steps):
-            found = minimiser(x, y, weight, np.zeros(len(x)))
+            found = minimiser(ball, y, weight, np.zeros(count))
             fell = np.isfinite(found.length)
             low, high = np.where(fell, low, weight), np.where(fell, weight, high)
             weight = np.where(high < LARGEST_WEIGHT, (low + high) / 2, weight * 10)
@@ -93,7 +95,7 @@ class CWL2(PenaltyAttack):
 class EAD(CWL2):
     """Elastic-net attack: CW with an L1 term, by iterative soft thresholding. Few pixels change."""
 
-    kind: Literal["ead"] = "ead"  # type: ignore[assignment]
+    kind: ClassVar[str] = "ead"
     norm: ClassVar[Norm] = "l1"
     penalty: ClassVar[Penalty] = "elastic"
     rate: float = Field(1e-2, gt=0)
@@ -103,7 +105,7 @@ class EAD(CWL2):
 class CWLinf(PenaltyAttack):
     """Carlini-Wagner, L-infinity: punishes change beyond a bound, and lowers the bound as long as that works."""
 
-    kind: Literal["cw-linf"] = "cw-linf"
+    kind: ClassVar[str] = "cw-linf"
     norm: ClassVar[Norm] = "linf"
     penalty: ClassVar[Penalty] = "linf"
     steps: int = Field(100, ge=1)
@@ -112,16 +114,17 @@ class CWLinf(PenaltyAttack):
     rounds: int = Field(20, ge=1)
     shrink: float = Field(0.8, gt=0, lt=1, description="the bound after a success, as a share of the change found")
 
-    def shortest(self, minimiser: Minimiser, x: Images, y: Labels) -> Found:
+    def shortest(self, minimiser: Minimiser, ball: Ball, y: Truth) -> Found:
         """Images that fall get a smaller bound, the others a larger c; three failures after a success end it."""
-        bound, weight = np.full(len(x), float(LEVELS)), np.full(len(x), self.initial_weight)
-        failures = np.zeros(len(x), np.int64)
-        best = Found(x.copy(), np.full(len(x), np.inf), np.zeros(len(x), bool))
+        count = len(ball)
+        bound, weight = np.full(count, float(ball.grid.span)), np.full(count, self.initial_weight)
+        failures = np.zeros(count, np.int64)
+        best = Found(ball.clean.copy(), np.full(count, np.inf), np.zeros(count, bool))
         for turn in range(self.rounds):
             rows = np.flatnonzero(((failures < 3) | np.isinf(best.length)) & (weight < LARGEST_WEIGHT))
             if not len(rows):
                 break
-            found = minimiser(x[rows], y[rows], weight[rows], bound[rows])
+            found = minimiser(ball.take(rows), y[rows], weight[rows], bound[rows])
             better = found.length < best.length[rows]
             if turn == 0:
                 best.zero[:] = found.zero
@@ -143,33 +146,36 @@ def shorter(a: Found, b: Found) -> Found:
 class Minimiser:
     """One optimisation at given weights, in chunks, with images leaving the batch when they stall."""
 
-    def __init__(self, attack: PenaltyAttack, model: Any, victim: QueryCounter) -> None:
-        self.attack, self.victim = attack, victim
-        build = compiled_ista if attack.penalty == "elastic" else compiled_adam
-        self.chunk = build(model, attack.penalty)
+    def __init__(self, attack: PenaltyAttack, problem: Problem) -> None:
+        self.attack, self.problem = attack, problem
+        build = _build_ista if attack.penalty == "elastic" else _build_adam
+        key = ("penalty", attack.penalty, problem.criterion)
+        self.chunk = problem.gradient_model.compiled(key, lambda model: build(model, attack.penalty, problem.criterion))
         self.beta = attack.beta if isinstance(attack, EAD) else 0.0
 
-    def __call__(self, x: Images, y: Labels, weight: NDArray[np.float64], bound: NDArray[np.float64]) -> Found:
-        """The shortest wrong grid points; `bound` is where CW-Linf starts to punish, in LSBs."""
+    def __call__(self, ball: Ball, y: Truth, weight: NDArray[np.float64], bound: NDArray[np.float64]) -> Found:
+        """The shortest wrong grid points; `bound` is where CW-Linf starts to punish, in grid steps."""
         tf = runtime().tf
-        count = len(x)
+        count, x = len(ball), ball.clean
+        unit = np.float32(1.0 / ball.grid.scale)  # the optimiser works on shares of the range
+        scaled = [part.astype(np.float32) * unit for part in (x, *ball.cube)]
         best = Found(x.copy(), np.full(count, np.inf), np.zeros(count, bool))
         previous = np.full(count, np.inf)
         rows = np.arange(count)
-        state = [np.zeros_like(x)] * 3
+        state = [np.zeros_like(scaled[0])] * 3
         size = max(1, self.attack.steps // CHECKS)
         for done in range(0, self.attack.steps, size):
             steps = min(size, self.attack.steps - done)
             numbers = (self.attack.rate, self.attack.confidence, self.beta)
-            per_image = (a[rows].astype(np.float32) for a in (weight, bound))
-            outcome = self.chunk(
-                x[rows], y[rows].astype(np.int64), *per_image, *(tf.constant(v, tf.float32) for v in numbers),
-                tf.constant(done), tf.constant(steps), *state,
+            per_image = (a[rows].astype(np.float32) for a in (weight, bound * unit))
+            found = self.chunk(
+                Room(*(part[rows] for part in scaled)), y[rows], *per_image,
+                *(tf.constant(v, tf.float32) for v in numbers), tf.constant(done), tf.constant(steps), *state,
             )  # fmt: skip
-            point, length, objective, zero, *state = (value.numpy() for value in outcome)
-            self.victim.queries += len(rows) * steps
+            point, length, objective, zero, *state = (value.numpy() for value in found)
+            self.problem.count(len(rows) * steps)
             nearer = length < best.length[rows]
-            best.x[rows[nearer]], best.length[rows[nearer]] = point[nearer], length[nearer]
+            best.x[rows[nearer]], best.length[rows[nearer]] = np.rint(point[nearer]), length[nearer]
             if not done:
                 best.zero[:] = zero
             moving = objective < previous[rows] * STALLED
@@ -180,37 +186,48 @@ class Minimiser:
         return best
 
 
-@lru_cache(maxsize=16)
-def compiled_adam(model: Any, penalty: Penalty) -> Any:
-    """Adam on w with x = (tanh w + 1) / 2, so that the cube needs no clipping."""
+class Room(NamedTuple):
+    """Clean images and the lowest and highest values of every feature, as shares of the range."""
+
+    clean: Tensor
+    low: Tensor
+    high: Tensor
+
+
+def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -> Any:
+    """Adam on w with x = low + (high - low) (tanh w + 1) / 2, so that the cube needs no clipping."""
     tf = runtime().tf
-    top = (LEVELS - 1) / LEVELS
+    grid_of, climb = _Grid(source), criterion.loss("margin")
 
     def cost_of(x: Tensor, clean: Tensor, bound: Tensor) -> Tensor:
         change = tf.reshape(x - clean, [tf.shape(x)[0], -1])
         if penalty == "l2":
             return tf.reduce_sum(change**2, axis=1)
-        return tf.reduce_sum(tf.nn.relu(tf.abs(change) - bound[:, None] / LEVELS), axis=1)
+        return tf.reduce_sum(tf.nn.relu(tf.abs(change) - bound[:, None]), axis=1)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def chunk(
-        clean: Tensor, y: Tensor, weight: Tensor, bound: Tensor, rate: Tensor, confidence: Tensor, _beta: Tensor,
+        room: Room, y: Tensor, weight: Tensor, bound: Tensor, rate: Tensor, confidence: Tensor, _beta: Tensor,
         done: Tensor, steps: Tensor, shift: Tensor, first: Tensor, second: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        origin = tf.atanh(tf.clip_by_value(2.0 * clean / top - 1.0, -EDGE, EDGE))
-        best, best_length = clean, tf.fill(tf.shape(weight), tf.constant(np.inf))
+        clean, width = room.clean, room.high - room.low
+        free = width > 0
+        share = tf.where(free, 2.0 * (clean - room.low) / tf.where(free, width, 1.0) - 1.0, 0.0)
+        origin = tf.atanh(tf.clip_by_value(share, -EDGE, EDGE))
+        best, best_length = grid_of.steps(clean), tf.fill(tf.shape(weight), tf.constant(np.inf))
         objective, zero = tf.zeros_like(weight), tf.zeros_like(weight, tf.bool)
         for index in tf.range(steps):
             with tf.GradientTape() as tape:
                 tape.watch(shift)
-                x = top * (tf.tanh(origin + shift) + 1.0) / 2.0
-                point = _to_grid(x)
-                logits = model(point, training=False)
-                hinge = tf.nn.relu(confidence - margin(logits, y))
+                x = room.low + width * (tf.tanh(origin + shift) + 1.0) / 2.0
+                point = grid_of.nearest(x, room)
+                logits = source.outputs(point)
+                hinge = tf.nn.relu(confidence - climb(logits, y, y))
                 objective = cost_of(x, clean, bound) + weight * hinge
             gradient = tape.gradient(objective, shift)
             gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
-            best, best_length = _keep_shorter(point, clean, score_of(logits, y), penalty, best, best_length)
+            score = criterion.score(logits, y)
+            best, best_length = _keep_shorter(point, grid_of.steps(clean), score, penalty, best, best_length)
             if done + index == 0:
                 zero = is_zero(gradient)
             time = tf.cast(done + index + 1, tf.float32)
@@ -223,24 +240,24 @@ def compiled_adam(model: Any, penalty: Penalty) -> Any:
     return chunk
 
 
-@lru_cache(maxsize=16)
-def compiled_ista(model: Any, penalty: Penalty) -> Any:
+def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -> Any:
     """Accelerated soft thresholding (FISTA) with a step that decays with the square root of what is left."""
     tf = runtime().tf
-    top = (LEVELS - 1) / LEVELS
+    grid_of, climb = _Grid(source), criterion.loss("margin")
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def chunk(
-        clean: Tensor, y: Tensor, weight: Tensor, _bound: Tensor, rate: Tensor, confidence: Tensor, beta: Tensor,
+        room: Room, y: Tensor, weight: Tensor, _bound: Tensor, rate: Tensor, confidence: Tensor, beta: Tensor,
         done: Tensor, steps: Tensor, ahead: Tensor, change: Tensor, unused: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        best, best_length = clean, tf.fill(tf.shape(weight), tf.constant(np.inf))
+        clean = room.clean
+        best, best_length = grid_of.steps(clean), tf.fill(tf.shape(weight), tf.constant(np.inf))
         objective, zero = tf.zeros_like(weight), tf.zeros_like(weight, tf.bool)
         for index in tf.range(steps):
             with tf.GradientTape() as tape:
                 tape.watch(ahead)
-                logits = model(_to_grid(clean + ahead), training=False)
-                hinge = tf.nn.relu(confidence - margin(logits, y))
+                logits = source.outputs(grid_of.nearest(clean + ahead, room))
+                hinge = tf.nn.relu(confidence - climb(logits, y, y))
                 squares = tf.reduce_sum(tf.reshape(ahead, [tf.shape(ahead)[0], -1]) ** 2, axis=1)
                 objective = squares + weight * hinge
             gradient = tape.gradient(objective, ahead)
@@ -250,29 +267,40 @@ def compiled_ista(model: Any, penalty: Penalty) -> Any:
                 zero = is_zero(gradient)
             moved = ahead - rate * gradient
             fresh = tf.sign(moved) * tf.nn.relu(tf.abs(moved) - beta)
-            fresh = tf.clip_by_value(clean + fresh, 0.0, top) - clean
+            fresh = tf.clip_by_value(clean + fresh, room.low, room.high) - clean
             ahead, change = fresh + time / (time + 3.0) * (fresh - change), fresh
-            point = _to_grid(clean + fresh)
-            score = score_of(model(point, training=False), y)
-            best, best_length = _keep_shorter(point, clean, score, penalty, best, best_length)
+            point = grid_of.nearest(clean + fresh, room)
+            score = criterion.score(source.outputs(point), y)
+            best, best_length = _keep_shorter(point, grid_of.steps(clean), score, penalty, best, best_length)
         return best, best_length, objective, zero, ahead, change, unused
 
     return chunk
 
 
-def _to_grid(x: Tensor) -> Tensor:
-    """The nearest grid point, with a straight-through gradient."""
-    tf = runtime().tf
-    rounded = tf.clip_by_value(tf.round(x * LEVELS), 0.0, LEVELS - 1.0) / LEVELS
-    return x + tf.stop_gradient(rounded - x)
+class _Grid:
+    """From shares of the range to grid steps."""
+
+    def __init__(self, source: GradientModel) -> None:
+        self.scale = source.grid.scale
+
+    def steps(self, x: Tensor) -> Tensor:
+        """Grid steps, not rounded."""
+        return x * self.scale
+
+    def nearest(self, x: Tensor, room: Room) -> Tensor:
+        """The nearest grid point, in steps, with a straight-through gradient."""
+        tf = runtime().tf
+        steps = x * self.scale
+        rounded = tf.clip_by_value(tf.round(steps), tf.round(room.low * self.scale), tf.round(room.high * self.scale))
+        return steps + tf.stop_gradient(rounded - steps)
 
 
 def _keep_shorter(
     point: Tensor, clean: Tensor, score: Tensor, penalty: Penalty, best: Tensor, best_length: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The shorter of two wrong points, lengths in LSBs: L2, L-infinity, or L1 for the elastic net."""
+    """The shorter of two wrong points, in grid steps: L2, L-infinity, or L1 for the elastic net."""
     tf = runtime().tf
-    change = tf.abs(tf.reshape(tf.round((point - clean) * LEVELS), [tf.shape(clean)[0], -1]))
+    change = tf.abs(tf.reshape(tf.round(point - clean), [tf.shape(clean)[0], -1]))
     if penalty == "l2":
         length = tf.norm(change, axis=1)
     else:

@@ -12,8 +12,10 @@ from time import perf_counter
 
 import numpy as np
 
+from qmodels.attacks.ball import Ball
 from qmodels.attacks.base import Attack, AttackResult, Diagnostics
-from qmodels.victims import GradientVictim, Images, Labels, Victim, predictions
+from qmodels.grid import Codes
+from qmodels.victims import GradientVictim, Labels, Victim, predictions
 
 
 def judged(result: AttackResult, answers: Labels, y: Labels) -> AttackResult:
@@ -41,7 +43,7 @@ def transfer(
     attack: Attack,
     sources: Sequence[GradientVictim],
     victim: Victim,
-    x: Images,
+    x: Codes,
     y: Labels,
     *,
     epsilon_lsb: float,
@@ -53,9 +55,9 @@ def transfer(
         attack: any attack that runs on the sources.
         sources: models of the attacker's own.
         victim: is shown one example per image and source, nothing else.
-        x: clean images on the grid.
+        x: codes of clean images.
         y: true labels.
-        epsilon_lsb: radius in LSBs.
+        epsilon_lsb: radius in grid steps.
         seed: of the attack on each source.
 
     Returns:
@@ -78,4 +80,6 @@ def transfer(
         success[standing], queries = result.success, queries + result.queries
         share = max(share, result.diagnostics.non_finite_share)
     seconds = perf_counter() - started
-    return AttackResult(attack.label, found, success, epsilon_lsb, queries, seconds, seed, Diagnostics(0.0, share))
+    noted = Diagnostics(0.0, share)
+    unbounded = Ball(victim.grid, x, attack.norm, epsilon_lsb).unbounded
+    return AttackResult(attack.label, found, success, epsilon_lsb, queries, seconds, seed, noted, unbounded)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.base import LEVELS
-from qmodels.victims import Images
+from qmodels.grid import Codes
 
 Lengths = NDArray[np.float64]  # (N,) in LSBs (L0: changed values); infinite where no attack has succeeded
 UNITS = {"l0": "values", "l1": "lsb", "l2": "lsb", "linf": "lsb"}
@@ -54,9 +53,9 @@ class BoundaryDistance:
         return found
 
 
-def change_lengths(x: Images, clean: Images) -> dict[str, Lengths]:
-    """L0, L1, L2 and L-infinity length of every change, in LSBs."""
-    steps = np.rint((x.astype(np.float64) - clean) * LEVELS).reshape(len(x), -1)
+def change_lengths(x: Codes, clean: Codes) -> dict[str, Lengths]:
+    """L0, L1, L2 and L-infinity length of every change, in grid steps."""
+    steps = (x.astype(np.float64) - clean).reshape(len(x), -1)
     size = np.abs(steps)
     return {
         "l0": np.count_nonzero(steps, axis=1).astype(np.float64),

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.base import Attack, AttackResult, Family, Knowledge, Norm
+from qmodels.attacks.ball import Norm
+from qmodels.attacks.base import Attack, AttackResult, Family, Knowledge
 from qmodels.metrics.statistics import paired_p_value, unpaired_p_value, wilson
 
 Flag = Literal[
@@ -57,8 +58,6 @@ MATERIAL = 0.02
 ZERO_GRADIENTS = 0.05
 #: Accuracy below which an unbounded attack passes as reaching 100 %: a stray stubborn sample is not masking.
 UNBOUNDED_REST = 0.01
-#: No change of a k/256 image is larger than this many LSBs.
-UNBOUNDED_LSB = 255
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,8 @@ class Row:
     softmax_outputs: bool = False
     doubled_accuracy: float | None = None  # of the same attack with twice the iterations, on the same images
     disagreements: int = 0  # examples on which the victim and the source predict different classes
+    attack_digest: str = ""  # identifies the attack by its settings
+    unbounded: bool = False  # the ball was the whole input grid
     flags: tuple[Flag, ...] = ()
     correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)  # per image, for paired tests
     doubled_correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
@@ -104,6 +105,8 @@ class Row:
         """The row that `as_json` wrote; unknown keys are ignored, per-image answers are gone."""
         known = {key: value for key, value in plain.items() if key in cls.__dataclass_fields__}
         epsilon = known.get("epsilon_lsb", 0.0)
+        if "unbounded" not in known:  # written when every input was an 8-bit pixel
+            known["unbounded"] = known.get("norm", "linf") == "linf" and epsilon is not None and epsilon >= 255
         return cls(
             **known
             | {
@@ -135,6 +138,7 @@ def attack_row(
     attack: Attack,
     result: AttackResult,
     *,
+    label: str | None = None,
     bits: float | None = None,
     doubled: AttackResult | None = None,
 ) -> Row:
@@ -145,18 +149,37 @@ def attack_row(
         victim: name of the victim.
         attack: what was run.
         result: what it found.
+        label: name of the attack in the table; None: the attack's own.
         bits: weight width, for the table.
         doubled: result of `attack.doubled()`, where it was run: decides `not-converged`.
     """
-    correct = ~result.success
+    correct, noted = ~result.success, result.diagnostics
     right = int(correct.sum())
     return Row(
-        model, victim, result.attack, right / max(len(correct), 1), len(correct), bits, attack.knowledge,
-        result.epsilon_lsb, wilson(right, len(correct)), result.queries, result.seconds, result.seed, "", attack.norm,
-        attack.family, attack.iterative, result.diagnostics.zero_gradient_share, result.diagnostics.non_finite_share,
-        result.diagnostics.softmax_outputs, None if doubled is None else doubled.accuracy,
-        correct=correct, doubled_correct=None if doubled is None else ~doubled.success,
-    )  # fmt: skip
+        model,
+        victim,
+        label or result.attack,
+        right / max(len(correct), 1),
+        len(correct),
+        bits,
+        knowledge=attack.knowledge,
+        epsilon_lsb=float(np.max(result.epsilon_lsb)),
+        ci95=wilson(right, len(correct)),
+        queries=result.queries,
+        seconds=result.seconds,
+        seed=result.seed,
+        norm=attack.norm,
+        family=attack.family,
+        iterative=attack.iterative,
+        zero_gradient_share=noted.zero_gradient_share,
+        non_finite_share=noted.non_finite_share,
+        softmax_outputs=noted.softmax_outputs,
+        doubled_accuracy=None if doubled is None else doubled.accuracy,
+        attack_digest=attack.digest,
+        unbounded=result.unbounded,
+        correct=correct,
+        doubled_correct=None if doubled is None else ~doubled.success,
+    )
 
 
 def scored_elsewhere(
@@ -292,7 +315,7 @@ def accelerator_disagrees(rows: Sequence[Row]) -> Iterator[int]:
 
 def is_bounded(row: Row) -> bool:
     """Whether the attack is held to a ball smaller than the input cube, which an L-infinity ball of 255 LSBs holds."""
-    return not np.isinf(row.epsilon_lsb) and not (row.norm == "linf" and row.epsilon_lsb >= UNBOUNDED_LSB)
+    return not (row.unbounded or np.isinf(row.epsilon_lsb))
 
 
 CHECKS: dict[Flag, Callable[[Sequence[Row]], Iterable[int]]] = {

@@ -1,7 +1,8 @@
 """How an adversarial change travels through a network: quantization shift, amplification, gradient agreement.
 
 Definitions: quantization shift ||Q(h(x')) - Q(h(x))|| / ||h(x') - h(x)|| and gradient agreement after "David and
-Goliath" (Ayaz et al.); amplification ||h(x) - h(x')|| / ||h(x)|| after Lin 2019, arXiv:1904.08444.
+Goliath" (Costa and Pinto, arXiv:2404.05688); amplification ||h(x) - h(x')|| / ||h(x)|| after Lin 2019,
+arXiv:1904.08444.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.attacks.gradient import compiled_gradient
-from qmodels.attacks.losses import LossName
+from qmodels.grid import Codes, Values
+from qmodels.losses import LossName
 from qmodels.runtime import runtime
-from qmodels.victims import Images, Labels
+from qmodels.victims import GradientModel, Labels
 
 BATCH = 500
 _TINY = 1e-12
@@ -51,7 +53,7 @@ class GradientAgreement:
     zero_share_quantized: float
 
 
-def quantization_shift(model: Any, clean: Images, attacked: Images) -> list[LayerShift]:
+def quantization_shift(model: Any, clean: Values, attacked: Values) -> list[LayerShift]:
     """The shift at every `QActivation` of a QKeras model, its ReLU taken out: what rounding and clipping alone do.
 
     A sample whose change has vanished before the layer says nothing about it and is left out (NaN if all are).
@@ -76,7 +78,7 @@ def _shift(name: str, before: NDArray[np.float64], after: NDArray[np.float64]) -
     return LayerShift(name, float(ratios.mean()), float(np.median(ratios)), float(np.mean(ratios == 0)))
 
 
-def amplification(reference: Any, quantized: Any, clean: Images, attacked: Images) -> list[LayerAmplification]:
+def amplification(reference: Any, quantized: Any, clean: Values, attacked: Values) -> list[LayerAmplification]:
     """||h(x') - h(x)|| / ||h(x)|| at every layer that both networks have by name, in order from the input."""
     shared = {layer.name for layer in quantized.layers if type(layer).__name__ != "InputLayer"}
     names = [layer.name for layer in reference.layers if layer.name in shared]
@@ -84,14 +86,14 @@ def amplification(reference: Any, quantized: Any, clean: Images, attacked: Image
     return [LayerAmplification(name, *values) for name, *values in zip(names, *sizes, strict=True)]
 
 
-def _relative(model: Any, names: Sequence[str], clean: Images, attacked: Images) -> list[float]:
+def _relative(model: Any, names: Sequence[str], clean: Values, attacked: Values) -> list[float]:
     values = [model.get_layer(name).output for name in names]
     sizes = _changes(model, values, clean, attacked)
     return [float(np.mean(change / np.maximum(size, _TINY))) for change, size in sizes]
 
 
 def gradient_agreement(
-    reference: Any, quantized: Any, x: Images, y: Labels, loss: LossName = "ce"
+    reference: GradientModel, quantized: GradientModel, x: Codes, y: Labels, loss: LossName = "ce"
 ) -> GradientAgreement:
     """Cosine and sign agreement of two models' input gradients of the loss on their logits."""
     a, b = (input_gradients(model, x, y, loss).reshape(len(x), -1) for model in (reference, quantized))
@@ -108,21 +110,21 @@ def gradient_agreement(
     )
 
 
-def input_gradients(model: Any, x: Images, y: Labels, loss: LossName = "ce") -> NDArray[np.float64]:
-    """Gradient of the loss with respect to the input, in units of the loss per LSB."""
+def input_gradients(model: GradientModel, x: Codes, y: Labels, loss: LossName = "ce") -> NDArray[np.float64]:
+    """Gradient of the loss with respect to the input, in units of the loss per grid step."""
     gradient = compiled_gradient(model, loss)
     parts = [gradient(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)]
     return np.concatenate([np.zeros((0, *x.shape[1:])), *parts])
 
 
-def zero_gradient_share(model: Any, x: Images, y: Labels, loss: LossName = "ce") -> float:
+def zero_gradient_share(model: GradientModel, x: Codes, y: Labels, loss: LossName = "ce") -> float:
     """Share of samples whose input gradient is exactly zero: an attack that follows it cannot move."""
     gradients = input_gradients(model, x, y, loss).reshape(len(x), -1)
     return float(np.mean(~gradients.any(axis=1)))
 
 
 def _changes(
-    model: Any, values: list[Any], clean: Images, attacked: Images
+    model: Any, values: list[Any], clean: Values, attacked: Values
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Per inner tensor: length of its change (N,) and its length on the clean images (N,), batch by batch."""
     if not values:
@@ -137,7 +139,7 @@ def _changes(
     return [(change, size) for change, size in sizes]
 
 
-def _flat(inner: Any, values: list[Any], x: Images) -> list[NDArray[np.float64]]:
+def _flat(inner: Any, values: list[Any], x: Values) -> list[NDArray[np.float64]]:
     found = inner.predict(x, batch_size=BATCH, verbose=0)
     outputs = found if len(values) > 1 else [found]
     return [np.asarray(output, np.float64).reshape(len(x), -1) for output in outputs]

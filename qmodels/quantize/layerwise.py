@@ -15,6 +15,7 @@ from math import prod
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qmodels.grid import IMAGE_GRID, InputGrid
 from qmodels.quantize.constants import enclosed_bits
 from qmodels.quantize.fit import fit_code
 from qmodels.quantize.uniform import Clip
@@ -208,6 +209,6 @@ def _thinned(items: list[_Partial], budget: int) -> list[_Partial]:
     return list(slices.values())
 
 
-def perturbation_norm(epsilon_lsb: float, pixels: int) -> float:
-    """Largest L2 norm in the L-infinity ball of that radius."""
-    return float(epsilon_lsb / 256 * np.sqrt(pixels))
+def perturbation_norm(epsilon_lsb: float, features: int, grid: InputGrid = IMAGE_GRID) -> float:
+    """Largest L2 norm, in the input's unit, in the L-infinity ball of that radius in grid steps."""
+    return float(epsilon_lsb * float(grid.step) * np.sqrt(features))

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
+from qmodels.grid import IMAGE_GRID, InputGrid, Values
 from qmodels.layers import WEIGHTED, is_depthwise, kernel_of, weighted_layers
 from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.batch_norm import fold_batch_norm, foldable_norms
@@ -38,7 +39,6 @@ from qmodels.quantize.weights import (
     WeightConfig,
 )
 from qmodels.runtime import copy_model, runtime
-from qmodels.victims import Images
 
 #: Layers that only move or compare values: they keep every format and need no quantizer.
 TRANSPARENT = (
@@ -151,8 +151,9 @@ class QuantizedModel:
 def quantize_model(
     float_model: Any,
     config: QuantizationConfig,
-    calibration: Images,
+    calibration: Values,
     *,
+    grid: InputGrid = IMAGE_GRID,
     formats: Mapping[str, LayerFormats] | None = None,
 ) -> QuantizedModel:
     """Post-training quantization of a float Keras model into a QKeras model.
@@ -160,7 +161,8 @@ def quantize_model(
     Args:
         float_model: starts with a linear activation named `input_grid`, ends in logits.
         config: bits and clipping.
-        calibration: training images (N, H, W, C); never validation or test images.
+        calibration: values (N, ...) of training inputs; never of validation or test inputs.
+        grid: what inputs can be; the layer `input_grid` rounds to its format.
         formats: layer name -> formats that were chosen before, by quantization-aware training or layer by layer;
             what is None in them, and all other layers' formats, are chosen here.
 
@@ -176,7 +178,7 @@ def quantize_model(
     if any(_is_relu(layer) and layer.name not in activations for layer in rounded.layers):
         activations = _calibrate(rounded, config, calibration[: config.calibration_samples]) | activations
     chosen = weights | activations
-    model = runtime().keras.models.clone_model(float_model, clone_function=lambda layer: _twin(layer, chosen))
+    model = runtime().keras.models.clone_model(float_model, clone_function=lambda layer: _twin(layer, chosen, grid))
     for layer in weighted_layers(rounded):
         model.get_layer(layer.name).set_weights(layer.get_weights())
     model._name = f"{float_model.name}_quantized"
@@ -259,7 +261,7 @@ def _round_bias(layer: Any, bits: int, given: FixedPoint | None) -> FixedPoint |
     return fmt
 
 
-def _calibrate(model: Any, config: QuantizationConfig, images: Images) -> dict[str, LayerFormats]:
+def _calibrate(model: Any, config: QuantizationConfig, images: Values) -> dict[str, LayerFormats]:
     """The format of every ReLU's output, from its values on training images (least squared error)."""
     formats: dict[str, LayerFormats] = {}
     for layer, value in _relu_outputs(model, images):
@@ -270,7 +272,7 @@ def _calibrate(model: Any, config: QuantizationConfig, images: Images) -> dict[s
     return formats
 
 
-def _relu_outputs(model: Any, images: Images) -> Iterator[tuple[Any, NDArray[Any]]]:
+def _relu_outputs(model: Any, images: Values) -> Iterator[tuple[Any, NDArray[Any]]]:
     """Every ReLU with its values on the images; as many layers at once as fit into memory."""
     relus = [layer for layer in model.layers if _is_relu(layer)]
     while relus:
@@ -288,11 +290,17 @@ def _is_relu(layer: Any) -> bool:
     )
 
 
-def _twin(layer: Any, formats: dict[str, LayerFormats]) -> Any:
+def input_quantizer(fmt: FixedPoint) -> str:
+    """The QKeras quantizer whose values are those of an input format; it is signed, as `bit_exact` needs it."""
+    signed = fmt if fmt.signed else fmt._replace(width=fmt.width + 1, integer=fmt.integer + 1)
+    return f"quantized_bits({signed.width}, {signed.integer - 1}, alpha=1)"
+
+
+def _twin(layer: Any, formats: dict[str, LayerFormats], grid: InputGrid) -> Any:
     """The QKeras layer that stands for a Keras layer."""
     qkeras = runtime().qkeras
     if layer.name == INPUT_GRID:
-        return qkeras.QActivation("quantized_bits(9, 0, alpha=1)", name=layer.name)
+        return qkeras.QActivation(input_quantizer(grid.format), name=layer.name)
     if _is_relu(layer):
         fmt = formats[layer.name].activation
         assert fmt is not None  # set for every ReLU by _calibrate

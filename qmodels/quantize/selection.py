@@ -14,6 +14,7 @@ import numpy as np
 from qmodels.attacks import PGD
 from qmodels.data import Split
 from qmodels.errors import UserError
+from qmodels.grid import Values
 from qmodels.layers import is_depthwise, kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import layer_norms
 from qmodels.progress import progress_bar
@@ -33,7 +34,7 @@ from qmodels.quantize.layerwise import (
 from qmodels.quantize.model import LayerFormats, QuantizationConfig, QuantizedModel, check_layers, quantize_model
 from qmodels.quantize.prequantized import prequantize
 from qmodels.runtime import runtime
-from qmodels.victims import Images, KerasVictim, accuracy
+from qmodels.victims import KerasVictim, accuracy
 
 _INPUT_BITS = 9  # the device's pixels, with hls4ml's sign bit
 
@@ -88,7 +89,7 @@ class Selection:
 
 
 def select_formats(
-    float_model: Any, config: QuantizationConfig, train: Images, validation: Split, *, seed: int
+    float_model: Any, config: QuantizationConfig, train: Values, validation: Split, *, seed: int
 ) -> Selection:
     """Choose every layer's weight code under the budget of `config.layerwise`.
 
@@ -100,8 +101,8 @@ def select_formats(
     Args:
         float_model: as for `quantize_model`.
         config: with `layerwise`.
-        train: images that calibrate activations and measure the layers' inputs.
-        validation: images and labels that are attacked.
+        train: values of inputs that calibrate activations and measure the layers' inputs.
+        validation: inputs and labels that are attacked.
         seed: of the attack.
 
     Raises:
@@ -161,17 +162,18 @@ def _choices(options: list[list[Option]], common: Choice, budget: int, wanted: L
 def quantize_as_asked(
     float_model: Any,
     config: QuantizationConfig,
-    train: Images,
+    train: Split,
     validation: Split,
     *,
     seed: int,
     formats: Mapping[str, LayerFormats] | None = None,
 ) -> tuple[QuantizedModel, Selection | None]:
     """`quantize_model`, after the layer-wise choice where the config asks for one and `formats` are not given."""
+    values, grid = train.take(config.calibration_samples).values, train.grid
     if config.layerwise is None or formats:
-        return quantize_model(float_model, config, train, formats=formats), None
-    selection = select_formats(float_model, config, train, validation, seed=seed)
-    return quantize_model(float_model, config, train, formats=selection.formats), selection
+        return quantize_model(float_model, config, values, grid=grid, formats=formats), None
+    selection = select_formats(float_model, config, values, validation, seed=seed)
+    return quantize_model(float_model, config, values, grid=grid, formats=selection.formats), selection
 
 
 class _Judge:
@@ -182,21 +184,22 @@ class _Judge:
         model: Any,
         config: QuantizationConfig,
         layers: list[LayerKernel],
-        train: Images,
+        train: Values,
         validation: Split,
         seed: int,
     ) -> None:
         self.model, self.config, self.layers, self.train, self.seed = model, config, layers, train, seed
         self.wanted = config.layerwise or LayerwiseConfig()
         self.x, self.y = validation.take(self.wanted.samples)
+        self.grid = validation.grid
         self.inputs = _input_norms(model, train[: config.calibration_samples]) if _is_chain(model) else None
         self._norms: dict[int, tuple[float, float]] = {}  # by id of an option, which its choice keeps alive
 
     def measure(self, choice: Choice) -> Candidate:
         """Bound and validation accuracies of one choice."""
         formats = _formats(self.layers, choice)
-        quantized = quantize_model(self.model, self.config, self.train, formats=formats)
-        victim = KerasVictim(prequantize(quantized.model), "quantized")
+        quantized = quantize_model(self.model, self.config, self.train, grid=self.grid, formats=formats)
+        victim = KerasVictim(prequantize(quantized.model), "quantized", self.grid)
         attack = PGD(steps=self.wanted.steps)
         attacked = attack(victim, self.x, self.y, epsilon_lsb=self.wanted.epsilon_lsb, seed=self.seed).accuracy
         stored = sum(
@@ -212,7 +215,7 @@ class _Judge:
         norms = [self._operator_norms(*pair) for pair in zip(self.layers, choice.options, strict=True)]
         kernels, errors = zip(*norms, strict=True)
         pixels = int(np.prod(self.x.shape[1:]))
-        return error_bound(kernels, errors, self.inputs, perturbation_norm(self.wanted.epsilon_lsb, pixels))
+        return error_bound(kernels, errors, self.inputs, perturbation_norm(self.wanted.epsilon_lsb, pixels, self.grid))
 
     def _operator_norms(self, layer: LayerKernel, option: Option) -> tuple[float, float]:
         """Of the rounded kernel and of the rounding error."""
@@ -259,7 +262,7 @@ def _is_chain(model: Any) -> bool:
     return all(not isinstance(layer.input, (list, tuple)) for layer in model.layers)
 
 
-def _input_norms(model: Any, images: Images) -> list[float]:
+def _input_norms(model: Any, images: Values) -> list[float]:
     """Mean over the images of ||x_l|| for the input of every layer with weights."""
     inputs = [layer.input for layer in weighted_layers(model)]
     outputs = runtime().keras.Model(model.input, inputs).predict(images, batch_size=500, verbose=0)

@@ -6,20 +6,20 @@ from typing import Literal
 
 import numpy as np
 
-from qmodels.victims import Images
+from qmodels.grid import Codes
 
 Augmentation = Literal["none", "flip-crop"]
 PADDING = 4  # pixels of zeros on each side before cropping
 
 
-def flip_crop(x: Images, rng: np.random.Generator) -> Images:
+def flip_crop(x: Codes, rng: np.random.Generator) -> Codes:
     """Every image of a batch (N, H, W, C) mirrored with probability one half and shifted by up to `PADDING` pixels."""
     count, height, width, _ = x.shape
     padded = np.pad(x, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
     top, left = rng.integers(0, 2 * PADDING + 1, (2, count, 1))
     columns = np.arange(width)
     order = np.where(rng.random((count, 1)) < 0.5, columns[::-1], columns)
-    images: Images = padded[
+    images: Codes = padded[
         np.arange(count)[:, None, None], (top + np.arange(height))[:, :, None], (left + order)[:, None, :]
     ]
     return images

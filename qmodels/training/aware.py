@@ -62,7 +62,7 @@ def train_aware(
         What happened, and the formats that `quantize_model` must use for the weights trained here.
     """
     start, _ = map_weights(model, mapping)
-    quantized, _ = quantize_as_asked(start, quantization, train_split.x, validation, seed=seed)
+    quantized, _ = quantize_as_asked(start, quantization, train_split, validation, seed=seed)
     formats = {item.layer: item for item in quantized.formats}
     aware = quantization_aware(model, formats, mapping)
     report = train(aware, config.aware_phase(), train_split, validation, seed=seed, checkpoint_dir=checkpoint_dir)

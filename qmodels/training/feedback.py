@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.base import project_to_grid
 from qmodels.data import Split
 from qmodels.training.config import FeedbackConfig
 from qmodels.training.margins import BATCH, LogitsFn, measure_margins, random_directions
 from qmodels.training.report import ClassMargin, Level
-from qmodels.victims import Images, Labels
+from qmodels.victims import Labels
 
 
 class Generated(NamedTuple):
@@ -65,7 +64,7 @@ def class_margins(
     misclassifies are left out for it. Directions without a margin count as the largest measurable one.
 
     Args:
-        logits_fn: images -> logits.
+        logits_fn: points in grid steps -> logits.
         data: where the samples come from.
         config: sizes.
         classes: number of classes.
@@ -80,6 +79,7 @@ def class_margins(
     chosen = chosen[_correct(logits_fn, data, chosen, batch_size)]
     values = _margins(logits_fn, data, chosen, directions, config, on_grid, batch_size)
     smallest = np.sort(values, axis=1)[:, : config.top_directions].astype(np.float64)
+    smallest /= data.grid.scale  # steps to shares of the range
     scores = np.where(np.isfinite(smallest), smallest, config.t_max * np.sqrt(data.x[0].size)).mean(axis=1)
     return tuple(_summary(label, scores[data.y[chosen] == label]) for label in range(classes))
 
@@ -105,9 +105,10 @@ def generate_examples(
     sample, rank = np.nonzero(np.isfinite(margin))
     signed = np.concatenate([directions, -directions])[nearest[sample, rank]]
     distance = (factor * np.where(np.isfinite(margin), margin, 0))[sample, rank].astype(np.float32)
-    images = train.x[chosen[sample]] + (distance[:, None] * signed).reshape(-1, *train.x.shape[1:])
+    moved = train.x[chosen[sample]] + (distance[:, None] * signed).reshape(-1, *train.x.shape[1:])
     y: Labels = train.y[chosen[sample]]
-    return Generated(Split(project_to_grid(images), y), tuple(np.bincount(y, minlength=len(levels)).tolist()))
+    new = Split(train.grid.nearest(moved), y, train.grid)
+    return Generated(new, tuple(np.bincount(y, minlength=len(levels)).tolist()))
 
 
 def _margins(
@@ -119,12 +120,11 @@ def _margins(
     on_grid: bool,
     batch_size: int,
 ) -> NDArray[np.float32]:
-    """The smallest margins of the chosen samples, others infinite."""
-    x: Images = data.x[chosen]
-    scale = float(np.sqrt(data.x[0].size))
+    """The smallest margins, in grid steps, of the chosen samples, others infinite."""
+    scale = float(np.sqrt(data.x[0].size)) * data.grid.scale
     return measure_margins(
         logits_fn,
-        x,
+        data.x[chosen],
         data.y[chosen],
         directions,
         t_start=config.t_start * scale,
@@ -132,7 +132,7 @@ def _margins(
         growth=config.growth,
         tolerance=config.tolerance,
         smallest=config.top_directions,
-        on_grid=on_grid,
+        snap=data.grid.nearest if on_grid else None,
         batch_size=batch_size,
     ).values
 

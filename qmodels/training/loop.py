@@ -8,17 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.gradient import STEPS_ACROSS, Ascent, compiled_ascent, random_start
-from qmodels.attacks.losses import cross_entropy
+from qmodels.attacks.ball import Ball
+from qmodels.attacks.gradient import STEPS_ACROSS, Ascent, compiled_ascent
 from qmodels.data import Split
 from qmodels.errors import RobustHlsError
+from qmodels.grid import Codes, InputGrid
+from qmodels.losses import cross_entropy
 from qmodels.progress import Bar
 from qmodels.runtime import runtime
 from qmodels.training.augment import flip_crop
 from qmodels.training.config import AdversarialConfig, TrainingConfig
 from qmodels.training.objectives import objective
 from qmodels.training.regularizer import defensive_penalty
-from qmodels.victims import Images, Labels
+from qmodels.victims import GradientModel, Labels
 
 EVALUATION_BATCH = 1000
 NOTE_EVERY = 20  # steps between updates of the loss beside the bar
@@ -53,13 +55,14 @@ class Score(NamedTuple):
 class Loop:
     """The compiled step of one model and method, with its optimizer (Adam, arXiv:1412.6980)."""
 
-    def __init__(self, model: Any, config: TrainingConfig, seed: int) -> None:
-        self.model, self.config, self.seed = model, config, seed
+    def __init__(self, model: Any, config: TrainingConfig, grid: InputGrid, seed: int) -> None:
+        self.model, self.config, self.grid, self.seed = model, config, grid, seed
         self.optimizer = runtime().keras.optimizers.Adam(config.learning_rate)
         self.optimizer.build(model.trainable_variables)
         self._step = _compile_step(model, self.optimizer, config)
         self._evaluate = _compile_evaluation(model)
-        self._ascent: Ascent | None = compiled_ascent(model, "ce", "linf") if config.attacks else None
+        source = GradientModel(model, grid)
+        self._ascent: Ascent | None = compiled_ascent(source, "ce", "linf") if config.attacks else None
 
     def optimizer_state(self) -> list[NDArray[Any]]:
         """Adam's moments and its step count."""
@@ -94,7 +97,8 @@ class Loop:
                 x = flip_crop(x, np.random.default_rng([self.seed, plan.phase, plan.epoch, step, 0xA06]))
             attacked = self._attack_batch(x, y, plan, step)
             rate = tf.constant(plan.rate(step, steps), tf.float32)
-            loss = float(self._step(tf.constant(x), tf.constant(attacked), tf.constant(y), rate))
+            clean, harmed = (tf.constant(self.grid.to_values(part)) for part in (x, attacked))
+            loss = float(self._step(clean, harmed, tf.constant(y), rate))
             total += loss
             bar.advance(1, note=f"loss {loss:.3f}" if step % NOTE_EVERY == 0 else "")
         if not np.isfinite(total):
@@ -110,17 +114,18 @@ class Loop:
         losses = right = 0.0
         for start in range(0, len(data.y), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
-            loss, hits = self._evaluate(tf.constant(data.x[part]), tf.constant(data.y[part]))
+            loss, hits = self._evaluate(tf.constant(self.grid.to_values(data.x[part])), tf.constant(data.y[part]))
             losses, right = losses + float(loss), right + int(hits)
         count = len(data.y)
         return Score(losses / count, right / count, self._pgd_accuracy(data))
 
-    def _attack_batch(self, x: Images, y: Labels, plan: EpochPlan, step: int) -> Images:
+    def _attack_batch(self, x: Codes, y: Labels, plan: EpochPlan, step: int) -> Codes:
         if self._ascent is None:
             return x
         rng = np.random.default_rng([self.seed, plan.phase, plan.epoch, step])
         attack = self.config.adversarial
-        return _pgd(self._ascent, x, y, plan.epsilon_lsb, attack.steps, attack, rng)[0]
+        ball = Ball(self.grid, x, "linf", plan.epsilon_lsb)
+        return _pgd(self._ascent, ball, y, attack.steps, attack, rng)[0]
 
     def _pgd_accuracy(self, data: Split) -> float | None:
         """Share of validation images that stand a PGD of full epsilon, always from the same random starts."""
@@ -132,27 +137,23 @@ class Loop:
         standing = 0
         for start in range(0, len(labels), EVALUATION_BATCH):
             x, y = images[start : start + EVALUATION_BATCH], labels[start : start + EVALUATION_BATCH]
-            score = _pgd(self._ascent, x, y, attack.epsilon_lsb, attack.validation_steps, attack, rng)[1]
+            ball = Ball(self.grid, x, "linf", attack.epsilon_lsb)
+            score = _pgd(self._ascent, ball, y, attack.validation_steps, attack, rng)[1]
             standing += int(np.sum(score <= 0))
         return standing / len(labels)
 
 
 def _pgd(
-    ascent: Ascent,
-    x: Images,
-    y: Labels,
-    epsilon: float,
-    steps: int,
-    settings: AdversarialConfig,
-    rng: np.random.Generator,
-) -> tuple[Images, NDArray[np.float32]]:
+    ascent: Ascent, ball: Ball, y: Labels, steps: int, settings: AdversarialConfig, rng: np.random.Generator
+) -> tuple[Codes, NDArray[np.float32]]:
     """The worst grid points met by PGD and their margins (positive: misclassified)."""
+    epsilon = ball.radius
     # The step shrinks with epsilon while it warms up.
     step = STEPS_ACROSS * epsilon / steps
     if settings.step_lsb is not None:
         step = settings.step_lsb * epsilon / settings.epsilon_lsb
-    outcome = ascent(x, random_start(x, epsilon, "linf", rng), y, y, steps, epsilon, step, 0.0)
-    return outcome.x, outcome.score
+    found = ascent(ball, ball.random(rng), y, y, steps, epsilon, step, 0.0)
+    return found.x, found.score
 
 
 def _compile_step(model: Any, optimizer: Any, config: TrainingConfig) -> Any:

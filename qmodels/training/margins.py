@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.attacks.base import project_to_grid
-from qmodels.victims import Images, Labels, Logits
+from qmodels.grid import Points
+from qmodels.victims import Labels, Logits, decisions
 
-LogitsFn = Callable[[Images], Logits]
+LogitsFn = Callable[[Points], Logits]
 Directions = NDArray[np.float32]  # (D, pixels), rows of unit length
 BATCH = 1000
 
@@ -45,7 +45,7 @@ def random_directions(count: int, dimension: int, rng: np.random.Generator) -> D
 
 def measure_margins(
     logits_fn: LogitsFn,
-    x: Images,
+    x: Points,
     y: Labels,
     directions: Directions,
     *,
@@ -54,7 +54,7 @@ def measure_margins(
     growth: float = 1.5,
     tolerance: float = 0.02,
     smallest: int | None = None,
-    on_grid: bool = False,
+    snap: Callable[[Points], Points] | None = None,
     batch_size: int = BATCH,
 ) -> Margins:
     """Margins of every sample along both signs of every direction.
@@ -73,10 +73,10 @@ def measure_margins(
         tolerance: bisection stops when the bracket is narrower than this share of its upper end.
         smallest: measure only so many smallest margins of each sample, all others are reported as infinite.
             Exact, and several times cheaper: what cannot be among them is dropped early.
-        on_grid: show the model only points of the input grid, as an accelerator must be.
+        snap: takes points to the input grid, which is all that an accelerator can be shown.
         batch_size: images per call of `logits_fn`.
     """
-    search = _Search(logits_fn, x, y, directions, on_grid, batch_size)
+    search = _Search(logits_fn, x, y, directions, snap, batch_size)
     keep = search.pairs_per_sample if smallest is None else min(smallest, search.pairs_per_sample)
     low, high = _bracket(search, t_start, t_max, growth, keep)
     _bisect(search, low, high, tolerance, keep)
@@ -87,14 +87,20 @@ class _Search:
     """Evaluates (sample, signed direction, distance) triples in full batches."""
 
     def __init__(
-        self, logits_fn: LogitsFn, x: Images, y: Labels, directions: Directions, on_grid: bool, batch_size: int
+        self,
+        logits_fn: LogitsFn,
+        x: Points,
+        y: Labels,
+        directions: Directions,
+        snap: Callable[[Points], Points] | None,
+        batch_size: int,
     ) -> None:
         self.logits_fn = logits_fn
         self.shape = x.shape[1:]
         self.x = np.ascontiguousarray(x.reshape(len(x), -1), np.float32)
         self.y = y
         self.directions = np.ascontiguousarray(np.concatenate([directions, -directions]), np.float32)
-        self.on_grid = on_grid
+        self.snap = snap
         self.pairs_per_sample = len(self.directions)
         self.evaluations = 0
         # Filled anew for every batch: allocating megabytes each time would cost more than the arithmetic.
@@ -119,10 +125,8 @@ class _Search:
         step *= t.astype(np.float32)[:, None]
         point += step
         images = point.reshape(len(pairs), *self.shape)
-        logits = self.logits_fn(project_to_grid(images) if self.on_grid else images)
-        # NaN is no decision for another class.
-        wrong: NDArray[np.bool_] = (logits.argmax(axis=1) != self.y[samples]) & np.isfinite(logits).all(axis=1)
-        return wrong
+        classes = decisions(self.logits_fn(images if self.snap is None else self.snap(images)))
+        return np.asarray((classes != self.y[samples]) & (classes >= 0))  # NaN is no decision for another class
 
 
 def _bracket(

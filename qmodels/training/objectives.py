@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qmodels.attacks.losses import Tensor, cross_entropy
+from qmodels.losses import Tensor, cross_entropy
 from qmodels.runtime import runtime
 from qmodels.training.config import TrainingConfig
 

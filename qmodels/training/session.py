@@ -71,8 +71,8 @@ class _Session:
         self.data, self.validation = train, validation
         self.directory = directory
         self.digest = training_digest(model, config, train, validation, seed)
-        self.loop = Loop(model, config, seed)
-        self.victim = KerasVictim(model, "float", BATCH)
+        self.loop = Loop(model, config, train.grid, seed)
+        self.victim = KerasVictim(model, "float", train.grid, BATCH)
         self.started = perf_counter()
         found = load_state(directory / STATE_FILE, self.digest)
         self.resumed_from = len(found.history) if found else None
@@ -166,7 +166,8 @@ class _Session:
             return self.data
         rng = np.random.default_rng([self.seed, self.state.phase, self.state.epoch, 0xD1CE])
         rows = rng.permutation(len(new.y))[: self._examples_per_epoch(new)]
-        return Split(np.concatenate([self.data.x, new.x[rows]]), np.concatenate([self.data.y, new.y[rows]]))
+        x, y = np.concatenate([self.data.x, new.x[rows]]), np.concatenate([self.data.y, new.y[rows]])
+        return Split(x, y, self.data.grid)
 
     def _examples_per_epoch(self, new: Split | None) -> int:
         return min(len(new.y), round(self.config.feedback.examples_per_original * len(self.data.y))) if new else 0
@@ -182,7 +183,7 @@ class _Session:
             return None
         arrays, meta = found
         self.state.rounds = [round_from_json(record) for record in meta["rounds"]]
-        return Split((arrays["k"] / np.float32(256)).astype(np.float32), arrays["y"])
+        return Split(arrays["k"], arrays["y"], self.data.grid)
 
     def _make_round(self, phase: int) -> Split:
         """Measure, rank, generate; kept on disk, since the weights it comes from are about to change."""
@@ -191,7 +192,7 @@ class _Session:
         levels = class_levels(np.array([item.mean for item in before]), config)
         new, examples = generate_examples(self.victim.logits, self.data, levels, config, seed=self.seed, round_=phase)
         self.state.rounds.append(RoundRecord(phase, levels, examples, before))
-        arrays: dict[str, Any] = {"k": np.rint(new.x * 256).astype(np.uint8), "y": new.y}
+        arrays: dict[str, Any] = {"k": new.x, "y": new.y}
         meta = {"rounds": [asdict(record) for record in self.state.rounds]}
         save_arrays(self.directory / ROUND_FILE, self.digest, arrays, meta)
         return new

@@ -11,9 +11,9 @@ import numpy as np
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.data import Dataset, load_dataset
+from qmodels.grid import IMAGE_GRID, Codes, Values
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
 from qmodels.runtime import runtime
-from qmodels.victims import Images
 
 HARDWARE = HardwareConfig()
 STREAM = HardwareConfig(io_type="io_stream")
@@ -34,18 +34,23 @@ class Toolbox:
         keras = runtime().keras
         model = build_float(ModelConfig(filters=(2, 4), hidden=(8,)), self.data.input_shape, self.data.classes, seed=0)
         model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        model.fit(self.data.train.x, self.data.train.y, epochs=3, batch_size=40, verbose=0)
+        model.fit(self.data.train.values, self.data.train.y, epochs=3, batch_size=40, verbose=0)
         return model
 
     @cached_property
     def quantized(self) -> QuantizedModel:
         """Its 3-bit twin."""
-        return quantize_model(self.float_model, BITS, self.data.train.x)
+        return quantize_model(self.float_model, BITS, self.data.train.values)
 
 
-def grid_images(count: int, shape: tuple[int, ...] = (8, 8, 1), seed: int = 0) -> Images:
+def grid_codes(count: int, shape: tuple[int, ...] = (8, 8, 1), seed: int = 0) -> Codes:
     """Random device inputs."""
-    return (np.random.default_rng(seed).integers(0, 256, (count, *shape)) / 256).astype(np.float32)
+    return IMAGE_GRID.random(count, shape, np.random.default_rng(seed))
+
+
+def grid_images(count: int, shape: tuple[int, ...] = (8, 8, 1), seed: int = 0) -> Values:
+    """The values of random device inputs."""
+    return IMAGE_GRID.to_values(grid_codes(count, shape, seed))
 
 
 def qkeras_model(*body: Any, shape: tuple[int, ...] = (4, 4, 1), classes: int = 3, **last: Any) -> Any:
@@ -69,7 +74,7 @@ def weight_quantizers(bits: int = 4) -> dict[str, Any]:
     }
 
 
-def outputs_and_gradient(model: Any, x: Images) -> tuple[Images, Images]:
+def outputs_and_gradient(model: Any, x: Values) -> tuple[Values, Values]:
     """A Keras model's logits (N, classes), and the gradient (N, ...) of its first logit less its second."""
     tf = runtime().tf
     image = tf.constant(x)

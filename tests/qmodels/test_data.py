@@ -9,21 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmodels.data import DATA_DIR_VARIABLE, Split, check_arrays, load_dataset, to_grid
-from qmodels.formats import INPUT_FORMAT
+from qmodels.data import DATA_DIR_VARIABLE, Split, check_arrays, load_dataset, with_channels
+from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
 
 
-def test_every_pixel_becomes_exactly_k_over_256() -> None:
-    images = to_grid(np.arange(256, dtype=np.uint8).reshape(1, 16, 16))
-    assert images.dtype == np.float32
-    assert images.shape == (1, 16, 16, 1)
-    np.testing.assert_array_equal(images.reshape(-1).astype(np.float64) * 256, np.arange(256))
-    np.testing.assert_array_equal(INPUT_FORMAT.to_raw(images.reshape(-1)), np.arange(256))
+def test_a_pixel_stands_for_exactly_k_over_256() -> None:
+    split = Split(with_channels(np.arange(256, dtype=np.uint8).reshape(1, 16, 16)), np.zeros(1, np.int64))
+    assert (split.x.dtype, split.values.dtype, split.x.shape) == (np.uint8, np.float32, (1, 16, 16, 1))
+    np.testing.assert_array_equal(split.values.reshape(-1).astype(np.float64) * 256, np.arange(256))
+    np.testing.assert_array_equal(IMAGE_GRID.format.to_raw(split.values.reshape(-1)), np.arange(256))
 
 
 def test_colour_images_keep_their_channels() -> None:
-    assert to_grid(np.zeros((2, 4, 5, 3), np.uint8)).shape == (2, 4, 5, 3)
+    assert with_channels(np.zeros((2, 4, 5, 3), np.uint8)).shape == (2, 4, 5, 3)
 
 
 def numbered(count: int = 300, tests: int = 20) -> dict[str, np.ndarray]:
@@ -35,7 +34,7 @@ def numbered(count: int = 300, tests: int = 20) -> dict[str, np.ndarray]:
 
 
 def numbers(split: Split) -> list[int]:
-    pixels = np.rint(split.x * 256).astype(int)
+    pixels = split.x.astype(int)
     return (pixels[:, 0, 0, 0] * 256 + pixels[:, 0, 1, 0]).tolist()
 
 
@@ -73,8 +72,7 @@ def test_digits_are_balanced_and_disjoint() -> None:
     data = load_dataset("digits", seed=0)
     assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (1293, 144, 360)
     assert set(np.unique(data.test.y)) == set(range(10))
-    assert data.train.x.max() == 255 / 256
-    assert data.train.x.min() == 0
+    assert (data.train.x.min(), data.train.x.max(), data.train.values.max()) == (0, 255, 255 / 256)
 
 
 @given(st.lists(st.integers(0, 255), min_size=4, max_size=4), st.sampled_from([255.0, 256.0, 1.0]))

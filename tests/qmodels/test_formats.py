@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmodels.formats import INPUT_FORMAT, FixedPoint, Overflow, Rounding
+from qmodels.formats import FixedPoint, Overflow, Rounding
+from qmodels.grid import IMAGE_GRID
 
 
 @st.composite
@@ -98,7 +99,7 @@ def test_raw_integers_that_numpy_cannot_hold_are_refused() -> None:
 
 
 def test_device_inputs_are_k_over_256() -> None:
-    assert (INPUT_FORMAT.minimum, INPUT_FORMAT.maximum, INPUT_FORMAT.lsb) == (0.0, 255 / 256, 1 / 256)
+    assert (IMAGE_GRID.format.minimum, IMAGE_GRID.format.maximum, IMAGE_GRID.format.lsb) == (0.0, 255 / 256, 1 / 256)
 
 
 class _Integer:

@@ -14,8 +14,8 @@ from hw.generate.contract.rules import violations
 from hw.generate.contract.violation import Violation
 from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, weight_values
 from qmodels.errors import UserError
+from qmodels.grid import Values
 from qmodels.runtime import runtime
-from qmodels.victims import Images
 
 INPUT_QUANTIZER = "quantized_bits(9,0,alpha=1)"
 
@@ -76,7 +76,7 @@ def repair_model(model: Any, backend: str = "Vitis") -> Repaired:
     return Repaired(repaired, tuple(done), any(violation.repair == "softmax" for violation in found))
 
 
-def output_change(original: Any, repaired: Repaired, images: Images) -> OutputChange:
+def output_change(original: Any, repaired: Repaired, images: Values) -> OutputChange:
     """Compare outputs; where a softmax was stripped, the softmax of the new logits with the old probabilities."""
     before = original.predict(images, batch_size=500, verbose=0)
     after = repaired.model.predict(images, batch_size=500, verbose=0)

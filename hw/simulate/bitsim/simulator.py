@@ -21,7 +21,8 @@ from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Network, Value
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
-from qmodels.victims import Images, Logits
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.victims import Logits
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class BitSim:
 
     name = "bitsim"
     threads: int | None = None  # where a call does not say; None: one per processor
+    grid: InputGrid = IMAGE_GRID  # of the codes that `logits` takes
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -176,9 +178,9 @@ class BitSim:
         outputs = self._machines["predict"].run(inputs, self._count(threads))
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def logits(self, x: Images) -> Logits:
-        """Logits (N, classes) of images (N, ...)."""
-        return np.asarray(self.predict(np.asarray(x, np.float32)))
+    def logits(self, x: Codes) -> Logits:
+        """Logits (N, classes) of codes (N, ...) on the grid."""
+        return np.asarray(self.predict(x, fraction=self.grid.format.fraction))
 
     def trace(self, x: Arrays, threads: int | None = None, *, fraction: Fractions = None) -> dict[str, Array]:
         """Every layer's output, with the names and shapes of hls4ml's `ModelGraph.trace`: (N, *shape).

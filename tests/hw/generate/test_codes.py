@@ -20,9 +20,10 @@ from hw.generate.convert import convert
 from hw.generate.hardware import HardwareConfig
 from hw.generate.project import HlsProject
 from hw.generate.testbench import Origin, TestBench
-from hw.simulate.exactness import EXTREMES, probe_images, require_exact
+from hw.simulate.exactness import probe_inputs, require_exact
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
+from qmodels.grid import EXTREMES, IMAGE_GRID
 from qmodels.quantize.model import QuantizationConfig, quantize_model
 from qmodels.runtime import runtime
 from qmodels.victims import KerasVictim
@@ -49,7 +50,7 @@ def test_codes_give_the_bits_of_values(toolbox: Toolbox, model: Any) -> None:
     config = codes(backend="Vivado", **RESOURCE)
     accelerator = Accelerator(model, config)
     assert accelerator.project.files["firmware/defines.h"].count(b"typedef nnet::codebook<3, ") == 4
-    images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:10], 5, seed=0)
+    images = probe_inputs(IMAGE_GRID, toolbox.data.test.x[:10], 5, seed=0)
     csim = accelerator.compile(optimize=False)
     require_exact(KerasVictim(model, "quantized"), csim, images)
     require_exact(csim, accelerator, images)
@@ -65,7 +66,7 @@ def test_depthwise_and_pointwise_kernels_may_be_codes() -> None:
     x = q.QConv2D(3, 1, kernel_quantizer=four_bits, use_bias=False, name="pw")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     net = keras.Model(image, q.QDense(3, name="logits", **weight_quantizers())(x), name="own")
-    images = probe_images((4, 4, 2), np.zeros((0, 4, 4, 2), np.float32), 20, seed=0)
+    images = probe_inputs(IMAGE_GRID, np.zeros((0, 4, 4, 2), np.uint8), 20, seed=0)
     accelerator = Accelerator(net, codes())
     csim = accelerator.compile(optimize=False)
     require_exact(KerasVictim(net, "quantized"), csim, images)
@@ -79,7 +80,7 @@ def test_the_test_bench_passes_with_codes_and_one_flipped_code_bit_fails(
     accelerator = Accelerator(model, codes(io_type="io_stream"))
     project = accelerator.project
     assert project.files["firmware/defines.h"].count(b"typedef nnet::codebook<3, ") == 4
-    images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:10], 0, seed=0)
+    images = probe_inputs(IMAGE_GRID, toolbox.data.test.x[:10], 0, seed=0)
     origins = tuple([Origin("clean")] * 10 + [Origin("extreme")] * EXTREMES)
     project.write(tmp_path)
     quantized = KerasVictim(model, "quantized")

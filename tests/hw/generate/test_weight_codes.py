@@ -8,8 +8,9 @@ from helpers.models import BITS, HARDWARE, Toolbox
 
 from hw.accelerator import Accelerator
 from hw.generate.convert import convert
-from hw.simulate.exactness import probe_images, require_exact
+from hw.simulate.exactness import probe_inputs, require_exact
 from qmodels.errors import UserError
+from qmodels.grid import IMAGE_GRID
 from qmodels.layers import weighted_layers
 from qmodels.quantize.layerwise import LayerKernel, option_of
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
@@ -48,7 +49,7 @@ def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, bits: int) -> None:
     }
     for settings in ({"layers": layers}, {"granularity": "per-channel"}):
         model = quantized(toolbox, weight_bits=bits, **settings).model
-        images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=bits)
+        images = probe_inputs(IMAGE_GRID, toolbox.data.test.x[:20], 10, seed=bits)
         require_exact(KerasVictim(model, "quantized"), Accelerator(model, HARDWARE), images)
 
 
@@ -56,7 +57,7 @@ def test_bitsim_gives_the_bits_of_qkeras(toolbox: Toolbox, bits: int) -> None:
 @pytest.mark.parametrize("layers", MIXED.values(), ids=MIXED)
 def test_csim_gives_the_bits_of_qkeras(toolbox: Toolbox, layers: dict[str, object]) -> None:
     model = quantized(toolbox, layers=layers).model
-    images = probe_images(toolbox.data.input_shape, toolbox.data.test.x[:20], 10, seed=0)
+    images = probe_inputs(IMAGE_GRID, toolbox.data.test.x[:20], 10, seed=0)
     csim = Accelerator(model, HARDWARE).compile(optimize=False)
     require_exact(csim, KerasVictim(model, "quantized"), images)
     require_exact(csim, Accelerator(model, HARDWARE), images)

@@ -13,8 +13,9 @@ from hw.accelerator import Accelerator
 from hw.generate.hardware import HardwareConfig
 from hw.generate.project import HlsProject, Ports
 from hw.simulate.csim import Csim
-from hw.simulate.exactness import EXTREMES, probe_images, require_exact
+from hw.simulate.exactness import probe_inputs, require_exact
 from hw.simulate.model_trace import model_trace
+from qmodels.grid import EXTREMES, IMAGE_GRID
 from qmodels.victims import KerasVictim, Victim
 
 pytestmark = pytest.mark.gxx
@@ -34,7 +35,7 @@ def csim(request: pytest.FixtureRequest, toolbox: Toolbox) -> Csim:
 def test_clean_random_and_extreme_inputs_give_the_same_bits(
     csim: Csim, reference: KerasVictim, toolbox: Toolbox
 ) -> None:
-    images = probe_images((8, 8, 1), toolbox.data.test.x, 300, seed=0)
+    images = probe_inputs(IMAGE_GRID, toolbox.data.test.x, 300, seed=0)
     assert len(images) == 80 + 600 + EXTREMES
     np.testing.assert_array_equal(csim.logits(images), reference.logits(images))
     assert require_exact(reference, csim, images).mismatched_outputs == 0

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from helpers.models import Toolbox, grid_images
 
-from hw.simulate.exactness import EXTREMES, Exactness, probe_images, require_exact
+from hw.simulate.exactness import Exactness, probe_inputs, require_exact
 from hw.simulate.model_trace import model_trace
 from qmodels.errors import ExactnessError
 from qmodels.formats import FixedPoint
-from qmodels.victims import Images, KerasVictim, Logits
+from qmodels.grid import EXTREMES, IMAGE_GRID, Codes
+from qmodels.victims import KerasVictim, Logits
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Fixed:
     name: str
     answers: Logits
 
-    def logits(self, x: Images) -> Logits:
+    def logits(self, x: Codes) -> Logits:
         return self.answers[: len(x)]
 
 
@@ -106,7 +107,7 @@ def test_traces_that_cannot_name_a_layer_say_why() -> None:
 
 def test_the_probes_are_device_inputs_with_the_extremes_last() -> None:
     clean = grid_images(5, (4, 4, 1))
-    probes = probe_images((4, 4, 1), clean, 10, seed=0)
+    probes = probe_inputs(IMAGE_GRID, clean, 10, seed=0)
     steps = probes.astype(np.float64) * 256
     np.testing.assert_array_equal(steps, np.rint(steps))
     assert (steps.min(), steps.max()) == (0, 255)
@@ -115,4 +116,4 @@ def test_the_probes_are_device_inputs_with_the_extremes_last() -> None:
     assert [set(np.unique(row)) for row in extremes[:4]] == [{0.0}, {255.0}, {0.0, 255.0}, {0.0, 255.0}]
     np.testing.assert_array_equal(extremes[2] + extremes[3], np.full(16, 255))
     assert len(probes) == 5 + 20 + EXTREMES
-    np.testing.assert_array_equal(probes, probe_images((4, 4, 1), clean, 10, seed=0))
+    np.testing.assert_array_equal(probes, probe_inputs(IMAGE_GRID, clean, 10, seed=0))

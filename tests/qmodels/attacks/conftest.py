@@ -31,5 +31,5 @@ def qkeras_model(data: Dataset) -> Any:
 def victims(data: Dataset, qkeras_model: Any) -> dict[str, Victim]:
     """Float; quantized, with constant weights; and the accelerator: the model's outputs, the former's gradients."""
     quantized = KerasVictim(prequantize(qkeras_model), "quantized")
-    accelerator = AcceleratorVictim(OutputsOnly(KerasVictim(qkeras_model, "quantized")), quantized.model)
+    accelerator = AcceleratorVictim(OutputsOnly(KerasVictim(qkeras_model, "quantized")), quantized.gradient_model)
     return {"float": KerasVictim(float_model(data), "float"), "quantized": quantized, "accelerator": accelerator}

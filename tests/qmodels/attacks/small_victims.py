@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from qmodels.data import Dataset, load_dataset
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.runtime import runtime, set_seed
-from qmodels.victims import Images, Logits, Victim
+from qmodels.victims import Logits, Victim
 
 EPSILON = {"linf": 24.0, "l2": 120.0}  # LSBs: enough to break about half of the digits
 
@@ -48,7 +49,7 @@ def quantized_model(data: Dataset, bits: int = 4, seed: int = 0) -> Any:
 def _train(model: Any, data: Dataset) -> Any:
     keras = runtime().keras
     model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(data.train.x, data.train.y, epochs=15, batch_size=100, verbose=0)
+    model.fit(data.train.values, data.train.y, epochs=15, batch_size=100, verbose=0)
     return model
 
 
@@ -58,8 +59,9 @@ class OutputsOnly:
 
     inner: Victim
     name: str = "bitsim"
+    grid: InputGrid = IMAGE_GRID
 
-    def logits(self, x: Images) -> Logits:
+    def logits(self, x: Codes) -> Logits:
         return self.inner.logits(x)
 
 
@@ -69,8 +71,9 @@ class Broken:
 
     inner: Victim
     name: str = "bitsim"
+    grid: InputGrid = IMAGE_GRID
 
-    def logits(self, x: Images) -> Logits:
+    def logits(self, x: Codes) -> Logits:
         logits = self.inner.logits(x).copy()
-        logits[np.rint(x.reshape(len(x), -1)[:, 0] * 256) % 2 == 1] = np.nan
+        logits[x.reshape(len(x), -1)[:, 0] % 2 == 1] = np.nan
         return logits

@@ -1,50 +1,22 @@
-"""Projection, NaN, softmax and query counting; the losses; what a config may say."""
+"""NaN, softmax and query counting; the losses; what a config may say."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from small_victims import Broken
 
-from qmodels.attacks import Square, parse_attack
+from qmodels.attacks import Attack, Diagnostics, Problem, Square, distinct_labels, parse_attack
 from qmodels.attacks.apgd import checkpoints
-from qmodels.attacks.base import LEVELS, project_l2, project_linf
-from qmodels.attacks.losses import LossName, loss_function
+from qmodels.attacks.base import _REGISTERED
 from qmodels.data import Split
 from qmodels.errors import UserError
+from qmodels.grid import IMAGE_GRID
+from qmodels.losses import LossName, loss_function
 from qmodels.runtime import runtime
 from qmodels.victims import KerasVictim, Victim
-
-
-def images_of(seed: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
-    """Clean images on the grid and wild candidates, some of them NaN or infinite."""
-    rng = np.random.default_rng(seed)
-    clean = (rng.integers(0, LEVELS, (5, 4, 3, 1)) / LEVELS).astype(np.float32)
-    wild = clean + rng.normal(0, spread, clean.shape).astype(np.float32)
-    wild[rng.random(clean.shape) < 0.05] = rng.choice([np.nan, np.inf, -np.inf])
-    return clean, wild
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10**6), st.floats(1e-3, 10), st.integers(0, 300))
-def test_projections_end_on_the_grid_and_in_the_ball(seed: int, spread: float, epsilon: int) -> None:
-    clean, wild = images_of(seed, spread)
-    for project, length in ((project_linf, lambda d: np.abs(d).max(1)), (project_l2, lambda d: np.sqrt((d**2).sum(1)))):
-        found = project(wild, clean, epsilon).astype(np.float64) * LEVELS
-        np.testing.assert_array_equal(found, np.rint(found))
-        assert found.min() >= 0 and found.max() <= LEVELS - 1
-        assert length((found - clean.astype(np.float64) * LEVELS).reshape(5, -1)).max() <= epsilon
-
-
-def test_projection_moves_nothing_that_is_inside() -> None:
-    clean, _ = images_of(0, 1.0)
-    inside = np.clip(clean + 3 / LEVELS, 0, (LEVELS - 1) / LEVELS).astype(np.float32)
-    np.testing.assert_array_equal(project_linf(inside, clean, 3), inside)
-    np.testing.assert_array_equal(project_l2(inside, clean, 3 * np.sqrt(12)), inside)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "square", "hopskipjump-linf", "nes-pgd"])
@@ -59,6 +31,7 @@ def test_a_nan_output_is_no_success_and_is_noted(kind: str, victims: dict[str, V
 def test_softmax_outputs_are_recognised(victims: dict[str, Victim], images: Split) -> None:
     class Probabilities:
         name = "bitsim"
+        grid = IMAGE_GRID
 
         def logits(self, x: np.ndarray) -> np.ndarray:
             weights = np.exp(victims["float"].logits(x))
@@ -123,7 +96,7 @@ def test_large_logits_hide_the_gradient_from_probabilities_only(victims: Any, im
 def test_unknown_settings_are_named() -> None:
     with pytest.raises(UserError, match="stepz"):
         parse_attack({"kind": "pgd-linf", "stepz": 3})
-    with pytest.raises(UserError, match=r"'pgd' found using 'kind' does not match.*'pgd-linf'"):
+    with pytest.raises(UserError, match=r"unknown attack 'pgd'; did you mean 'pgd-l2'\?.*'?pgd-linf"):
         parse_attack({"kind": "pgd"})
 
 
@@ -133,3 +106,41 @@ def test_apgd_checkpoints_are_the_papers() -> None:
     ends = np.flatnonzero(windows)
     np.testing.assert_array_equal(ends, [22, 41, 57, 70, 80, 87, 93, 99])
     np.testing.assert_array_equal(np.cumsum(windows[ends]), ends)
+
+
+def test_attacks_of_one_kind_are_told_apart_by_what_differs() -> None:
+    few, many = (parse_attack({"kind": "pgd-linf", "steps": steps}) for steps in (20, 40))
+    fgsm = parse_attack({"kind": "fgsm"})
+    labels = distinct_labels([few, many, fgsm, parse_attack({"kind": "pgd-linf", "steps": 20})])
+    assert list(labels.values()) == ["pgd-linf(steps=20)", "pgd-linf(steps=40)", "fgsm"]
+    assert few.digest != many.digest and labels[few.digest] == "pgd-linf(steps=20)"
+    assert distinct_labels([many]) == {many.digest: "pgd-linf"}
+
+
+def test_a_new_attack_is_one_class(victims: dict[str, Victim], images: Split) -> None:
+    class Invert(Attack):
+        """Shows the negative."""
+
+        kind: ClassVar[str] = "invert"
+        share: float = 1.0
+
+        def run(self, problem: Problem, rng: np.random.Generator) -> tuple[np.ndarray, Diagnostics]:
+            return (1 - self.share) * problem.clean + self.share * (255.0 - problem.clean), Diagnostics()
+
+    try:
+        attack = parse_attack({"kind": "invert", "share": 0.5})
+        assert attack == Invert(share=0.5) and attack.model_dump() == {"kind": "invert", "share": 0.5}
+        result = attack(victims["float"], *images, epsilon_lsb=30, seed=0)
+        assert 0 < np.abs(result.x.astype(int) - images.x).max() <= 30
+        with pytest.raises(TypeError, match="'invert' is taken by"):
+            type(
+                "Other", (Attack,), {"kind": "invert", "__annotations__": {"kind": "ClassVar[str]"}, "__module__": "x"}
+            )
+    finally:
+        _REGISTERED.pop("invert", None)
+
+
+@pytest.mark.parametrize("x", [np.zeros((2, 8, 8, 1), np.float32), np.full((2, 8, 8, 1), 300)])
+def test_inputs_that_are_no_codes_are_refused(x: np.ndarray, victims: dict[str, Victim]) -> None:
+    with pytest.raises(UserError, match=r"integer codes of InputGrid|codes of ufixed<8,0,TRN,WRAP> are 0..255"):
+        parse_attack({"kind": "fgsm"})(victims["float"], x, np.zeros(2, np.int64), epsilon_lsb=3, seed=0)

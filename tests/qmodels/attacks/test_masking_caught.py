@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from small_victims import float_model
 
-from qmodels.attacks import Attack, parse_attack
+from qmodels.attacks import Attack, Ball, parse_attack
 from qmodels.attacks.gradient import compiled_ascent
 from qmodels.data import Dataset, Split
+from qmodels.grid import IMAGE_GRID
 from qmodels.metrics.masking import Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.runtime import runtime
-from qmodels.victims import KerasVictim, predictions
+from qmodels.victims import GradientModel, KerasVictim, predictions
 
 EPSILON = 32
 #: As many evaluations did it: one step on the cross-entropy of softmax outputs.
@@ -78,12 +79,12 @@ def adversarially_trained(data: Dataset) -> Any:
     """PGD training in its simplest form (Madry 2018): each epoch on fresh examples."""
     keras = runtime().keras
     model = float_model(data, hidden=64)
-    ascend = compiled_ascent(model, "ce", "linf")
+    ascend = compiled_ascent(GradientModel(model), "ce", "linf")
     model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = data.train
     rng = np.random.default_rng(0)
     for _ in range(25):
-        start = x + rng.uniform(-EPSILON / 256, EPSILON / 256, x.shape).astype(np.float32)
-        attacked = ascend(x, start, y, y, 7, EPSILON, 10.0, 0.0).x
-        model.fit(attacked, y, epochs=1, batch_size=64, verbose=0)
+        start = x + rng.uniform(-EPSILON, EPSILON, x.shape).astype(np.float32)
+        attacked = ascend(Ball(IMAGE_GRID, x, "linf", EPSILON), start, y, y, 7, EPSILON, 10.0, 0.0).x
+        model.fit(IMAGE_GRID.to_values(attacked), y, epochs=1, batch_size=64, verbose=0)
     return model

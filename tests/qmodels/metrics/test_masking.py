@@ -18,7 +18,12 @@ N = 1000
 def row(attack: str, right: int, epsilon: float = 76, **more: object) -> Row:
     """A white-box gradient row of `right` of 1,000 images; the first ones are the easy ones."""
     correct = np.arange(N) < right
-    settings = {"knowledge": "white-box", "family": "gradient", "iterative": attack != "fgsm"} | more
+    settings = {
+        "knowledge": "white-box",
+        "family": "gradient",
+        "iterative": attack != "fgsm",
+        "unbounded": epsilon >= 255,
+    } | more
     return Row("m", "quantized", attack, right / N, N, epsilon_lsb=epsilon, correct=correct, **settings)
 
 

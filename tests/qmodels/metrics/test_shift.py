@@ -10,6 +10,7 @@ import pytest
 from qmodels.metrics.distance import BoundaryDistance, change_lengths
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.runtime import runtime
+from qmodels.victims import GradientModel
 
 
 def linear(weights: list[list[float]], name: str = "fc") -> Any:
@@ -35,24 +36,28 @@ def test_amplification_of_a_linear_layer() -> None:
     assert (row.layer, row.reference, row.quantized) == ("fc", 0.5, 1.5)
 
 
+def source(weights: list[list[float]]) -> GradientModel:
+    return GradientModel(linear(weights))
+
+
 def test_gradient_agreement_of_equal_opposite_and_dead_gradients() -> None:
-    x, y = np.ones((4, 2), np.float32), np.zeros(4, np.int64)
-    model = linear([[1.0, -1.0], [2.0, -1.0]])
-    same = gradient_agreement(model, linear([[2.0, -2.0], [4.0, -2.0]]), x, y, "margin")
+    x, y = np.ones((4, 2), np.uint8), np.zeros(4, np.int64)
+    model = source([[1.0, -1.0], [2.0, -1.0]])
+    same = gradient_agreement(model, source([[2.0, -2.0], [4.0, -2.0]]), x, y, "margin")
     assert same.cosine == pytest.approx(1.0) and same.sign == 1.0
-    turned = gradient_agreement(model, linear([[-1.0, 1.0], [-2.0, 1.0]]), x, y, "margin")
+    turned = gradient_agreement(model, source([[-1.0, 1.0], [-2.0, 1.0]]), x, y, "margin")
     assert turned.cosine == pytest.approx(-1.0) and turned.sign == 0.0
-    dead = gradient_agreement(model, linear([[0.0, 0.0], [0.0, 0.0]]), x, y, "margin")
+    dead = gradient_agreement(model, source([[0.0, 0.0], [0.0, 0.0]]), x, y, "margin")
     assert (dead.zero_share_reference, dead.zero_share_quantized, dead.cosine) == (0.0, 1.0, 0.0)
-    assert zero_gradient_share(linear([[0.0, 0.0], [0.0, 0.0]]), x, y) == 1.0
+    assert zero_gradient_share(source([[0.0, 0.0], [0.0, 0.0]]), x, y) == 1.0
 
 
 def images(*steps: list[int]) -> np.ndarray:
-    return (np.array(steps) / 256).astype(np.float32)
+    return np.array(steps, np.uint8)
 
 
 def test_boundary_distance_is_the_per_sample_minimum_over_successes() -> None:
-    clean, distance = np.zeros((4, 2), np.float32), BoundaryDistance(4)
+    clean, distance = np.zeros((4, 2), np.uint8), BoundaryDistance(4)
     few, small = images([10, 0], [1, 1], [0, 0], [0, 0]), images([4, 4], [3, 4], [200, 200], [0, 1])
     distance.add("few", np.array([True, False, False, True]), change_lengths(few, clean))
     distance.add("small", np.array([True, True, False, True]), change_lengths(small, clean))
@@ -70,7 +75,7 @@ def test_boundary_distance_is_the_per_sample_minimum_over_successes() -> None:
 
 def test_boundary_distance_takes_attacks_on_fewer_and_on_more_images() -> None:
     distance = BoundaryDistance(2)
-    one, three = np.zeros((1, 2), np.float32), np.zeros((3, 2), np.float32)
+    one, three = np.zeros((1, 2), np.uint8), np.zeros((3, 2), np.uint8)
     distance.add("one", np.array([True]), change_lengths(images([9, 0]), one))
     distance.add("three", np.ones(3, bool), change_lengths(images([0, 5], [0, 6], [0, 1]), three))
     np.testing.assert_array_equal(distance.lengths["linf"], [5, 6])

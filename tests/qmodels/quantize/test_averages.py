@@ -13,6 +13,7 @@ from hw.generate.contract import violations
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError
+from qmodels.grid import IMAGE_GRID
 from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.model import check_quantizable
 from qmodels.runtime import runtime
@@ -35,7 +36,7 @@ def pooled(size: tuple[int, int], bits: int, whole: bool) -> Any:
 def images_of_every_sum(size: tuple[int, int]) -> np.ndarray[Any, Any]:
     pixels = size[0] * size[1]
     whole, rest = np.divmod(np.arange(255 * pixels + 1)[:, None], pixels)
-    return ((whole + (np.arange(pixels) < rest)) / 256).astype(np.float32).reshape(-1, *size, 1)
+    return (whole + (np.arange(pixels) < rest)).astype(np.uint8).reshape(-1, *size, 1)
 
 
 @pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
@@ -49,7 +50,7 @@ def test_every_sum_is_rounded_as_the_exact_quotient(
     quotient, rest = np.divmod(np.arange(len(images)) << bits, divisor)
     up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient % 2 == 1))
     exact = np.minimum(quotient + up, 2**bits - 1) / 2.0 ** (bits + 1)
-    np.testing.assert_array_equal(model.predict(images, batch_size=4096, verbose=0)[:, 0], exact)
+    np.testing.assert_array_equal(model.predict(IMAGE_GRID.to_values(images), batch_size=4096, verbose=0)[:, 0], exact)
     np.testing.assert_array_equal(Accelerator(model, HardwareConfig(io_type=io_type)).logits(images)[:, 0], exact)
 
 

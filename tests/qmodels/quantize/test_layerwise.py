@@ -67,7 +67,7 @@ def config(**settings: Any) -> QuantizationConfig:
 def test_a_real_network(toolbox: Toolbox) -> None:
     data = toolbox.data
     wanted = config()
-    quantized, selection = quantize_as_asked(toolbox.float_model, wanted, data.train.x, data.validation, seed=0)
+    quantized, selection = quantize_as_asked(toolbox.float_model, wanted, data.train, data.validation, seed=0)
     assert selection is not None
     chosen = selection.candidates[selection.chosen]
     assert chosen.stored_bits <= selection.budget == selection.common.stored_bits
@@ -89,7 +89,7 @@ def moved(toolbox: Toolbox, formats: dict[str, LayerFormats]) -> float:
         assert chosen.code is not None
         kernel = kernel_of(rounded.get_layer(name))
         kernel.assign(chosen.code.round(kernel.numpy()))
-    x = toolbox.data.train.x[: BITS.calibration_samples]
+    x = toolbox.data.train.values[: BITS.calibration_samples]
     signs = np.random.default_rng(0).choice([-1, 1], x.shape).astype(np.float32)
     change = rounded(x + signs * np.float32(SMALL.epsilon_lsb / 256)) - model(x)
     return float(np.linalg.norm(change, axis=1).mean())
@@ -98,7 +98,7 @@ def moved(toolbox: Toolbox, formats: dict[str, LayerFormats]) -> float:
 def test_a_budget_too_small_says_what_would_do(toolbox: Toolbox) -> None:
     wanted = config(budget=layerwise.BudgetConfig(weight_bits=100))
     with pytest.raises(UserError, match=r"layerwise.budget: 100 is too little, the cheapest choice takes \d+"):
-        select_formats(toolbox.float_model, wanted, toolbox.data.train.x, toolbox.data.validation, seed=0)
+        select_formats(toolbox.float_model, wanted, toolbox.data.train.values, toolbox.data.validation, seed=0)
 
 
 def test_two_budgets_are_refused() -> None:

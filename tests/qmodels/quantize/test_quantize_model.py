@@ -23,7 +23,7 @@ LAYERS = ("conv1", "conv2", "fc1", "logits")
 @pytest.mark.parametrize("bits", [2, 3, 8])
 def test_every_kernel_has_at_most_two_to_the_b_values(toolbox: Toolbox, bits: int) -> None:
     config = BITS.model_copy(update={"weight_bits": bits})
-    quantized = quantize_model(toolbox.float_model, config, toolbox.data.train.x)
+    quantized = quantize_model(toolbox.float_model, config, toolbox.data.train.values)
     for layer in weighted_layers(quantized.model):
         stored = kernel_of(layer).numpy()
         used = layer.kernel_quantizer_internal(kernel_of(layer)).numpy()
@@ -69,7 +69,7 @@ def activation_formats(toolbox: Toolbox, images: np.ndarray, config: Quantizatio
 
 
 def test_activations_are_calibrated_on_the_images_given_and_no_others(toolbox: Toolbox) -> None:
-    x = toolbox.data.train.x
+    x = toolbox.data.train.values
     dark = x / np.float32(64)
     assert activation_formats(toolbox, dark) != activation_formats(toolbox, x)
     few = BITS.model_copy(update={"calibration_samples": 10})
@@ -79,8 +79,8 @@ def test_activations_are_calibrated_on_the_images_given_and_no_others(toolbox: T
 
 def test_outputs_stay_close_at_eight_bits(toolbox: Toolbox) -> None:
     config = QuantizationConfig(weight_bits=8, activation_bits=8, bias_bits=16, clip="max")
-    quantized = quantize_model(toolbox.float_model, config, toolbox.data.train.x).model
-    x = toolbox.data.test.x
+    quantized = quantize_model(toolbox.float_model, config, toolbox.data.train.values).model
+    x = toolbox.data.test.values
     expected, got = toolbox.float_model(x).numpy(), quantized(x).numpy()
     assert np.abs(got - expected).max() < 0.05 * np.abs(expected).max()
 
@@ -96,14 +96,14 @@ def test_weights_too_small_for_float32_are_told(toolbox: Toolbox) -> None:
     model = keras.models.clone_model(toolbox.float_model)
     model.set_weights([weights * np.float32(1e-9) for weights in toolbox.float_model.get_weights()])
     with pytest.raises(UserError, match="too small or too wide for exact float32 arithmetic; rescale the layer"):
-        quantize_model(model, BITS, toolbox.data.train.x)
+        quantize_model(model, BITS, toolbox.data.train.values)
 
 
 def test_activations_keep_a_fractional_bit_however_large_they_are(toolbox: Toolbox) -> None:
     """Without one, hls4ml neither rounds nor saturates; the contract refuses it."""
     model = runtime().keras.models.clone_model(toolbox.float_model)
     model.set_weights([weights * np.float32(100) for weights in toolbox.float_model.get_weights()])
-    quantized = quantize_model(model, BITS, toolbox.data.train.x)
+    quantized = quantize_model(model, BITS, toolbox.data.train.values)
     integers = [item.activation.integer for item in quantized.formats if item.activation is not None]
     assert integers == [BITS.activation_bits - 1] * 3
     check_contract(quantized.model)

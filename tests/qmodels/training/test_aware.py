@@ -32,9 +32,9 @@ NETWORKS = [
 def test_the_trained_network_is_the_quantized_one_bit_for_bit(config, quantization, mu):
     model = build_float(config, (8, 8, 1), 10, seed=1)
     mapping = MappingConfig(mu=mu)
-    quantized = quantize_model(map_weights(model, mapping)[0], quantization, digits().train.x[:200])
+    quantized = quantize_model(map_weights(model, mapping)[0], quantization, digits().train.values[:200])
     aware = quantization_aware(model, {item.layer: item for item in quantized.formats}, mapping)
-    images = digits().test.x[:100]
+    images = digits().test.values[:100]
     assert np.array_equal(aware(images).numpy(), quantized.model(images).numpy())
 
 
@@ -52,11 +52,11 @@ def test_a_trained_network_quantizes_to_what_was_trained(tmp_path):
     assert report.epochs == 2
     assert not np.array_equal(before[0], model.get_weights()[0])
     stored = {name: LayerFormats.from_json(item.as_json()) for name, item in formats.items()}
-    quantized = quantize_model(map_weights(model, mapping)[0], quantization, data.train.x, formats=stored)
+    quantized = quantize_model(map_weights(model, mapping)[0], quantization, data.train.values, formats=stored)
     trained = quantization_aware(model, formats, mapping)
-    assert np.array_equal(trained(data.test.x).numpy(), quantized.model(data.test.x).numpy())
+    assert np.array_equal(trained(data.test.values).numpy(), quantized.model(data.test.values).numpy())
     # the last record is of the network as the accelerator has it
-    right = np.mean(quantized.model(data.validation.x).numpy().argmax(1) == data.validation.y)
+    right = np.mean(quantized.model(data.validation.values).numpy().argmax(1) == data.validation.y)
     assert report.history[report.best_epoch - 1].validation_accuracy == pytest.approx(right)
 
 

@@ -37,7 +37,7 @@ def test_the_most_robust_class_is_high():
 def halfspaces(x):
     """Two classes, told apart by the mean of the image: 0 below one half, 1 above."""
     mean = x.reshape(len(x), -1).mean(axis=1)
-    return np.stack([0.5 - mean, mean - 0.5], axis=1).astype(np.float32)
+    return np.stack([0.5 - mean / 256, mean / 256 - 0.5], axis=1).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def grey():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 200)
     level = np.where(y == 1, rng.integers(150, 180, 200), rng.integers(80, 110, 200))
-    x = np.broadcast_to((level / 256).astype(np.float32)[:, None, None, None], (200, 4, 4, 1)).copy()
+    x = np.broadcast_to(level.astype(np.uint8)[:, None, None, None], (200, 4, 4, 1)).copy()
     wrong = np.arange(200) % 10 == 0
     return Split(x, np.where(wrong, 1 - y, y).astype(np.int64))
 
@@ -56,15 +56,15 @@ def test_examples_lie_at_1_5_to_2_margins_on_the_grid_with_the_label_kept(grey):
     made = generate_examples(halfspaces, grey, ("low", "medium"), config, seed=0, round_=1)
     assert made.examples == (5 * 4, 3 * 4)
     assert np.array_equal(np.bincount(made.split.y), made.examples)
-    steps = made.split.x * 256
-    assert np.array_equal(steps, np.rint(steps)) and steps.min() >= 0 and steps.max() <= 255
+    assert made.split.x.dtype == np.uint8
     right = halfspaces(grey.x).argmax(axis=1) == grey.y
     # An unclipped example moved the mean from its sample's level to 1.5 to 2 times the distance to one half.
-    means = made.split.x.reshape(len(made.split.x), -1).mean(axis=1)
+    steps = made.split.x.astype(np.float64)
+    means = made.split.values.reshape(len(steps), -1).mean(axis=1)
     inside = (steps.reshape(len(steps), -1) > 0).all(axis=1) & (steps.reshape(len(steps), -1) < 255).all(axis=1)
     assert inside.sum() >= 4
     for mean, label in zip(means[inside], made.split.y[inside], strict=True):
-        levels = grey.x[right & (grey.y == label), 0, 0, 0]
+        levels = grey.values[right & (grey.y == label), 0, 0, 0]
         factors = (mean - levels) / (0.5 - levels)
         assert ((factors > 1.45) & (factors < 2.05)).any()
         assert (mean > 0.5) != (label == 1)  # beyond the boundary, label kept
@@ -91,7 +91,7 @@ def test_directions_without_a_margin_are_not_used(grey):
 
 
 def test_class_margins_skip_misclassified_samples_and_rank_the_nearer_class_lower(grey):
-    far = Split(np.where(grey.y[:, None, None, None] == 1, np.float32(0.95), grey.x).astype(np.float32), grey.y)
+    far = Split(np.where(grey.y[:, None, None, None] == 1, 243, grey.x).astype(np.uint8), grey.y)
     config = FeedbackConfig(probe_samples=20, t_max=4.0, top_directions=5)
     zero, one = class_margins(halfspaces, far, config, classes=2, seed=0)
     right = halfspaces(far.x).argmax(axis=1) == far.y

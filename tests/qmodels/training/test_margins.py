@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qmodels.grid import IMAGE_GRID
 from qmodels.training import measure_margins, random_directions
 
 LADDER = {"t_start": 0.05, "t_max": 4.0}
@@ -99,9 +100,8 @@ def test_on_the_grid_the_model_sees_only_device_inputs():
         seen.append(images.copy())
         return linear(weights, bias)(images)
 
-    measure_margins(spy, x, y, directions, on_grid=True, **LADDER)
-    steps = np.concatenate(seen) * 256
-    assert np.array_equal(steps, np.rint(steps)) and steps.min() >= 0 and steps.max() <= 255
+    measure_margins(spy, x, y, directions, snap=IMAGE_GRID.nearest, **LADDER)
+    assert np.concatenate(seen).dtype == np.uint8
 
 
 @pytest.mark.parametrize(("count", "dimension"), [(100, 784), (100, 64), (5, 5)])

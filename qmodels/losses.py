@@ -47,16 +47,20 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
 def difference_of_logits_ratio(logits: Tensor, y: Tensor) -> Tensor:
     """DLR: the margin over the gap between the largest and third largest logit, so that scale does not matter.
 
-    Croce & Hein 2020, arXiv:2003.01690, eq. 6. With two classes the smallest logit stands for the third.
+    Croce & Hein 2020, arXiv:2003.01690, eq. 6. Two classes have no third logit, and over the gap of the two the margin
+    would be constant: there the margin itself is climbed.
     """
+    if logits.shape[-1] < 3:
+        return margin(logits, y)
     ranked = runtime().tf.sort(logits, axis=1, direction="DESCENDING")
-    third = ranked[:, min(2, logits.shape[-1] - 1)]
-    return margin(logits, y) / (ranked[:, 0] - third + _TINY)
+    return margin(logits, y) / (ranked[:, 0] - ranked[:, 2] + _TINY)
 
 
 def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """Targeted DLR (Croce & Hein 2020, eq. 7): target minus right logit, over the spread of the top four."""
     tf = runtime().tf
+    if logits.shape[-1] < 3:
+        return margin(logits, y)
     ranked = tf.sort(logits, axis=1, direction="DESCENDING")
     classes = logits.shape[-1]
     low = (ranked[:, min(2, classes - 1)] + ranked[:, min(3, classes - 1)]) / 2.0
