@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.models import Toolbox, grid_images, qkeras_model, weight_quantizers
+from helpers.models import Toolbox, grid_codes, qkeras_model, weight_quantizers
 from helpers.random_networks import random_model, to_graph
 
 from hw import Accelerator, HardwareConfig
 from hw.generate.convert import convert, quiet
 from hw.generate.writing import write_project
 from qmodels.errors import UserError
+from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
 from qmodels.victims import Victim
 
@@ -49,15 +50,16 @@ def plain_graph(folder: Path, *body: Any, shape: tuple[int, ...] = (16,), **opti
 
 
 def test_all_bits_are_those_of_csim(accelerator: Accelerator) -> None:
-    x = grid_images(100)
-    np.testing.assert_array_equal(accelerator.predict(x), accelerator.csim.predict(x))
+    x = grid_codes(100)
+    np.testing.assert_array_equal(accelerator.predict(x), accelerator.csim.logits(x))
+    np.testing.assert_array_equal(accelerator.predict(IMAGE_GRID.to_values(x)), accelerator.predict(x))
     assert accelerator.name == "bitsim" and isinstance(accelerator, Victim)
     assert accelerator.logits(x).shape == (100, 10)
     assert repr(accelerator) == "Accelerator(accelerator, Vivado io_parallel, 8x8x1 -> 10)"
 
 
 def test_every_layer_is_that_of_csim_and_of_the_model(accelerator: Accelerator) -> None:
-    x = grid_images(20)
+    x = grid_codes(20)
     assert set(accelerator.trace(x)) == set(accelerator.trace(x, "csim"))
     assert accelerator.explain(x) is None
     assert accelerator.explain(x, "model") is None
@@ -66,7 +68,7 @@ def test_every_layer_is_that_of_csim_and_of_the_model(accelerator: Accelerator) 
 
 
 def test_simulating_and_tracing_leave_the_graph_as_it_was(accelerator: Accelerator) -> None:
-    accelerator.trace(grid_images(1), "csim")
+    accelerator.trace(grid_codes(1), "csim")
     assert write_project(accelerator.graph, accelerator.codebooks).digest == accelerator.project.digest
     assert accelerator.project.ports.inputs == ((8, 8, 1),) and accelerator.project.ports.outputs == ((10,),)
 
@@ -79,14 +81,14 @@ def test_the_model_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "hls4ml.converters.convert_from_keras_model", lambda *a, **k: (calls.append(1), original(*a, **k))[1]
     )
-    accelerator, x = Accelerator(two_layers()), grid_images(5, (4, 4, 1))
+    accelerator, x = Accelerator(two_layers()), grid_codes(5, (4, 4, 1))
     assert accelerator.cost.total("multipliers") > 0 and accelerator.project.files
     assert accelerator.explain(x) is None  # bitsim against a csim that is compiled to be traced
     assert len(calls) == 1
 
 
 def test_one_flipped_weight_is_found_in_its_layer() -> None:
-    accelerator, x = Accelerator(two_layers()), grid_images(50, (4, 4, 1))
+    accelerator, x = Accelerator(two_layers()), grid_codes(50, (4, 4, 1))
     assert accelerator.explain(x, "model") is None  # `hidden` holds its ReLU: hls4ml makes two layers of it
     kernel = accelerator.graph.graph["hidden"].weights["weight"]  # bitsim has read it, csim has not
     kernel.data[3, 2] = -kernel.data[3, 2]
@@ -100,13 +102,13 @@ def test_a_difference_from_the_model_is_found_in_its_layer() -> None:
     kernel, bias = right.get_layer("hidden").get_weights()
     wrong.get_layer("hidden").set_weights([-kernel, bias])
     found = Accelerator.from_hls4ml(convert(wrong, HardwareConfig()).graph, right).explain(
-        grid_images(50, (4, 4, 1)), "model"
+        grid_codes(50, (4, 4, 1)), "model"
     )
     assert found is not None and found.layer == "hidden"
 
 
 def test_sums_that_do_not_fit_are_counted() -> None:
-    x = grid_images(50, (4, 4, 1))
+    x = grid_codes(50, (4, 4, 1))
     layers = {"logits": {"precision": {"accum": "fixed<20,1>", "result": "fixed<20,4>"}}}
     narrow = Accelerator(two_layers(), HardwareConfig.model_validate({"layers": layers}))
     assert [told.setting for told in narrow.warnings] == ["precision.accum"]

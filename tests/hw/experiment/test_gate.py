@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from helpers.cli import Cli
-from helpers.models import Toolbox, grid_images, qkeras_model, weight_quantizers, write_data
+from helpers.models import Toolbox, grid_codes, qkeras_model, weight_quantizers, write_data
 
 from hw.experiment import gate
 from hw.experiment.run import Run
@@ -39,7 +39,7 @@ def test_mismatches_are_added_up_not_assumed(toolbox: Toolbox, monkeypatch: pyte
     settings = SimpleNamespace(seed=0, simulation=SimpleNamespace(verify_samples=2))
     victim = KerasVictim(toolbox.quantized.model, "quantized")
     run = SimpleNamespace(accelerator=accelerator, quantized=victim, folded=victim, config=settings)
-    record = gate.pass_gate(cast(Run, run), grid_images(5), adversarial=True)
+    record = gate.pass_gate(cast(Run, run), grid_codes(5), adversarial=True)
     assert (record.mismatched_outputs, record.inputs, record.adversarial_inputs, record.csim_inputs) == (432, 5, 5, 2)
 
 

@@ -37,7 +37,7 @@ def model(toolbox: Toolbox) -> Any:
     config = QuantizationConfig.model_validate(
         {"method": "codebook", "weight_bits": 3, "activation_bits": 5, "calibration_samples": 200}
     )
-    return quantize_model(toolbox.float_model, config, toolbox.data.train.x).model
+    return quantize_model(toolbox.float_model, config, toolbox.data.train.values).model
 
 
 def codes(**hardware: Any) -> HardwareConfig:

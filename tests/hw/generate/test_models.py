@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_images, normalised
+from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_codes, grid_images, normalised
 
 from hw.accelerator import Accelerator
 from hw.generate.contract import check_contract, violations
 from hw.generate.hardware import HardwareConfig
+from qmodels.grid import IMAGE_GRID
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.prequantized import prequantize
 
-IMAGES = grid_images(60)
+IMAGES = grid_codes(60)
 
 
 @cache
@@ -28,7 +29,7 @@ def quantized(name: str) -> Any:
 
 def outputs(name: str) -> np.ndarray[Any, Any]:
     """Of the QKeras model; they differ from image to image, so that comparing them means something."""
-    logits: np.ndarray[Any, Any] = quantized(name)(IMAGES).numpy()
+    logits: np.ndarray[Any, Any] = quantized(name)(IMAGE_GRID.to_values(IMAGES)).numpy()
     assert len(np.unique(logits, axis=0)) > len(IMAGES) // 2
     return logits
 
@@ -48,7 +49,9 @@ def test_the_c_simulation_of_a_residual_network_is_exact() -> None:
 
 
 def test_the_prequantized_view_is_exact() -> None:
-    np.testing.assert_array_equal(prequantize(quantized("resnet8"))(IMAGES).numpy(), outputs("resnet8"))
+    np.testing.assert_array_equal(
+        prequantize(quantized("resnet8"))(IMAGE_GRID.to_values(IMAGES)).numpy(), outputs("resnet8")
+    )
 
 
 def test_catapult_is_refused_for_its_average_pooling() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers.models import grid_images, qkeras_model, weight_quantizers
+from helpers.models import grid_codes, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
 from hw.accelerator import Accelerator
@@ -37,7 +37,7 @@ def test_wider_types_reach_the_cpp_and_change_no_bit() -> None:
     defines = accelerator.project.files["firmware/defines.h"].decode()
     assert defines.count("ap_fixed<30,14>") == 2 and defines.count("ap_fixed<32,14>") == 1
     assert defines.count("ap_fixed<9,3>") == defines.count("ap_fixed<16,4>") == 2
-    csim, images = accelerator.compile(optimize=False), grid_images(50, (4, 4, 1))
+    csim, images = accelerator.compile(optimize=False), grid_codes(50, (4, 4, 1))
     require_exact(KerasVictim(net, "quantized"), csim, images)
     require_exact(csim, accelerator, images)
 
@@ -49,7 +49,7 @@ def test_a_narrow_accumulator_is_told_and_simulated_as_it_will_be() -> None:
     (told,) = accelerator.warnings
     assert (told.layer, told.setting) == ("logits", "precision.accum")
     assert "does not hold every value" in str(told) and "fixed<8,2,TRN,WRAP>" in str(told)
-    csim, images = accelerator.compile(optimize=False), grid_images(50, (4, 4, 1))
+    csim, images = accelerator.compile(optimize=False), grid_codes(50, (4, 4, 1))
     require_exact(csim, accelerator, images)
     with pytest.raises(ExactnessError):
         require_exact(KerasVictim(net, "quantized"), csim, images)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers.cli import Cli
-from helpers.models import Toolbox, grid_images, qkeras_model, weight_quantizers
+from helpers.models import Toolbox, grid_codes, qkeras_model, weight_quantizers
 from pydantic import ValidationError
 
 from hw.accelerator import Accelerator
@@ -20,6 +20,7 @@ from hw.generate.hardware import HardwareConfig
 from hw.generate.hls4ml_yaml import read_hls4ml_yaml
 from hw.generate.reuse import nearest, plan_layers, unroll_warnings, valid_reuse_factors
 from qmodels.errors import UserError
+from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
 
@@ -46,8 +47,10 @@ def test_every_backend_gives_a_project_with_a_test_bench_that_compares(backend: 
 )
 def test_the_simulation_of_another_vendors_types_is_exact(backend: str, io_type: str) -> None:
     model, config = qkeras_model(), HardwareConfig(backend=backend, io_type=io_type)
-    images = grid_images(50, SHAPE)
-    np.testing.assert_array_equal(Accelerator(model, config).csim.logits(images), model(images).numpy())
+    images = grid_codes(50, SHAPE)
+    np.testing.assert_array_equal(
+        Accelerator(model, config).csim.logits(images), model(IMAGE_GRID.to_values(images)).numpy()
+    )
 
 
 def test_an_input_named_like_the_project_is_told() -> None:

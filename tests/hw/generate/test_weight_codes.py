@@ -35,7 +35,7 @@ MIXED = {
 def quantized(toolbox: Toolbox, **settings: object) -> QuantizedModel:
     # Few bits of activations: at 16 bits of weights more would not fit TensorFlow's float32.
     config = QuantizationConfig.model_validate({"activation_bits": 3, "calibration_samples": 200, **settings})
-    return quantize_model(toolbox.float_model, config, toolbox.data.train.x)
+    return quantize_model(toolbox.float_model, config, toolbox.data.train.values)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from helpers.models import Toolbox, grid_images, outputs_and_gradient
+from helpers.models import Toolbox, grid_codes, outputs_and_gradient
 
 from hw.sizing.gradients import GradientModels, GradientState
 from qmodels.quantize.model import QuantizationConfig, quantize_model
@@ -11,7 +11,7 @@ from qmodels.quantize.prequantized import prequantize
 
 
 def test_swapping_weights_and_formats_gives_each_designs_bits_and_gradients(toolbox: Toolbox) -> None:
-    models, x = GradientModels(), grid_images(40)
+    models, x = GradientModels(), grid_codes(40)
     designs = []
     for weight_bits, activation_bits in ((2, 4), (5, 8)):
         config = QuantizationConfig(weight_bits=weight_bits, activation_bits=activation_bits, calibration_samples=100)
