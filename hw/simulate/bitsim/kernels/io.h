@@ -95,7 +95,8 @@ struct Input : Op {
     // clamping first keeps the rounding's argument small; both bounds are integers, so the order does not matter.
     // NaN compares false with everything and becomes 0, as in ap_fixed.
     template <class T, class R> int convert(const float *x, T *out, int n, R round) const {
-        const float scale = std::ldexp(1.0f, format.fraction), hi = (float)highest(), lo = format.is_signed ? -hi - 1 : 0;
+        const float scale = std::ldexp(1.0f, format.fraction);
+        const float hi = (float)highest(), lo = format.is_signed ? -hi - 1 : 0;
         int least = 0;
         for (int i = 0; i < n; i++) {
             float v = x[i] * scale;
@@ -231,8 +232,8 @@ struct Input : Op {
             store_values(ctx.arena + rows[e], dst.etype, 2, v, L);
         }
     }
-    // The block's samples. They are read as L streams, more than the processor follows on its own, so ask for them first
-    // in one go, as far as its second cache goes.
+    // The block's samples. They are read as L streams, more than the processor follows on its own: ask for them first,
+    // in one go, up to what its second cache holds.
     template <class E> const E *array(const Context &ctx, int size) const {
         const E *x = (const E *)ctx.inputs[which] + ctx.first * size;
         const int64_t bytes = std::min<int64_t>(sizeof(E) * (int64_t)size * ctx.valid, 1 << 18);
@@ -246,7 +247,9 @@ struct Input : Op {
         if (std::is_same<E, uint8_t>::value && dst.etype == Storage::U8 && shift == 0 && highest() >= 255)
             run_bytes(ctx, (const uint8_t *)x, size);
         else if (simple_codes(shift))
-            run_simple(ctx, x, size, [this, shift](const E *from, auto *to, int n) { return convert_codes(from, to, n, shift); });
+            run_simple(ctx, x, size, [this, shift](const E *from, auto *to, int n) {
+                return convert_codes(from, to, n, shift);
+            });
         else
             run_any(ctx, x, size, std::ldexp(1.0, -fraction));
     }

@@ -78,7 +78,7 @@ def test_codes_are_read_as_the_numbers_they_stand_for(fmt, kind, fraction, shape
 @pytest.mark.gxx
 @pytest.mark.parametrize("overflow", [Overflow.SAT, Overflow.WRAP])
 @pytest.mark.parametrize("rounding", [Rounding.TRN, Rounding.RND_CONV])
-@pytest.mark.parametrize("width", [5, 9, 16])
+@pytest.mark.parametrize("width", [5, 7, 9, 16])
 def test_codes_on_every_grid_near_the_formats_own_and_on_its_ties(width, rounding, overflow):
     for signed, shift in itertools.product((True, False), range(-18, 36)):
         fmt = FixedPoint(width, width - 3, signed, rounding, overflow)
