@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qmodels.errors import UserError
+from qmodels.loading.calls import check_calls
 from qmodels.loading.files import Kind, Stored, read, weights_file
 from qmodels.loading.keras3 import is_keras3, to_keras2
 from qmodels.loading.limits import bounded_weights, check_outputs, check_sizes
@@ -56,6 +57,7 @@ def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedMode
         notes.append(f"{path.name} is an HDF5 file, and was read as one")
     architecture, found = _understood(stored, notes)
     refuse_code(architecture, path)
+    check_calls(architecture, path)
     check_sizes(architecture, path)
     check_quantizers(architecture, path)
     found = _allowed_names(architecture, found, notes)
@@ -74,7 +76,7 @@ def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedMode
 
 
 def _understood(stored: Stored, notes: list[str]) -> tuple[Json, list[Place] | None]:
-    """The architecture in Keras 2's words, without wrappers; and where weights are, if it is not where Keras 2 looks."""
+    """The architecture in Keras 2's words, without wrappers; and where weights are, if not where Keras 2 looks."""
     architecture, found = stored.architecture, None
     try:
         if is_keras3(architecture, stored.version):
