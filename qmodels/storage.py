@@ -80,8 +80,11 @@ def finite_or_none(value: float) -> float | None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file's content; of a folder, of all names and contents in it."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest_of([(str(file.relative_to(path)), file_digest(file)) for file in files])
 
 
 def digest_of(value: Any) -> str:
