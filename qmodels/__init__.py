@@ -2,3 +2,7 @@
 
 Imports nothing from `hw`, and no TensorFlow until a function needs it.
 """
+
+from qmodels.loading import load_model
+
+__all__ = ["load_model"]

@@ -18,7 +18,7 @@ from qmodels.loading.limits import bounded_weights, check_outputs, check_sizes
 from qmodels.loading.names import allow_names
 from qmodels.loading.pruning import strip_pruning
 from qmodels.loading.quantizers import check_quantizers, write_as_text
-from qmodels.loading.tree import Json, nodes
+from qmodels.loading.tree import Json, is_model, nodes
 from qmodels.loading.weights import Place, check_finite, load_weights, places
 from qmodels.loading.whitelist import refuse_code
 from qmodels.runtime import runtime
@@ -58,11 +58,11 @@ def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedMode
     notes: list[str] = []
     if stored.kind is Kind.HDF5 and path.suffix not in (".h5", ".hdf5"):
         notes.append(f"{path.name} is an HDF5 file, and was read as one")
-    beside = weights_file(path, weights)
     try:
         architecture, found = _understood(stored, notes)
         _check(architecture, path)
         found = _allowed_names(architecture, found, notes)
+        beside = weights_file(path, weights)
         if written := write_as_text(architecture, path):
             notes.append(f"quantizers of activations are written as texts: {', '.join(written)}")
     except _DAMAGED as error:
@@ -97,6 +97,8 @@ def _understood(stored: Stored, notes: list[str]) -> tuple[Json, list[Place] | N
     for node in nodes(architecture):
         if isinstance(node, dict):
             node.pop("compile_config", None)  # the optimizer and losses are not needed, and may be anybody's code
+            if not is_model(node):
+                node.pop("build_config", None)  # layers are built where they are called, so with their name
     return architecture, found
 
 
