@@ -36,9 +36,7 @@ from qmodels.loading import load_model  # noqa: E402
 from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model  # noqa: E402
 from qmodels.quantize.mulaw import MappingConfig, map_weights  # noqa: E402
-from qmodels.quantize.prequantized import (
-    prequantize,
-)
+from qmodels.quantize.prequantized import prequantize  # noqa: E402
 from qmodels.quantize.selection import select_formats  # noqa: E402
 from qmodels.runtime import copy_model  # noqa: E402
 from qmodels.storage import save_model, write_json  # noqa: E402

@@ -3,6 +3,7 @@
 Imports nothing from `hw`, and no TensorFlow until a function needs it.
 """
 
+<<<<<<< HEAD
 from typing import TYPE_CHECKING
 
 from qmodels.lazy import lazy_names
@@ -22,3 +23,8 @@ __getattr__ = lazy_names(
         "load_model": "qmodels.loading",
     },
 )
+=======
+from qmodels.loading import load_model
+
+__all__ = ["load_model"]
+>>>>>>> load

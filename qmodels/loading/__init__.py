@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from qmodels.errors import UserError
+from qmodels.loading.calls import check_calls
 from qmodels.loading.files import Kind, Stored, read, weights_file
 from qmodels.loading.keras3 import is_keras3, to_keras2
 from qmodels.loading.limits import bounded_weights, check_outputs, check_sizes
 from qmodels.loading.names import allow_names
 from qmodels.loading.pruning import strip_pruning
 from qmodels.loading.quantizers import check_quantizers, write_as_text
-from qmodels.loading.tree import Json, nodes
+from qmodels.loading.tree import Json, is_model, nodes
 from qmodels.loading.weights import Place, check_finite, load_weights, places
 from qmodels.loading.whitelist import refuse_code
 from qmodels.runtime import runtime
 
 __all__ = ["LoadedModel", "load_model", "load_model_with_notes", "weights_file"]
+
+#: What an architecture raises that is none: it may hold any JSON.
+_DAMAGED = (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,15 @@ def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedMode
     notes: list[str] = []
     if stored.kind is Kind.HDF5 and path.suffix not in (".h5", ".hdf5"):
         notes.append(f"{path.name} is an HDF5 file, and was read as one")
-    architecture, found = _understood(stored, notes)
-    refuse_code(architecture, path)
-    check_sizes(architecture, path)
-    check_quantizers(architecture, path)
-    found = _allowed_names(architecture, found, notes)
-    beside = weights_file(path, weights)
-    if written := write_as_text(architecture, path):
-        notes.append(f"quantizers of activations are written as texts: {', '.join(written)}")
+    try:
+        architecture, found = _understood(stored, notes)
+        _check(architecture, path)
+        found = _allowed_names(architecture, found, notes)
+        beside = weights_file(path, weights)
+        if written := write_as_text(architecture, path):
+            notes.append(f"quantizers of activations are written as texts: {', '.join(written)}")
+    except _DAMAGED as error:
+        raise _unloadable(path, error) from None
     model = _built(architecture, path)
     try:
         load_weights(model, stored, beside, found)
@@ -74,28 +79,35 @@ def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedMode
 
 
 def _understood(stored: Stored, notes: list[str]) -> tuple[Json, list[Place] | None]:
-    """The architecture in Keras 2's words, without wrappers; and where weights are, if it is not where Keras 2 looks."""
+    """The architecture in Keras 2's words, without wrappers; and where weights are, if not where Keras 2 looks."""
     architecture, found = stored.architecture, None
-    try:
-        if is_keras3(architecture, stored.version):
-            found = list(places(architecture))
-            architecture = to_keras2(architecture, stored.path)
-            notes.append(f"a file of Keras 3{f' ({stored.version})' if stored.version else ''}, read as Keras 2 layers")
-        before = list(places(architecture))
-        if stripped := strip_pruning(architecture):
-            if stored.kind is Kind.SAVED_MODEL:
-                raise UserError(
-                    f"{stored.path}: a SavedModel of pruned layers; save it after "
-                    f"tfmot.sparsity.keras.strip_pruning(model) with model.save('own.keras')"
-                )
-            found = before
-            notes.append(f"pruning wrappers are taken off: {', '.join(stripped)}")
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
-        raise _unloadable(stored.path, error) from None
+    if is_keras3(architecture, stored.version):
+        found = list(places(architecture))
+        architecture = to_keras2(architecture, stored.path)
+        notes.append(f"a file of Keras 3{f' ({stored.version})' if stored.version else ''}, read as Keras 2 layers")
+    before = list(places(architecture))
+    if stripped := strip_pruning(architecture):
+        if stored.kind is Kind.SAVED_MODEL:
+            raise UserError(
+                f"{stored.path}: a SavedModel of pruned layers; save it after "
+                f"tfmot.sparsity.keras.strip_pruning(model) with model.save('own.keras')"
+            )
+        found = before
+        notes.append(f"pruning wrappers are taken off: {', '.join(stripped)}")
     for node in nodes(architecture):
         if isinstance(node, dict):
             node.pop("compile_config", None)  # the optimizer and losses are not needed, and may be anybody's code
+            if not is_model(node):
+                node.pop("build_config", None)  # layers are built where they are called, so with their name
     return architecture, found
+
+
+def _check(architecture: Json, path: Path) -> None:
+    """Everything about an architecture that must hold before any of it is built; loads no TensorFlow."""
+    refuse_code(architecture, path)
+    check_calls(architecture, path)
+    check_sizes(architecture, path)
+    check_quantizers(architecture, path)
 
 
 def _allowed_names(architecture: Json, found: list[Place] | None, notes: list[str]) -> list[Place] | None:

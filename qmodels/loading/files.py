@@ -200,4 +200,5 @@ def _saved_model(path: Path) -> tuple[Any, str | None]:
     root = next((node.metadata for node in metadata.nodes if node.node_path == "root"), None)
     if root is None:
         raise ValueError(f"{METADATA} describes no model")
-    return plain(json.loads(root)), None
+    described = plain(json.loads(root))
+    return {key: described[key] for key in ("class_name", "config")}, None  # the rest tells how it was trained

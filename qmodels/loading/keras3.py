@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qmodels.errors import UserError
+from qmodels.loading.calls import first_call
 from qmodels.loading.tree import Json, is_model, nodes
 from qmodels.loading.whitelist import check_class
 
@@ -35,7 +36,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "Dropout": ("rate", "noise_shape"),
     **dict.fromkeys(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), ()),
     "Concatenate": ("axis",),
-    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D"), ("padding", "data_format")),
+    "ZeroPadding1D": ("padding",),
+    "ZeroPadding2D": ("padding", "data_format"),
 }
 #: Keras 3's name of an activation -> Keras 2's; others mean something else there, or nothing.
 _ACTIVATIONS = {name: name for name in "linear relu relu6 tanh sigmoid softmax softplus softsign elu selu gelu".split()}
@@ -74,6 +76,11 @@ def _model(model: Json, path: Path) -> Json:
     for end in ("input_layers", "output_layers"):
         if end in config:
             level[end] = _ends(config[end])
+    # Keras 3 counts a layer's calls from 0, Keras 2 those of a model with an input from 1
+    first = {str(layer["config"]["name"]): first_call(layer) for layer in level["layers"]}
+    tensors = [tensor for layer in level["layers"] for call in layer.get("inbound_nodes", []) for tensor in call]
+    for tensor in (*tensors, *level.get("input_layers", []), *level.get("output_layers", [])):
+        tensor[1] += first.get(tensor[0], 0)
     return {"class_name": "Sequential" if model["class_name"] == "Sequential" else "Functional", "config": level}
 
 
@@ -82,7 +89,7 @@ def _ends(tensors: Any) -> list[Any]:
     if isinstance(tensors, dict):
         return [tensor for value in tensors.values() for tensor in _ends(value)]
     if tensors and isinstance(tensors[0], str):
-        return [tensors]
+        return [list(tensors)]
     return [tensor for value in tensors for tensor in _ends(value)]
 
 
@@ -108,11 +115,13 @@ def _single(layer: Json, where: str) -> Json:
     for key, value in config.items():
         if key in LAYERS[kind]:
             settings[key] = _activation(value, where) if key == "activation" else value
-        elif value not in (None, False) and key not in _UNUSED and not key.endswith(_TRAINING):
+        elif value not in (None, False, "channels_last") and key not in _UNUSED and not key.endswith(_TRAINING):
             raise UserError(f"{where} ({kind}) has {key}={str(value)[:60]}, which Keras 2 lacks; {_SAVE}")
     if kind == "InputLayer":
         settings |= {"batch_input_shape": config["batch_shape"]}
         del settings["trainable"]
+    if kind == "BatchNormalization":
+        settings["fused"] = False  # Keras 3 has no fused kernel, which rounds otherwise
     if kind == "LeakyReLU":
         settings["alpha"] = settings.pop("negative_slope")
     return {"class_name": kind, "config": settings}

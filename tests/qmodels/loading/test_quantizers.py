@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,10 +201,6 @@ def test_numbers_out_of_all_bounds_are_told_before_anything_is_built(key: str, h
 
 
 def test_absurd_bits_in_a_file_load_no_tensorflow(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-    from time import perf_counter
-
     config = json.loads(qkeras_model().to_json())
     config["config"]["layers"][1]["config"]["activation"] = f"quantized_bits({HUGE}, 0)"
     (tmp_path / "own.json").write_text(json.dumps(config))
@@ -211,10 +209,8 @@ def test_absurd_bits_in_a_file_load_no_tensorflow(tmp_path: Path) -> None:
         f"try:\n    load_model(Path({str(tmp_path / 'own.json')!r}))\n"
         "except Exception as error:\n    print(error, 'tensorflow' in sys.modules)"
     )
-    started = perf_counter()
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert f"layer 'grid': quantized_bits has bits={HUGE}; allowed: 1 to 64 False" in told
-    assert perf_counter() - started < 5
 
 
 def test_every_quantizer_of_qkeras_is_known() -> None:
