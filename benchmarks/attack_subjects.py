@@ -9,7 +9,7 @@ import numpy as np
 
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.attacks.base import LEVELS
-from qmodels.data import load_dataset
+from qmodels.data import load_data
 from qmodels.errors import RobustHlsError
 from qmodels.quantize.model import QuantizationConfig, quantize_model
 from qmodels.runtime import runtime, set_seed
@@ -45,10 +45,10 @@ def trained(architecture: str, count: int, **sizes: Any) -> Subject:
 def digits_of_any_size() -> tuple[Images, Labels, Images, Labels]:
     """MNIST, or the 8x8 digits enlarged to 28x28."""
     try:
-        data = load_dataset("mnist", seed=0)
+        data = load_data("mnist", seed=0)
         return data.train.x, data.train.y, data.test.x, data.test.y
     except RobustHlsError:
-        data = load_dataset("digits", seed=0)
+        data = load_data("digits", seed=0)
         train, test = (
             np.pad(s.x.repeat(3, axis=1).repeat(3, axis=2), ((0, 0), (2, 2), (2, 2), (0, 0)))
             for s in (data.train, data.test)

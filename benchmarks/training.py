@@ -30,7 +30,7 @@ from hw.generate.hardware import HardwareConfig  # noqa: E402
 from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
-from qmodels.data import Dataset, load_dataset  # noqa: E402
+from qmodels.data import Dataset, load_data  # noqa: E402
 from qmodels.errors import RobustHlsError  # noqa: E402
 from qmodels.loading import load_model  # noqa: E402
 from qmodels.quantize.layerwise import LayerwiseConfig  # noqa: E402
@@ -73,9 +73,9 @@ class Study:
         """MNIST or digits."""
         limit = 2000 if self.quick else None
         try:
-            return load_dataset("mnist", seed=0, limit_train=limit)
+            return load_data("mnist", seed=0, limit_train=limit)
         except RobustHlsError:
-            return load_dataset("digits", seed=0, limit_train=limit)
+            return load_data("digits", seed=0, limit_train=limit)
 
     def model(self, name: str) -> Any:
         """The trained float model; trained now if it is not there."""

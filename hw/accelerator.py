@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,14 @@ from hw.simulate.bitsim import BitSim, LayerOverflow
 from hw.simulate.csim import Csim
 from hw.simulate.explain import FirstDifference, explain
 from hw.simulate.model_trace import layers_of, model_trace
+from qmodels.attacks import Attack, AttackResult
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
-from qmodels.victims import Logits
+from qmodels.layers import is_quantized
+from qmodels.metrics.masking import attack_row, clean_row, with_flags
+from qmodels.quantize.prequantized import prequantize
+from qmodels.victims import GradientModel, Labels, Logits, predictions
 
 Array = NDArray[Any]
 Engine = Literal["bitsim", "csim"]
@@ -240,6 +245,48 @@ class Accelerator:
         ours = {layer: trace[name] for layer, name in names.items() if name in trace}
         ours[list(theirs)[-1]] = np.asarray(self.predict(x))  # whatever the last layer is called
         return explain(theirs, ours, {layer: formats[name] for layer, name in names.items() if name in formats})
+
+    # How robust it is
+
+    @property
+    def gradient_model(self) -> GradientModel:
+        """The model, with constant weights, whose gradients an attack may follow.
+
+        Raises:
+            AttributeError: the accelerator has no model: it can be asked, not differentiated.
+        """
+        if self.model is None:
+            raise AttributeError("this accelerator has no model to take gradients from")
+        return self._gradient_model
+
+    @cached_property
+    def _gradient_model(self) -> GradientModel:
+        model = prequantize(self.model) if is_quantized(self.model) else self.model
+        return GradientModel(model, self.grid)
+
+    def attack(
+        self, attack: Attack, x: Codes, y: Labels, *, epsilons: Sequence[float], seed: int = 0
+    ) -> Iterator[AttackResult]:
+        """Attack the accelerator at each radius: gradients from the model, judged by the accelerator's own bits.
+
+        Args:
+            attack: what to run, for example `PGD(steps=40)`.
+            x: codes (N, ...) of inputs on the grid, as `load_data` gives them.
+            y: true labels (N,).
+            epsilons: radii in grid steps.
+            seed: of every attack.
+
+        Yields:
+            One result a radius, as soon as it is there; flags by the rows so far.
+
+        Raises:
+            UserError: the attack needs gradients and there is no model, or `x` holds no codes.
+        """
+        rows = [clean_row("accelerator", self.name, predictions(self, x) == y)]
+        for epsilon in epsilons:
+            result = attack(self, x, y, epsilon_lsb=epsilon, seed=seed)
+            rows.append(attack_row("accelerator", self.name, attack, result))
+            yield replace(result, flags=with_flags(rows)[-1].flags)
 
     def overflow_report(self, x: Array | Sequence[Array]) -> list[LayerOverflow]:
         """Per layer, how many results (and sums) saturated or wrapped on x.

@@ -81,10 +81,10 @@ class Dataset:
         return digest(json.dumps(self.grid.as_json()), *described)
 
 
-def load_dataset(
+def load_data(
     name: str,
     *,
-    seed: int,
+    seed: int = 0,
     data_dir: Path | None = None,
     validation_share: float = 0.1,
     limit_train: int | None = None,

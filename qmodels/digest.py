@@ -29,8 +29,11 @@ def digest_of(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Digest of a file's content."""
-    return digest(path.read_bytes())
+    """Digest of a file's content; of a folder, of all names and contents in it."""
+    if not path.is_dir():
+        return digest(path.read_bytes())
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    return files_digest({file.relative_to(path).as_posix(): file.read_bytes() for file in inside})
 
 
 def files_digest(files: Mapping[str, bytes]) -> str:

@@ -78,30 +78,6 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-<<<<<<< HEAD
-=======
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content; of a folder, of all names and contents in it."""
-    if not path.is_dir():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return digest_of([(str(file.relative_to(path)), file_digest(file)) for file in files])
-
-
-def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON-able value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def model_digest(model: Any) -> str:
-    """SHA-256 of a model's architecture and weights (a saved file also holds the date)."""
-    total = hashlib.sha256(model.to_json().encode())
-    for weights in model.get_weights():
-        total.update(weights.tobytes())
-    return total.hexdigest()
-
-
->>>>>>> load
 def save_model(model: Any, target: Path) -> None:
     """Save a Keras or QKeras model as `.keras`, atomically."""
     with atomic_path(target) as temporary:

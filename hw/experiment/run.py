@@ -18,7 +18,7 @@ from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
-from qmodels.data import Dataset, load_dataset
+from qmodels.data import Dataset, load_data
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import load_model
 from qmodels.quantize.model import LayerFormats
@@ -43,7 +43,7 @@ class Run:
     @cached_property
     def data(self) -> Dataset:
         """The images, split."""
-        return load_data(self.config, self.data_dir)
+        return load_run_data(self.config, self.data_dir)
 
     @cached_property
     def own_model(self) -> Any | None:
@@ -150,10 +150,10 @@ class Run:
         )
 
 
-def load_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
-    """The images that a config asks for, split; UserError as for `load_dataset`."""
+def load_run_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
+    """The images that a config asks for, split; UserError as for `load_data`."""
     wanted = config.data
-    return load_dataset(
+    return load_data(
         wanted.name,
         seed=config.seed,
         data_dir=data_dir,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hw.experiment.run import load_data
+from hw.experiment.run import load_run_data
 from hw.sizing.config import SizingConfig
 from hw.sizing.crew import Crew, Job, JobOutcome, SoloCrew
 from hw.sizing.questions import Question, stage_key
@@ -149,5 +149,5 @@ class Asker:
 
     def _packed(self, design: DesignPoint) -> Dataset:
         if design.data_key not in self._data:
-            self._data[design.data_key] = load_data(design.config, self.data_dir)
+            self._data[design.data_key] = load_run_data(design.config, self.data_dir)
         return self._data[design.data_key]

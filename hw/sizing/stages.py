@@ -32,7 +32,7 @@ from qmodels.grid import EXTREMES, Codes
 from qmodels.layers import kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
-from qmodels.metrics.statistics import wilson
+from qmodels.statistics import wilson
 from qmodels.storage import write_bytes
 from qmodels.victims import AcceleratorVictim, GradientModel, Labels, Victim, predictions
 

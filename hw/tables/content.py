@@ -11,7 +11,7 @@ from hw.report.source import FinishedRun, Results
 from hw.tables.config import LineKind, TableColumn, TableName, TablesConfig, needs_black_box
 from hw.tables.published import Published
 from qmodels.metrics.masking import CLEAN, Row
-from qmodels.metrics.statistics import wilson
+from qmodels.statistics import wilson
 from qmodels.storage import finite_or_none
 
 NAMES: dict[LineKind, str] = {"float": "", "quantized": " (Q)", "accelerator": " (accelerator)"}

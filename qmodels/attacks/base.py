@@ -23,6 +23,7 @@ from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
 from qmodels.digest import digest_of
 from qmodels.errors import UserError, allowed_names
 from qmodels.grid import Codes, InputGrid, Points
+from qmodels.statistics import wilson
 from qmodels.victims import GradientModel, GradientVictim, Logits, Victim
 
 Knowledge = Literal["white-box", "black-box", "transfer", "none"]
@@ -119,6 +120,16 @@ class AttackResult:
     seed: int
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     unbounded: bool = False  # the ball was the whole grid
+    flags: tuple[str, ...] = ()  # what spoils the number, as far as was checked (qmodels/metrics/masking.py)
+
+    def __str__(self) -> str:
+        radius = f"{np.max(self.epsilon_lsb):g} steps" if np.all(np.isfinite(self.epsilon_lsb)) else "no bound"
+        low, high = wilson(int((~self.success).sum()), len(self.success))
+        count = len(self.success)
+        return (
+            f"{self.attack}, {radius}: accuracy {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {count} inputs, "
+            f"{self.queries:,} queries, flags: {', '.join(self.flags) or 'none'}"
+        )
 
     @property
     def accuracy(self) -> float:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from qmodels.attacks.ball import Norm
 from qmodels.attacks.base import Attack, AttackResult, Family, Knowledge
-from qmodels.metrics.statistics import paired_p_value, unpaired_p_value, wilson
+from qmodels.statistics import paired_p_value, unpaired_p_value, wilson
 
 Flag = Literal[
     "attacked-above-clean",

@@ -10,7 +10,7 @@ import numpy as np
 
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig, build_float
-from qmodels.data import Dataset, load_dataset
+from qmodels.data import Dataset, load_data
 from qmodels.grid import IMAGE_GRID, Codes, Values
 from qmodels.quantize.model import QuantizationConfig, QuantizedModel, quantize_model
 from qmodels.runtime import runtime
@@ -26,7 +26,7 @@ class Toolbox:
     @cached_property
     def data(self) -> Dataset:
         """Digits, 400 training and 80 test images."""
-        return load_dataset("digits", seed=0, limit_train=400, limit_test=80)
+        return load_data("digits", seed=0, limit_train=400, limit_test=80)
 
     @cached_property
     def float_model(self) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qmodels.data import DATA_DIR_VARIABLE, Split, check_arrays, load_dataset, with_channels
+from qmodels.data import DATA_DIR_VARIABLE, Split, check_arrays, load_data, with_channels
 from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
 
@@ -46,7 +46,7 @@ def npz(tmp_path: Path) -> Path:
 
 
 def test_the_splits_are_disjoint_and_complete(npz: Path) -> None:
-    data = load_dataset(str(npz), seed=1, validation_share=0.2)
+    data = load_data(str(npz), seed=1, validation_share=0.2)
     train, validation, test = numbers(data.train), numbers(data.validation), numbers(data.test)
     assert (len(train), len(validation)) == (240, 60)
     assert sorted(train + validation) == list(range(300))
@@ -57,19 +57,19 @@ def test_the_splits_are_disjoint_and_complete(npz: Path) -> None:
 
 
 def test_the_seed_decides_the_split_and_nothing_else_does(npz: Path) -> None:
-    first, again, other = (numbers(load_dataset(str(npz), seed=seed).validation) for seed in (1, 1, 2))
+    first, again, other = (numbers(load_data(str(npz), seed=seed).validation) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_limits_take_a_part_of_both_sides(npz: Path) -> None:
-    data = load_dataset(str(npz), seed=1, limit_train=100, limit_test=7)
+    data = load_data(str(npz), seed=1, limit_train=100, limit_test=7)
     assert len(data.train.y) + len(data.validation.y) == 100
     assert numbers(data.test) == list(range(300, 307))
 
 
 def test_digits_are_balanced_and_disjoint() -> None:
-    data = load_dataset("digits", seed=0)
+    data = load_data("digits", seed=0)
     assert (len(data.train.y), len(data.validation.y), len(data.test.y)) == (1293, 144, 360)
     assert set(np.unique(data.test.y)) == set(range(10))
     assert (data.train.x.min(), data.train.x.max(), data.train.values.max()) == (0, 255, 255 / 256)
@@ -101,9 +101,9 @@ def test_column_labels_and_float_labels_are_understood() -> None:
 
 def test_a_data_folder_comes_before_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez(tmp_path / "mnist.npz", **numbered())
-    given_as_option = load_dataset("mnist", seed=0, data_dir=tmp_path)
+    given_as_option = load_data("mnist", seed=0, data_dir=tmp_path)
     monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path))
-    given_as_variable = load_dataset("mnist", seed=0)
+    given_as_variable = load_data("mnist", seed=0)
     assert numbers(given_as_option.test) == numbers(given_as_variable.test) == list(range(300, 320))
 
 
@@ -111,4 +111,4 @@ def test_keras_is_asked_when_the_data_folder_has_no_such_file(tmp_path: Path, mo
     arrays = numbered()
     loaded = ((arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"]))
     monkeypatch.setattr(runtime().keras.datasets.fashion_mnist, "load_data", lambda: loaded)
-    assert len(load_dataset("fashion_mnist", seed=0, data_dir=tmp_path).test.y) == 20
+    assert len(load_data("fashion_mnist", seed=0, data_dir=tmp_path).test.y) == 20

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.cli import Cli
 
-from qmodels.data import load_dataset
+from qmodels.data import load_data
 from qmodels.errors import UserError
 
 
@@ -179,4 +179,4 @@ def test_too_few_samples_to_train_on_every_class(cli: Cli) -> None:
 
 def test_holding_out_everything_is_refused() -> None:
     with pytest.raises(UserError, match=r"2 training samples leave none|no training sample of class"):
-        load_dataset("digits", seed=0, limit_train=2, validation_share=0.89)
+        load_data("digits", seed=0, limit_train=2, validation_share=0.89)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qmodels.data import Dataset, load_dataset
+from qmodels.data import Dataset, load_data
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.runtime import runtime, set_seed
 from qmodels.victims import Logits, Victim
@@ -17,7 +17,7 @@ EPSILON = {"linf": 24.0, "l2": 120.0}  # LSBs: enough to break about half of the
 
 def digits() -> Dataset:
     """scikit-learn's 8x8 digits on the input grid."""
-    return load_dataset("digits", seed=0)
+    return load_data("digits", seed=0)
 
 
 def float_model(data: Dataset, hidden: int = 32, seed: int = 0) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from qmodels.metrics.masking import EXPLANATIONS, Row, scored_elsewhere, verdicts, with_flags
-from qmodels.metrics.statistics import paired_p_value, wilson
+from qmodels.statistics import paired_p_value, wilson
 
 N = 1000
 

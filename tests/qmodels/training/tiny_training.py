@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qmodels.architectures import ModelConfig, build_float
-from qmodels.data import Dataset, load_dataset
+from qmodels.data import Dataset, load_data
 from qmodels.training import AdversarialConfig, FeedbackConfig, TrainingConfig
 
 METHODS = ("standard", "adversarial", "trades", "feedback", "feedback-adversarial")
@@ -16,7 +16,7 @@ METHODS = ("standard", "adversarial", "trades", "feedback", "feedback-adversaria
 
 @lru_cache(maxsize=1)
 def digits() -> Dataset:
-    return load_dataset("digits", seed=0)
+    return load_data("digits", seed=0)
 
 
 def tiny_model(seed: int = 0) -> Any:
