@@ -19,11 +19,11 @@ from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normal
 
 import hw
 from hw.accelerator import BitSimVictim
-from hw.generate.contract import violations
-from hw.simulate.csim import simulate
+from hw.generate.contract import contract
 from hw.generate.hardware import Backend
 from hw.generate.project import HardwareConfig, generate
 from hw.generate.reuse import plan_layers
+from hw.simulate.csim import simulate
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.errors import RobustHlsError, UserError
 from qmodels.quantize.model import quantize_model
@@ -112,7 +112,7 @@ def _kept(cell: Cell, model: Any, known: dict[str, Any], state: Path) -> Outcome
 
 
 def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
-    if broken := violations(model, cell.config.backend):
+    if broken := contract(model, cell.config.backend):
         return Outcome(refused=str(broken[0]))
     try:
         plan_layers(model, cell.config)

@@ -33,10 +33,10 @@ from benchmarks.project_matrix import (  # noqa: E402
     run_full_size,
     run_matrix,
 )
-from hw.tools.cache import cache_root  # noqa: E402
-from hw.generate.contract import violations  # noqa: E402
 from hw.cost import estimate_cost  # noqa: E402
+from hw.generate.contract import contract  # noqa: E402
 from hw.generate.project import HardwareConfig, convert  # noqa: E402
+from hw.tools.cache import cache_root  # noqa: E402
 from qmodels.runtime import runtime  # noqa: E402
 
 
@@ -121,10 +121,10 @@ def breaks() -> dict[str, Any]:
     }
 
 
-def contract(report: Report) -> None:
+def contract_tells(report: Report) -> None:
     """Every break must be told before conversion."""
     tried = breaks()
-    caught = {name: violations(model) for name, model in tried.items()}
+    caught = {name: contract(model) for name, model in tried.items()}
     for name, found in caught.items():
         print(f"  {name:24s} {found[0] if found else 'NOT CAUGHT'}")
     report.figure("contract_tried", len(tried))
@@ -170,7 +170,7 @@ def main() -> None:
     arguments.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with cifar10.npz")
     options = arguments.parse_args()
     report = Report()
-    contract(report)
+    contract_tells(report)
     costs(report)
     cifar10(report, options.cifar10_run, options.data_dir)
     state = options.matrix_state or cache_root() / "matrix.json"

@@ -3,7 +3,7 @@
 from hw.generate.contract.accumulators import accumulator_warnings
 from hw.generate.contract.names import RESERVED, check_layer_name
 from hw.generate.contract.repair import OutputChange, Repaired, output_change, repair_model
-from hw.generate.contract.rules import check_contract, violations
+from hw.generate.contract.rules import check_contract, contract
 from hw.generate.contract.violation import Violation
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "accumulator_warnings",
     "check_contract",
     "check_layer_name",
+    "contract",
     "output_change",
     "repair_model",
-    "violations",
 ]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from hw.generate.contract.classes import FLOAT_WEIGHTS, NORMS, judged_layers
-from hw.generate.contract.weight_values import EXACT_WEIGHTS, folded_weights
 from hw.generate.contract.violation import RepairKind, Violation, plain
+from hw.generate.contract.weight_values import EXACT_WEIGHTS, folded_weights
 
 _QUANTIZED = ("QDense", "QConv", "QDepthwise", "QSeparable")
 _MISSING = "the numbers become ap_fixed<16,6>, rounded down"

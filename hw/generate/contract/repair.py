@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, folded_weights
 from hw.generate.contract.quantizers import weight_quantizers
-from hw.generate.contract.rules import violations
+from hw.generate.contract.rules import contract
 from hw.generate.contract.violation import Violation
+from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, folded_weights
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.victims import Images
@@ -51,7 +51,7 @@ def repair_model(model: Any, backend: str = "Vitis") -> Repaired:
     Raises:
         UserError: the model has several inputs or outputs, a model in it, or a layer that is called twice.
     """
-    told = violations(model, backend)
+    told = contract(model, backend)
     blocking = [violation for violation in told if violation.blocks_repair]
     if blocking:
         raise UserError("no repair for such a model: " + "\n  - ".join(map(str, blocking)))

@@ -11,7 +11,13 @@ from typing import Any
 from hw.generate.contract.activations import activation_of, activations, merged_roundings, softmax, whole_numbers
 from hw.generate.contract.classes import classes, judged_layers, settings
 from hw.generate.contract.names import PARTS, is_free_name, name_problem
-from hw.generate.contract.quantizers import float_weights, missing_quantizers, noisy_weights, scaled_weights, unknown_quantizers
+from hw.generate.contract.quantizers import (
+    float_weights,
+    missing_quantizers,
+    noisy_weights,
+    scaled_weights,
+    unknown_quantizers,
+)
 from hw.generate.contract.violation import Rule, Violation
 from qmodels.errors import UserError
 from qmodels.quantize.averages import unrounded_averages
@@ -19,19 +25,19 @@ from qmodels.quantize.layers import calls_of, reads_input
 from qmodels.quantize.limits import CALLS, limits
 
 
-def violations(model: Any, backend: str = "Vitis") -> list[Violation]:
+def contract(model: Any, backend: str = "Vitis") -> tuple[Violation, ...]:
     """Everything in a Keras model that hls4ml would not reproduce bit for bit; empty: the contract is fulfilled.
 
     Args:
         model: a QKeras model.
         backend: hls4ml's name of the backend: some layers are exact on one and not on another.
     """
-    return [violation for rule in RULES for violation in rule(model, backend)]
+    return tuple(violation for rule in RULES for violation in rule(model, backend))
 
 
 def check_contract(model: Any, backend: str = "Vitis") -> None:
     """Raise UserError naming every layer and setting that hls4ml would not reproduce exactly."""
-    found = violations(model, backend)
+    found = contract(model, backend)
     if not found:
         return
     mendable = sum(violation.repair is not None for violation in found)

@@ -13,11 +13,11 @@ import pytest
 from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_images, normalised
 
 from hw.accelerator import BitSimVictim
-from hw.generate.contract import check_contract, violations
-from hw.simulate.csim import simulate
+from hw.generate.contract import check_contract, contract
 from hw.generate.project import HardwareConfig, generate
-from qmodels.quantize.prequantized import fold
+from hw.simulate.csim import simulate
 from qmodels.quantize.model import quantize_model
+from qmodels.quantize.prequantized import fold
 
 IMAGES = grid_images(60)
 
@@ -53,5 +53,5 @@ def test_the_folded_view_is_exact() -> None:
 
 
 def test_catapult_is_refused_for_its_average_pooling() -> None:
-    (found,) = violations(quantized("resnet8"), "Catapult")
+    (found,) = contract(quantized("resnet8"), "Catapult")
     assert (found.layer, found.setting) == ("pool", "backend")

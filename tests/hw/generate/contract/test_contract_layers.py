@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
-from hw.generate.contract import check_contract, repair_model, violations
+from hw.generate.contract import check_contract, contract, repair_model
 from qmodels.errors import UserError
 from qmodels.quantize.model import check_quantizable
 from qmodels.runtime import runtime
@@ -176,7 +176,7 @@ BREAKS: dict[str, tuple[Build, str, str]] = {
 @pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
 def test_a_break_names_layer_setting_and_fix(name: str) -> None:
     build, setting, fix = BREAKS[name]
-    (found,) = violations(build())
+    (found,) = contract(build())
     assert (found.layer, found.setting) == ("" if setting == "input" else "a", setting)
     assert fix in found.fix and found.silently and found.problem in str(found)
 
@@ -205,7 +205,7 @@ def test_a_break_names_layer_setting_and_fix(name: str) -> None:
     ],
 )
 def test_what_is_exact_stays_accepted(build: Build) -> None:
-    assert violations(build()) == []
+    assert contract(build()) == ()
 
 
 def test_layers_used_in_another_model_too_are_not_called_twice() -> None:
@@ -213,9 +213,9 @@ def test_layers_used_in_another_model_too_are_not_called_twice() -> None:
     keras.Model(model.input, model.get_layer("hidden").output)
     keras.Sequential([keras.Input((4, 4, 1)), *model.layers[1:]])(np.zeros((1, 4, 4, 1), np.float32))
     assert len(model.get_layer("hidden").inbound_nodes) > 1
-    assert violations(model) == []
+    assert contract(model) == ()
     again = keras.Sequential([keras.Input((4, 4, 1)), *model.layers[1:]])
-    assert violations(again) == []
+    assert contract(again) == ()
 
 
 @pytest.mark.parametrize("which", ["outputs", "shared", "nested"])
@@ -272,7 +272,7 @@ BITS, RELU = "quantized_bits(6,2,alpha=1)", "quantized_relu(6,2)"
     ],
 )
 def test_of_two_roundings_in_a_row_one_would_be_lost(body: Callable[[], list[Any]]) -> None:
-    (found,) = violations(behind_grid(*body()))
+    (found,) = contract(behind_grid(*body()))
     assert "of two roundings hls4ml keeps one" in found.problem
 
 
@@ -285,7 +285,7 @@ def test_of_two_roundings_in_a_row_one_would_be_lost(body: Callable[[], list[Any
     ],
 )
 def test_roundings_that_stay_two(body: Callable[[], list[Any]]) -> None:
-    assert violations(behind_grid(*body())) == []
+    assert contract(behind_grid(*body())) == ()
 
 
 @pytest.mark.parametrize(
@@ -298,6 +298,6 @@ def test_roundings_that_stay_two(body: Callable[[], list[Any]]) -> None:
     ],
 )
 def test_what_is_exact_on_vitis_only(backend: str, build: Build) -> None:
-    assert violations(build()) == []
-    (found,) = violations(build(), backend)
+    assert contract(build()) == ()
+    (found,) = contract(build(), backend)
     assert found.setting == "backend" and backend in found.problem

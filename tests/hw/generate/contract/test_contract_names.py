@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
-from hw.generate.contract import check_layer_name, violations
+from hw.generate.contract import check_layer_name, contract
 from hw.generate.contract.names import RESERVED, is_free_name
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
@@ -56,8 +56,8 @@ def named(image: str, hidden: str, sequential: bool) -> Any:
 @pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize("image", ["in", "e", "w2"])
 def test_the_models_input_is_a_variable(image: str, sequential: bool) -> None:
-    assert violations(named("image", image, sequential)) == []
-    (found,) = violations(named(image, "logits", sequential))
+    assert contract(named("image", image, sequential)) == ()
+    (found,) = contract(named(image, "logits", sequential))
     assert found.setting == "name" and f"layer name {image!r} cannot be used" in found.problem
 
 
@@ -68,4 +68,4 @@ def test_a_layer_is_not_called_like_a_type_of_another(name: str, refused: bool) 
         *(q.QDense(4, name=layer, **weight_quantizers()) for layer in ("fc", name)),
         q.QActivation("quantized_relu(4,1)", name="fc_accum"),
     )
-    assert [violation.layer for violation in violations(model)] == [name] * refused
+    assert [violation.layer for violation in contract(model)] == [name] * refused

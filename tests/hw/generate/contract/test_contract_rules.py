@@ -12,12 +12,12 @@ from helpers.cli import Cli
 from helpers.models import HARDWARE, STREAM, Toolbox, grid_images, qkeras_model, weight_quantizers
 
 from hw.accelerator import BitSimVictim
-from hw.simulate.bitsim import BitSim
-from hw.generate.contract import accumulator_warnings, check_contract, output_change, repair_model, violations
+from hw.generate.contract import accumulator_warnings, check_contract, contract, output_change, repair_model
 from hw.generate.contract.weight_values import covering_grid
+from hw.generate.project import HardwareConfig, convert, generate
+from hw.simulate.bitsim import BitSim
 from hw.simulate.csim import simulate
 from hw.simulate.exactness import require_exact
-from hw.generate.project import HardwareConfig, convert, generate
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
@@ -141,7 +141,7 @@ BREAKS = {
 @pytest.mark.filterwarnings("ignore:The initializer HeNormal is unseeded:UserWarning")
 def test_a_break_names_layer_setting_consequence_and_fix(name: str) -> None:
     build, layer, setting, silently, repair = BREAKS[name]
-    (found,) = violations(build())
+    (found,) = contract(build())
     assert (found.layer, found.setting, found.repair) == (layer, setting, repair)
     assert silently in found.silently
     assert found.fix and found.fix in str(found)
@@ -149,7 +149,7 @@ def test_a_break_names_layer_setting_consequence_and_fix(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["quantized_relu(1,0)", "quantized_relu(2,1)", "quantized_bits(2,0,alpha=1)"])
 def test_one_fractional_bit_is_enough(text: str) -> None:
-    assert violations(activation(text)()) == []
+    assert contract(activation(text)()) == ()
 
 
 @pytest.mark.gxx
@@ -170,17 +170,17 @@ def test_few_levels_behind_the_input_are_exact() -> None:
 
 @pytest.mark.parametrize("backend", ["Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult"])
 def test_what_is_exact_is_let_through(toolbox: Toolbox, backend: str) -> None:
-    assert violations(toolbox.quantized.model, backend) == []
+    assert contract(toolbox.quantized.model, backend) == ()
     allowed = "quantized_bits(4,0,alpha=0.25)", "ternary(alpha=1)"
     for text in allowed:
-        assert violations(qkeras_model(kernel_quantizer=q().get_quantizer(text)), backend) == []
+        assert contract(qkeras_model(kernel_quantizer=q().get_quantizer(text)), backend) == ()
 
 
 def test_backends_that_cannot_be_exact_say_so() -> None:
     for build in (lambda: pooled("AveragePooling2D"), activation("quantized_sigmoid(6)")):
         model = build()
-        assert violations(model, "Vitis") == []
-        (found,) = violations(model, "Catapult")
+        assert contract(model, "Vitis") == ()
+        (found,) = contract(model, "Catapult")
         assert found.setting == "backend" and "Catapult" in found.problem
     with pytest.raises(UserError, match="not exact on the backend Catapult"):
         check_contract(pooled("GlobalAveragePooling2D"), "Catapult")
