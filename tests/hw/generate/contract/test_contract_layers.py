@@ -53,7 +53,7 @@ def conv(kind: str = "QConv2D", size: int = 2, **more: Any) -> Any:
     names = {"kernel_quantizer", "bias_quantizer"} if kind in ("QConv1D", "QConv2D", "QConv2DBatchnorm") else FINE
     if kind == "QDepthwiseConv2D":
         names = names - {"pointwise_quantizer"}
-    return getattr(q(), kind)(*filters, size, name="a", **{name: fixed for name in names}, **more)
+    return getattr(q(), kind)(*filters, size, name="a", **({name: fixed for name in names} | more))
 
 
 def one(build: Build) -> Build:
@@ -156,8 +156,21 @@ BREAKS: dict[str, tuple[Build, str, str]] = {
     ),
     "three summands": (lambda: merged(lambda: layers().Add(name="a"), 3), "inputs", "two tensors after another"),
     "upsampling": (one(lambda: layers().UpSampling2D(2, name="a")), "class", "without it"),
-    "zero padding": (one(lambda: layers().ZeroPadding2D(1, name="a")), "class", "padding='same'"),
-    "cropping": (one(lambda: layers().Cropping2D(1, name="a")), "class", "crop the images beforehand"),
+    "causal with a stride": (
+        sequence(lambda: conv("QConv1D", strides=2, padding="causal")),
+        "padding",
+        "ZeroPadding1D((kernel_size - 1, 0))",
+    ),
+    "a scaled bias": (
+        one(lambda: conv(bias_quantizer=q().quantized_bits(4, 0, alpha=0.25))),
+        "bias_quantizer.alpha",
+        "set alpha=1",
+    ),
+    "padded pool of unsigned bits": (
+        lambda: pooled("quantized_bits(4,1,keep_negative=False,alpha=1)", 3),
+        "padding",
+        "pools that divide the image",
+    ),
     "layer normalization": (one(lambda: layers().LayerNormalization(name="a")), "class", "allowed: QActivation"),
     "embedding": (one(lambda: layers().Embedding(4, 3, name="a")), "class", "allowed: QActivation"),
     "noise": (one(lambda: layers().GaussianNoise(0.5, name="a")), "class", "or use Dropout"),
@@ -191,6 +204,10 @@ def test_a_break_names_layer_setting_and_fix(name: str) -> None:
         one(lambda: layers().Dropout(0.5, name="a")),
         one(lambda: layers().Permute((2, 1, 3), name="a")),
         one(lambda: layers().MaxPooling2D(2, name="a")),
+        one(lambda: layers().ZeroPadding2D(1, name="a")),
+        one(lambda: layers().Cropping2D(1, name="a")),
+        sequence(lambda: layers().ZeroPadding1D(1, name="a")),
+        sequence(lambda: layers().Cropping1D(1, name="a")),
         one(lambda: conv()),
         one(lambda: conv("QDepthwiseConv2D")),
         one(lambda: conv("QSeparableConv2D")),

@@ -15,7 +15,22 @@ from qmodels.runtime import runtime
 CPP = "asm and or not xor nullptr constexpr decltype static_cast wchar_t alignas thread_local NULL".split()
 BENCH = "in e fin fout fpr pr iline pline cstr current predictions argc std ap_int".split()
 NUMBERED = "w2 b2 b12 layer2_out layer2_t config2 relu_config4 weight2".split()
-INSIDE = ["conv1", "fc_2", "Input", "q_dense_12", "inputs", "b1_conv", "layer1_relu", "in", "e", "w2", "std", "config"]
+INSIDE = [
+    "output",
+    "model",
+    "conv1",
+    "fc_2",
+    "Input",
+    "q_dense_12",
+    "inputs",
+    "b1_conv",
+    "layer1_relu",
+    "in",
+    "e",
+    "w2",
+    "std",
+    "config",
+]
 
 
 @pytest.mark.parametrize("name", [*CPP, *BENCH, *NUMBERED, "input", "1st", "a-b", "a b", "a/b", "", "é", "_x"])
@@ -58,7 +73,8 @@ def named(image: str, hidden: str, sequential: bool) -> Any:
 def test_the_models_input_is_a_variable(image: str, sequential: bool) -> None:
     assert contract(named("image", image, sequential)) == ()
     (found,) = contract(named(image, "logits", sequential))
-    assert found.setting == "name" and f"layer name {image!r} cannot be used" in found.problem
+    assert (found.layer, found.setting, found.repair) == (image, "name", "name")
+    assert "the name cannot be used: hls4ml makes it a C++ name" in found.problem
 
 
 @pytest.mark.parametrize(("name", "refused"), [("fc_weight", True), ("fc_bias", True), ("fc_relu", False)])
