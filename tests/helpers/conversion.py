@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +36,8 @@ class Outputs:
 
 def hls4ml_graph(model: Any, folder: Path, io_type: IoType = "io_parallel", backend: str = "Vitis") -> Any:
     """A model as its contract says it must be converted."""
-    with legacy_keras():
+    with legacy_keras(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # hls4ml says that a softmax or a float scale is not exact: that is the point
         from hls4ml.converters import convert_from_keras_model
         from hls4ml.utils import config_from_keras_model
 

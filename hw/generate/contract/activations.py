@@ -26,7 +26,12 @@ _ACTIVATIONS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 #: What ends a classifier, and nothing else is lost with it.
 HEADS = ("softmax", "sigmoid")
-_INSTEAD = {"softmax": "logits there", "sigmoid": "quantized_sigmoid"}
+_INSTEAD = {"softmax": "Activation('softmax') there, or logits", "sigmoid": "quantized_sigmoid"}
+#: Layers from which hls4ml does not take one.
+_STOPS = {
+    "QActivation": "the conversion stops: it knows quantizers only",
+    "Softmax": "the generated C++ does not compile: it gets two names",
+}
 #: Activations that hls4ml computes, in tables or with a parameter, and that bitsim reproduces: not those of Keras.
 _TABLES = ("tanh", "elu", "selu", "softplus", "softsign", "hard_sigmoid", *FLOAT_ACTIVATIONS)
 _SILENTLY = {
@@ -63,15 +68,15 @@ def heads(model: Any, backend: str) -> Iterator[Violation]:
         if not kind:
             continue
         last = any(call.outputs is output for call in calls[layer.name] for output in model.outputs)
-        mine = type(layer).__name__ == "QActivation"  # which hls4ml takes with quantizers only
+        stops = type(layer).__name__ in _STOPS
         yield Violation(
             layer.name,
             "activation",
             f"{kind} is never bit-exact in hls4ml",
             "end the model in logits" if last else f"use {_INSTEAD[kind]}",
-            "the conversion stops" if mine else "it is read from tables and differs in almost every output",
+            _STOPS[type(layer).__name__] if stops else "it is read from tables and differs in almost every output",
             "head" if last else None,
-            severity="refused" if mine else "reported",
+            severity="refused" if stops else "reported",
             stops_bit_exact=kind == "sigmoid",
         )
 

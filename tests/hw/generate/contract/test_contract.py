@@ -27,7 +27,7 @@ def layers() -> Any:
         lambda: qkeras_model(q().QActivation("quantized_relu(6,2)", name="relu")),
         lambda: qkeras_model(q().QActivation("quantized_bits(6,2,alpha=1)", name="round")),
         lambda: qkeras_model(q().QActivation("quantized_bits(6,2)", name="round")),
-        lambda: qkeras_model(q().QActivation("quantized_bits(6,2,keep_negative=0,alpha=1)", name="unsigned")),
+        lambda: qkeras_model(q().QActivation("quantized_bits(6,2,keep_negative=0,alpha=1)", name="positive")),
         lambda: qkeras_model(q().QActivation("quantized_bits(6,2,1,alpha=1)", name="symmetric")),
         lambda: qkeras_model(q().QActivation("quantized_tanh(6)", name="tanh")),
         lambda: qkeras_model(q().QActivation("quantized_sigmoid(6)", name="sigmoid")),
@@ -63,7 +63,7 @@ def test_a_sequential_model_is_judged_like_a_functional_one() -> None:
         (lambda: qkeras_model(activation="softmax"), "softmax is never bit-exact"),
         (
             lambda: qkeras_model(layers().Activation("sigmoid", name="a")),
-            "sigmoid is never bit-exact in hls4ml; use quantized_sigmoid",
+            "sigmoid is never bit-exact in hls4ml; use",
         ),
         (lambda: qkeras_model(layers().Dense(4, name="a")), "Dense has float weights; use QDense"),
     ],
