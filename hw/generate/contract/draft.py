@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hw.generate.contract.names import free_name
+from qmodels.errors import UserError
 from qmodels.runtime import runtime
 
 Weights = list[NDArray[Any]]
@@ -21,6 +22,9 @@ class Draft:
         self.layers: dict[str, Any] = {layer.name: layer for layer in model.layers}
         functional = runtime().keras.Model(model.inputs, model.outputs, name=model.name)
         self._architecture: dict[str, Any] = json.loads(functional.to_json())
+        for entry in self._config["layers"]:
+            if entry["class_name"] == "QActivation":
+                entry["config"]["activation"] = _text(self.layers[entry["name"]])
         self.weights: dict[str, Weights] = {layer.name: layer.get_weights() for layer in model.layers}
 
     @property
@@ -112,6 +116,20 @@ class Draft:
             for tensor in self._tensors(reader):
                 if tensor[0] == old:
                     tensor[0] = new
+
+
+def _text(layer: Any) -> str:
+    """A QActivation's quantizer as text: tf_keras writes an object down, and cannot read it again."""
+    if isinstance(layer.activation, str):
+        return layer.activation
+    text = str(layer.quantizer)
+    again = runtime().qkeras.get_quantizer(text)
+    if not hasattr(layer.quantizer, "get_config") or again.get_config() != layer.quantizer.get_config():
+        raise UserError(
+            f"layer {layer.name!r}: QActivation holds a quantizer object, {text}, and this text does not tell all its "
+            "settings, so no repair can keep it; build the layer from the quantizer's text"
+        )
+    return text
 
 
 def _replace(ends: list[Any], old: str, new: str) -> None:

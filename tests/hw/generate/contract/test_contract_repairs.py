@@ -103,6 +103,10 @@ KINDS: dict[str, tuple[Callable[[], Any], str]] = {
         "layer 'a_padding', ZeroPadding1D((3, 0))",
     ),
     "no input quantizer": (lambda: model_of(rounds(RELU, "r"), grid=None), "QActivation(quantized_bits(10,3,alpha=1))"),
+    "a quantizer object": (
+        lambda: model_of(conv("a/b"), q().QActivation(bits(5, 1, keep_negative=False), name="r")),
+        "renamed to 'a_b'",
+    ),
     "slash in a name": (lambda: model_of(conv("block/conv_1")), "'block/conv_1': renamed to 'block_conv_1'"),
     "a word": (lambda: model_of(conv("float")), "'float': renamed to 'float_layer'"),
     "the input's type": (lambda: model_of(conv("input")), "'input': renamed to 'input_layer'"),
