@@ -46,7 +46,7 @@ def float_model(*body: Any, grid: str = "input_grid") -> Any:
     [
         (
             with_layer(lambda: q().QDense(4, name="input", **weight_quantizers())),
-            "layer 'input': the name cannot be used: hls4ml makes it a C++ name; allowed: a letter, then letters, digits",
+            "layer 'input': the name cannot be used: hls4ml makes it a C++ name; allowed: a letter, then letters",
         ),
         (
             with_layer(lambda: q().QDense(4, name="while", **weight_quantizers())),

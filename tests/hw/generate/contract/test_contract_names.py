@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
-from hw.generate.contract import check_layer_name, contract
+from hw.generate.contract import check_layer_name, contract, repair_model
 from hw.generate.contract.names import RESERVED, is_free_name
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
@@ -75,6 +75,8 @@ def test_the_models_input_is_a_variable(image: str, sequential: bool) -> None:
     (found,) = contract(named(image, "logits", sequential))
     assert (found.layer, found.setting, found.repair) == (image, "name", "name")
     assert "the name cannot be used: hls4ml makes it a C++ name" in found.problem
+    repaired = repair_model(named(image, "logits", sequential))
+    assert contract(repaired.model) == () and image not in repaired.model.input_names
 
 
 @pytest.mark.parametrize(("name", "refused"), [("fc_weight", True), ("fc_bias", True), ("fc_relu", False)])
