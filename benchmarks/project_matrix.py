@@ -19,7 +19,7 @@ from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normal
 
 import hw
 from hw.accelerator import Accelerator
-from hw.generate.contract import violations
+from hw.generate.contract import contract
 from hw.generate.hardware import Backend, HardwareConfig
 from hw.generate.reuse import plan_layers
 from qmodels.architectures import ModelConfig, build_float
@@ -111,7 +111,7 @@ def _kept(cell: Cell, model: Any, known: dict[str, Any], state: Path) -> Outcome
 
 
 def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
-    if broken := violations(model, cell.config.backend):
+    if broken := contract(model, cell.config.backend):
         return Outcome(refused=str(broken[0]))
     try:
         plan_layers(model, cell.config)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hw.cost import Cost, estimate_cost
 from hw.generate.codes import Codebook, choose_codebooks
+from hw.generate.contract import Exactness
 from hw.generate.convert import Converted, convert
 from hw.generate.hardware import HardwareConfig
 from hw.generate.project import HlsProject
@@ -46,15 +47,17 @@ class Accelerator:
         config: HardwareConfig | None = None,
         *,
         grid: InputGrid = IMAGE_GRID,
+        exactness: Exactness = "required",
         engine: Engine | None = None,
         threads: int | None = None,
     ) -> None:
-        """Convert a QKeras model.
+        """Convert a Keras or QKeras model.
 
         Args:
-            model: it must fulfil the exactness contract.
+            model: it must fulfil the exactness contract, or with exactness "reported" be well defined as hardware.
             config: what it is generated for; None: the defaults.
             grid: what its inputs can be; integer arrays are codes on it.
+            exactness: "required": the accelerator gives the model's bits. "reported": it may differ from the model.
             engine: the simulator that stands for the accelerator; None: bitsim, or csim where bitsim does not know
                 the backend or a layer.
             threads: how many bitsim uses; None: one per processor. The bits do not depend on it.
@@ -63,7 +66,8 @@ class Accelerator:
             UserError: the model breaks the contract, hls4ml cannot convert it, or the config does not suit it.
         """
         config = config or HardwareConfig()
-        self._take(convert(model, config), model, config, grid, engine, threads)
+        converted = convert(model, config, exactness=exactness, input_format=grid.format)
+        self._take(converted, model, config, grid, engine, threads)
 
     @classmethod
     def from_hls4ml(

@@ -9,11 +9,23 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hw.generate.contract import Violation, accumulator_warnings, check_contract
+from hw.generate.contract import (
+    ConversionSettings,
+    Exactness,
+    Violation,
+    accumulator_warnings,
+    check_contract,
+    contract,
+    conversion_settings,
+    set_activation_types,
+    set_input_type,
+    teach_bit_exact,
+)
 from hw.generate.hardware import HardwareConfig
 from hw.generate.precision import override_precisions, tighten_weights
 from hw.generate.reuse import check_reuse, plan_layers, unroll_warnings
 from qmodels.errors import UserError
+from qmodels.formats import FixedPoint
 from qmodels.runtime import runtime
 
 
@@ -24,17 +36,22 @@ class Converted(NamedTuple):
     warnings: tuple[Violation, ...]
 
 
-def convert(model: Any, config: HardwareConfig) -> Converted:
-    """Convert a QKeras model with bit-exact precision inference. Nothing is written.
+def convert(
+    model: Any, config: HardwareConfig, *, exactness: Exactness = "required", input_format: FixedPoint | None = None
+) -> Converted:
+    """Convert a Keras or QKeras model, with bit-exact precision inference where hls4ml can. Nothing is written.
 
     Args:
-        model: a QKeras model that fulfils the contract.
+        model: one that fulfils the contract; with "reported", one whose accelerator is well defined.
         config: backend, part, clock, io type, ...
+        exactness: "required": the accelerator gives the model's bits. "reported": it may differ from the model.
+        input_format: of the inputs, for a model whose first layer does not round them.
 
     Raises:
         UserError: the model breaks the exactness contract, or hls4ml cannot convert it.
     """
-    check_contract(model, config.backend)
+    check_contract(model, config.backend, exactness=exactness)
+    found = contract(model, config.backend)
     if config.project_name in model.input_names:
         raise UserError(
             f"hardware.project_name: {config.project_name!r} is also the model's input, and both become C++ names; "
@@ -42,7 +59,7 @@ def convert(model: Any, config: HardwareConfig) -> Converted:
         )
     plan = plan_layers(model, config)
     try:
-        graph = _convert(model, config, plan)
+        graph = _convert(model, config, plan, conversion_settings(found), input_format)
     except OSError:  # a full disk is no fault of the model
         raise
     except Exception as error:  # hls4ml raises bare Exception for layers it does not know
@@ -53,17 +70,27 @@ def convert(model: Any, config: HardwareConfig) -> Converted:
     check_reuse(graph, plan)
     tighten_weights(graph)
     inferred = accumulator_warnings(graph)  # of the sums' own sizes, not of those the config gives them
-    told = (*override_precisions(graph, config), *inferred, *unroll_warnings(model, plan))
+    told = (*found, *override_precisions(graph, config), *inferred, *unroll_warnings(model, plan))
     return Converted(graph, told)
 
 
-def _convert(model: Any, config: HardwareConfig, plan: Mapping[str, tuple[str, int]]) -> Any:
+def _convert(
+    model: Any,
+    config: HardwareConfig,
+    plan: Mapping[str, tuple[str, int]],
+    settings: ConversionSettings,
+    input_format: FixedPoint | None,
+) -> Any:
     with legacy_keras(), quiet():
         from hls4ml.converters import convert_from_keras_model
         from hls4ml.utils import config_from_keras_model
 
         # granularity "name" and bit_exact=True together: one without the other differs silently.
-        hls_config = config_from_keras_model(model, granularity="name", backend=config.backend)
+        teach_bit_exact()
+        hls_config = config_from_keras_model(model, granularity=settings.granularity, backend=config.backend)
+        set_activation_types(hls_config, model)
+        if input_format is not None and not settings.bit_exact:
+            set_input_type(hls_config, model, input_format)
         hls_config["Model"]["ReuseFactor"] = 1 if config.reuse_factor == "auto" else config.reuse_factor
         for name, (strategy, reuse) in plan.items():
             hls_config["LayerName"][name] |= {"Strategy": strategy, "ReuseFactor": reuse}
@@ -76,7 +103,7 @@ def _convert(model: Any, config: HardwareConfig, plan: Mapping[str, tuple[str, i
             clock_period=config.clock_period_ns,
             project_name=config.project_name,
             output_dir=".",  # hw/generate/writing.py sets the real one
-            bit_exact=True,
+            bit_exact=settings.bit_exact,
             **target,
         )
 
@@ -85,8 +112,9 @@ def _convert(model: Any, config: HardwareConfig, plan: Mapping[str, tuple[str, i
 def quiet() -> Iterator[None]:
     """hls4ml tells its progress on stdout, and leaves files open (VivadoAccelerator's list of boards)."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        warnings.filterwarnings("ignore", "Overriding attribute")  # a 1x1 convolution becomes a pointwise one
+        # Files left open, attributes overridden (a 1x1 convolution becomes a pointwise one), and that a softmax or a
+        # float scale is not exact, which the contract says in its own words.
+        warnings.simplefilter("ignore")
         yield
 
 

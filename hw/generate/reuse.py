@@ -130,7 +130,8 @@ def unroll_warnings(model: Any, plan: dict[str, tuple[Strategy, int]]) -> list[V
         if -(-weights // reuse) > MAX_UNROLLED_WEIGHTS:
             problem = f"{weights} weights at reuse factor {reuse} are more than {MAX_UNROLLED_WEIGHTS} multipliers"
             fix = "leave strategy and reuse_factor at auto, or take a larger factor"
-            found.append(Violation(layer.name, "reuse_factor", problem, fix, "Vitis stops, or works for many hours"))
+            silently = "Vitis stops, or works for many hours"
+            found.append(Violation(layer.name, "reuse_factor", problem, fix, silently, severity="reported"))
     return found
 
 

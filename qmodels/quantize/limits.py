@@ -112,7 +112,8 @@ def _unsigned(call: Any) -> bool:
         return _unsigned(source.inbound_nodes[index])
     activation = getattr(source, "quantizer", None) or getattr(source, "activation", None)
     name = getattr(activation, "__name__", type(activation).__name__)
-    return kind == "ReLU" or name in ("relu", "quantized_relu", "quantized_sigmoid")
+    unsigned_bits = name == "quantized_bits" and not getattr(activation, "keep_negative", True)
+    return kind == "ReLU" or unsigned_bits or name in ("relu", "quantized_relu", "quantized_sigmoid")
 
 
 def _reshape(layer: Any, calls: list[Any]) -> Iterator[Limit]:

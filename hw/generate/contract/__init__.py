@@ -1,19 +1,30 @@
-"""The exactness contract: what hls4ml 1.3.0 reproduces bit for bit. Everything else is refused by name, or repaired."""
+"""The exactness contract: what hls4ml 1.3.0 reproduces bit for bit. All else is repaired, reported or refused."""
 
 from hw.generate.contract.accumulators import accumulator_warnings
+from hw.generate.contract.conversion import ConversionSettings, conversion_settings
 from hw.generate.contract.names import RESERVED
-from hw.generate.contract.repair import OutputChange, Repaired, output_change, repair_model
-from hw.generate.contract.rules import check_contract, violations
+from hw.generate.contract.repair import OutputChange, Repaired, add_input_quantizer, output_change, repair_model
+from hw.generate.contract.rules import Exactness, check_contract, contract
+from hw.generate.contract.suspects import suspects
+from hw.generate.contract.types import set_activation_types, set_input_type, teach_bit_exact
 from hw.generate.contract.violation import Violation
 
 __all__ = [
     "RESERVED",
+    "ConversionSettings",
+    "Exactness",
     "OutputChange",
     "Repaired",
     "Violation",
     "accumulator_warnings",
+    "add_input_quantizer",
     "check_contract",
+    "contract",
+    "conversion_settings",
     "output_change",
     "repair_model",
-    "violations",
+    "set_activation_types",
+    "set_input_type",
+    "suspects",
+    "teach_bit_exact",
 ]

@@ -29,6 +29,7 @@ def accumulator_warnings(graph: Any) -> list[Violation]:
                     f"its sums may need {width} bits, float32 holds {FLOAT32_BITS}: TensorFlow cannot be exact then",
                     "use fewer bits for the weights, the bias or the activations before it",
                     "the QKeras model rounds where the accelerator does not",
+                    severity="reported",
                 )
             )
     return found

@@ -20,14 +20,23 @@ _ACTIVATIONS: dict[str, dict[str, tuple[Any, ...]]] = {
         "relu_upper_bound": (None,),
         "qnoise_factor": (1.0,),
     },
-    "quantized_bits": {"alpha": (1, None), "symmetric": (0,), "keep_negative": (True,), "qnoise_factor": (1.0,)},
+    "quantized_bits": {"alpha": (1, None), "qnoise_factor": (1.0,)},
     "quantized_tanh": {"use_real_tanh": (False,)},
     "quantized_sigmoid": {"use_real_sigmoid": (False,), "symmetric": (False,)},
 }
+#: What ends a classifier, and nothing else is lost with it.
+HEADS = ("softmax", "sigmoid")
+_INSTEAD = {"softmax": "Activation('softmax') there, or logits", "sigmoid": "quantized_sigmoid"}
+#: Layers from which hls4ml does not take one.
+_STOPS = {
+    "QActivation": "the conversion stops: it knows quantizers only",
+    "Softmax": "the generated C++ does not compile: it gets two names",
+}
+#: Activations that hls4ml computes, in tables or with a parameter, and that bitsim reproduces: not those of Keras.
+_TABLES = ("tanh", "elu", "selu", "softplus", "softsign", "hard_sigmoid", *FLOAT_ACTIVATIONS)
 _SILENTLY = {
     "negative_slope": "it computes something else in about a quarter of the outputs, or stops",
     "symmetric": "about a third of the outputs differ",
-    "keep_negative": "most outputs differ",
     "use_sigmoid": "the sigmoid is left out",
     "relu_upper_bound": "the bound is left out",
     "qnoise_factor": "the float part of the value is lost",
@@ -45,41 +54,43 @@ def activation_of(layer: Any) -> tuple[str, Any]:
     return getattr(activation, "__name__", type(activation).__name__), activation
 
 
-def is_softmax(layer: Any) -> bool:
-    """Whether the layer ends in a softmax."""
-    return type(layer).__name__ == "Softmax" or activation_of(layer)[0] == "softmax"
+def head_of(layer: Any) -> str:
+    """ "softmax" or "sigmoid", where a layer ends in one; else ""."""
+    kind = "softmax" if type(layer).__name__ == "Softmax" else activation_of(layer)[0]
+    return kind if kind in HEADS else ""
 
 
-def softmax(model: Any, backend: str) -> Iterator[Violation]:
-    """A softmax is read from tables."""
+def heads(model: Any, backend: str) -> Iterator[Violation]:
+    """A softmax or sigmoid is read from tables."""
     calls = calls_of(model)
     for layer in judged_layers(model):
-        if is_softmax(layer):
-            last = any(call.outputs is output for call in calls[layer.name] for output in model.outputs)
-            yield Violation(
-                layer.name,
-                "activation",
-                "softmax is never bit-exact in hls4ml",
-                "end the model in logits",
-                "it is read from tables and differs in almost every output",
-                "softmax" if last else None,
-            )
+        kind = head_of(layer)
+        if not kind:
+            continue
+        last = any(call.outputs is output for call in calls[layer.name] for output in model.outputs)
+        stops = type(layer).__name__ in _STOPS
+        yield Violation(
+            layer.name,
+            "activation",
+            f"{kind} is never bit-exact in hls4ml",
+            "end the model in logits" if last else f"use {_INSTEAD[kind]}",
+            _STOPS[type(layer).__name__] if stops else "it is read from tables and differs in almost every output",
+            "head" if last else None,
+            severity="refused" if stops else "reported",
+            stops_bit_exact=kind == "sigmoid",
+        )
 
 
 def activations(model: Any, backend: str) -> Iterator[Violation]:
     """Activations that are not exact, and settings of those that are."""
     for layer in judged_layers(model):
         kind, activation = activation_of(layer)
-        if is_softmax(layer):
+        if head_of(layer):
             continue
         if type(layer).__name__ in FLOAT_ACTIVATIONS:
             kind = type(layer).__name__
         if kind not in _ACTIVATIONS:
-            problem = f"activation {kind} is not reproduced exactly by hls4ml"
-            fix = (
-                "allowed: quantized_relu, quantized_bits(..., alpha=1), quantized_tanh, quantized_sigmoid, relu, linear"
-            )
-            yield Violation(layer.name, "activation", problem, fix, "it is read from a table, or left out")
+            yield _unknown(layer, kind)
             continue
         holder = {"QActivation": "Activation", "Activation": "QActivation"}.get(type(layer).__name__)
         if holder is not None and kind.startswith("quantized_") != (holder == "Activation"):
@@ -88,9 +99,28 @@ def activations(model: Any, backend: str) -> Iterator[Violation]:
         for setting, exact in _ACTIVATIONS[kind].items():
             value = plain(getattr(activation, setting, exact[0]))
             if value not in exact:
-                problem = f"{kind} with {setting}={value!r} is not reproduced exactly by hls4ml"
-                fix = f"set {setting}={exact[0]!r}"
-                yield Violation(layer.name, f"{kind}.{setting}", problem, fix, _SILENTLY[setting])
+                yield Violation(
+                    layer.name,
+                    f"{kind}.{setting}",
+                    f"{kind} with {setting}={value!r} is not reproduced exactly by hls4ml",
+                    f"set {setting}={exact[0]!r}",
+                    _SILENTLY[setting],
+                    severity="reported",
+                    stops_bit_exact=setting == "negative_slope",
+                )
+
+
+def _unknown(layer: Any, kind: str) -> Violation:
+    known = kind in _TABLES and type(layer).__name__ != "QActivation"
+    return Violation(
+        layer.name,
+        "activation",
+        f"activation {kind} is not reproduced exactly by hls4ml",
+        "allowed: quantized_relu, quantized_bits(..., alpha=1), quantized_tanh, quantized_sigmoid, relu, linear",
+        "it is read from a table, or left out" if known or kind == "binary" else "the conversion stops",
+        severity="reported" if known or kind == "binary" else "refused",
+        stops_bit_exact=known and kind != "LeakyReLU",
+    )
 
 
 def whole_numbers(model: Any, backend: str) -> Iterator[Violation]:
@@ -110,6 +140,7 @@ def whole_numbers(model: Any, backend: str) -> Iterator[Violation]:
             f"use {kind}({integer + signed + 1}, {integer}), with one fractional bit"
             + (f", or integer={bits - signed - 1}" if bits - signed >= 1 else ""),
             "it neither rounds nor saturates: almost every output differs",
+            severity="reported",
         )
 
 
@@ -130,6 +161,7 @@ def merged_roundings(model: Any, backend: str) -> Iterator[Violation]:
                     f"quantized_bits directly behind {kind} of {source.name!r}: of two roundings hls4ml keeps one",
                     "remove one of the two",
                     "almost every output differs",
+                    severity="reported",
                 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hw.generate.contract.violation import Violation
+from hw.generate.contract.violation import RepairKind, Severity, Violation
 from qmodels.layers import WEIGHTED
 from qmodels.quantize.limits import CALLS, MERGES, NESTED, limits
 
@@ -13,21 +13,20 @@ _POOLING = tuple(f"{scope}{kind}Pooling{n}D" for scope in ("", "Global") for kin
 #: Layers that are exact, if their settings are.
 EXACT = (
     *("InputLayer", "QActivation", "Activation", "ReLU", "Dropout", "Flatten", "Reshape", "Permute", *_POOLING),
+    *("ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D"),
     *(*MERGES, "QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D"),
 )
 #: Layers that other rules refuse, and say what to use instead.
 FLOAT_WEIGHTS = (*WEIGHTED, "SeparableConv1D", "SeparableConv2D")
 FLOAT_ACTIVATIONS = ("LeakyReLU", "PReLU", "ELU", "ThresholdedReLU")
-NORMS = ("BatchNormalization", "QBatchNormalization")
-_JUDGED = (*EXACT, *FLOAT_WEIGHTS, *FLOAT_ACTIVATIONS, *NORMS, "Softmax")
+#: `norms.py` looks into these.
+NORMS = ("BatchNormalization", "QBatchNormalization", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm")
+_JUDGED = (*EXACT, *FLOAT_WEIGHTS, *FLOAT_ACTIVATIONS, "Softmax")
+#: Layers that hls4ml converts and bitsim simulates, though not with bit_exact.
+_PLAIN = ("UpSampling2D", "DepthwiseConv1D")
 _ONLY_IN_TRAINING = "leave it out of the model that is deployed (it does nothing there), or use Dropout"
-_FOLDED = "fold the batch normalization into the weights of a QConv2D or QDepthwiseConv2D"
 _FIXES = {
-    "ZeroPadding": "use padding='same' in the convolution behind it",
-    "Cropping": "crop the images beforehand, or let a convolution with padding='valid' do it",
     "UpSampling": "build the model without it",
-    "QConv2DBatchnorm": _FOLDED,
-    "QDepthwiseConv2DBatchnorm": _FOLDED,
     "QAdaptiveActivation": "use QActivation(quantized_relu(bits, integer)) with the integer bits that it has found",
     "QAveragePooling": "use AveragePooling2D and a QActivation behind it",
     "QGlobalAveragePooling": "use GlobalAveragePooling2D and a QActivation behind it",
@@ -40,6 +39,8 @@ _FIXES = {
     "Normalization": "scale the images beforehand",
 }
 _STOPS = "the conversion stops, or outputs differ"
+#: Limits with which there is an accelerator all the same, and it differs.
+_REPORTED = ("ReLU.max_value", "ReLU.negative_slope", "ReLU.threshold", "input_rank", "padding", "Concatenate.axis")
 
 
 def judged_layers(model: Any) -> list[Any]:
@@ -52,14 +53,45 @@ def classes(model: Any, backend: str) -> Iterator[Violation]:
     judged = judged_layers(model)
     for layer in model.layers:
         kind = type(layer).__name__
-        if layer not in judged and not hasattr(layer, "layers"):
+        if layer not in judged and kind not in NORMS and not hasattr(layer, "layers"):
             fixes = (fix for start, fix in _FIXES.items() if kind.startswith(start))
             fix = next(fixes, f"allowed: {', '.join(EXACT[1:])}")
-            yield Violation(layer.name, "class", f"{kind} is not reproduced exactly by hls4ml", fix, _STOPS)
+            problem, plain = f"{kind} is not reproduced exactly by hls4ml", kind in _PLAIN
+            severity: Severity = "reported" if plain else "refused"
+            yield Violation(layer.name, "class", problem, fix, _STOPS, severity=severity, stops_bit_exact=plain)
 
 
 def settings(model: Any, backend: str) -> Iterator[Violation]:
     """What hls4ml leaves out of a layer."""
+    layers = {layer.name: layer for layer in model.layers}
     for limit in limits(model):
         blocks = limit.setting in (CALLS, NESTED)
-        yield Violation(limit.layer, limit.setting, limit.problem, limit.fix, limit.silently, blocks_repair=blocks)
+        yield Violation(
+            limit.layer,
+            limit.setting,
+            limit.problem,
+            limit.fix,
+            limit.silently,
+            _repair_of(layers[limit.layer], limit.setting),
+            blocks_repair=blocks,
+            severity="reported" if limit.setting in _REPORTED else "refused",
+            stops_bit_exact=limit.setting == "Concatenate.axis",
+        )
+
+
+def _repair_of(layer: Any, setting: str) -> RepairKind | None:
+    if setting == "inputs":  # of an average, the average of two at a time is another one
+        return "merge" if type(layer).__name__ != "Average" else None
+    if setting == "Concatenate.axis":
+        return "axis" if layer.axis == len(layer.output_shape) - 1 else None
+    return "reshape" if setting == "target_shape" else None
+
+
+def causal(model: Any, backend: str) -> Iterator[Violation]:
+    """hls4ml 1.3.0 pads max(kernel - stride, 0) zeros in front, Keras kernel - 1."""
+    for layer in judged_layers(model):
+        if getattr(layer, "padding", None) == "causal" and layer.strides[0] != 1:
+            problem = f"padding='causal' with strides={layer.strides[0]} is placed otherwise by hls4ml"
+            fix = "use strides=1, or ZeroPadding1D((kernel_size - 1, 0)) and padding='valid'"
+            silently = "most outputs differ"
+            yield Violation(layer.name, "padding", problem, fix, silently, "causal", severity="reported")

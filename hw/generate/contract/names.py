@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from itertools import chain, count
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 #: C++14's keywords and alternative tokens, and the macros that the generated files see.
@@ -15,11 +17,11 @@ _CPP = (
     "using virtual void volatile wchar_t while xor xor_eq "
     "NULL EOF INFINITY NAN assert errno linux stderr stdin stdout unix"
 )
-#: hls4ml's own: `input` gives its type `input_t`, `model_default` the type of what has no other.
-_HLS4ML = "input output model model_default result"
+#: hls4ml's own types: `input_t`, `result_t`, and `model_default_t` of what has no other.
+_HLS4ML = "input model_default result"
 #: Functions, namespaces and types around the generated function.
 _AROUND = (
-    "main std nnet hls robust_hls ap_int ap_uint ap_fixed ap_ufixed ac_int ac_fixed ac_channel size_t "
+    "output model std nnet hls robust_hls ap_int ap_uint ap_fixed ap_ufixed ac_int ac_fixed ac_channel size_t "
     "input_data output_data nextToken trace_data"
 )
 #: Variables and macros of the generated test benches and of the bridge to Python, on any backend.
@@ -51,10 +53,35 @@ def is_free_name(name: str, *, inside: bool = False) -> bool:
     return _IDENTIFIER.fullmatch(name) is not None and name not in reserved and numbered.fullmatch(name) is None
 
 
+#: What a name may be.
+NAME_RULE = (
+    "a letter, then letters, digits and _, and none of the reserved words ('input', C++ keywords, names of the "
+    "generated test bench, hls4ml's own such as layer2 and w2)"
+)
+
+
 def name_problem(name: str) -> str:
     """What to say of a name that is not free."""
-    return (
-        f"layer name {name!r} cannot be used: hls4ml makes it a C++ name; allowed: a letter, then letters, "
-        f"digits and _, and none of the reserved words ('input', C++ keywords, names of the generated test bench, "
-        f"hls4ml's own such as layer2 and w2)"
+    return f"layer name {name!r} cannot be used: hls4ml makes it a C++ name; allowed: {NAME_RULE}"
+
+
+def free_name(wish: str, taken: Collection[str], *, inside: bool = True) -> str:
+    """The name nearest to `wish` that a layer may have.
+
+    Args:
+        wish: any text.
+        taken: names of the other layers; neither they nor the types that hls4ml names after them are taken again.
+        inside: a layer that is not the model's input.
+    """
+    clean = re.sub(r"[^A-Za-z0-9_]", "_", wish)
+    clean = clean if re.match(r"[A-Za-z]", clean) else f"layer_{clean}".rstrip("_")
+    numbered = (f"own_{clean}_{number}" for number in count(2))
+    return next(
+        name for name in chain((clean, f"{clean}_layer", f"own_{clean}"), numbered) if _fits(name, taken, inside)
     )
+
+
+def _fits(name: str, taken: Collection[str], inside: bool) -> bool:
+    types = {f"{other}_{part}" for other in taken for part in PARTS}
+    own = {f"{name}_{part}" for part in PARTS}
+    return is_free_name(name, inside=inside) and name not in taken and name not in types and own.isdisjoint(taken)

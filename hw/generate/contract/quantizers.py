@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hw.generate.contract.classes import FLOAT_WEIGHTS, NORMS, judged_layers
+from hw.generate.contract.classes import FLOAT_WEIGHTS, judged_layers
 from hw.generate.contract.violation import RepairKind, Violation, plain
 from hw.generate.contract.weight_values import EXACT_WEIGHTS, weight_values
 
 _QUANTIZED = ("QDense", "QConv", "QDepthwise", "QSeparable")
+#: Layers whose scale hls4ml makes a layer of its own.
+_SCALED_ALPHA = ("QDense", "QConv", "QSeparable")
 _MISSING = "the numbers become ap_fixed<16,6>, rounded down"
 
 
@@ -25,15 +27,13 @@ def weight_quantizers(layer: Any) -> dict[str, Any]:
 
 
 def float_weights(model: Any, backend: str) -> Iterator[Violation]:
-    """Layers whose weights nobody quantizes, and factors that are no fixed-point numbers."""
+    """Layers whose weights nobody quantizes."""
     for layer in judged_layers(model):
         kind = type(layer).__name__
         if kind in FLOAT_WEIGHTS:
-            yield Violation(layer.name, "class", f"{kind} has float weights", f"use Q{kind}", _MISSING)
-        if kind in NORMS:
-            problem = f"{kind} multiplies by a factor that is no fixed-point number"
-            fix = "fold it into the weights of the layer before it, then quantize them"
-            yield Violation(layer.name, "class", problem, fix, "outputs differ in their last bits")
+            problem = f"{kind} has float weights"
+            fix = f"use Q{kind}"
+            yield Violation(layer.name, "class", problem, fix, _MISSING, severity="reported", stops_bit_exact=True)
 
 
 def missing_quantizers(model: Any, backend: str) -> Iterator[Violation]:
@@ -45,7 +45,8 @@ def missing_quantizers(model: Any, backend: str) -> Iterator[Violation]:
             if quantizer is None:
                 problem = f"{setting} is missing, hls4ml would use ap_fixed<16,6>"
                 fix = f"set {setting}=quantized_bits(bits, integer, alpha=1)"
-                yield Violation(layer.name, setting, problem, fix, _MISSING)
+                wide = setting != "bias_quantizer"  # float products: bit_exact gives every one all of its bits
+                yield Violation(layer.name, setting, problem, fix, _MISSING, severity="reported", stops_bit_exact=wide)
 
 
 def unknown_quantizers(model: Any, backend: str) -> Iterator[Violation]:
@@ -61,7 +62,16 @@ def unknown_quantizers(model: Any, backend: str) -> Iterator[Violation]:
             "quantized_po2": "the generated C++ does not compile",
         }
         silently = known.get(kind, f"hls4ml prints a line and {_MISSING}")
-        yield Violation(layer.name, setting, problem, fix, silently, _fold_if_exact(layer, setting, quantizer))
+        yield Violation(
+            layer.name,
+            setting,
+            problem,
+            fix,
+            silently,
+            _fold_if_exact(layer, setting, quantizer),
+            severity="refused" if kind == "quantized_po2" else "reported",
+            stops_bit_exact=kind in ("binary", "stochastic_binary"),
+        )
 
 
 def scaled_weights(model: Any, backend: str) -> Iterator[Violation]:
@@ -77,14 +87,38 @@ def scaled_weights(model: Any, backend: str) -> Iterator[Violation]:
         silently = "the scale is rounded: weights are up to 0.07 off"
         if alpha is None:
             problem += " (QKeras makes it auto_po2)"
+        refused = alpha in (None, "auto_po2") or isinstance(alpha, (list, tuple))
         if alpha in (None, "auto_po2"):
             silently = "the scale becomes a layer of its own, or C++ that does not compile"
         if isinstance(alpha, (list, tuple)):
             problem = f"{setting} has a list as alpha, a scale for every channel, which hls4ml does not take"
             fix, silently = "set alpha=1 or a power of two, one number for the layer", "the conversion stops"
         yield Violation(
-            layer.name, f"{setting}.alpha", problem, fix, silently, _fold_if_exact(layer, setting, quantizer)
+            layer.name,
+            f"{setting}.alpha",
+            problem,
+            fix,
+            silently,
+            _fold_if_exact(layer, setting, quantizer),
+            severity="refused" if refused else "reported",
         )
+
+
+def scaled_biases(model: Any, backend: str) -> Iterator[Violation]:
+    """A bias that is scaled by a power of two: hls4ml 1.3.0 rounds it again without the scale."""
+    for layer, setting, quantizer in _quantized_weights(model):
+        alpha = plain(getattr(quantizer, "alpha", None))
+        is_scaled = setting == "bias_quantizer" and _is_power_of_two(alpha) and alpha != 1
+        if is_scaled and type(layer).__name__.startswith(_SCALED_ALPHA):
+            yield Violation(
+                layer.name,
+                f"{setting}.alpha",
+                f"{setting} has alpha={alpha!r}: hls4ml takes out the kernel's scale and rounds the bias with alpha=1",
+                "set alpha=1 and other integer bits, or more bits",
+                "every output may differ",
+                _fold_if_exact(layer, setting, quantizer),
+                severity="reported",
+            )
 
 
 def noisy_weights(model: Any, backend: str) -> Iterator[Violation]:
@@ -93,9 +127,9 @@ def noisy_weights(model: Any, backend: str) -> Iterator[Violation]:
         factor = getattr(quantizer, "qnoise_factor", None)
         if factor is not None and float(factor) != 1.0:
             problem = f"{setting} has qnoise_factor={float(factor)!r}: its weights are partly float"
-            yield Violation(
-                layer.name, f"{setting}.qnoise_factor", problem, "set qnoise_factor=1.0", "the float part is lost"
-            )
+            setting += ".qnoise_factor"
+            silently = "the float part is lost"
+            yield Violation(layer.name, setting, problem, "set qnoise_factor=1.0", silently, severity="reported")
 
 
 def _quantized_weights(model: Any) -> Iterator[tuple[Any, str, Any]]:

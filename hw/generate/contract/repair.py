@@ -1,23 +1,27 @@
-"""Repairs that keep what a model computes: an input quantizer, power-of-two scales folded, logits for softmax."""
+"""Repairs: what keeps a model's outputs is done first; weights are rounded again where nothing else helps, and told."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hw.generate.contract import mends
+from hw.generate.contract.activations import head_of
+from hw.generate.contract.draft import Draft
+from hw.generate.contract.norms import take_in
 from hw.generate.contract.quantizers import weight_quantizers
-from hw.generate.contract.rules import violations
-from hw.generate.contract.violation import Violation
-from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, weight_values
+from hw.generate.contract.rules import contract
+from hw.generate.contract.violation import RepairKind, Violation
+from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, grid_text, weight_values
 from qmodels.errors import UserError
-from qmodels.grid import Values
-from qmodels.runtime import runtime
+from qmodels.formats import FixedPoint
+from qmodels.grid import IMAGE_GRID, Values
 
-INPUT_QUANTIZER = "quantized_bits(9,0,alpha=1)"
+Head = Literal["", "softmax", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,13 @@ class Repaired:
 
     model: Any
     repairs: tuple[str, ...]
-    softmax_stripped: bool
+    head: Head = ""  # what was taken off the end: the model now gives logits
+    exact: bool = True  # False: weights were rounded again, outputs change
+
+    @property
+    def softmax_stripped(self) -> bool:
+        """Whether the model gave probabilities of classes."""
+        return self.head == "softmax"
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class OutputChange:
     images: int
     largest_difference: float
     changed_predictions: int
-    compared: str  # outputs, or softmax of the new logits against the old outputs
+    compared: str  # outputs, or softmax (sigmoid) of the new logits against the old outputs
 
     def __str__(self) -> str:
         return (
@@ -45,103 +55,122 @@ class OutputChange:
         )
 
 
-def repair_model(model: Any, backend: str = "Vitis") -> Repaired:
-    """A copy of the model with the safe repairs applied; violations without one are left for `check_contract`.
+def repair_model(model: Any, backend: str = "Vitis", *, input_format: FixedPoint = IMAGE_GRID.format) -> Repaired:
+    """A copy of the model with all repairs applied; violations without one are left for `check_contract`.
+
+    Args:
+        model: a QKeras model.
+        backend: hls4ml's name of the backend.
+        input_format: of the data, for a model that does not round its input.
 
     Raises:
-        UserError: the model has several inputs or outputs, a model in it, or a layer that is called twice.
+        UserError: the model has several inputs or outputs, a model in it, or a layer that is called twice; or the input
+            format is too wide for a quantizer.
     """
-    told = violations(model, backend)
-    blocking = [violation for violation in told if violation.blocks_repair]
+    blocking = [violation for violation in contract(model, backend) if violation.blocks_repair]
     if blocking:
         raise UserError("no repair for such a model: " + "\n  - ".join(map(str, blocking)))
-    found = [violation for violation in told if violation.repair is not None]
-    architecture = json.loads(model.to_json())
-    layers = {layer.name: layer for layer in model.layers}
-    weights = {layer.name: layer.get_weights() for layer in model.layers}
-    done = []
-    for violation in found:
-        if violation.repair == "fold":
-            done.append(_fold(architecture, weights, layers[violation.layer], violation))
-        elif violation.repair == "softmax":
-            done.append(_strip_softmax(architecture, violation.layer))
-        else:
-            done.append(_insert_input(architecture, set(layers)))
-    custom: dict[str, Any] = {}
-    runtime().qkeras.utils._add_supported_quantized_objects(custom)
-    repaired = runtime().keras.models.model_from_json(json.dumps(architecture), custom_objects=custom)
-    for layer in repaired.layers:
-        if layer.name in weights:
-            layer.set_weights(weights[layer.name])
-    return Repaired(repaired, tuple(done), any(violation.repair == "softmax" for violation in found))
+    done: list[str] = []
+    tried: set[Violation] = set()
+    kinds: set[RepairKind] = set()
+    head: Head = ""
+    repaired = model
+    while found := [v for v in contract(repaired, backend) if v.repair is not None and v not in tried]:
+        kind = min((v.repair for v in found if v.repair is not None), key=_ORDER.index)  # one may show the next
+        now = [violation for violation in found if violation.repair == kind]
+        if kind == "head":
+            head = _head(repaired.get_layer(now[0].layer))
+        draft = Draft(repaired)
+        done += [_mend(draft, repaired, violation, input_format) for violation in now]
+        tried.update(now)
+        kinds.add(kind)
+        repaired = draft.build()
+    return Repaired(repaired, tuple(done), head, "requantize" not in kinds)
+
+
+def add_input_quantizer(model: Any, fmt: FixedPoint) -> Any:
+    """A copy of a model whose inputs are rounded to a format first: the identity on data of that format.
+
+    Raises:
+        UserError: the format is too wide for a quantizer.
+    """
+    draft = Draft(model)
+    for name in model.input_names:
+        mends.insert_grid(draft, name, fmt)
+    return draft.build()
 
 
 def output_change(original: Any, repaired: Repaired, images: Values) -> OutputChange:
-    """Compare outputs; where a softmax was stripped, the softmax of the new logits with the old probabilities."""
+    """Compare outputs; where a softmax or sigmoid was stripped, that of the new logits with the old probabilities."""
     before = original.predict(images, batch_size=500, verbose=0)
     after = repaired.model.predict(images, batch_size=500, verbose=0)
+    changed = int(np.sum(_decisions(before, 0.5) != _decisions(after, 0.0 if repaired.head else 0.5)))
     compared = "outputs"
-    changed = int(np.sum(before.argmax(axis=1) != after.argmax(axis=1)))
-    if repaired.softmax_stripped:
-        exponentials = np.exp(after.astype(np.float64) - after.max(axis=1, keepdims=True))
-        after, compared = exponentials / exponentials.sum(axis=1, keepdims=True), "softmax of the new logits"
+    if repaired.head:
+        after, compared = _PROBABILITIES[repaired.head](after.astype(np.float64)), f"{repaired.head} of the new logits"
     return OutputChange(len(images), float(np.max(np.abs(before - after), initial=0.0)), changed, compared)
 
 
-def _fold(architecture: dict[str, Any], weights: dict[str, list[Any]], layer: Any, violation: Violation) -> str:
-    setting = violation.setting.partition(".")[0]
-    quantizer = weight_quantizers(layer)[setting]
-    found = weight_values(layer, setting, quantizer)
-    assert found is not None  # else it would not be marked as repairable
-    values, grid = found
-    text = f"quantized_bits({grid.width},{grid.integer - 1},alpha=1)"
-    _layer_config(architecture, layer.name)["config"][setting] = text
-    variable = getattr(layer, WEIGHT_OF[setting])
-    place = next(i for i, weight in enumerate(layer.weights) if weight is variable)
-    weights[layer.name][place] = values
+def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[Any]:
+    flat = outputs.reshape(len(outputs), -1)
+    return flat.argmax(axis=1) if flat.shape[1] > 1 else flat[:, 0] > threshold
+
+
+def _softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: NDArray[Any] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return result
+
+
+def _sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
+    result: NDArray[Any] = 0.5 * (1 + np.tanh(logits / 2))
+    return result
+
+
+_PROBABILITIES = {"softmax": _softmax, "sigmoid": _sigmoid}
+
+
+def _head(layer: Any) -> Head:
+    return "softmax" if head_of(layer) == "softmax" else "sigmoid"
+
+
+def _fold(draft: Draft, layer: str, setting: str) -> str:
+    """A weight's values, rounded and scaled, stored as they are: its quantizer becomes the grid they lie on."""
+    own = draft.layers[layer]
+    quantizer = weight_quantizers(own)[setting]
+    folded = weight_values(own, setting, quantizer)
+    assert folded is not None  # else it would not be marked as repairable
+    values, grid = folded
+    draft.config(layer)[setting] = grid_text(grid)
+    variable = getattr(own, WEIGHT_OF[setting])
+    place = next(i for i, weight in enumerate(own.weights) if weight is variable)
+    draft.weights[layer][place] = values
     kind = type(quantizer).__name__
     how = f"alpha={quantizer.alpha!r}" if kind in EXACT_WEIGHTS else kind
-    return f"layer {layer.name!r}: {setting} {how} folded into the weights, now {text}"
+    return f"layer {layer!r}: {setting} {how} folded into the weights, now {grid_text(grid)}"
 
 
-def _strip_softmax(architecture: dict[str, Any], name: str) -> str:
-    entry, config = _layer_config(architecture, name), architecture["config"]
-    if entry["class_name"] not in ("Softmax", "Activation", "QActivation"):
-        entry["config"]["activation"] = "linear"
-        return f"layer {name!r}: softmax stripped, the model ends in logits"
-    if "output_layers" in config:
-        (source, node, tensor, *_), *_ = _inbound(entry)
-        config["output_layers"] = [[source, node, tensor]]
-    config["layers"].remove(entry)
-    return f"layer {name!r}: removed, the model ends in logits"
+_STRUCTURE: dict[RepairKind, Callable[[Draft, str], str]] = {
+    "name": mends.rename,
+    "merge": mends.split_merge,
+    "axis": mends.last_axis,
+    "reshape": mends.write_shape,
+    "causal": mends.pad_causal,
+    "head": mends.strip_head,
+}
+#: Which repair comes first: names before all that makes new ones.
+_ORDER: tuple[RepairKind, ...] = (
+    *("name", "axis", "merge", "reshape", "causal", "norm", "requantize", "fold", "head", "input"),
+)
 
 
-def _insert_input(architecture: dict[str, Any], taken: set[str]) -> str:
-    config = architecture["config"]
-    name = next(candidate for candidate in ("input_grid", "input_grid_2", "input_grid_3") if candidate not in taken)
-    layer: dict[str, Any] = {
-        "class_name": "QActivation",
-        "config": {"name": name, "activation": INPUT_QUANTIZER},
-        "name": name,
-    }
-    first = next(i for i, entry in enumerate(config["layers"]) if entry["class_name"] == "InputLayer")
-    if "input_layers" in config:
-        source = config["input_layers"][0][0]
-        for entry in config["layers"]:
-            for inbound in _inbound(entry):
-                if inbound[0] == source:
-                    inbound[0] = name
-        first = next(i for i, entry in enumerate(config["layers"]) if entry["config"]["name"] == source)
-        layer["inbound_nodes"] = [[[source, 0, 0, {}]]]
-    config["layers"].insert(first + 1, layer)
-    return f"layer {name!r}: inserted, QActivation({INPUT_QUANTIZER}) rounds the input"
-
-
-def _layer_config(architecture: dict[str, Any], name: str) -> dict[str, Any]:
-    entry: dict[str, Any] = next(e for e in architecture["config"]["layers"] if e["config"]["name"] == name)
-    return entry
-
-
-def _inbound(entry: dict[str, Any]) -> Sequence[list[Any]]:
-    """The tensors a layer takes, in tf_keras' notation: [layer, node, tensor, arguments]."""
-    return [tensor for node in entry.get("inbound_nodes", []) for tensor in node]
+def _mend(draft: Draft, model: Any, violation: Violation, input_format: FixedPoint) -> str:
+    kind, layer = violation.repair, violation.layer
+    if kind in ("norm", "requantize"):
+        return take_in(draft, model, layer, exact=kind == "norm")
+    if kind == "fold":
+        return _fold(draft, layer, violation.setting.partition(".")[0])
+    if kind == "input":
+        return mends.insert_grid(draft, model.input_names[0], input_format)
+    assert kind is not None
+    return _STRUCTURE[kind](draft, layer)

@@ -6,15 +6,17 @@ hls4ml itself raises for few of these. Most give a project that compiles, runs a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
-from hw.generate.contract.activations import activation_of, activations, merged_roundings, softmax, whole_numbers
-from hw.generate.contract.classes import classes, judged_layers, settings
-from hw.generate.contract.names import PARTS, is_free_name, name_problem
+from hw.generate.contract.activations import activation_of, activations, heads, merged_roundings, whole_numbers
+from hw.generate.contract.classes import causal, classes, judged_layers, settings
+from hw.generate.contract.names import NAME_RULE, PARTS, is_free_name
+from hw.generate.contract.norms import norms
 from hw.generate.contract.quantizers import (
     float_weights,
     missing_quantizers,
     noisy_weights,
+    scaled_biases,
     scaled_weights,
     unknown_quantizers,
 )
@@ -24,28 +26,53 @@ from qmodels.layers import calls_of, reads_input
 from qmodels.quantize.averages import unrounded_averages
 from qmodels.quantize.limits import CALLS, limits
 
+#: Whether the model must equal the accelerator on every bit, or how much they differ is measured and told.
+Exactness = Literal["required", "reported"]
 
-def violations(model: Any, backend: str = "Vitis") -> list[Violation]:
+
+def contract(model: Any, backend: str = "Vitis") -> tuple[Violation, ...]:
     """Everything in a Keras model that hls4ml would not reproduce bit for bit; empty: the contract is fulfilled.
 
+    Each violation has a grade: "repairable" (`repair_model` mends it), "refused" (there is no accelerator worth a
+    look), or "reported": the accelerator is well defined, bitsim and csim agree on it, the model may differ from it.
+
     Args:
-        model: a QKeras model.
+        model: a Keras or QKeras model.
         backend: hls4ml's name of the backend: some layers are exact on one and not on another.
     """
-    return [violation for rule in RULES for violation in rule(model, backend)]
+    return tuple(violation for rule in RULES for violation in rule(model, backend))
 
 
-def check_contract(model: Any, backend: str = "Vitis") -> None:
-    """Raise UserError naming every layer and setting that hls4ml would not reproduce exactly."""
-    found = violations(model, backend)
-    if not found:
+def check_contract(model: Any, backend: str = "Vitis", *, exactness: Exactness = "required") -> None:
+    """Raise UserError naming every layer and setting that hls4ml would not reproduce exactly.
+
+    Args:
+        model: a Keras or QKeras model.
+        backend: hls4ml's name of the backend.
+        exactness: "reported" lets through what is well defined, though the model may differ from the accelerator.
+    """
+    found = contract(model, backend)
+    stopping = [violation for violation in found if exactness == "required" or violation.severity == "refused"]
+    if not stopping:
         return
-    mendable = sum(violation.repair is not None for violation in found)
+    intro = "" if len(stopping) == 1 else f"model {model.name}: {len(stopping)} settings break exactness:\n  - "
+    raise UserError(intro + "\n  - ".join(map(str, stopping)) + _hints(stopping, found))
+
+
+def _hints(stopping: list[Violation], found: tuple[Violation, ...]) -> str:
+    """What a user can do at once: repair, or accept that the model differs."""
     if any(violation.blocks_repair for violation in found):
-        mendable = 0
-    hint = f"\n{mendable} of {len(found)} can be mended without changing the model's outputs: add --repair"
-    intro = "" if len(found) == 1 else f"model {model.name}: {len(found)} settings break exactness:\n  - "
-    raise UserError(intro + "\n  - ".join(map(str, found)) + (hint if mendable else ""))
+        return ""
+    hints, total = "", len(stopping)
+    exact = sum(violation.repair not in (None, "requantize") for violation in stopping)
+    rounded = sum(violation.repair == "requantize" for violation in stopping)
+    if exact:
+        hints += f"\n{exact} of {total} can be mended without changing the model's outputs: add --repair"
+    if rounded:
+        hints += f"\n{rounded} of {total} can be mended by rounding weights again, which changes outputs: add --repair"
+    if all(violation.severity == "reported" for violation in stopping):
+        hints += "\nWith exactness: reported the accelerator is made and simulated as it is, and the difference told"
+    return hints
 
 
 def _names(model: Any, backend: str) -> Iterator[Violation]:
@@ -56,11 +83,12 @@ def _names(model: Any, backend: str) -> Iterator[Violation]:
             of, _, part = layer.name.rpartition("_")
             problem = f"it has the name that hls4ml gives the type of {part} of layer {of!r}"
             silently = "of the two types the first is taken for both: outputs differ"
-            yield Violation(layer.name, "name", problem, "rename the layer", silently)
+            yield Violation(layer.name, "name", problem, "rename the layer", silently, "name")
     for name in dict.fromkeys([*inputs, *(layer.name for layer in model.layers)]):
         if not is_free_name(name, inside=name not in inputs):
             silently = "the generated C++ does not compile, or means another variable"
-            yield Violation("", "name", name_problem(name), "rename the layer", silently)
+            problem = f"the name cannot be used: hls4ml makes it a C++ name; allowed: {NAME_RULE}"
+            yield Violation(name, "name", problem, "rename the layer", silently, "name")
 
 
 def _input(model: Any, backend: str) -> Iterator[Violation]:
@@ -72,11 +100,14 @@ def _input(model: Any, backend: str) -> Iterator[Violation]:
         yield Violation(
             "",
             "input",
-            f"model {model.name}: the first layer must be QActivation(quantized_bits(9, 0, alpha=1)); "
-            f"without it hls4ml truncates the input (found: {getattr(first, 'name', 'no layer')!r})",
+            f"model {model.name}: the first layer must be QActivation(quantized_bits(bits, integer, alpha=1)) with the "
+            "format of the data, quantized_bits(9, 0, alpha=1) for pixels k/256; without it hls4ml truncates the input "
+            f"(found: {getattr(first, 'name', 'no layer')!r})",
             "add that layer",
             "almost every output differs, or the conversion stops at 'unexpected input layer chain'",
             "input",
+            severity="reported",
+            stops_bit_exact=True,
         )
 
 
@@ -99,7 +130,8 @@ def _averages(model: Any, backend: str) -> Iterator[Violation]:
     for layer in unrounded_averages(model, lambda reader: type(reader).__name__ == "QActivation"):
         problem = f"{type(layer).__name__} divides by a number that is no power of two, and nothing rounds the quotient"
         fix = "put QActivation(quantized_relu(...)) or QActivation(quantized_bits(..., alpha=1)) behind it"
-        yield Violation(layer.name, "pool_size", problem, fix, "outputs differ in their last bits")
+        silently = "outputs differ in their last bits"
+        yield Violation(layer.name, "pool_size", problem, fix, silently, severity="reported")
 
 
 #: Kinds of layers that are exact on Vitis and Vivado, and not on another backend.
@@ -132,12 +164,15 @@ RULES: tuple[Rule, ...] = (
     _ports,
     classes,
     settings,
+    causal,
+    norms,
     float_weights,
     missing_quantizers,
     unknown_quantizers,
     scaled_weights,
+    scaled_biases,
     noisy_weights,
-    softmax,
+    heads,
     activations,
     whole_numbers,
     merged_roundings,

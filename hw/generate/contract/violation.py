@@ -1,4 +1,4 @@
-"""What a rule says of a model."""
+"""What a rule says of a model, and how bad it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-RepairKind = Literal["input", "fold", "softmax"]
+#: "refused": hls4ml stops, its C++ does not compile, or what it computes has nothing to do with the model.
+#: "reported": the accelerator is well defined (bitsim and csim agree on every bit), and the model may differ from it.
+Severity = Literal["refused", "reported"]
+Grade = Literal["repairable", "refused", "reported"]
+#: How a repair mends it (`repair.py`). All keep what the model computes, but "requantize".
+RepairKind = Literal["name", "input", "fold", "norm", "requantize", "head", "merge", "axis", "reshape", "causal"]
 
 
 @dataclass(frozen=True)
@@ -18,14 +23,23 @@ class Violation:
     problem: str
     fix: str
     silently: str  # what hls4ml does with it when nobody checks
-    repair: RepairKind | None = None  # which repair mends it without changing what the model computes
+    repair: RepairKind | None = None  # how --repair mends it
     blocks_repair: bool = False  # no repair looks into such a model
+    severity: Severity = "refused"  # what it is while nobody repairs it
+    stops_bit_exact: bool = False  # hls4ml's bit_exact pass stops at it or gets it wrong, its plain conversion does not
+
+    @property
+    def grade(self) -> Grade:
+        """What to do about it: repair it, or refuse or report it."""
+        return self.severity if self.repair is None else "repairable"
 
     def __str__(self) -> str:
         where = f"layer {self.layer!r}: " if self.layer else ""
-        return f"{where}{self.problem}; {self.fix}. Unchecked, {self.silently}"
+        mend = "" if self.repair is None else " (--repair does it)" if self.repair != "requantize" else _CHANGES
+        return f"{where}{self.problem}; {self.fix}{mend}. Unchecked, {self.silently}"
 
 
+_CHANGES = " (--repair does it and tells how much outputs change)"
 Rule = Callable[[Any, str], Iterator[Violation]]
 
 

@@ -51,6 +51,11 @@ def covering_grid(values: NDArray[Any], limit: int = MAX_BITS) -> FixedPoint | N
     return FixedPoint(width, integer + 1) if width <= limit else None
 
 
+def grid_text(grid: FixedPoint) -> str:
+    """The QKeras quantizer of a signed grid: the identity on all its numbers."""
+    return f"quantized_bits({grid.width},{grid.integer - 1},alpha=1)"
+
+
 def _integer_bits(magnitude: float) -> int:
     """Smallest i with magnitude <= 2**i; 0 for what is not positive."""
     if magnitude <= 0:

@@ -46,10 +46,16 @@ def float_model(*body: Any, grid: str = "input_grid") -> Any:
     [
         (
             with_layer(lambda: q().QDense(4, name="input", **weight_quantizers())),
-            "layer name 'input' cannot be used: hls4ml makes it a C++ name; allowed: a letter, then letters, digits",
+            "layer 'input': the name cannot be used: hls4ml makes it a C++ name; allowed: a letter, then letters",
         ),
-        (with_layer(lambda: q().QDense(4, name="while", **weight_quantizers())), "layer name 'while' cannot be used"),
-        (with_layer(lambda: q().QDense(4, name="my-layer", **weight_quantizers())), "layer name 'my-layer' cannot"),
+        (
+            with_layer(lambda: q().QDense(4, name="while", **weight_quantizers())),
+            "layer 'while': the name cannot be used",
+        ),
+        (
+            with_layer(lambda: q().QDense(4, name="my-layer", **weight_quantizers())),
+            "layer 'my-layer': the name cannot",
+        ),
         (with_layer(lambda: layers().Activation("softmax", name="out")), "layer 'out': softmax is never bit-exact"),
         (with_layer(lambda: layers().Softmax(name="out")), "layer 'out': softmax is never bit-exact"),
         (
@@ -82,8 +88,8 @@ def float_model(*body: Any, grid: str = "input_grid") -> Any:
             "layer 'leaky': quantized_relu with negative_slope=0.25 is not reproduced exactly by hls4ml",
         ),
         (
-            with_layer(lambda: q().QActivation("quantized_bits(5,1,symmetric=1,alpha=1)", name="sym")),
-            "layer 'sym': quantized_bits with symmetric=1 is not reproduced exactly by hls4ml; set symmetric=0",
+            with_layer(lambda: q().QActivation("quantized_bits(5,1,alpha=0.5)", name="half")),
+            "layer 'half': quantized_bits with alpha=0.5 is not reproduced exactly by hls4ml; set alpha=1",
         ),
         (
             with_layer(lambda: layers().Activation("tanh", name="table")),
@@ -115,7 +121,10 @@ def test_an_input_that_is_not_rounded_to_the_grid(cli: Cli) -> None:
     layers_ = [keras.Input((8, 8, 1)), keras.layers.Flatten(name="flat"), q().QDense(10, **weight_quantizers())]
     save_model(keras.Sequential(layers_, name="own"), cli.folder / "own.keras")
     told = cli.refuses("generate", "--model", "own.keras")
-    assert "the first layer must be QActivation(quantized_bits(9, 0, alpha=1)); without it" in told
+    assert (
+        "the first layer must be QActivation(quantized_bits(bits, integer, alpha=1)) with the format of the data"
+        in told
+    )
     assert "(found: 'flat')" in told
 
 

@@ -13,7 +13,7 @@ import pytest
 from helpers.models import HARDWARE, SMALL, SMALL_BITS, STREAM, grid_codes, grid_images, normalised
 
 from hw.accelerator import Accelerator
-from hw.generate.contract import check_contract, violations
+from hw.generate.contract import check_contract, contract
 from hw.generate.hardware import HardwareConfig
 from qmodels.grid import IMAGE_GRID
 from qmodels.quantize.model import quantize_model
@@ -55,5 +55,5 @@ def test_the_prequantized_view_is_exact() -> None:
 
 
 def test_catapult_is_refused_for_its_average_pooling() -> None:
-    (found,) = violations(quantized("resnet8"), "Catapult")
+    (found,) = contract(quantized("resnet8"), "Catapult")
     assert (found.layer, found.setting) == ("pool", "backend")

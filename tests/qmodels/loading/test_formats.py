@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 import pytest
 from helpers.models import grid_images, qkeras_model, weight_quantizers
-from qmodels.quantize.layers import is_quantized
 
+from qmodels.digest import file_digest
 from qmodels.errors import UserError
+from qmodels.layers import is_quantized
 from qmodels.loading import load_model, load_model_with_notes
 from qmodels.runtime import runtime
-from qmodels.storage import file_digest
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning"),

@@ -9,7 +9,7 @@ import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
 from hw.accelerator import Accelerator
-from hw.generate.contract import violations
+from hw.generate.contract import contract
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import INPUT_GRID
 from qmodels.errors import UserError
@@ -45,7 +45,7 @@ def test_every_sum_is_rounded_as_the_exact_quotient(
     size: tuple[int, int], bits: int, whole: bool, io_type: Any
 ) -> None:
     model, images = pooled(size, bits, whole), images_of_every_sum(size)
-    assert not violations(model)
+    assert not contract(model)
     divisor = 256 * size[0] * size[1]
     quotient, rest = np.divmod(np.arange(len(images)) << bits, divisor)
     up = (2 * rest > divisor) | ((2 * rest == divisor) & (quotient % 2 == 1))
@@ -61,7 +61,7 @@ def test_an_average_that_nothing_rounds_is_told() -> None:
         keras.layers.AveragePooling2D(3, name="pool"),
         keras.layers.Flatten(name="flat"),
     ]
-    (found,) = violations(qkeras_model(*body, shape=(3, 3, 1)))
+    (found,) = contract(qkeras_model(*body, shape=(3, 3, 1)))
     assert found.layer == "pool"
     assert "divides by a number that is no power of two, and nothing rounds the quotient" in str(found)
     four = [
@@ -69,7 +69,7 @@ def test_an_average_that_nothing_rounds_is_told() -> None:
         keras.layers.AveragePooling2D(4, name="pool"),
         keras.layers.Flatten(name="flat"),
     ]
-    assert not violations(qkeras_model(*four))
+    assert not contract(qkeras_model(*four))
 
 
 def test_a_padded_border_counts_fewer_pixels() -> None:

@@ -27,6 +27,8 @@ def layers() -> Any:
         lambda: qkeras_model(q().QActivation("quantized_relu(6,2)", name="relu")),
         lambda: qkeras_model(q().QActivation("quantized_bits(6,2,alpha=1)", name="round")),
         lambda: qkeras_model(q().QActivation("quantized_bits(6,2)", name="round")),
+        lambda: qkeras_model(q().QActivation("quantized_bits(6,2,keep_negative=0,alpha=1)", name="positive")),
+        lambda: qkeras_model(q().QActivation("quantized_bits(6,2,1,alpha=1)", name="symmetric")),
         lambda: qkeras_model(q().QActivation("quantized_tanh(6)", name="tanh")),
         lambda: qkeras_model(q().QActivation("quantized_sigmoid(6)", name="sigmoid")),
         lambda: qkeras_model(layers().Activation("relu", name="relu")),
@@ -50,11 +52,6 @@ def test_a_sequential_model_is_judged_like_a_functional_one() -> None:
 @pytest.mark.parametrize(
     ("build", "rule"),
     [
-        (
-            lambda: qkeras_model(q().QActivation("quantized_bits(6,2,keep_negative=0,alpha=1)", name="a")),
-            "keep_negative",
-        ),
-        (lambda: qkeras_model(q().QActivation("quantized_bits(6,2,1,alpha=1)", name="a")), "symmetric=1"),
         (lambda: qkeras_model(q().QActivation("quantized_bits(6,2,alpha=0.5)", name="a")), r"alpha=0\.5"),
         (lambda: qkeras_model(q().QActivation("quantized_relu(6,2,0,0.5)", name="a")), r"negative_slope=0\.5"),
         (lambda: qkeras_model(q().QActivation("quantized_po2(4)", name="a")), "quantized_po2 is not reproduced"),
@@ -64,7 +61,10 @@ def test_a_sequential_model_is_judged_like_a_functional_one() -> None:
         (lambda: qkeras_model(kernel_quantizer=q().quantized_bits(4, 0, alpha="auto_po2")), "alpha='auto_po2'"),
         (lambda: qkeras_model(kernel_quantizer=q().quantized_bits(4, 0, alpha=3.0)), r"alpha=3\.0"),
         (lambda: qkeras_model(activation="softmax"), "softmax is never bit-exact"),
-        (lambda: qkeras_model(layers().Activation("sigmoid", name="a")), "activation sigmoid is not reproduced"),
+        (
+            lambda: qkeras_model(layers().Activation("sigmoid", name="a")),
+            "sigmoid is never bit-exact in hls4ml; use",
+        ),
         (lambda: qkeras_model(layers().Dense(4, name="a")), "Dense has float weights; use QDense"),
     ],
 )
@@ -80,6 +80,6 @@ def test_the_input_must_be_rounded_first(first: str) -> None:
     dense = q().QDense(3, name="first", activation=q().quantized_bits(9, 0, alpha=1), **weight_quantizers())
     model = keras.Sequential([keras.Input((4,)), rounds if first == "relu" else dense])
     with pytest.raises(
-        UserError, match=r"the first layer must be QActivation\(quantized_bits\(9, 0, alpha=1\)\).*'first'"
+        UserError, match=r"the first layer must be QActivation\(quantized_bits\(.*, alpha=1\)\).*'first'"
     ):
         check_contract(model)

@@ -7,14 +7,29 @@ from typing import Any
 import pytest
 from helpers.models import qkeras_model, weight_quantizers
 
-from hw.generate.contract import violations
+from hw.generate.contract import contract, repair_model
 from hw.generate.contract.names import RESERVED, is_free_name, name_problem
 from qmodels.runtime import runtime
 
 CPP = "asm and or not xor nullptr constexpr decltype static_cast wchar_t alignas thread_local NULL".split()
 BENCH = "in e fin fout fpr pr iline pline cstr current predictions argc std ap_int".split()
 NUMBERED = "w2 b2 b12 layer2_out layer2_t config2 relu_config4 weight2".split()
-INSIDE = ["conv1", "fc_2", "Input", "q_dense_12", "inputs", "b1_conv", "layer1_relu", "in", "e", "w2", "std", "config"]
+INSIDE = [
+    "output",
+    "model",
+    "conv1",
+    "fc_2",
+    "Input",
+    "q_dense_12",
+    "inputs",
+    "b1_conv",
+    "layer1_relu",
+    "in",
+    "e",
+    "w2",
+    "std",
+    "config",
+]
 
 
 @pytest.mark.parametrize("name", [*CPP, *BENCH, *NUMBERED, "input", "1st", "a-b", "a b", "a/b", "", "é", "_x"])
@@ -55,9 +70,12 @@ def named(image: str, hidden: str, sequential: bool) -> Any:
 @pytest.mark.parametrize("sequential", [False, True])
 @pytest.mark.parametrize("image", ["in", "e", "w2"])
 def test_the_models_input_is_a_variable(image: str, sequential: bool) -> None:
-    assert violations(named("image", image, sequential)) == []
-    (found,) = violations(named(image, "logits", sequential))
-    assert found.setting == "name" and f"layer name {image!r} cannot be used" in found.problem
+    assert contract(named("image", image, sequential)) == ()
+    (found,) = contract(named(image, "logits", sequential))
+    assert (found.layer, found.setting, found.repair) == (image, "name", "name")
+    assert "the name cannot be used: hls4ml makes it a C++ name" in found.problem
+    repaired = repair_model(named(image, "logits", sequential))
+    assert contract(repaired.model) == () and image not in repaired.model.input_names
 
 
 @pytest.mark.parametrize(("name", "refused"), [("fc_weight", True), ("fc_bias", True), ("fc_relu", False)])
@@ -67,4 +85,4 @@ def test_a_layer_is_not_called_like_a_type_of_another(name: str, refused: bool) 
         *(q.QDense(4, name=layer, **weight_quantizers()) for layer in ("fc", name)),
         q.QActivation("quantized_relu(4,1)", name="fc_accum"),
     )
-    assert [violation.layer for violation in violations(model)] == [name] * refused
+    assert [violation.layer for violation in contract(model)] == [name] * refused
