@@ -264,7 +264,9 @@ def _explain(item: Any, root: type[BaseModel], raw: Any) -> str:
         known = list(owner.model_fields) if owner else []
         return f"{key}: unknown key" + allowed_names(str(location[-1]), known)
     got = _abridged(item["input"])
-    if item["type"] == "attack_kind":
+    if item["type"] == "unknown_attack":
+        return f"{key}.kind: {item['msg']}"
+    if item["type"] == "attack_without_kind":
         return f"{key}: {item['msg']}; got {got}"
     if item["type"] == "literal_error":
         return f"{key}: {got} is not allowed" + allowed_names(str(item["input"]), _alternatives(location, root, raw))

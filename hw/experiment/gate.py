@@ -52,8 +52,11 @@ def pass_gate(run: Run, images: Codes, *, adversarial: bool, always: int = 0) ->
     prequantized = (reference, lambda x: model_trace(run.prequantized.model, to_values(x)))
     compared = [require_exact(expected, run.prequantized, images, traces=prequantized)]
     judged: NDArray[np.intp] = np.arange(len(images))
+    formats = accelerator.formats
     if accelerator.name == "bitsim":
-        compared.append(require_exact(expected, accelerator, images, traces=(reference, accelerator.trace)))
+        compared.append(
+            require_exact(expected, accelerator, images, traces=(reference, accelerator.trace), formats=formats)
+        )
         judged = judge_sample(len(images), run.config.simulation.verify_samples, always, run.config.seed)
     sample = Known(expected.name, expected.outputs[judged])
     csim = (reference, lambda x: accelerator.trace(x, "csim"))

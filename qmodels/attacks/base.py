@@ -15,7 +15,15 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from qmodels.attacks.ball import Ball, Epsilon, Norm
@@ -174,6 +182,14 @@ class Attack(BaseModel):
             raise TypeError(f"attack kind {cls.kind!r} is taken by {other.__module__}.{other.__qualname__}")
         _REGISTERED[cls.kind] = cls
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_own_kind(cls, values: Any) -> Any:
+        """A config says the kind; it is no setting."""
+        if isinstance(values, dict) and values.get("kind") == cls.kind:
+            return {key: value for key, value in values.items() if key != "kind"}
+        return values
+
     @model_serializer(mode="wrap")
     def _with_kind(self, handler: Any) -> dict[str, Any]:
         return {"kind": self.kind, **handler(self)}
@@ -282,13 +298,13 @@ def _from_settings(value: Any) -> Any:
         return value
     if "kind" not in value:
         allowed = ", ".join(attack_kinds())
-        raise PydanticCustomError("attack_kind", "{told}", {"told": f"kind is missing (allowed: {allowed})"})
+        raise PydanticCustomError("attack_without_kind", "{told}", {"told": f"kind is missing (allowed: {allowed})"})
     kind = value["kind"]
     found = attack_class(kind) if isinstance(kind, str) else None
     if found is None:
         told = f"unknown attack {kind!r}" + allowed_names(str(kind), attack_kinds())
-        raise PydanticCustomError("attack_kind", "{told}", {"told": told})
-    return found.model_validate({key: item for key, item in value.items() if key != "kind"})
+        raise PydanticCustomError("unknown_attack", "{told}", {"told": told})
+    return found.model_validate(value)
 
 
 #: The pydantic type of one attack in a config, told apart by `kind`.

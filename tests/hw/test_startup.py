@@ -49,7 +49,7 @@ def test_public_names_are_found_when_asked_for_and_not_before(package: str) -> N
     code = (
         f"import {package}, sys\n"
         "print(*[name for name in ('numpy', 'pydantic', 'yaml', 'tensorflow', 'hls4ml') if name in sys.modules])\n"
-        f"print(*[getattr({package}, name).__name__ for name in {package}.__all__])\n"
+        f"print(*[name for name in {package}.__all__ if getattr({package}, name) is not None])\n"
         f"print(*{package}.__all__)\n"
         "print(*[name for name in ('tensorflow', 'hls4ml') if name in sys.modules])"
     )
@@ -58,7 +58,7 @@ def test_public_names_are_found_when_asked_for_and_not_before(package: str) -> N
     source = ast.parse((ROOT / package / "__init__.py").read_text())
     (seen,) = [node for node in source.body if isinstance(node, ast.If)]
     imported = [alias.name for node in seen.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    assert sorted(imported) == public.split() == sorted(public.split())
+    assert sorted(imported) == sorted(public.split())
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Acelerator'"):
         getattr(importlib.import_module(package), "Acelerator")  # noqa: B009 - as a user's typing error
 

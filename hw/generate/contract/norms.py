@@ -107,7 +107,7 @@ def _behind(model: Any, layer: Any) -> Violation:
 
 def stored_weights(layer: Any) -> Folded | None:
     """The weights that a QConv2DBatchnorm multiplies by; None when its kernel lies on no grid of at most 24 bits."""
-    kernel, bias = (np.asarray(value) for value in layer.get_weight_values())
+    kernel, bias = (np.asarray(value) for value in layer.get_folded_weights())
     setting = next(name for name in weight_quantizers(layer) if name != "bias_quantizer")
     quantizer, rounds_bias = weight_quantizers(layer)[setting], getattr(layer, "bias_quantizer_internal", None)
     if quantizer is None:

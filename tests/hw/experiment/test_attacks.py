@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.models import Toolbox
 
-from hw.experiment.attacks import accelerator_of, attacked_images, cell_path, cells, sources
+from hw.experiment.attacks import accelerator_of, attack_jobs, attacked_images, job_path, sources
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.model_steps import map_step, quantize_step
@@ -57,9 +57,9 @@ def test_examples_of_the_float_network_serve_every_run_that_has_it(toolbox: Tool
         folder.mark_done("train", "key", ("model.keras",), 1.0)
         for step in (map_step, quantize_step):
             folder.mark_done(step.__name__.removesuffix("_step"), "key", step(run), 1.0)
-        found = list(cells(run))
-        assert {cell.samples for cell in found} == {7} and len(attacked_images(run).y) == 7
-        names[mu] = {f"{c.source.label} {c.source.victim.name}": cell_path(run, c).name for c in found}
+        found = list(attack_jobs(run))
+        assert {job.samples for job in found} == {7} and len(attacked_images(run).y) == 7
+        names[mu] = {f"{c.source.label} {c.source.victim.name}": job_path(run, c).name for c in found}
     assert set(names[0]) < {*names[0], *names[15]} and len(names[15]) == 3
     label = next(key for key in names[0] if key.endswith("float"))
     assert names[0][label] == names[15][label]

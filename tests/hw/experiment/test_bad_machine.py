@@ -23,6 +23,7 @@ from hw.tools.cache import cache_root
 from hw.tools.toolchain import GXX, TOOLS
 from qmodels import storage
 from qmodels.errors import ToolMissing, UserError
+from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
 
 INSTALL = "Debian/Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++; macOS: xcode-select --install"
@@ -312,14 +313,17 @@ def test_one_wrong_weight_in_the_accelerator_stops_the_run_with_status_4(
     wrong.get_layer("hidden").set_weights([kernel, bias])
     accelerator = Accelerator(wrong, engine="csim")
     monkeypatch.setattr(Run, "accelerator", accelerator)
-    monkeypatch.setattr(accelerator, "trace", lambda x, engine: model_trace(wrong, x))  # saves a compile
+    monkeypatch.setattr(
+        accelerator, "trace", lambda x, engine: model_trace(wrong, IMAGE_GRID.to_values(x))
+    )  # saves a compile
     storage.save_model(model, cli.folder / "own.keras")
     write_data(cli.folder / "own.npz")
     outcome = cli("simulate", "--model", "own.keras", "--data", "own.npz", "--out", "run", "--engine", "csim")
     assert outcome.status == 4, outcome.err
     assert "robust-hls: csim differs from quantized in " in outcome.err
     assert "\n  input 0, class " in outcome.err
-    assert "\nfirst layer that differs: 'hidden', 1 of 4 elements, first at (0, 2): " in outcome.err
+    assert "\nfirst layer that differs: 'hidden', sample 0, element (2,): " in outcome.err
+    assert "1 of 4 values of this layer differ" in outcome.err
     assert not (cli.folder / "run" / "simulation.json").exists()
 
 

@@ -35,10 +35,12 @@ def test_mismatches_are_added_up_not_assumed(toolbox: Toolbox, monkeypatch: pyte
     """A gate whose comparisons let differing outputs pass would record them."""
     answers = iter((2, 30, 400))
     monkeypatch.setattr(gate, "require_exact", lambda *_, **__: Exactness("a", "b", 5, next(answers)))
-    accelerator = SimpleNamespace(name="bitsim", trace=None, csim=None)
+    accelerator = SimpleNamespace(name="bitsim", trace=None, csim=None, formats={})
     settings = SimpleNamespace(seed=0, simulation=SimpleNamespace(verify_samples=2))
     victim = KerasVictim(toolbox.quantized.model, "quantized")
-    run = SimpleNamespace(accelerator=accelerator, quantized=victim, folded=victim, config=settings)
+    run = SimpleNamespace(
+        accelerator=accelerator, quantized=victim, prequantized=victim, config=settings, data=toolbox.data
+    )
     record = gate.pass_gate(cast(Run, run), grid_codes(5), adversarial=True)
     assert (record.mismatched_outputs, record.inputs, record.adversarial_inputs, record.csim_inputs) == (432, 5, 5, 2)
 

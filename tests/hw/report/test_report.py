@@ -29,7 +29,7 @@ def row(victim, attack, accuracy, epsilon=0.0, **more):
     bits = None if victim == "float" else 3
     defaults = {"bits": bits, "n": 200, "epsilon_lsb": epsilon, "ci95": (0.1, 0.9)}
     if attack != "clean":
-        defaults |= {"knowledge": "white-box", "family": "gradient", "seed": 7}
+        defaults |= {"knowledge": "white-box", "family": "gradient", "seed": 7, "unbounded": epsilon >= 255}
     return Row(MODEL, victim, attack, accuracy, **(defaults | more)).as_json()
 
 

@@ -221,9 +221,10 @@ def test_a_batch_normalization_that_nothing_takes_in_is_reported() -> None:
 def test_an_input_quantizer_is_the_identity_on_its_format(fmt: FixedPoint, quantizer: str) -> None:
     assert grid_quantizer(fmt) == quantizer
     model = model_of(rounds(RELU, "r"), grid=None, shape=(3,))
-    ends = fmt.from_raw(np.array([fmt.raw_min, fmt.raw_max, 1])).astype(np.float32)
+    ends = np.ldexp([fmt.raw_min, fmt.raw_max, 1], -fmt.fraction).astype(np.float32)
     assert q().get_quantizer(quantizer)(ends).numpy().tolist() == ends.tolist()
-    x = fmt.from_raw(np.random.default_rng(0).integers(fmt.raw_min, fmt.raw_max + 1, (50, 3))).astype(np.float32)
+    raw = np.random.default_rng(0).integers(fmt.raw_min, fmt.raw_max + 1, (50, 3))
+    x = np.ldexp(raw, -fmt.fraction).astype(np.float32)
     np.testing.assert_array_equal(add_input_quantizer(model, fmt).predict(x, verbose=0), model.predict(x, verbose=0))
 
 
