@@ -1,4 +1,4 @@
-"""Attacks of the Adversarial Robustness Toolbox and of Foolbox behind one signature: images, labels -> examples.
+"""Attacks of the Adversarial Robustness Toolbox and of Foolbox behind one signature: codes, labels -> codes.
 
 Settings are those of our attacks wherever the library has a setting for it.
 """
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.attack_subjects import Subject
-from qmodels.attacks.base import LEVELS
+from qmodels.grid import IMAGE_GRID, Codes, Values
 from qmodels.runtime import runtime
-from qmodels.victims import Images, Labels, Victim
+from qmodels.victims import Labels, Victim
 
-Peer = Callable[[Images, Labels], Images]
+Peer = Callable[[Codes, Labels], Codes]
+LEVELS = IMAGE_GRID.span
 TOP = (LEVELS - 1) / LEVELS
 BATCH = 250
 CW_RATE, CW_WEIGHT = 5e-2, 1.0  # with these a hundred iterations are enough
@@ -31,7 +32,7 @@ class Counted:
     def __call__(self, x: NDArray[Any]) -> NDArray[np.float32]:
         """Logits."""
         self.queries += len(x)
-        return self.victim.logits(np.asarray(x, np.float32))
+        return self.victim.logits(IMAGE_GRID.to_codes(x))
 
 
 def pgd(library: str, subject: Subject, epsilon_lsb: float, steps: int) -> Peer:
@@ -92,7 +93,12 @@ def hopskipjump(library: str, subject: Subject, rounds: int) -> Callable[[Counte
     from foolbox.models import NumPyModel
 
     attack = HopSkipJumpAttack(steps=rounds, initial_gradient_eval_steps=20, max_gradient_eval_steps=200)
-    return lambda asked: lambda x, y: _usable(attack(NumPyModel(asked, bounds=(0, TOP)), x, y, epsilons=None)[1], x)
+
+    def on(asked: Counted) -> Peer:
+        model = NumPyModel(asked, bounds=(0, TOP))
+        return lambda x, y: _usable(attack(model, IMAGE_GRID.to_values(x), y, epsilons=None)[1], x)
+
+    return on
 
 
 def square(subject: Subject, epsilon_lsb: float, budget: int) -> Callable[[Counted], Peer]:
@@ -105,9 +111,9 @@ def square(subject: Subject, epsilon_lsb: float, budget: int) -> Callable[[Count
 
 
 def _art(attack: Any, with_labels: bool = True) -> Peer:
-    def generate(x: Images, y: Labels) -> Images:
+    def generate(x: Codes, y: Labels) -> Codes:
         labels = (np.eye(10, dtype=np.float32)[y],) if with_labels else ()
-        return np.asarray(attack.generate(x, *labels), np.float32)
+        return IMAGE_GRID.to_codes(attack.generate(IMAGE_GRID.to_values(x), *labels))
 
     return generate
 
@@ -133,17 +139,18 @@ def _foolbox(attack: Any, subject: Subject, radius: float | None) -> Peer:
 
     model, tf = foolbox.TensorFlowModel(subject.model, bounds=(0, TOP)), runtime().tf
 
-    def generate(x: Images, y: Labels) -> Images:
+    def generate(x: Codes, y: Labels) -> Codes:
+        values: Values = IMAGE_GRID.to_values(x)
         parts = [slice(start, start + BATCH) for start in range(0, len(x), BATCH)]
         found = np.concatenate(
-            [attack(model, tf.constant(x[p]), tf.constant(y[p]), epsilons=radius)[1].numpy() for p in parts]
+            [attack(model, tf.constant(values[p]), tf.constant(y[p]), epsilons=radius)[1].numpy() for p in parts]
         )
         black = ~found.reshape(len(x), -1).any(axis=1)  # what its CW gives where it found nothing: no example
-        return np.asarray(np.where(black[:, None, None, None], x, found))
+        return IMAGE_GRID.to_codes(np.where(black[:, None, None, None], values, found))
 
     return generate
 
 
-def _usable(found: Any, x: Images) -> Images:
+def _usable(found: Any, x: Codes) -> Codes:
     """Foolbox gives None where it found no example at all: the attack failed there."""
-    return x if found is None else np.asarray(found, np.float32)
+    return x if found is None else IMAGE_GRID.to_codes(np.asarray(found))

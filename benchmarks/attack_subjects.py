@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from qmodels.architectures import ModelConfig, build_float
-from qmodels.attacks.base import LEVELS
 from qmodels.data import load_data
 from qmodels.errors import RobustHlsError
+from qmodels.grid import IMAGE_GRID, Codes
 from qmodels.quantize.model import QuantizationConfig, quantize_model
 from qmodels.runtime import runtime, set_seed
-from qmodels.victims import Images, Labels, Victim
+from qmodels.victims import Labels, Victim
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Subject:
 
     name: str
     model: Any
-    x: Images
+    x: Codes
     y: Labels
 
     def first(self, count: int) -> Subject:
@@ -37,12 +37,13 @@ def trained(architecture: str, count: int, **sizes: Any) -> Subject:
     config = ModelConfig.model_validate({"architecture": architecture, **sizes})
     model = build_float(config, train_x.shape[1:], 10, seed=0)
     model.compile(keras.optimizers.Adam(2e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(train_x[:10000], train_y[:10000], epochs=2, batch_size=100, verbose=0)
-    quantized = quantize_model(model, QuantizationConfig(weight_bits=3), train_x[:1000]).model
+    values = IMAGE_GRID.to_values(train_x[:10000])
+    model.fit(values, train_y[:10000], epochs=2, batch_size=100, verbose=0)
+    quantized = quantize_model(model, QuantizationConfig(weight_bits=3), values[:1000]).model
     return only_right(architecture, quantized, test_x, test_y, count)
 
 
-def digits_of_any_size() -> tuple[Images, Labels, Images, Labels]:
+def digits_of_any_size() -> tuple[Codes, Labels, Codes, Labels]:
     """MNIST, or the 8x8 digits enlarged to 28x28."""
     try:
         data = load_data("mnist", seed=0)
@@ -82,13 +83,15 @@ def resnet8(count: int) -> Subject:
         x = relu(keras.layers.Add()([conv(x, filters, 1, stride) if stride > 1 else x, branch]))
     x = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(x))
     model = keras.Model(image, q.QDense(10, **quantizers())(x), name="resnet8")
-    images = (rng.integers(0, LEVELS, (count, 32, 32, 3)) / LEVELS).astype(np.float32)
-    return Subject("resnet8", model, images, model.predict(images, verbose=0).argmax(axis=1).astype(np.int64))
+    images = IMAGE_GRID.random(count, (32, 32, 3), rng)
+    answers = model.predict(IMAGE_GRID.to_values(images), verbose=0).argmax(axis=1)
+    return Subject("resnet8", model, images, answers.astype(np.int64))
 
 
-def only_right(name: str, model: Any, x: Images, y: Labels, count: int) -> Subject:
+def only_right(name: str, model: Any, x: Codes, y: Labels, count: int) -> Subject:
     """The first `count` images that the model gets right."""
-    right = np.flatnonzero(model.predict(x[: 3 * count + 50], verbose=0).argmax(axis=1) == y[: 3 * count + 50])[:count]
+    values = IMAGE_GRID.to_values(x[: 3 * count + 50])
+    right = np.flatnonzero(model.predict(values, verbose=0).argmax(axis=1) == y[: 3 * count + 50])[:count]
     return Subject(name, model, x[right], y[right])
 
 

@@ -33,11 +33,11 @@ from benchmarks import attack_peers as peers  # noqa: E402
 from benchmarks.attack_subjects import Subject, accelerators, resnet8, trained  # noqa: E402
 from benchmarks.common import Report, parser  # noqa: E402
 from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square, WorstCase  # noqa: E402
-from qmodels.attacks.base import LEVELS, project_to_grid  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.errors import ToolMissing  # noqa: E402
+from qmodels.grid import Codes  # noqa: E402
 from qmodels.quantize.prequantized import prequantize  # noqa: E402
-from qmodels.victims import AcceleratorVictim, Images, KerasVictim, Victim, predictions  # noqa: E402
+from qmodels.victims import AcceleratorVictim, GradientModel, KerasVictim, Victim, predictions  # noqa: E402
 
 STEPS = 40
 MODULES = {"art": "art", "foolbox": "foolbox"}
@@ -65,23 +65,23 @@ def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str,
     return {name: statistics.median(values) for name, values in seconds.items()}, results
 
 
-def l2_lsb(x: Images, clean: Images) -> NDArray[np.float64]:
+def l2_lsb(x: Codes, clean: Codes) -> NDArray[np.float64]:
     """Euclidean length of every change on the device's grid, in LSBs."""
-    change = (project_to_grid(x).astype(np.float64) - clean) * LEVELS
+    change = x.astype(np.float64) - clean
     return np.asarray(np.linalg.norm(change.reshape(len(x), -1), axis=1))
 
 
-def robust_accuracy(victim: Victim, x: Images, subject: Subject, radius_l2: float | None = None) -> float:
+def robust_accuracy(victim: Victim, x: Codes, subject: Subject, radius_l2: float | None = None) -> float:
     """Share of images still right; with a radius, examples farther away do not count."""
-    right = predictions(victim, project_to_grid(x)) == subject.y
+    right = predictions(victim, x) == subject.y
     if radius_l2 is not None:
         right |= l2_lsb(x, subject.x) > radius_l2
     return float(right.mean())
 
 
-def median_radius(victim: Victim, x: Images, subject: Subject) -> float:
+def median_radius(victim: Victim, x: Codes, subject: Subject) -> float:
     """The median length of the library's examples that work: there it breaks half of what it can break."""
-    wrong = predictions(victim, project_to_grid(x)) != subject.y
+    wrong = predictions(victim, x) != subject.y
     return float(np.median(l2_lsb(x, subject.x)[wrong])) if wrong.any() else np.inf
 
 
@@ -123,7 +123,7 @@ def pgd(report: Report, name: str, subject: Subject, radii: Iterable[int], libra
 
     epsilon = telling_radius(radii, left_standing)
     attack = PGD(steps=STEPS)
-    calls: dict[str, Callable[[], Images]] = {
+    calls: dict[str, Callable[[], Codes]] = {
         "ours": lambda: attack(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0).x
     }
     for library in libraries:
@@ -203,7 +203,7 @@ def hopskipjump(
 def square(report: Report, subject: Subject, bitsim: Victim, csim: Victim, few: int, budget: int) -> None:
     """Square in the L-infinity ball; ART stops asking about an image that has fallen, and so do we."""
     small = subject.first(10 * few)
-    found: dict[int, Images] = {}
+    found: dict[int, Codes] = {}
 
     def left_standing(radius: int) -> float:
         found[radius] = peers.square(subject, radius, budget)(peers.Counted(bitsim))(small.x, small.y)
@@ -239,7 +239,7 @@ def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
     from hw.accelerator import Accelerator
     from hw.generate.hardware import HardwareConfig
 
-    victim = AcceleratorVictim(Accelerator(subject.model, HardwareConfig()), prequantize(subject.model))
+    victim = AcceleratorVictim(Accelerator(subject.model, HardwareConfig()), GradientModel(prequantize(subject.model)))
     seconds, found = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
     standing = float(np.mean(found.fell_to == NOT_FALLEN))
     note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_images, normalised
+from helpers.models import BITS, SMALL, SMALL_BITS, Toolbox, grid_codes, grid_images, normalised
 
 import hw
 from hw.accelerator import Accelerator
@@ -25,6 +25,7 @@ from hw.generate.reuse import plan_layers
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.digest import digest_of, file_digest
 from qmodels.errors import RobustHlsError, UserError
+from qmodels.grid import IMAGE_GRID
 from qmodels.quantize.model import quantize_model
 from qmodels.storage import write_json
 
@@ -69,7 +70,7 @@ def models() -> dict[str, Any]:
     toolbox = Toolbox()
     data = toolbox.data
     mlp = build_float(ModelConfig(architecture="mlp", hidden=(16,)), data.input_shape, data.classes, seed=0)
-    plain = {"cnn4": toolbox.quantized.model, "mlp": quantize_model(mlp, BITS, data.train.x).model}
+    plain = {"cnn4": toolbox.quantized.model, "mlp": quantize_model(mlp, BITS, data.train.values).model}
     folded = {name: quantize_model(normalised(config), SMALL_BITS, grid_images(200)) for name, config in SMALL.items()}
     return plain | {name: quantized.model for name, quantized in folded.items()}
 
@@ -123,8 +124,8 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
         digest = digest_of([project.digest, cell.samples, _simulators()])
         if known is not None and known["digest"] == digest:
             return Outcome(**known)
-        images = grid_images(cell.samples, model.input_shape[1:])
-        expected = model(images).numpy()
+        images = grid_codes(cell.samples, model.input_shape[1:])
+        expected = model(IMAGE_GRID.to_values(images)).numpy()
         if len(np.unique(expected, axis=0)) <= cell.samples // 2:
             return Outcome(failed="the outputs hardly depend on the images: comparing them would mean little")
         victims = [accelerator.compile(optimize=False)]

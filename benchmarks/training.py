@@ -43,7 +43,7 @@ from qmodels.storage import save_model, write_json  # noqa: E402
 from qmodels.training import TrainingConfig, train  # noqa: E402
 from qmodels.training.aware import train_aware  # noqa: E402
 from qmodels.training.margins import BATCH, measure_margins, random_directions  # noqa: E402
-from qmodels.victims import AcceleratorVictim, KerasVictim, accuracy  # noqa: E402
+from qmodels.victims import AcceleratorVictim, GradientModel, KerasVictim, accuracy  # noqa: E402
 
 MODEL = ModelConfig(architecture="cnn4", filters=(16, 32), hidden=(64,))
 BITS = QuantizationConfig(weight_bits=3, activation_bits=6)
@@ -100,7 +100,7 @@ class Study:
 
     def worst_case(self, quantized: Any, epsilon: float) -> float:
         """Share of the accelerator's first test images that every attack of the worst case leaves standing."""
-        victim = AcceleratorVictim(Accelerator(quantized, HardwareConfig()), prequantize(quantized))
+        victim = AcceleratorVictim(Accelerator(quantized, HardwareConfig()), GradientModel(prequantize(quantized)))
         x, y = self.data.test.take(50 if self.quick else 500)
         found = WorstCase().evaluate(victim, x, y, epsilon_lsb=epsilon, seed=0)
         return float(np.mean(found.fell_to == NOT_FALLEN))
@@ -123,14 +123,14 @@ def margins(report: Report, study: Study) -> None:
     model, victim = study.model("Orig."), KerasVictim(study.model("Orig."), "float", BATCH)
     x, y = study.data.train.take(5 if study.quick else 25)
     directions = random_directions(100, x[0].size, np.random.default_rng(0))
-    scale = float(x[0].size) ** 0.5
+    scale = float(x[0].size) ** 0.5 * study.data.grid.scale
 
     def search() -> int:
         sizes = {"t_start": 0.1 * scale, "t_max": 0.4 * scale, "growth": 1.75, "tolerance": 0.05}
         return measure_margins(victim.logits, x, y, directions, smallest=40, **sizes).evaluations
 
     evaluations = search()
-    images = np.resize(study.data.train.x, (evaluations, *x.shape[1:]))
+    images = np.resize(study.data.train.values, (evaluations, *x.shape[1:]))
     peers = {
         "margins": (search, evaluations),
         "predict": (lambda: model.predict(images, batch_size=BATCH, verbose=0), len(images)),
@@ -147,9 +147,9 @@ def layerwise(report: Report, study: Study) -> None:
         wanted = LayerwiseConfig(epsilon_lsb=EPSILONS[name], samples=100 if study.quick else 1000)
         config = BITS.model_copy(update={"layerwise": wanted})
         data, model = study.data, study.model(name)
-        selection = select_formats(model, config, data.train.x, data.validation, seed=0)
-        common = quantize_model(model, BITS, data.train.x)
-        chosen = quantize_model(model, BITS, data.train.x, formats=selection.formats)
+        selection = select_formats(model, config, data.train.values, data.validation, seed=0)
+        common = quantize_model(model, BITS, data.train.values)
+        chosen = quantize_model(model, BITS, data.train.values, formats=selection.formats)
         scores = {
             label: study.scores(prequantize(quantized.model), "(Q)", EPSILONS[name])
             | {"worst_case": study.worst_case(quantized.model, EPSILONS[name])}
@@ -176,7 +176,7 @@ def mapping(report: Report, study: Study) -> None:
 
     def row(name: str, mapped: bool) -> dict[str, Any]:
         model = map_weights(study.model(name), MAPPING)[0] if mapped else study.model(name)
-        quantized = prequantize(quantize_model(model, BITS, study.data.train.x).model)
+        quantized = prequantize(quantize_model(model, BITS, study.data.train.values).model)
         return {
             label: study.scores(victim, label, epsilon) | {"model": name, "mapped": mapped}
             for epsilon in (26, 76)
@@ -197,7 +197,7 @@ def codebook(report: Report, study: Study) -> None:
 
     def row(name: str, settings: dict[str, Any]) -> dict[str, Any]:
         config = QuantizationConfig.model_validate(BITS.model_dump() | settings)
-        quantized = quantize_model(study.model(name), config, study.data.train.x)
+        quantized = quantize_model(study.model(name), config, study.data.train.values)
         return study.scores(prequantize(quantized.model), "(Q)", EPSILONS[name]) | cost_of(quantized)
 
     for name in TRAININGS:
@@ -216,7 +216,7 @@ def aware(report: Report, study: Study) -> None:
     def row(name: str, bits: int) -> dict[str, Any]:
         config, epsilon = BITS.model_copy(update={"weight_bits": bits}), EPSILONS[name]
         model, data = study.model(name), study.data
-        after = prequantize(quantize_model(model, config, data.train.x).model)
+        after = prequantize(quantize_model(model, config, data.train.values).model)
         latent = copy_model(model)
         phase = {"quantization_aware": {"epochs": 1 if study.quick else 2}}
         training = TrainingConfig.model_validate({"batch_size": 128, **TRAININGS[name], **phase})
@@ -224,7 +224,7 @@ def aware(report: Report, study: Study) -> None:
         _, formats = train_aware(
             latent, training, config, MappingConfig(), data.train, data.validation, seed=0, checkpoint_dir=checkpoints
         )
-        during = prequantize(quantize_model(latent, config, data.train.x, formats=formats).model)
+        during = prequantize(quantize_model(latent, config, data.train.values, formats=formats).model)
         victims = {"post-training": after, "quantization-aware": during}
         return {label: study.scores(victim, "(Q)", epsilon) for label, victim in victims.items()}
 

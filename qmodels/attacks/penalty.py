@@ -169,7 +169,7 @@ class Minimiser:
             numbers = (self.attack.rate, self.attack.confidence, self.beta)
             per_image = (a[rows].astype(np.float32) for a in (weight, bound * unit))
             found = self.chunk(
-                Room(*(part[rows] for part in scaled)), y[rows], *per_image,
+                Bounds(*(part[rows] for part in scaled)), y[rows], *per_image,
                 *(tf.constant(v, tf.float32) for v in numbers), tf.constant(done), tf.constant(steps), *state,
             )  # fmt: skip
             point, length, objective, zero, *state = (value.numpy() for value in found)
@@ -186,7 +186,7 @@ class Minimiser:
         return best
 
 
-class Room(NamedTuple):
+class Bounds(NamedTuple):
     """Clean images and the lowest and highest values of every feature, as shares of the range."""
 
     clean: Tensor
@@ -197,7 +197,7 @@ class Room(NamedTuple):
 def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -> Any:
     """Adam on w with x = low + (high - low) (tanh w + 1) / 2, so that the cube needs no clipping."""
     tf = runtime().tf
-    grid_of, climb = _Grid(source), criterion.loss("margin")
+    grid_of, climb = _Scaled(source), criterion.loss("margin")
 
     def cost_of(x: Tensor, clean: Tensor, bound: Tensor) -> Tensor:
         change = tf.reshape(x - clean, [tf.shape(x)[0], -1])
@@ -207,20 +207,20 @@ def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def chunk(
-        room: Room, y: Tensor, weight: Tensor, bound: Tensor, rate: Tensor, confidence: Tensor, _beta: Tensor,
+        bounds: Bounds, y: Tensor, weight: Tensor, bound: Tensor, rate: Tensor, confidence: Tensor, _beta: Tensor,
         done: Tensor, steps: Tensor, shift: Tensor, first: Tensor, second: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        clean, width = room.clean, room.high - room.low
+        clean, width = bounds.clean, bounds.high - bounds.low
         free = width > 0
-        share = tf.where(free, 2.0 * (clean - room.low) / tf.where(free, width, 1.0) - 1.0, 0.0)
+        share = tf.where(free, 2.0 * (clean - bounds.low) / tf.where(free, width, 1.0) - 1.0, 0.0)
         origin = tf.atanh(tf.clip_by_value(share, -EDGE, EDGE))
         best, best_length = grid_of.steps(clean), tf.fill(tf.shape(weight), tf.constant(np.inf))
         objective, zero = tf.zeros_like(weight), tf.zeros_like(weight, tf.bool)
         for index in tf.range(steps):
             with tf.GradientTape() as tape:
                 tape.watch(shift)
-                x = room.low + width * (tf.tanh(origin + shift) + 1.0) / 2.0
-                point = grid_of.nearest(x, room)
+                x = bounds.low + width * (tf.tanh(origin + shift) + 1.0) / 2.0
+                point = grid_of.nearest(x, bounds)
                 logits = source.outputs(point)
                 hinge = tf.nn.relu(confidence - climb(logits, y, y))
                 objective = cost_of(x, clean, bound) + weight * hinge
@@ -243,20 +243,20 @@ def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -
 def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -> Any:
     """Accelerated soft thresholding (FISTA) with a step that decays with the square root of what is left."""
     tf = runtime().tf
-    grid_of, climb = _Grid(source), criterion.loss("margin")
+    grid_of, climb = _Scaled(source), criterion.loss("margin")
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def chunk(
-        room: Room, y: Tensor, weight: Tensor, _bound: Tensor, rate: Tensor, confidence: Tensor, beta: Tensor,
+        bounds: Bounds, y: Tensor, weight: Tensor, _bound: Tensor, rate: Tensor, confidence: Tensor, beta: Tensor,
         done: Tensor, steps: Tensor, ahead: Tensor, change: Tensor, unused: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        clean = room.clean
+        clean = bounds.clean
         best, best_length = grid_of.steps(clean), tf.fill(tf.shape(weight), tf.constant(np.inf))
         objective, zero = tf.zeros_like(weight), tf.zeros_like(weight, tf.bool)
         for index in tf.range(steps):
             with tf.GradientTape() as tape:
                 tape.watch(ahead)
-                logits = source.outputs(grid_of.nearest(clean + ahead, room))
+                logits = source.outputs(grid_of.nearest(clean + ahead, bounds))
                 hinge = tf.nn.relu(confidence - climb(logits, y, y))
                 squares = tf.reduce_sum(tf.reshape(ahead, [tf.shape(ahead)[0], -1]) ** 2, axis=1)
                 objective = squares + weight * hinge
@@ -267,9 +267,9 @@ def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -
                 zero = is_zero(gradient)
             moved = ahead - rate * gradient
             fresh = tf.sign(moved) * tf.nn.relu(tf.abs(moved) - beta)
-            fresh = tf.clip_by_value(clean + fresh, room.low, room.high) - clean
+            fresh = tf.clip_by_value(clean + fresh, bounds.low, bounds.high) - clean
             ahead, change = fresh + time / (time + 3.0) * (fresh - change), fresh
-            point = grid_of.nearest(clean + fresh, room)
+            point = grid_of.nearest(clean + fresh, bounds)
             score = criterion.score(source.outputs(point), y)
             best, best_length = _keep_shorter(point, grid_of.steps(clean), score, penalty, best, best_length)
         return best, best_length, objective, zero, ahead, change, unused
@@ -277,7 +277,7 @@ def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -
     return chunk
 
 
-class _Grid:
+class _Scaled:
     """From shares of the range to grid steps."""
 
     def __init__(self, source: GradientModel) -> None:
@@ -287,11 +287,13 @@ class _Grid:
         """Grid steps, not rounded."""
         return x * self.scale
 
-    def nearest(self, x: Tensor, room: Room) -> Tensor:
+    def nearest(self, x: Tensor, bounds: Bounds) -> Tensor:
         """The nearest grid point, in steps, with a straight-through gradient."""
         tf = runtime().tf
         steps = x * self.scale
-        rounded = tf.clip_by_value(tf.round(steps), tf.round(room.low * self.scale), tf.round(room.high * self.scale))
+        rounded = tf.clip_by_value(
+            tf.round(steps), tf.round(bounds.low * self.scale), tf.round(bounds.high * self.scale)
+        )
         return steps + tf.stop_gradient(rounded - steps)
 
 

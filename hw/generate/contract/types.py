@@ -23,7 +23,7 @@ def set_activation_types(hls_config: dict[str, Any], model: Any) -> None:
     """
     for layer in model.layers:
         kind, quantizer = activation_of(layer)
-        if kind != "quantized_bits":
+        if kind != "quantized_bits" or (plain(quantizer.keep_negative) and not plain(quantizer.symmetric)):
             continue
         own = layer.name if type(layer).__name__ == "QActivation" else f"{layer.name}_{kind}"
         entry = hls_config["LayerName"].get(own)

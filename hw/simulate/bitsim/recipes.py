@@ -63,7 +63,7 @@ class DivideTowardsZero:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class LookupTable:
     """table[v - base]. Whoever writes the recipe clamps v first."""
 
     table: NDArray[np.int64]
@@ -80,7 +80,7 @@ class Choose:
     or_equal: bool = False
 
 
-Action = Cast | Clamp | Affine | ShiftLeft | Param | DivideTowardsZero | Table | Choose
+Action = Cast | Clamp | Affine | ShiftLeft | Param | DivideTowardsZero | LookupTable | Choose
 
 
 @dataclass(frozen=True)

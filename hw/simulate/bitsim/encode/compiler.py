@@ -19,10 +19,10 @@ from hw.simulate.bitsim.recipes import (
     Choose,
     Clamp,
     DivideTowardsZero,
+    LookupTable,
     Param,
     Recipe,
     ShiftLeft,
-    Table,
 )
 from hw.simulate.bitsim.scalars import ApInt, round_shift
 from qmodels.formats import FixedPoint, Overflow, Rounding
@@ -192,7 +192,7 @@ class Compiler:
             ends = [abs(v) // abs(divisor) * (1 if (v < 0) == (divisor < 0) else -1) for v in (self.low, self.high)]
             self._set(min(ends), max(ends))
 
-    def table(self, action: Table) -> None:
+    def table(self, action: LookupTable) -> None:
         """Look up; the caller has clamped the index into the table."""
         first, last = self.low - action.base, self.high - action.base
         if first < 0 or last >= len(action.table):
@@ -242,7 +242,7 @@ class Compiler:
                 self.param(action)
             elif isinstance(action, DivideTowardsZero):
                 self.divide(action.divisor)
-            elif isinstance(action, Table):
+            elif isinstance(action, LookupTable):
                 self.table(action)
             else:
                 self.choose(action)

@@ -23,10 +23,10 @@ from hw.simulate.bitsim.recipes import (
     Choose,
     Clamp,
     DivideTowardsZero,
+    LookupTable,
     Param,
     Recipe,
     ShiftLeft,
-    Table,
     recipe,
 )
 from qmodels.formats import FixedPoint
@@ -115,7 +115,7 @@ def _looked_up(low: Lowering, layer: Any, x: FixedPoint, name: str) -> tuple[tup
         *index_actions(x, size, 2 * span),
         Affine(1, offset),
         Clamp(0, size - 1),
-        Table(_table(function, size, float(span), fmt)),
+        LookupTable(_table(function, size, float(span), fmt)),
     )
     return steps, fmt
 
@@ -180,7 +180,14 @@ def _signs(low: Lowering, layer: Any, source: Value, out: Value, name: str) -> N
     table = np.zeros(2 * one + 2, np.int64)
     table[0], table[-1] = -1, 1
     _emit(
-        low, layer, source, out, *steps, Clamp(-one, one + 1), Table(table, -one), Cast(FixedPoint(2, 2), y, layer.name)
+        low,
+        layer,
+        source,
+        out,
+        *steps,
+        Clamp(-one, one + 1),
+        LookupTable(table, -one),
+        Cast(FixedPoint(2, 2), y, layer.name),
     )
 
 
@@ -216,7 +223,7 @@ def _elu_like(low: Lowering, layer: Any, source: Value, out: Value, fmt: FixedPo
     scaled = FixedPoint(fmt.width + table_format.width, fmt.integer + table_format.integer, True)
     no = (
         *_negative_index(x, size),
-        Table(_negative_table(_elu, size, table_format)),
+        LookupTable(_negative_table(_elu, size, table_format)),
         Affine(alpha),
         Cast(scaled, y, layer.name),
     )
@@ -232,7 +239,7 @@ def _selu_layer(low: Lowering, layer: Any, source: Value, out: Value) -> None:
     scaled = FixedPoint(x.width + constant.width, x.integer + constant.integer, True)
     no = (
         *_negative_index(x, size),
-        Table(_negative_table(_selu, size, table_format)),
+        LookupTable(_negative_table(_selu, size, table_format)),
         Cast(table_format, y, layer.name),
     )
     _emit(low, layer, source, out, Choose(0, (Affine(scale), Cast(scaled, y, layer.name)), no, or_equal=True))
@@ -278,7 +285,7 @@ def _unary(low: Lowering, layer: Any) -> None:
     if table.size < 1 << bits:
         refuse(layer, f"a table of {table.size} entries for {bits} bits")
     pattern = Cast(FixedPoint(bits, bits, source.format.signed), FixedPoint(bits, bits, False))
-    _emit(low, layer, source, out, pattern, Table(table.reshape(-1)), Cast(fmt, out.format, layer.name))
+    _emit(low, layer, source, out, pattern, LookupTable(table.reshape(-1)), Cast(fmt, out.format, layer.name))
 
 
 HANDLERS: dict[str, Handler] = {
