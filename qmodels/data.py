@@ -82,7 +82,7 @@ class Dataset:
 
 
 def load_data(
-    name: str,
+    name: str | Path,
     *,
     seed: int = 0,
     data_dir: Path | None = None,
@@ -104,7 +104,7 @@ def load_data(
     Raises:
         UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
     """
-    source, arrays = _find(name, data_dir)
+    source, arrays = _find(str(name), data_dir)
     checked = check_arrays(arrays, source)
     x, y = checked["x_train"], checked["y_train"]
     order = np.random.default_rng(seed).permutation(len(x))[:limit_train]

@@ -37,7 +37,7 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def load_model(path: Path, weights: Path | None = None) -> Any:
+def load_model(path: Path | str, weights: Path | str | None = None) -> Any:
     """Load a model of Keras 2, QKeras or Keras 3 as a Keras 2 model.
 
     Args:
@@ -49,7 +49,7 @@ def load_model(path: Path, weights: Path | None = None) -> Any:
         UserError: the file is missing, unreadable, too large, names a class that could run code, or has weights that
             are not finite.
     """
-    return load_model_with_notes(path, weights).model
+    return load_model_with_notes(Path(path), Path(weights) if weights is not None else None).model
 
 
 def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedModel:
