@@ -18,7 +18,6 @@ from qmodels.victims import Labels, Victim
 
 Peer = Callable[[Codes, Labels], Codes]
 LEVELS = IMAGE_GRID.span
-TOP = (LEVELS - 1) / LEVELS
 BATCH = 250
 CW_RATE, CW_WEIGHT = 5e-2, 1.0  # with these a hundred iterations are enough
 
@@ -37,7 +36,7 @@ class Counted:
 
 def pgd(library: str, subject: Subject, epsilon_lsb: float, steps: int) -> Peer:
     """PGD with one random start and steps of 2.5 epsilon / steps."""
-    radius = epsilon_lsb / LEVELS
+    radius = epsilon_lsb * float(subject.grid.step)
     step = 2.5 * radius / steps
     if library == "art":
         from art.attacks.evasion import ProjectedGradientDescent
@@ -46,7 +45,8 @@ def pgd(library: str, subject: Subject, epsilon_lsb: float, steps: int) -> Peer:
             ProjectedGradientDescent(
                 _art_model(subject), eps=radius, eps_step=step, max_iter=steps, num_random_init=1, batch_size=BATCH,
                 verbose=False,
-            )
+            ),
+            subject,
         )  # fmt: skip
     from foolbox.attacks import LinfPGD
 
@@ -62,7 +62,8 @@ def carlini(library: str, subject: Subject, steps: int) -> Peer:
             CarliniL2Method(
                 _art_model(subject), max_iter=steps, binary_search_steps=3, learning_rate=CW_RATE,
                 initial_const=CW_WEIGHT, batch_size=BATCH, verbose=False,
-            )
+            ),
+            subject,
         )  # fmt: skip
     from foolbox.attacks import L2CarliniWagnerAttack
 
@@ -76,7 +77,7 @@ def deepfool(library: str, subject: Subject) -> Peer:
         from art.attacks.evasion import DeepFool
 
         settings = {"max_iter": 100, "epsilon": 0.008, "nb_grads": 10, "batch_size": BATCH, "verbose": False}
-        return _art(DeepFool(_art_model(subject), **settings))
+        return _art(DeepFool(_art_model(subject), **settings), subject)
     from foolbox.attacks import L2DeepFoolAttack
 
     return _foolbox(L2DeepFoolAttack(steps=100, candidates=10, overshoot=0.008), subject, None)
@@ -88,14 +89,14 @@ def hopskipjump(library: str, subject: Subject, rounds: int) -> Callable[[Counte
         from art.attacks.evasion import HopSkipJump
 
         settings = {"norm": 2, "max_iter": rounds, "max_eval": 200, "init_eval": 20, "init_size": 100, "verbose": False}
-        return lambda asked: _art(HopSkipJump(_art_black_box(asked, subject), **settings), with_labels=False)
+        return lambda asked: _art(HopSkipJump(_art_black_box(asked, subject), **settings), subject, with_labels=False)
     from foolbox.attacks import HopSkipJumpAttack
     from foolbox.models import NumPyModel
 
     attack = HopSkipJumpAttack(steps=rounds, initial_gradient_eval_steps=20, max_gradient_eval_steps=200)
 
     def on(asked: Counted) -> Peer:
-        model = NumPyModel(asked, bounds=(0, TOP))
+        model = NumPyModel(asked, bounds=_bounds(subject))
         return lambda x, y: _usable(attack(model, IMAGE_GRID.to_values(x), y, epsilons=None)[1], x)
 
     return on
@@ -107,15 +108,21 @@ def square(subject: Subject, epsilon_lsb: float, budget: int) -> Callable[[Count
 
     settings = {"norm": np.inf, "eps": epsilon_lsb / LEVELS, "max_iter": budget, "p_init": 0.8, "nb_restarts": 1,
                 "batch_size": BATCH, "verbose": False}  # fmt: skip
-    return lambda asked: _art(SquareAttack(_art_black_box(asked, subject), **settings))
+    return lambda asked: _art(SquareAttack(_art_black_box(asked, subject), **settings), subject)
 
 
-def _art(attack: Any, with_labels: bool = True) -> Peer:
+def _art(attack: Any, subject: Subject, with_labels: bool = True) -> Peer:
+    grid, classes = subject.grid, int(subject.model.output_shape[-1])
+
     def generate(x: Codes, y: Labels) -> Codes:
-        labels = (np.eye(10, dtype=np.float32)[y],) if with_labels else ()
-        return IMAGE_GRID.to_codes(attack.generate(IMAGE_GRID.to_values(x), *labels))
+        labels = (np.eye(classes, dtype=np.float32)[y],) if with_labels else ()
+        return grid.to_codes(attack.generate(grid.to_values(x), *labels))
 
     return generate
+
+
+def _bounds(subject: Subject) -> tuple[float, float]:
+    return subject.grid.format.minimum, subject.grid.format.maximum
 
 
 def _art_model(subject: Subject) -> Any:
@@ -124,20 +131,26 @@ def _art_model(subject: Subject) -> Any:
 
     loss = runtime().keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return TensorFlowV2Classifier(
-        subject.model, nb_classes=10, input_shape=subject.x.shape[1:], loss_object=loss, clip_values=(0.0, TOP)
+        subject.model,
+        nb_classes=int(subject.model.output_shape[-1]),
+        input_shape=subject.x.shape[1:],
+        loss_object=loss,
+        clip_values=_bounds(subject),
     )
 
 
 def _art_black_box(asked: Counted, subject: Subject) -> Any:
     from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 
-    return BlackBoxClassifierNeuralNetwork(asked, subject.x.shape[1:], 10, channels_first=False, clip_values=(0.0, TOP))
+    return BlackBoxClassifierNeuralNetwork(
+        asked, subject.x.shape[1:], 10, channels_first=False, clip_values=_bounds(subject)
+    )
 
 
 def _foolbox(attack: Any, subject: Subject, radius: float | None) -> Peer:
     import foolbox
 
-    model, tf = foolbox.TensorFlowModel(subject.model, bounds=(0, TOP)), runtime().tf
+    model, tf = foolbox.TensorFlowModel(subject.model, bounds=_bounds(subject)), runtime().tf
 
     def generate(x: Codes, y: Labels) -> Codes:
         values: Values = IMAGE_GRID.to_values(x)

@@ -10,7 +10,8 @@ import numpy as np
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.data import load_data
 from qmodels.errors import RobustHlsError
-from qmodels.grid import IMAGE_GRID, Codes
+from qmodels.formats import FixedPoint
+from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.quantize.model import QuantizationConfig, quantize_model
 from qmodels.runtime import runtime, set_seed
 from qmodels.victims import Labels, Victim
@@ -24,10 +25,33 @@ class Subject:
     model: Any
     x: Codes
     y: Labels
+    grid: InputGrid = IMAGE_GRID
 
     def first(self, count: int) -> Subject:
         """The same model with fewer images."""
-        return Subject(self.name, self.model, self.x[:count], self.y[:count])
+        return Subject(self.name, self.model, self.x[:count], self.y[:count], self.grid)
+
+
+def tabular_subject(count: int) -> Subject:
+    """scikit-learn's breast cancer data, standardized, on a signed grid; a QKeras MLP with 6-bit weights."""
+    from sklearn.datasets import load_breast_cancer
+
+    q, keras = runtime().qkeras, runtime().keras
+    set_seed(0)
+    data = load_breast_cancer()
+    values = (data.data - data.data.mean(0)) / data.data.std(0)
+    grid = InputGrid(FixedPoint(12, 5))
+    x, y = grid.to_codes(values), data.target.astype(np.int64)
+    x = x[order := np.random.default_rng(0).permutation(len(x))]
+    y = y[order]
+    bits = {"kernel_quantizer": "quantized_bits(6,0,alpha=1)", "bias_quantizer": "quantized_bits(6,0,alpha=1)"}
+    inputs = keras.Input((x.shape[1],))
+    h = q.QActivation("quantized_bits(12,4,alpha=1)")(inputs)
+    h = q.QActivation("quantized_relu(8,3)")(q.QDense(16, **bits)(h))
+    model = keras.Model(inputs, q.QDense(2, **bits)(h), name="tabular")
+    model.compile(keras.optimizers.Adam(1e-2), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(grid.to_values(x), y, epochs=20, batch_size=32, verbose=0)
+    return only_right("tabular", model, x, y, count, grid)
 
 
 def trained(architecture: str, count: int, **sizes: Any) -> Subject:
@@ -88,11 +112,11 @@ def resnet8(count: int) -> Subject:
     return Subject("resnet8", model, images, answers.astype(np.int64))
 
 
-def only_right(name: str, model: Any, x: Codes, y: Labels, count: int) -> Subject:
+def only_right(name: str, model: Any, x: Codes, y: Labels, count: int, grid: InputGrid = IMAGE_GRID) -> Subject:
     """The first `count` images that the model gets right."""
-    values = IMAGE_GRID.to_values(x[: 3 * count + 50])
+    values = grid.to_values(x[: 3 * count + 50])
     right = np.flatnonzero(model.predict(values, verbose=0).argmax(axis=1) == y[: 3 * count + 50])[:count]
-    return Subject(name, model, x[right], y[right])
+    return Subject(name, model, x[right], y[right], grid)
 
 
 def accelerators(model: Any) -> tuple[Victim, Victim]:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import attack_peers as peers  # noqa: E402
-from benchmarks.attack_subjects import Subject, accelerators, resnet8, trained  # noqa: E402
+from benchmarks.attack_subjects import Subject, accelerators, resnet8, tabular_subject, trained  # noqa: E402
 from benchmarks.common import Report, parser  # noqa: E402
 from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
@@ -43,6 +43,7 @@ STEPS = 40
 MODULES = {"art": "art", "foolbox": "foolbox"}
 PACKAGES = {"art": "adversarial-robustness-toolbox", "foolbox": "foolbox"}
 RADII_MNIST, RADII_RANDOM = (8, 12, 19, 25, 38, 51), (1, 2, 4, 8)  # LSBs
+TABULAR_RADII = (16, 32, 64, 128)  # steps of 1/128 of a standard deviation
 WORST_CASE_EPSILON = 25
 
 
@@ -260,6 +261,21 @@ def on_models(report: Report, only: list[str], quick: bool, libraries: list[str]
         carlini(report, part, 2 if quick else 10, 100, libraries)  # ART takes a minute an image
 
 
+def tabular(report: Report, quick: bool) -> None:
+    """Robust accuracy over ε on signed tabular inputs: PGD-40 on the grid, one radius a feature, against ART's PGD."""
+    subject = tabular_subject(100 if quick else 500)
+    victim = KerasVictim(prequantize(subject.model), "quantized", subject.grid)
+    attack, gaps = PGD(steps=STEPS), []
+    for radius in TABULAR_RADII:
+        ours = attack(victim, subject.x, subject.y, epsilon_lsb=radius, seed=0)
+        theirs = peers.pgd("art", subject, radius, STEPS)(subject.x, subject.y)
+        pair = ours.accuracy, float(np.mean(predictions(victim, theirs) == subject.y))
+        gaps.append(100 * (pair[0] - pair[1]))
+        print(f"{'tabular, epsilon ' + str(radius):28s} ours {pair[0]:.3f}, art {pair[1]:.3f}")
+    note = f"largest over epsilon {TABULAR_RADII} steps, {len(subject.y)} inputs"
+    report.figure("tabular_pgd40_art_gap_points", max(gaps), note)
+
+
 def on_accelerators(report: Report, quick: bool, libraries: list[str]) -> None:
     """Attacks that ask the accelerator; a small CNN, so that its C simulation compiles in reasonable time."""
     small = trained("cnn4", 100 if quick else 500, filters=(8, 16), hidden=(32,))
@@ -276,7 +292,7 @@ def on_accelerators(report: Report, quick: bool, libraries: list[str]) -> None:
 
 def main() -> None:
     """Measure everything, or what `--only` names."""
-    options = parser(__doc__, ("pgd", "minimal", "accelerator", "worst")).parse_args()
+    options = parser(__doc__, ("pgd", "minimal", "tabular", "accelerator", "worst")).parse_args()
     warnings.simplefilter("ignore")
     report = Report()
     libraries = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
@@ -284,6 +300,8 @@ def main() -> None:
         report.leave_out(f"*_vs_{name}*", f"not installed: pip install {PACKAGES[name]}")
     if libraries and {"pgd", "minimal"} & set(options.only):
         on_models(report, options.only, options.quick, libraries)
+    if "art" in libraries and "tabular" in options.only:
+        tabular(report, options.quick)
     if libraries and "accelerator" in options.only:
         on_accelerators(report, options.quick, libraries)
     if "worst" in options.only:

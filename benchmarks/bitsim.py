@@ -33,6 +33,8 @@ from benchmarks.common import Report, interleave, parser  # noqa: E402
 from hw.simulate.bitsim import BitSim  # noqa: E402
 from hw.simulate.bitsim.kernels import library  # noqa: E402
 from qmodels.architectures import INPUT_GRID, ModelConfig  # noqa: E402
+from qmodels.formats import FixedPoint  # noqa: E402
+from qmodels.grid import InputGrid  # noqa: E402
 from qmodels.quantize.model import QuantizationConfig, quantize_model  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402
 
@@ -133,6 +135,18 @@ def small_cnn() -> Any:
     x = net.relu(net.conv(layers.MaxPooling2D(2, name="pool1")(x), 8, 3, 1))
     x = layers.Flatten(name="flatten")(x)
     return net.model(net.dense(net.relu(net.dense(x, 16)), 10))
+
+
+def tagger() -> Any:
+    """A jet tagger, 16-64-32-32-5 with 6-bit weights, inputs fixed<12,5>: 4,256 multiply-adds."""
+    q, keras = runtime().qkeras, runtime().keras
+    x = inputs = keras.Input((16,), name="features")
+    x = q.QActivation("quantized_bits(12,4,alpha=1)", name="grid")(x)
+    for index, width in enumerate((64, 32, 32, 5)):
+        own = {"kernel_quantizer": "quantized_bits(6,0,alpha=1)", "bias_quantizer": "quantized_bits(6,0,alpha=1)"}
+        x = q.QDense(width, name=f"fc{index}", **own)(x)
+        x = q.QActivation("quantized_relu(6,2)", name=f"relu{index}")(x) if width != 5 else x
+    return keras.Model(inputs, x, name="tagger")
 
 
 def pictures_of(size: int) -> Any:
@@ -559,8 +573,11 @@ def main() -> int:
         mismatches += against_csim(
             report, "resnet8", resnet_graph, resnet_sim, r, 8 if options.quick else 24, min(rounds, 5)
         )
+        jets, jets_graph = InputGrid(FixedPoint(12, 5)), to_graph(tagger(), folder / "tagger", False)
+        features = jets.to_values(jets.random(100_000, (16,), np.random.default_rng(0)))
+        mismatches += against_csim(report, "tagger", jets_graph, BitSim.from_graph(jets_graph), features, 5_000, rounds)
         mismatches += codes_against_floats(report, mnist_sim, x, rounds)
-        report.figure("mismatches", mismatches, "outputs of both networks against csim, and of codes against floats")
+        report.figure("mismatches", mismatches, "outputs of all networks against csim, and of codes against floats")
     report.write(options.json)
     return int(mismatches > 0 or not same)
 
