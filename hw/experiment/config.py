@@ -15,6 +15,7 @@ from hw.experiment.settings import Settings, merge
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack, attack_class
+from qmodels.data import InputConfig
 from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
@@ -31,9 +32,16 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which images, and how they are split."""
+    """Which data, how they are split, and how they become what the device reads."""
 
-    name: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, or the path of an .npz")
+    name: str = Field(
+        "digits",
+        description="digits, breast_cancer, wine, mnist, fashion_mnist, cifar10, or a path: an .npz, a .csv or "
+        ".parquet table, a folder with one subfolder of pictures per class",
+    )
+    label: str | None = Field(None, description="a table's column that holds the class")
+    test_share: float = Field(0.2, gt=0, lt=0.9, description="of tables and folders of pictures")
+    input: InputConfig = InputConfig()
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     limit_train: int | None = Field(None, ge=2)
     limit_test: int | None = Field(None, ge=1)
