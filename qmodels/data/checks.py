@@ -30,11 +30,11 @@ def check_arrays(arrays: dict[str, NDArray[Any]], source: str) -> dict[str, NDAr
         checked[f"x_{part}"], checked[f"y_{part}"] = inputs, labels
     shapes = [checked[name].shape[1:] for name in ("x_train", "x_test")]
     if shapes[0] != shapes[1]:
-        found = [checked[name].shape for name in ("x_train", "x_test")]
+        whole = [checked[name].shape for name in ("x_train", "x_test")]
         raise UserError(
             f"{source}: x_train and x_test hold images of different shapes"
-            if len(found[0]) == len(found[1]) > 2
-            else f"{source}: x_train has shape {found[0]}, x_test {found[1]}; they must agree, but for the first number"
+            if len(whole[0]) == len(whole[1]) > 2
+            else f"{source}: x_train has shape {whole[0]}, x_test {whole[1]}; they must agree, but for the first number"
         )
     check_classes(checked["y_train"], checked["y_test"], source)
     pixels = [as_pixels(checked[name]) for name in ("x_train", "x_test")]

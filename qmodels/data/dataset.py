@@ -65,6 +65,10 @@ class Dataset:
         """What inputs can be."""
         return self.train.grid
 
+    def describe(self) -> dict[str, Any]:
+        """How numbers became codes, the bounds, and the names: for the run folder and the report."""
+        return {**self.inputs.as_json(), **self.grid.as_json(), "labels": list(self.labels)}
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of grid and splits. Computed once: it takes a second, and every step of every run asks for it."""

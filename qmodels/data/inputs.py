@@ -93,9 +93,8 @@ class Inputs:
         """What the user should know."""
         told = []
         if self.saturated:
-            told.append(
-                f"{100 * self.saturated:.2g} % of the data lie beyond the input format {short(self.format)}, and saturate"
-            )
+            share = f"{100 * self.saturated:.2g} % of the data"
+            told.append(f"{share} lie beyond the input format {short(self.format)}, and saturate")
         if self.erased:
             told.append(f"steps of {self.format.lsb:g} are too coarse for {', '.join(self.erased)}: always one code")
         return tuple(told)
@@ -233,9 +232,9 @@ def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfi
             width = min(max(fmt.width, integer), MAX_INPUT_BITS)
             when = " when scaled" if config.scale != "none" else ""
             raise UserError(
-                f"{source}: {name} ranges over {part.min():g}..{part.max():g}{when}; {100 * outside.mean():.0f} % of it "
-                f"lies beyond the input format {short(fmt)}, {fmt.minimum:g}..{fmt.maximum:g}. Give data.input.format: "
-                f"fixed<{width},{integer}>, or data.input.scale: standard"
+                f"{source}: {name} ranges over {part.min():g}..{part.max():g}{when}; "
+                f"{100 * outside.mean():.0f} % of it lies beyond the input format {short(fmt)}, {fmt.minimum:g}.."
+                f"{fmt.maximum:g}. Give data.input.format: fixed<{width},{integer}>, or data.input.scale: standard"
             )
     return beyond / sum(part.size for part in values)
 
