@@ -82,7 +82,11 @@ def attackers(run: Run) -> list[Contestant]:
     found = []
     for own, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
         if wanted.quantization is None:
-            victim, bits, made = KerasVictim(own.mapped_model, "float"), None, own.folder.outputs("map")["mapped.keras"]
+            victim, bits, made = (
+                KerasVictim(own.mapped_model, "float", run.data.grid),
+                None,
+                own.folder.outputs("map")["mapped.keras"],
+            )
         else:
             victim, bits, made = own.prequantized, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
         found.append(Contestant(wanted.name, victim, bits, made))
