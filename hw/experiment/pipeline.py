@@ -41,6 +41,8 @@ def run_steps(run: Run, steps: Sequence[FlowStep], say: Say) -> None:
         say: told one line per step.
     """
     describe(run)
+    for note in run.data.inputs.notes:
+        say(f"data {run.data.name}: {note}")
     for number, step in enumerate(steps, start=1):
         key = step_key(run, step)
         if run.folder.is_done(step.name, key):

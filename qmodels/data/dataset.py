@@ -66,8 +66,14 @@ class Dataset:
         return self.train.grid
 
     def describe(self) -> dict[str, Any]:
-        """How numbers became codes, the bounds, and the names: for the run folder and the report."""
-        return {**self.inputs.as_json(), **self.grid.as_json(), "labels": list(self.labels)}
+        """How numbers became codes, the bounds (codes) and frozen features, and the names: for the run folder."""
+        bounds = {
+            name: np.broadcast_to(bound, self.input_shape).reshape(-1, self.input_shape[-1])[0].tolist()
+            for name, bound in (("lower", self.grid.lower), ("upper", self.grid.upper))
+        }
+        kept = self.grid.frozen
+        frozen = [] if kept is None else np.flatnonzero(kept.reshape(-1, self.input_shape[-1])[0]).tolist()
+        return {**self.inputs.as_json(), **bounds, "frozen": frozen, "labels": list(self.labels)}
 
     @cached_property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.data.holdout import test_part
+from qmodels.data.holdout import part_for_test
 from qmodels.data.raw import ARRAYS, Raw
 from qmodels.errors import ARCHIVE_ERRORS, UserError, allowed_names
 
@@ -95,7 +95,7 @@ def _split(
     features: tuple[str, ...],
     labels: tuple[str, ...],
 ) -> Raw:
-    train, test = test_part(y, share, seed)
+    train, test = part_for_test(y, share, seed)
     arrays = {"x_train": x[train], "y_train": y[train], "x_test": x[test], "y_test": y[test]}
     return Raw(source, arrays, features, labels)
 

@@ -34,7 +34,7 @@ def hold_out(y: NDArray[Any], order: Rows, count: int) -> tuple[Rows, Rows]:
     return train, held
 
 
-def test_part(y: NDArray[Any], share: float, seed: int) -> tuple[Rows, Rows]:
+def part_for_test(y: NDArray[Any], share: float, seed: int) -> tuple[Rows, Rows]:
     """Rows for training and for the test, of data that come in one piece: `share` of every class, one at least stays.
 
     Args:
