@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from qmodels.errors import UserError, allowed_names
+from qmodels.formats import FixedPoint
 
 #: Layers whose kernel multiplies activations, by class name (the QKeras twins carry a leading Q).
 WEIGHTED = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv2D")
@@ -80,3 +81,37 @@ def calls_of(model: Any) -> dict[str, list[Any]]:
         for node in nodes:
             calls.setdefault(node.layer.name, []).append(node)
     return calls
+
+
+def input_format(model: Any) -> FixedPoint | None:
+    """The format to which a QKeras model rounds its input first; None where nothing does, or several formats.
+
+    `QActivation(quantized_bits(b, i, alpha=1))` is fixed<b, i+1>: QKeras does not count the sign.
+    """
+    if len(model.inputs) != 1:
+        return None
+    calls = calls_of(model)
+    readers = [layer for layer in model.layers if any(reads_input(call, model) for call in calls[layer.name])]
+    readers = [layer for layer in readers if type(layer).__name__ != "InputLayer"]
+    formats = {_activation_format(layer) for layer in readers}
+    return formats.pop() if len(formats) == 1 else None
+
+
+def _activation_format(layer: Any) -> FixedPoint | None:
+    quantizer: Any = getattr(layer, "quantizer", None)
+    kind = type(quantizer).__name__
+    if type(layer).__name__ != "QActivation" or kind not in ("quantized_bits", "quantized_relu"):
+        return None
+    if kind == "quantized_bits" and quantizer.alpha not in (None, 1, 1.0):
+        return None
+    bits, integer = int(quantizer.bits), int(quantizer.integer)
+    signed = kind == "quantized_bits" and bool(quantizer.keep_negative)
+    return FixedPoint(bits, integer + signed, signed)
+
+
+def input_shape_of(model: Any) -> tuple[int, ...] | None:
+    """Shape of a model's one input without the batch; None for several inputs, or sizes that are not fixed."""
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) < 2 or any(size is None for size in shape[1:]):
+        return None
+    return tuple(int(size) for size in shape[1:])

@@ -11,12 +11,12 @@ import numpy as np
 
 from hw.experiment.ball import headline_ball
 from hw.experiment.config import AttackPlan, EvaluationPlan
+from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics, GradientAttack, distinct_labels
-from qmodels.data import Split
+from qmodels.data import Dataset, Split
 from qmodels.digest import digest_of
 from qmodels.errors import ARCHIVE_ERRORS
-from qmodels.grid import InputGrid
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path
@@ -40,15 +40,20 @@ class AttackJob:
 
     source: Contestant
     attack: Attack
-    epsilon_lsb: float
+    radius: Radius
     samples: int  # the first so many test images
     label: str  # of the attack in this run: tells apart those of one kind
     check: bool = False  # only serves the convergence check of another job
 
     @property
+    def epsilon_lsb(self) -> float:
+        """The radius in grid steps; the median where features have different ones."""
+        return self.radius.median
+
+    @property
     def title(self) -> str:
         """For the progress bar and for error messages."""
-        return f"{self.label} {self.epsilon_lsb:g} LSB on {self.source.label} ({self.source.victim.name})"
+        return f"{self.label} {self.radius} on {self.source.label} ({self.source.victim.name})"
 
 
 def sources(run: Run) -> list[Contestant]:
@@ -77,7 +82,11 @@ def attackers(run: Run) -> list[Contestant]:
     found = []
     for own, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
         if wanted.quantization is None:
-            victim, bits, made = KerasVictim(own.mapped_model, "float"), None, own.folder.outputs("map")["mapped.keras"]
+            victim, bits, made = (
+                KerasVictim(own.mapped_model, "float", run.data.grid),
+                None,
+                own.folder.outputs("map")["mapped.keras"],
+            )
         else:
             victim, bits, made = own.prequantized, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
         found.append(Contestant(wanted.name, victim, bits, made))
@@ -108,18 +117,18 @@ def attack_jobs(run: Run) -> Iterator[AttackJob]:
     for plan in _plans(run):
         samples = _samples(run, plan)
         for source in targets(run, plan.attack):
-            for epsilon in plan.epsilons_lsb:
-                job = AttackJob(source, plan.attack, epsilon, samples, labels[plan.attack.digest])
+            for radius in plan_radii(plan, run.data):
+                job = AttackJob(source, plan.attack, radius, samples, labels[plan.attack.digest])
                 yield job
                 if (longer := convergence_job(run, job)) is not None:
                     yield longer
-        carried = black_box_epsilons(plan, run.data.grid)
+        carried = black_box_radii(plan, run.data)
         for source in attackers(run) if carried else ():
-            for epsilon in carried:
-                yield AttackJob(source, plan.attack, epsilon, samples, labels[plan.attack.digest])
+            for radius in carried:
+                yield AttackJob(source, plan.attack, radius, samples, labels[plan.attack.digest])
 
 
-def black_box_epsilons(plan: AttackPlan, grid: InputGrid) -> list[float]:
+def black_box_radii(plan: AttackPlan, data: Dataset) -> list[Radius]:
     """At which strengths examples made on another model tell anything.
 
     Only attacks that follow gradients depend on the model; without any bound they become images of another class.
@@ -127,7 +136,8 @@ def black_box_epsilons(plan: AttackPlan, grid: InputGrid) -> list[float]:
     attack = plan.attack
     if attack.knowledge != "white-box" or attack.family not in ("gradient", "minimal-norm"):
         return []
-    return [e for e in plan.epsilons_lsb if attack.family == "minimal-norm" or e < grid.span - 1]
+    radii = plan_radii(plan, data)
+    return [r for r in radii if attack.family == "minimal-norm" or np.min(r.steps) < data.grid.span - 1]
 
 
 def convergence_job(run: Run, job: AttackJob) -> AttackJob | None:
@@ -165,17 +175,17 @@ def strongest(run: Run, rows: Sequence[Row]) -> AttackJob | None:
         (
             row
             for row in rows
-            if (row.victim, row.knowledge, row.source) == ("quantized", "white-box", "")
-            and (row.norm, row.epsilon_lsb) == ball
+            if (row.victim, row.knowledge, row.source) == ("quantized", "white-box", "") and row.ball == ball
         ),
         key=lambda row: row.accuracy,
         default=None,
     )
     if lowest is None:
         return None
-    wanted = ("quantized", lowest.attack_digest, lowest.epsilon_lsb)
+    wanted = ("quantized", lowest.attack_digest, lowest.radius, lowest.epsilon_unit)
     own = (job for job in attack_jobs(run) if not (job.source.apart or job.check))
-    return next((j for j in own if (j.source.victim.name, j.attack.digest, j.epsilon_lsb) == wanted), None)
+    named = ((j, (j.source.victim.name, j.attack.digest, j.radius.epsilon, j.radius.unit)) for j in own)
+    return next((job for job, name in named if name == wanted), None)
 
 
 def run_attacks(run: Run) -> tuple[str, ...]:
@@ -189,7 +199,7 @@ def run_attacks(run: Run) -> tuple[str, ...]:
             if load_result(path) is None:
                 state, seed = path.with_suffix(".part.npz"), run.config.seed
                 x, y = images.take(job.samples)
-                result = job.attack(job.source.victim, x, y, epsilon_lsb=job.epsilon_lsb, seed=seed, state=state)
+                result = job.attack(job.source.victim, x, y, epsilon_lsb=job.radius.steps, seed=seed, state=state)
                 store_result(path, result)
                 state.unlink(missing_ok=True)
             names.append(path.relative_to(run.folder.path).as_posix())
@@ -206,11 +216,11 @@ def job_path(run: Run, job: AttackJob) -> Path:
             "samples": job.samples,
             "seed": run.config.seed,
             "attack": job.attack.model_dump(mode="json"),
-            "epsilon": job.epsilon_lsb,
+            "epsilon": job.radius.key,
             "source": [job.source.label, job.source.victim.name],
         }
     )
-    name = f"{job.source.label}-{job.source.victim.name}-{job.attack.kind}-{job.epsilon_lsb:g}-{key[:16]}.npz"
+    name = f"{job.source.label}-{job.source.victim.name}-{job.attack.kind}-{job.radius.epsilon:g}-{key[:16]}.npz"
     return run.folder / "attacks" / name
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from qmodels.metrics.masking import CLEAN, Row, is_bounded
 
-Ball = tuple[str, float]  # norm and ε in LSBs: what one attack is allowed to change
+Ball = tuple[str, float, str]  # norm, ε and its unit: what one attack is allowed to change
 
 
 def headline_ball(rows: Iterable[Row]) -> Ball | None:
@@ -14,5 +14,5 @@ def headline_ball(rows: Iterable[Row]) -> Ball | None:
     attacks: dict[Ball, set[str]] = {}
     for row in rows:
         if row.knowledge in ("white-box", "black-box") and row.attack != CLEAN and is_bounded(row):
-            attacks.setdefault((row.norm, row.epsilon_lsb), set()).add(row.attack)
+            attacks.setdefault(row.ball, set()).add(row.attack)
     return max(attacks, key=lambda ball: (ball[0] == "linf", len(attacks[ball]), ball[1]), default=None)

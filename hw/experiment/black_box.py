@@ -6,7 +6,7 @@ resuming are those of any run.
 
 from __future__ import annotations
 
-from hw.experiment.attacks import black_box_epsilons
+from hw.experiment.attacks import black_box_radii
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import run_steps, steps_until
 from hw.experiment.run import Run
@@ -18,7 +18,7 @@ def train_black_box(run: Run) -> tuple[str, ...]:
     Returns:
         Names, in the run folder, of the files that the trainings left.
     """
-    if not any(black_box_epsilons(plan, run.data.grid) for plan in run.config.evaluation.attacks):
+    if not any(black_box_radii(plan, run.data) for plan in run.config.evaluation.attacks):
         return ()
     names = []
     for model, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):

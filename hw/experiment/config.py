@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hw.experiment.settings import Settings, merge
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack, attack_class
+from qmodels.data import InputConfig, Unit
 from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
@@ -31,9 +32,16 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Which images, and how they are split."""
+    """Which data, how they are split, and how they become what the device reads."""
 
-    name: str = Field("digits", description="digits, mnist, fashion_mnist, cifar10, or the path of an .npz")
+    name: str = Field(
+        "digits",
+        description="digits, breast_cancer, wine, mnist, fashion_mnist, cifar10, or a path: an .npz, a .csv or "
+        ".parquet table, a folder with one subfolder of pictures per class",
+    )
+    label: str | None = Field(None, description="a table's column that holds the class")
+    test_share: float = Field(0.2, gt=0, lt=0.9, description="of tables and folders of pictures")
+    input: InputConfig = InputConfig()
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     limit_train: int | None = Field(None, ge=2)
     limit_test: int | None = Field(None, ge=1)
@@ -47,14 +55,57 @@ class OwnModelConfig(ModelConfig):
     repair: bool = Field(False, description="mend breaks of the exactness contract that do not change the outputs")
 
 
+class EpsilonConfig(Section):
+    """Radii in a unit of the user's choice."""
+
+    unit: Unit = Field(
+        description="lsb: grid steps; value: the data's own unit; sigma: deviations of the training data"
+    )
+    values: tuple[float, ...] = Field(min_length=1, description="radii in that unit")
+
+
 class AttackPlan(Section):
     """One attack at several strengths."""
 
     attack: AnyAttack
-    epsilons_lsb: tuple[float, ...] = Field(min_length=1, description="radii in LSBs of 1/256")
+    epsilons_lsb: tuple[float, ...] = Field((), description="radii in LSBs, grid steps; of images 1/256")
+    epsilon: EpsilonConfig | None = Field(None, description="radii in another unit, instead of epsilons_lsb")
+
+    @field_validator("epsilons_lsb")
+    @classmethod
+    def _some_epsilon(cls, given: tuple[float, ...]) -> tuple[float, ...]:
+        if not given:
+            raise ValueError("give one radius at least")
+        return given
+
+    @field_validator("epsilon", mode="before")
+    @classmethod
+    def _epsilon_is_a_section(cls, given: Any) -> Any:
+        if given is None or isinstance(given, (dict, EpsilonConfig)):
+            return given
+        raise ValueError(
+            f"must be a section such as {{unit: sigma, values: [0.1]}}; got {given!r}; did you mean 'epsilons_lsb'?"
+        )
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii, in `unit`."""
+        return self.epsilon.values if self.epsilon is not None else self.epsilons_lsb
+
+    @property
+    def unit(self) -> Unit:
+        """Of the radii: grid steps, the data's own unit, or standard deviations."""
+        return self.epsilon.unit if self.epsilon is not None else "lsb"
 
     @model_validator(mode="after")
     def _epsilons_fit_the_attack(self) -> AttackPlan:
+        if bool(self.epsilons_lsb) == (self.epsilon is not None):
+            raise ValueError("epsilons_lsb: give the radii once, in epsilons_lsb or in epsilon: {unit, values}")
+        if self.unit != "lsb":
+            _check_real(self.attack, self.radii)
+            return self
+        for epsilon in self.epsilon.values if self.epsilon is not None else ():
+            check_epsilon(self.attack, epsilon, "epsilon.values")
         for epsilon in self.epsilons_lsb:
             check_epsilon(self.attack, epsilon, "epsilons_lsb")
         return self
@@ -64,6 +115,17 @@ class EvaluationPlan(AttackPlan):
     """One attack at several strengths, on as many test images as it deserves."""
 
     samples: int | None = Field(None, ge=1, description="test images of this attack; left out: evaluation.samples")
+
+
+def _check_real(attack: Attack, radii: Sequence[float]) -> None:
+    """Raise ValueError if the attack cannot use these radii, in another unit than grid steps."""
+    if attack.norm == "l0":
+        raise ValueError(f"epsilon.unit: {attack.kind} counts features; give epsilons_lsb")
+    unbounded = attack.family == "minimal-norm" or attack.norm != "linf"
+    for epsilon in radii:
+        if not epsilon > 0 or (math.isinf(epsilon) and not unbounded):
+            allowed = "above 0, or .inf for no bound" if unbounded else "numbers above 0"
+            raise ValueError(f"epsilon.values: {attack.kind} cannot use {epsilon:g}, allowed: {allowed}")
 
 
 def check_epsilon(attack: Attack, epsilon: float, key: str) -> None:
@@ -313,7 +375,7 @@ def _not_finite(value: Any, key: str = "") -> Iterator[str]:
         yield key
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     for name, item in items:
-        if name not in ("epsilons_lsb", "epsilon_lsb"):
+        if name not in ("epsilons_lsb", "epsilon_lsb", "epsilon"):
             yield from _not_finite(item, f"{key}.{name}" if key else str(name))
 
 

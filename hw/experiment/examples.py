@@ -10,11 +10,13 @@ import numpy as np
 
 from hw.experiment.attacks import accelerator_of, attacked_images, job_path, load_result, sources, strongest
 from hw.experiment.run import Run
+from qmodels.data import Dataset
 from qmodels.grid import Codes
 from qmodels.metrics.masking import Row
 from qmodels.victims import Labels, predictions
 
-MOST = 8  # images shown
+MOST = 8  # inputs shown
+CHANGES = 5  # numbers shown of an input that is no picture
 
 
 def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
@@ -38,20 +40,43 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "attack": job.label,
         "epsilon_lsb": job.epsilon_lsb,
+        **job.radius.as_json(),
         "source": f"{job.source.label}/{job.source.victim.name}",
         "shape": list(x.shape[1:]),
+        **({"labels": list(run.data.labels)} if run.data.labels else {}),
         "victims": [{"model": c.label, "victim": c.victim.name, "bits": c.bits} for c in victims],
         "samples": [
             {
                 "index": int(index),
                 "label": int(y[index]),
-                "clean": _pixels(clean[place]),
-                "attacked": _pixels(attacked[place]),
+                **_shown(run.data, clean[place], attacked[place]),
                 "answers": [_both(answer, place) for answer in answers],  # [clean, attacked] per victim
             }
             for place, index in enumerate(chosen)
         ],
     }
+
+
+def _shown(data: Dataset, clean: Codes, attacked: Codes) -> dict[str, Any]:
+    """8-bit inputs as pixels; of others the numbers that changed most, in the user's own unit."""
+    if clean.dtype == np.uint8 and clean.ndim > 1:
+        return {"clean": _pixels(clean), "attacked": _pixels(attacked)}
+    change = np.abs(attacked.astype(np.int64) - clean).reshape(-1)
+    most = [place for place in np.argsort(-change, kind="stable")[:CHANGES] if change[place] > 0]
+    before, after = (data.inputs.unscaled(data.grid.to_values(codes)).reshape(-1) for codes in (clean, attacked))
+    return {
+        "changes": [
+            {"feature": _feature(data, int(place)), "clean": float(before[place]), "attacked": float(after[place])}
+            for place in most
+        ]
+    }
+
+
+def _feature(data: Dataset, place: int) -> str:
+    """Name of the number at a place of the flat input."""
+    *where, feature = (int(index) for index in np.unravel_index(place, data.input_shape))
+    name = data.inputs.names[feature] if data.inputs.names else str(feature)
+    return f"{name} at {', '.join(map(str, where))}" if where else name
 
 
 def _pixels(image: Codes) -> str:

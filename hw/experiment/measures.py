@@ -32,6 +32,7 @@ def query_curve(job: AttackJob, result: AttackResult) -> dict[str, Any] | None:
         "attack": job.label,
         "norm": job.attack.norm,
         "epsilon_lsb": finite_or_none(job.epsilon_lsb),
+        **job.radius.as_json(),
         "model": job.source.label,
         "victim": job.source.victim.name,
         "queries_per_image": budgets,

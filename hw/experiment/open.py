@@ -10,7 +10,7 @@ from hw.experiment.config import load_config
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
 from hw.experiment.settings import Settings
-from qmodels.data import DATASETS
+from qmodels.data import is_path
 from qmodels.errors import UserError
 
 OUTPUT_ROOT = Path("hls_projects")
@@ -36,7 +36,7 @@ def open_run(
         resume: go on with what is in the folder.
         data_dir: where data sets are looked for.
         model: your own model.
-        data: data set name or .npz path.
+        data: data set name, or the path of your own.
         engine: which simulator stands for the accelerator.
 
     Raises:
@@ -62,7 +62,7 @@ def _shortcuts(model: Path | None, data: str | None, engine: str | None) -> dict
         stem = re.sub(r"[^A-Za-z0-9_-]", "_", model.stem).strip("_-")[:63] or "model"
         settings |= {"model.file": str(model.resolve()), "name": stem}
     if data is not None:
-        settings["data.name"] = str(Path(data).resolve()) if data.endswith(".npz") and data not in DATASETS else data
+        settings["data.name"] = str(Path(data).resolve()) if is_path(data) else data
     if engine is not None:
         settings["simulation.engine"] = engine
     return settings

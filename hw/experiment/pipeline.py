@@ -14,6 +14,7 @@ from typing import Any
 
 from hw.experiment.config import dump_config
 from hw.experiment.run import Run, environment
+from qmodels.data import IMAGE_INPUTS
 from qmodels.digest import digest_of, file_digest
 from qmodels.loading import weights_file
 from qmodels.storage import write_bytes, write_json
@@ -40,6 +41,8 @@ def run_steps(run: Run, steps: Sequence[FlowStep], say: Say) -> None:
         say: told one line per step.
     """
     describe(run)
+    for note in run.data.inputs.notes:
+        say(f"data {run.data.name}: {note}")
     for number, step in enumerate(steps, start=1):
         key = step_key(run, step)
         if run.folder.is_done(step.name, key):
@@ -52,9 +55,11 @@ def run_steps(run: Run, steps: Sequence[FlowStep], say: Say) -> None:
 
 
 def describe(run: Run) -> None:
-    """Write the resolved config and the environment."""
+    """Write the resolved config, the environment, and how the user's numbers became codes."""
     write_bytes(run.folder / "config.yaml", dump_config(run.config).encode())
     write_json(run.folder / "environment.json", environment(run.config.seed))
+    if run.data.inputs is not IMAGE_INPUTS:
+        write_json(run.folder / "input.json", run.data.describe())
 
 
 def step_key(run: Run, step: FlowStep) -> str:

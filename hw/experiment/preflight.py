@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import FlowStep
+from hw.experiment.radius import plan_radii
 from hw.experiment.run import Run
 from hw.generate.contract import check_contract
 from hw.tools.toolchain import GXX, require_tool
-from qmodels.architectures import build_float
+from qmodels.architectures import build_float, check_shape
 from qmodels.errors import UserError
-from qmodels.layers import is_quantized, select_layers
+from qmodels.layers import input_shape_of, is_quantized, select_layers
+from qmodels.pixel_scale import check_scale
 from qmodels.quantize.model import check_layers, check_quantizable
 
 
@@ -24,17 +27,29 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         ToolMissing: a new run will need g++ and there is none.
     """
     shape, classes = run.data.input_shape, run.data.classes
-    if run.own_model is not None:
+    if run.config.model.file is not None:
         _check_own(run, shape, classes)
     else:
+        check_shape(run.config.model, shape)
+        _check_augmentation(run, shape)
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
     names = {step.name for step in steps}
     if "attack" in names:
+        for plan in run.config.evaluation.attacks:
+            plan_radii(plan, run.data)
         for model in run.black_box:
             check_run(model, MODEL_STEPS)
     compiles = "simulate" in names
     if compiles and not run.folder.exists():  # an older run may have its simulation in the cache
         require_tool(GXX)
+
+
+def _check_augmentation(run: Run, shape: tuple[int, ...]) -> None:
+    if run.config.training.augmentation != "none" and len(shape) != 3:
+        raise UserError(
+            f"training.augmentation: {run.config.training.augmentation} mirrors and shifts images (height, width, "
+            f"channels); the data set {run.data.name!r} gives inputs of shape {shape}: leave it out"
+        )
 
 
 def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
@@ -44,11 +59,26 @@ def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
         raise UserError(
             f"{run.config.model.file}: takes {getattr(model, 'input_shape', None)} and gives "
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
+            + _mend_shape(model, shape, classes)
         )
+    check_scale(model, run.data, str(run.config.model.file))
     if is_quantized(model):
         check_contract(model, run.config.hardware.backend)
     else:
         _check_float(run, model)
+
+
+def _mend_shape(model: Any, shape: tuple[int, ...], classes: int) -> str:
+    """How to get there from here, where we know."""
+    taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if isinstance(taken, list):
+        return f"; a model of {len(taken)} inputs has no data set here: give it one input, and split that in the model"
+    own = input_shape_of(model)
+    if own is not None and own != shape and prod(own) == prod(shape):
+        return f"; reshape x_train and x_test: x.reshape(-1, {', '.join(map(str, own))})"
+    if own == shape and isinstance(given, tuple) and len(given) == 2:
+        return f"; labels must be 0..{given[1] - 1}, one for each output: the data have {classes} classes"
+    return ""
 
 
 def _check_float(run: Run, model: Any) -> None:

@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -43,7 +44,8 @@ class Run:
     @cached_property
     def data(self) -> Dataset:
         """The images, split."""
-        return load_run_data(self.config, self.data_dir)
+        own = (lambda: self._own_model_as_it_is) if self.config.model.file is not None else None
+        return load_run_data(self.config, self.data_dir, own)
 
     @cached_property
     def own_model(self) -> Any | None:
@@ -61,7 +63,7 @@ class Run:
         model = self._own_model_as_it_is
         if model is None or not self.config.model.repair or not is_quantized(model):
             return None
-        return repair_model(model, self.config.hardware.backend)
+        return repair_model(model, self.config.hardware.backend, input_format=self.data.grid.format)
 
     def repair_change(self) -> OutputChange | None:
         """How the repairs changed the outputs on test images."""
@@ -150,16 +152,20 @@ class Run:
         )
 
 
-def load_run_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
-    """The images that a config asks for, split; UserError as for `load_data`."""
+def load_run_data(config: RunConfig, data_dir: Path | None = None, model: Callable[[], Any] | None = None) -> Dataset:
+    """The data that a config asks for, split; UserError as for `load_data`, which says what `model` is for."""
     wanted = config.data
     return load_data(
         wanted.name,
         seed=config.seed,
         data_dir=data_dir,
         validation_share=wanted.validation_share,
+        test_share=wanted.test_share,
         limit_train=wanted.limit_train,
         limit_test=wanted.limit_test,
+        label=wanted.label,
+        inputs=wanted.input,
+        model=model,
     )
 
 

@@ -26,10 +26,12 @@ from hw.experiment.clean_accuracy import clean_accuracy
 from hw.experiment.config import EvaluationPlan
 from hw.experiment.gate import combined, pass_gate
 from hw.experiment.measures import boundary_record, layer_measures, query_curve
+from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
+from qmodels.data import IMAGE_INPUTS
 from qmodels.digest import digest_of
 from qmodels.grid import Codes
 from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
@@ -64,10 +66,14 @@ def evaluate(run: Run) -> dict[str, Any]:
         "schema": 1,
         "run": run.config.name,
         "config_digest": digest_of(run.config.model_dump(mode="json")),
+        **({} if run.data.inputs is IMAGE_INPUTS else {"input": run.data.describe()}),
         "clean": clean_accuracy(run),
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),
-        "attacks": [attack_settings(plan, labels[plan.attack.digest]) for plan in run.config.evaluation.attacks],
+        "attacks": [
+            attack_settings(plan, labels[plan.attack.digest], plan_radii(plan, run.data))
+            for plan in run.config.evaluation.attacks
+        ],
         "measures": scores.measures() | layer_measures(run, chosen, shown),
         "exactness": combined(gate, record),
         "cost": json.loads((run.folder / "cost.json").read_text()),
@@ -107,6 +113,9 @@ class Scores:
         own = attack_row(
             source.label, source.victim.name, job.attack, result, label=job.label, bits=source.bits, doubled=doubled
         )
+        if job.radius.unit != "lsb":
+            radius = job.radius
+            own = replace(own, epsilon=radius.epsilon, epsilon_unit=radius.unit, epsilon_lsb=radius.median)
         if source.apart:  # a model that is in no table: only what its examples do to others
             for victim in self.victims:
                 self._score(own, result, lengths, victim, "black-box")
@@ -165,6 +174,8 @@ def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
                     "victim": verdict.victim,
                     "norm": norm,
                     "epsilon_lsb": finite_or_none(verdict.epsilon_lsb),
+                    "epsilon": finite_or_none(verdict.epsilon),
+                    "epsilon_unit": verdict.epsilon_unit,
                     "accuracy": verdict.worst,
                     "n": verdict.n,
                     "lowest_row": verdict.worst_attack,
@@ -173,14 +184,16 @@ def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def attack_settings(plan: EvaluationPlan, label: str) -> dict[str, Any]:
+def attack_settings(plan: EvaluationPlan, label: str, radii: Sequence[Radius]) -> dict[str, Any]:
     """An attack's parameters as run, under the name its rows have; step lengths worked out for every ε."""
     settings = plan.attack.model_dump(mode="json")
     if hasattr(plan.attack, "step_size"):
-        settings["step_lsb"] = [finite_or_none(plan.attack.step_size(epsilon)) for epsilon in plan.epsilons_lsb]
+        settings["step_lsb"] = [finite_or_none(plan.attack.step_size(radius.median)) for radius in radii]
+    asked = {} if plan.unit == "lsb" else {"epsilons": [radius.epsilon for radius in radii], "epsilon_unit": plan.unit}
     return {
         "attack": label,
-        "epsilons_lsb": [finite_or_none(epsilon) for epsilon in plan.epsilons_lsb],
+        "epsilons_lsb": [finite_or_none(radius.median) for radius in radii],
+        **asked,
         "settings": settings,
     }
 

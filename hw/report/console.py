@@ -14,7 +14,7 @@ def console_text(runs: Sequence[Results], width: int | None = None) -> str:
     """The table, its legend, the exactness gate, the unbounded checks, the attacks' parameters and the verdict."""
     table = headline(runs)
     names = ", ".join(dict.fromkeys(results.run for results in runs))
-    lines = [f"{names}: accuracy in %, {table.setting}, ε in LSB (1 LSB = 1/256), {_norms(table)}", ""]
+    lines = [f"{names}: accuracy in %, {table.setting}, {table.unit_note}, {_norms(table)}", ""]
     width = width or console_width()
     for block in _blocks(table, len(runs) > 1, width):
         lines += [*block, ""]
@@ -35,7 +35,7 @@ def _blocks(table: Headline, with_run: bool, width: int) -> list[list[str]]:
     attacks = [Group(title, tuple(columns[place] for place in places)) for title, places in table.groups]
     last = [Group("", (table.column("flags", lambda line: marks_of(line.flags), number=False),))]
     if table.ball is not None:
-        at = f"ε={table.ball[1]:g}"
+        at = f"ε={table.ball_strength}"
         transfer = table.column("transfer", lambda line: _cell(line.transfer))
         worst = table.column("worst", lambda line: _cell(line.worst))
         last = [Group(at, (transfer,)), Group(at, (worst,)), *last]

@@ -11,12 +11,23 @@ from hw.report.headline import Number, headline, marked, run_notes
 from hw.report.measures import measure_tables
 from hw.report.source import Results
 from hw.report.table import Table, markdown_lines, plain_markdown, records_csv, records_table
-from qmodels.metrics.masking import Row
+from qmodels.metrics.masking import CLEAN, Row
 from qmodels.storage import finite_or_none
 
 _FIELDS = (
     *("run", "model", "victim", "bits", "attack", "knowledge", "source", "norm", "epsilon_lsb", "epsilon"),
-    *("accuracy", "ci95_low", "ci95_high", "n", "seed", "queries", "seconds", "settings", "doubled_accuracy"),
+    *(
+        "epsilon_unit",
+        "accuracy",
+        "ci95_low",
+        "ci95_high",
+        "n",
+        "seed",
+        "queries",
+        "seconds",
+        "settings",
+        "doubled_accuracy",
+    ),
     *("zero_gradient_share", "non_finite_share", "disagreements", "flags"),
 )
 
@@ -24,10 +35,15 @@ _FIELDS = (
 def csv_text(runs: Sequence[Results]) -> str:
     """All rows of all runs, one a line, with everything a number needs to be understood.
 
-    Accuracies are fractions; `epsilon` is `epsilon_lsb` / 256; flags are separated by spaces; what does not apply
-    (bits of a float model, ε of an unbounded attack) is empty.
+    Accuracies are fractions; `epsilon` is `epsilon_lsb` as a value, for images divided by 256, or what `epsilon_unit`
+    says, a column that is there where ε was asked for in another unit; flags are separated by spaces; what does not
+    apply (bits of a float model, ε of an unbounded attack) is empty.
     """
-    return records_csv([_record(results, row) for results in runs for row in results.rows])
+    records = [_record(results, row) for results in runs for row in results.rows]
+    if all(row.epsilon_unit == "lsb" for results in runs for row in results.rows):
+        for record in records:
+            del record["epsilon_unit"]  # as a value
+    return records_csv(records)
 
 
 def json_text(runs: Sequence[Results]) -> str:
@@ -38,7 +54,7 @@ def json_text(runs: Sequence[Results]) -> str:
 def markdown_text(runs: Sequence[Results]) -> str:
     """The headline table with its legend."""
     table = headline(runs)
-    at = f"ε={table.ball[1]:g}" if table.ball else ""
+    at = f"ε={table.ball_strength}" if table.ball else ""
     attacks = zip(table.columns, table.attack_columns(_cell), strict=True)
     columns = (
         *table.name_columns(),
@@ -48,7 +64,7 @@ def markdown_text(runs: Sequence[Results]) -> str:
         table.column(f"worst {at}", lambda line: _cell(line.worst)),
         table.column("flags", lambda line: ", ".join(line.flags), number=False),
     )
-    lines = [f"Accuracy in %, {plain_markdown(table.setting)}, ε in LSB (1 LSB = 1/256).\n"]
+    lines = [f"Accuracy in %, {plain_markdown(table.setting)}, {plain_markdown(table.unit_note)}.\n"]
     notes = [*table.legend, *run_notes(runs, named=True), *(f"verdict: {verdict}" for verdict in table.verdicts)]
     lines += [*markdown_lines(Table(columns)), "", *(f"- {plain_markdown(note)}" for note in notes)]
     for results in runs:
@@ -59,10 +75,10 @@ def markdown_text(runs: Sequence[Results]) -> str:
 
 
 def _record(results: Results, row: Row) -> dict[str, Any]:
-    epsilon_lsb = finite_or_none(row.epsilon_lsb)
     known = row.as_json() | {
         "run": results.run,
-        "epsilon": None if epsilon_lsb is None else epsilon_lsb / 256,
+        "epsilon": finite_or_none(row.epsilon if row.epsilon is not None else row.epsilon_lsb * results.step),
+        "epsilon_unit": "value" if row.epsilon_unit == "lsb" and row.attack != CLEAN else row.epsilon_unit,
         "ci95_low": row.ci95[0],
         "ci95_high": row.ci95[1],
         "settings": results.settings_of(row),

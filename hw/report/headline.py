@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isinf
 
 from hw.experiment.ball import Ball, headline_ball
 from hw.report.source import Results
+from hw.report.strength import strength, strength_of, unit_note, with_unit
 from hw.report.table import Column, column_of
 from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
 
@@ -50,6 +50,8 @@ class AttackColumn:
     epsilon_lsb: float
     family: str
     apart: bool = False  # examples made on models of the attacker's own
+    epsilon: float | None = None  # in `unit`
+    unit: str = "lsb"
 
     @property
     def title(self) -> str:
@@ -60,12 +62,13 @@ class AttackColumn:
 
     @property
     def strength(self) -> str:
-        """ε in LSBs."""
-        return strength(self.epsilon_lsb)
+        """ε in LSBs, and in the unit it was asked for."""
+        return strength(self.epsilon_lsb, self.epsilon, self.unit)
 
     def holds(self, row: Row) -> bool:
         """Whether the row belongs into this column."""
-        mine = (row.attack, row.norm, row.epsilon_lsb) == (self.attack, self.norm, self.epsilon_lsb)
+        mine = (row.attack, row.norm) == (self.attack, self.norm)
+        mine = mine and (row.epsilon_lsb, row.epsilon, row.epsilon_unit) == (self.epsilon_lsb, self.epsilon, self.unit)
         return mine and row.knowledge != "transfer" and made_apart(row) == self.apart
 
 
@@ -105,6 +108,8 @@ class Headline:
     setting: str  # n and seed
     flags: tuple[str, ...]  # raised anywhere in the table
     attackers: tuple[str, ...] = ()  # models of the attacker's own
+    ball_strength: str = ""  # ε of the ball
+    unit_note: str = ""  # what ε is counted in
 
     @property
     def groups(self) -> list[tuple[str, list[int]]]:
@@ -117,7 +122,7 @@ class Headline:
     @property
     def ball_text(self) -> str:
         """The ball in words."""
-        return f"{NORMS[self.ball[0]]} ε = {self.ball[1]:g} LSB" if self.ball else ""
+        return f"{NORMS[self.ball[0]]} ε = {with_unit(self.ball_strength)}" if self.ball else ""
 
     @property
     def notes(self) -> list[str]:
@@ -180,17 +185,14 @@ def headline(runs: Sequence[Results]) -> Headline:
         setting=_setting(runs),
         flags=_ordered(flag for line in lines for flag in line.flags),
         attackers=tuple(dict.fromkeys(row.source for row in rows if made_apart(row))),
+        ball_strength=next((strength_of(row) for row in rows if row.attack != CLEAN and row.ball == ball), ""),
+        unit_note=unit_note(rows, runs[0].step),
     )
 
 
 def made_apart(row: Row) -> bool:
     """Whether the examples were made on a model of the attacker's own, not on the victim and not on the run's."""
     return row.knowledge == "black-box" and bool(row.source)
-
-
-def strength(epsilon_lsb: float) -> str:
-    """ε in LSBs, for people."""
-    return "∞" if isinf(epsilon_lsb) else f"{epsilon_lsb:g}"
 
 
 def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str) -> str:
@@ -210,7 +212,7 @@ def attack_columns(rows: Iterable[Row]) -> tuple[AttackColumn, ...]:
     Of the unbounded attacks only those that were made apart: on the victim itself they are checks, not measures.
     """
     found = dict.fromkeys(
-        AttackColumn(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row))
+        AttackColumn(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row), row.epsilon, row.epsilon_unit)
         for row in rows
         if row.attack != CLEAN and row.knowledge != "transfer" and (is_bounded(row) or _roams(row))
     )
@@ -225,21 +227,23 @@ def _roams(row: Row) -> bool:
 
 def unbounded_checks(results: Results) -> list[str]:
     """One sentence per unbounded attack: it must fool every model always, else it is broken."""
-    groups: dict[tuple[str, float], list[Row]] = {}
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in results.rows:
         if row.attack != CLEAN and row.knowledge != "transfer" and not made_apart(row) and not is_bounded(row):
-            groups.setdefault((row.attack, row.epsilon_lsb), []).append(row)
+            groups.setdefault((row.attack, strength_of(row)), []).append(row)
     return [_check(*key, rows) for key, rows in groups.items()]
 
 
-def worst_curve(results: Results, model: str, victim: str, norm: str = "linf") -> list[tuple[float, float]]:
-    """(ε, worst case) of one victim, ε rising, bounded attacks only."""
-    points = {
-        row.epsilon_lsb: _worst(results, model, victim, (norm, row.epsilon_lsb))
+def worst_curve(results: Results, model: str, victim: str, norm: str = "linf") -> dict[str, tuple[float, float]]:
+    """ε in words -> (ε in LSBs, worst case) of one victim, ε rising, bounded attacks only."""
+    rows = {
+        row.ball: row
         for row in results.rows
         if (row.model, row.victim, row.norm) == (model, victim, norm) and row.attack != CLEAN and is_bounded(row)
     }
-    return [(epsilon, number.accuracy) for epsilon, number in sorted(points.items()) if number is not None]
+    points = [(row.epsilon_lsb, strength_of(row), _worst(results, model, victim, ball)) for ball, row in rows.items()]
+    points.sort(key=lambda point: point[0])
+    return {text: (epsilon, number.accuracy) for epsilon, text, number in points if number is not None}
 
 
 def percent(accuracy: float) -> str:
@@ -296,7 +300,7 @@ def _line(
     rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
     clean = _lowest(row for row in rows if row.attack == CLEAN)
     attacked = tuple(_lowest(row for row in rows if column.holds(row)) for column in columns)
-    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and (row.norm, row.epsilon_lsb) == ball)
+    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and row.ball == ball)
     worst = _worst(results, model, victim, ball) if ball else None
     shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]
     flags = _ordered(flag for number in shown for flag in number.flags)
@@ -307,7 +311,7 @@ def _worst(results: Results, model: str, victim: str, ball: Ball) -> Number | No
     lowest = _lowest(
         row
         for row in results.rows
-        if (row.model, row.victim) == (model, victim) and row.attack != CLEAN and (row.norm, row.epsilon_lsb) == ball
+        if (row.model, row.victim) == (model, victim) and row.attack != CLEAN and row.ball == ball
     )
     if lowest is None:
         return None
@@ -320,8 +324,8 @@ def _lowest(rows: Iterable[Row]) -> Number | None:
     return None if row is None else Number(row.accuracy, row.flags, row)
 
 
-def _check(attack: str, epsilon: float, rows: Sequence[Row]) -> str:
-    bound = "no bound" if isinf(epsilon) else f"ε = {epsilon:g} LSB"
+def _check(attack: str, epsilon: str, rows: Sequence[Row]) -> str:
+    bound = "no bound" if epsilon == "∞" else f"ε = {with_unit(epsilon)}"
     name = f"unbounded check: {attack}, {bound}"
     standing = [row for row in rows if row.accuracy > 0]
     if not standing:

@@ -25,6 +25,7 @@ from hw.report.measures import measure_figures, measure_plots, measure_tables
 from hw.report.overflow import overflow_rows, overflow_text
 from hw.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
 from hw.report.source import FinishedRun
+from hw.report.strength import strength, strength_of, with_unit
 from hw.report.table import Table, records_table, shown
 
 
@@ -38,6 +39,7 @@ class RunSection:
     accuracy: list[Plot]
     worst: Table | None  # worst case of every victim, a column per ε
     cards: list[dict[str, Any]]
+    example_strength: str  # ε of the cards
     training: list[Plot]
     measures: list[Plot]
     overflow: str  # a sentence; its table is among the records
@@ -61,12 +63,19 @@ def _section(run: FinishedRun) -> RunSection:
         accuracy=accuracy_plots(run.results),
         worst=_worst_table(run, table),
         cards=example_cards(run.examples),
+        example_strength=_example_strength(run.examples),
         training=[*training_plots(run.training), *([margins] if margins else [])],
         measures=_measures(run),
         overflow=overflow_text(run.overflow),
         records=_records(run),
         figures=_figures(run),
     )
+
+
+def _example_strength(examples: Any) -> str:
+    if not examples:
+        return ""
+    return with_unit(strength(examples["epsilon_lsb"], examples.get("epsilon"), examples.get("epsilon_unit", "lsb")))
 
 
 def _measures(run: FinishedRun) -> list[Plot]:
@@ -78,7 +87,7 @@ def _measures(run: FinishedRun) -> list[Plot]:
 def _worst_table(run: FinishedRun, table: Headline) -> Table | None:
     records = [
         {"model": line.model, "victim": line.victim, "bits": line.bits}
-        | {f"ε = {epsilon:g}": percent(worst) for epsilon, worst in worst_curve(run.results, line.model, line.victim)}
+        | {f"ε = {e}": percent(worst) for e, (_, worst) in worst_curve(run.results, line.model, line.victim).items()}
         for line in table.lines
     ]
     return records_table(records) if records else None
@@ -117,6 +126,12 @@ def page_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "marks": marks_of, "explain": explanation, "value": shown}
+    environment.filters |= {
+        "percent": percent,
+        "marks": marks_of,
+        "explain": explanation,
+        "value": shown,
+        "strength": strength_of,
+    }
     environment.globals |= {"MARKS": MARKS, "NORMS": NORMS}
     return environment

@@ -40,20 +40,26 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+def _named(label: int, names: list[str]) -> int | str:
+    return names[label] if 0 <= label < len(names) else label
+
+
 def example_cards(examples: Any) -> list[dict[str, Any]]:
     """One card per stored example: both images, the true label, and what every victim answered."""
     if not examples:
         return []
-    cards = []
+    cards, names = [], examples.get("labels") or []
     for sample in examples["samples"]:
-        pair = [stored_image(sample[which], examples["shape"]) for which in ("clean", "attacked")]
+        pictures = [sample[which] for which in ("clean", "attacked") if which in sample]
+        pair = [stored_image(pixels, examples["shape"]) for pixels in pictures]
         cards.append(
             {
                 "index": sample["index"],
-                "label": sample["label"],
+                "label": _named(sample["label"], names),
+                "changes": sample.get("changes", []),
                 "images": [data_uri(image) for image in pair if image is not None],
                 "answers": [
-                    (victim, [(answer, answer == sample["label"]) for answer in answers])
+                    (victim, [(_named(answer, names), answer == sample["label"]) for answer in answers])
                     for victim, answers in zip(examples["victims"], sample["answers"], strict=True)
                 ],
             }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hw.report.headline import strength
 from hw.report.plots import Plot, drawn, finish, line_style, plain_label
+from hw.report.strength import strength
 
 _TABLES = {
     "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
@@ -49,8 +49,9 @@ def _query_plot(curves: list[dict[str, Any]]) -> Plot:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for number, curve in enumerate(curves):
-            epsilon = curve["epsilon_lsb"]
-            name = f"{curve['attack']} {'∞' if epsilon is None else strength(epsilon)}, {curve['victim']}"
+            lsb = float("inf") if curve["epsilon_lsb"] is None else curve["epsilon_lsb"]
+            at = strength(lsb, curve.get("epsilon"), curve.get("epsilon_unit", "lsb"))
+            name = f"{curve['attack']} {at}, {curve['victim']}"
             shares = [100 * accuracy for accuracy in curve["accuracy"]]
             axes.plot(curve["queries_per_image"], shares, label=plain_label(name), **line_style(number))
         axes.set(xlabel="queries per image", ylabel="accuracy, %", ylim=(0, 100), xscale="log")

@@ -49,7 +49,10 @@ def accuracy_plots(results: Results) -> list[Plot]:
     for attack in attacks:
         lines = {_victim_name(*key): _curve(results, key[:2], attack) for key in victims}
         plots.append((f"{attack}, white-box", lines))
-    worst = {_victim_name(*key): _with_clean(results, key[:2], worst_curve(results, key[0], key[1])) for key in victims}
+    worst = {
+        _victim_name(*key): _with_clean(results, key[:2], list(worst_curve(results, key[0], key[1]).values()))
+        for key in victims
+    }
     plots.append(("worst case of all attacks", worst))
     return [
         Plot(title, _accuracy_plot(lines, results))
@@ -187,8 +190,9 @@ def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results
             if line:
                 axes.plot(*zip(*((e, 100 * a) for e, a in line), strict=True), label=name, **line_style(number))
         axes.set(xlabel="ε in LSB", ylabel="accuracy, %", ylim=(0, 100), xticks=_apart(ticks))
-        above = axes.secondary_xaxis("top", functions=(lambda lsb: lsb / 256, lambda share: share * 256))
-        above.set_xlabel("ε / 256")
+        step = results.step
+        above = axes.secondary_xaxis("top", functions=(lambda lsb: lsb * step, lambda value: value / step))
+        above.set_xlabel("ε / 256" if step == 1 / 256 else "ε as the device's value")
         finish(axes)
 
     return drawn(draw, (4.6, 3.7))

@@ -43,6 +43,12 @@ class Results:
     exactness: dict[str, Any] = field(default_factory=dict)
     plain: dict[str, Any] = field(default_factory=dict)  # as it was read, `synthesis` added
 
+    @property
+    def step(self) -> float:
+        """Value of one grid step of the input."""
+        told = self.plain.get("input")
+        return float(told["step"]) if isinstance(told, dict) and "step" in told else 1 / 256
+
     def settings_of(self, row: Row) -> str:
         """The parameters of the row's attack; empty for clean rows and where results.json does not tell."""
         named = [known for known in self.attacks if known.attack == row.attack]
@@ -109,8 +115,7 @@ def parse_results(plain: Any, where: str = "results.json") -> Results:
             run=str(plain["run"]),
             rows=tuple(Row.from_json(row) for row in plain["rows"]),
             worst={
-                (item["model"], item["victim"], (item["norm"], _epsilon(item["epsilon_lsb"]))): item["accuracy"]
-                for item in plain.get("worst_case", [])
+                (item["model"], item["victim"], _ball(item)): item["accuracy"] for item in plain.get("worst_case", [])
             },
             attacks=tuple(
                 AttackSettings(item["attack"], tuple(map(_epsilon, item["epsilons_lsb"])), dict(item["settings"]))
@@ -125,6 +130,11 @@ def parse_results(plain: Any, where: str = "results.json") -> Results:
 
 def _epsilon(value: float | None) -> float:
     return float("inf") if value is None else float(value)
+
+
+def _ball(item: dict[str, Any]) -> Ball:
+    unit = str(item.get("epsilon_unit", "lsb"))
+    return item["norm"], _epsilon(item["epsilon_lsb" if unit == "lsb" else "epsilon"]), unit
 
 
 def _optional_json(path: Path) -> Any:

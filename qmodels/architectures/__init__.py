@@ -17,9 +17,10 @@ from qmodels.architectures.config import ModelConfig
 from qmodels.architectures.mobilenet import mobilenet_body
 from qmodels.architectures.plain import cnn4_body, mlp_body
 from qmodels.architectures.residual import resnet8_body, wrn32_body
+from qmodels.errors import UserError
 from qmodels.runtime import runtime, set_seed
 
-__all__ = ["INPUT_GRID", "ModelConfig", "build_float"]
+__all__ = ["INPUT_GRID", "ModelConfig", "build_float", "check_shape"]
 
 INPUT_GRID = "input_grid"
 _BODIES: Mapping[str, Callable[[ModelConfig, Any], Any]] = {
@@ -32,11 +33,12 @@ _BODIES: Mapping[str, Callable[[ModelConfig, Any], Any]] = {
 
 
 def build_float(config: ModelConfig, input_shape: tuple[int, ...], classes: int, seed: int) -> Any:
-    """A fresh, seeded float Keras model: images (N, H, W, C) in [0, 1) -> logits (N, classes).
+    """A fresh, seeded float Keras model: inputs (N, *input_shape) -> logits (N, classes).
 
     Raises:
-        UserError: the sizes do not fit the architecture or the images.
+        UserError: the sizes do not fit the architecture or the inputs.
     """
+    check_shape(config, input_shape)
     set_seed(seed)
     layers, keras = runtime().keras.layers, runtime().keras
     image = layers.Input(input_shape, name="image")
@@ -45,6 +47,21 @@ def build_float(config: ModelConfig, input_shape: tuple[int, ...], classes: int,
         x = _binary(x)
     logits = layers.Dense(classes, name="logits")(_BODIES[config.architecture](config, x))
     return keras.Model(image, logits, name=config.architecture)
+
+
+def check_shape(config: ModelConfig, input_shape: tuple[int, ...]) -> None:
+    """Raise UserError if an architecture cannot take inputs of that shape; starts no TensorFlow."""
+    if len(input_shape) == 3:
+        return
+    found = f"the data give inputs of shape {input_shape}"
+    if config.architecture != "mlp":
+        mend = "give the arrays a channel axis, x[..., None], or" if len(input_shape) == 2 else "reshape them, or"
+        raise UserError(
+            f"model: {config.architecture} takes images (height, width, channels); {found}: {mend} set "
+            "model.architecture: mlp, which takes any shape"
+        )
+    if config.binary_input:
+        raise UserError(f"model.binary_input: it is for images (height, width, channels); {found}: leave it out")
 
 
 def _binary(x: Any) -> Any:

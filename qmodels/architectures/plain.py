@@ -11,7 +11,7 @@ from qmodels.runtime import runtime
 
 def mlp_body(config: ModelConfig, x: Any) -> Any:
     """Fully connected layers with ReLU."""
-    return _hidden(config, runtime().keras.layers.Flatten(name="flatten")(x))
+    return _hidden(config, x if len(x.shape) == 2 else runtime().keras.layers.Flatten(name="flatten")(x))
 
 
 def cnn4_body(config: ModelConfig, x: Any) -> Any:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from qmodels.attacks.ball import Norm
 from qmodels.attacks.base import Attack, AttackResult, Family, Knowledge
+from qmodels.data import Unit
 from qmodels.statistics import paired_p_value, unpaired_p_value, wilson
 
 Flag = Literal[
@@ -71,7 +72,7 @@ class Row:
     n: int
     bits: float | None = None  # of a weight; a mean where layers differ
     knowledge: Knowledge = "none"
-    epsilon_lsb: float = 0.0
+    epsilon_lsb: float = 0.0  # grid steps; the median where features have different ones
     ci95: tuple[float, float] = (0.0, 1.0)
     queries: int = 0
     seconds: float = 0.0
@@ -88,14 +89,27 @@ class Row:
     attack_digest: str = ""  # identifies the attack by its settings
     unbounded: bool = False  # the ball was the whole input grid
     flags: tuple[Flag, ...] = ()
+    epsilon: float | None = None  # as it was asked for, in `epsilon_unit`; None: in steps
+    epsilon_unit: Unit = "lsb"
     correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)  # per image, for paired tests
     doubled_correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def radius(self) -> float:
+        """ε in `epsilon_unit`."""
+        return self.epsilon_lsb if self.epsilon is None else self.epsilon
+
+    @property
+    def ball(self) -> tuple[Norm, float, Unit]:
+        """What the attack was allowed to change."""
+        return self.norm, self.radius, self.epsilon_unit
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; an infinite epsilon, which JSON lacks, is null."""
         plain = {key: value for key, value in asdict(self).items() if key not in ("correct", "doubled_correct")}
         return plain | {
             "epsilon_lsb": self.epsilon_lsb if np.isfinite(self.epsilon_lsb) else None,
+            "epsilon": self.radius if np.isfinite(self.radius) else None,
             "ci95": list(self.ci95),
             "flags": list(self.flags),
         }
@@ -105,6 +119,8 @@ class Row:
         """The row that `as_json` wrote; unknown keys are ignored, per-image answers are gone."""
         known = {key: value for key, value in plain.items() if key in cls.__dataclass_fields__}
         epsilon = known.get("epsilon_lsb", 0.0)
+        if known.get("epsilon_unit", "lsb") == "lsb":  # said once
+            known["epsilon"] = None
         if "unbounded" not in known:  # written when every input was an 8-bit pixel
             known["unbounded"] = known.get("norm", "linf") == "linf" and epsilon is not None and epsilon >= 255
         return cls(
@@ -249,7 +265,7 @@ def accuracy_rises_with_epsilon(rows: Sequence[Row]) -> Iterator[int]:
     for _, group in groupby(sorted(_attacks(rows), key=line), key=line):
         members = list(group)
         for index, row in members:
-            if any(other.epsilon_lsb < row.epsilon_lsb and is_lower(other, row) for _, other in members):
+            if any(_smaller(other, row) and is_lower(other, row) for _, other in members):
                 yield index
 
 
@@ -339,6 +355,8 @@ class Verdict:
     model: str
     victim: str
     epsilon_lsb: float
+    epsilon: float  # in `epsilon_unit`
+    epsilon_unit: Unit
     clean: float | None
     columns: dict[str, float]  # attack (with its knowledge, unless white-box) -> accuracy
     worst: float  # per image over this ball and smaller ones where the rows carry answers, else the lowest row
@@ -354,18 +372,20 @@ class Verdict:
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     """One verdict per model, victim and epsilon, from rows that went through `with_flags`."""
-    keys = dict.fromkeys((row.model, row.victim, row.epsilon_lsb) for _, row in _attacks(rows))
+    keys = dict.fromkeys((row.model, row.victim, row.radius, row.epsilon_unit) for _, row in _attacks(rows))
     return [_verdict(rows, *key) for key in keys]
 
 
-def _verdict(rows: Sequence[Row], model: str, victim: str, epsilon: float) -> Verdict:
-    within = [r for _, r in _attacks(rows) if (r.model, r.victim) == (model, victim) and r.epsilon_lsb <= epsilon]
-    mine = [row for row in within if row.epsilon_lsb == epsilon]
+def _verdict(rows: Sequence[Row], model: str, victim: str, epsilon: float, unit: Unit) -> Verdict:
+    own = [r for _, r in _attacks(rows) if (r.model, r.victim, r.epsilon_unit) == (model, victim, unit)]
+    within = [row for row in own if row.radius <= epsilon]
+    mine = [row for row in within if row.radius == epsilon]
     clean = next((r for r in rows if r.attack == CLEAN and (r.model, r.victim) == (model, victim)), None)
     lowest = min(mine, key=lambda row: row.accuracy)
     spoiled = {flag: ", ".join(_column(r) for r in mine if flag in r.flags) for flag in EXPLANATIONS}
     return Verdict(
-        model, victim, epsilon, clean.accuracy if clean else None, {_column(r): r.accuracy for r in mine},
+        model, victim, mine[0].epsilon_lsb, epsilon, unit, clean.accuracy if clean else None,
+        {_column(r): r.accuracy for r in mine},
         _worst(within, lowest), _column(lowest), {flag: names for flag, names in spoiled.items() if names},
         min(row.n for row in within),
     )  # fmt: skip
@@ -398,4 +418,8 @@ def _same_victim(a: Row, b: Row) -> bool:
 
 
 def _same_ball(a: Row, b: Row) -> bool:
-    return _same_victim(a, b) and (a.norm, a.epsilon_lsb) == (b.norm, b.epsilon_lsb)
+    return _same_victim(a, b) and a.ball == b.ball
+
+
+def _smaller(a: Row, b: Row) -> bool:
+    return a.epsilon_unit == b.epsilon_unit and a.radius < b.radius

@@ -194,7 +194,7 @@ def test_layers_that_overflow_are_a_table_else_there_is_a_sentence(run_folder):
 
 
 def test_headline_ball_is_where_most_attacks_were_run():
-    assert headline_ball(parse_results(results()).rows) == ("linf", 16)
+    assert headline_ball(parse_results(results()).rows) == ("linf", 16, "lsb")
     assert headline_ball([]) is None
 
 

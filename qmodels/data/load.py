@@ -1,0 +1,112 @@
+"""From a name to a data set: found, checked, split, and put on the device's input grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qmodels.data.builtin import find
+from qmodels.data.checks import check_arrays
+from qmodels.data.dataset import Dataset, Split
+from qmodels.data.holdout import hold_out
+from qmodels.data.inputs import InputConfig, Inputs, encode_numbers, encode_pixels
+from qmodels.errors import UserError
+from qmodels.formats import FixedPoint
+from qmodels.grid import Codes, InputGrid
+from qmodels.layers import input_format, input_shape_of
+
+
+def load_data(
+    name: str,
+    *,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    validation_share: float = 0.1,
+    test_share: float = 0.2,
+    limit_train: int | None = None,
+    limit_test: int | None = None,
+    label: str | None = None,
+    inputs: InputConfig | None = None,
+    model: Callable[[], Any] | None = None,
+) -> Dataset:
+    """Load, check and split a dataset.
+
+    Args:
+        name: `digits`, `breast_cancer`, `wine`, `mnist`, `fashion_mnist`, `cifar10`, or a path: of an `.npz` with
+            x_train, y_train, x_test, y_test, of a `.csv` (or `.parquet`) table, or of a folder with one subfolder of
+            pictures per class.
+        seed: of the shuffle that picks the validation samples, and the test samples of tables and pictures.
+        data_dir: where `<name>.npz` is looked for first; default: $ROBUST_HLS_DATA.
+        validation_share: share of the training samples held out.
+        test_share: share of a table's or a folder's samples that are for the test.
+        limit_train: use only so many training samples (validation included).
+        limit_test: use only so many test samples.
+        label: a table's column that holds the class.
+        inputs: how numbers become codes; None: the defaults.
+        model: gives the user's own model: its input quantizer is the default format, its input shape decides about
+            channels. Asked only after the arrays were checked.
+
+    Raises:
+        UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
+    """
+    raw = find(name, data_dir, label, test_share, seed)
+    checked = check_arrays(raw.arrays, raw.source)
+    y = checked["y_train"]
+    order = np.random.default_rng(seed).permutation(len(y))[:limit_train]
+    held_out = max(1, round(len(order) * validation_share))
+    if held_out >= len(order):
+        raise UserError(f"{raw.source}: {len(order)} training samples leave none after holding out {held_out}")
+    train, validation = hold_out(y, order, held_out)
+    classes = int(y.max()) + 1
+    missing = sorted(set(range(classes)) - set(y[train].tolist()))
+    if missing:
+        raise UserError(
+            f"{raw.source}: y_train has no training sample of class {missing[0]} (classes 0..{classes - 1}) after "
+            f"limiting to {len(order)} samples and holding {held_out} out; raise data.limit_train"
+        )
+    own = model() if model is not None else None
+    x = [checked["x_train"][train], checked["x_train"][validation], checked["x_test"][:limit_test]]
+    codes, grid, how = _encoded(_aligned(x, own), inputs or InputConfig(), raw.features, raw.source, own)
+    parts = zip(codes, (y[train], y[validation], checked["y_test"][:limit_test]), strict=True)
+    first, second, third = (Split(x_part, y_part, grid) for x_part, y_part in parts)
+    return Dataset(Path(name).stem, first, second, third, classes, how, raw.labels)
+
+
+def with_channels(images: NDArray[Any]) -> NDArray[Any]:
+    """Images (N, H, W) as (N, H, W, 1); others as they are."""
+    return images[..., None] if images.ndim == 3 else images
+
+
+def _aligned(parts: list[NDArray[Any]], model: Any | None) -> list[NDArray[Any]]:
+    """8-bit images (N, H, W) get a channel; last axes of size one come and go as the model wants them."""
+    if parts[0].dtype == np.uint8:
+        parts = [with_channels(part) for part in parts]
+    wanted, found = input_shape_of(model) if model is not None else None, parts[0].shape[1:]
+    if wanted is None or wanted == found or _without_ones(wanted) != _without_ones(found):
+        return parts
+    return [part.reshape(len(part), *wanted) for part in parts]
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without last axes of size one."""
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _encoded(
+    parts: list[NDArray[Any]], config: InputConfig, features: tuple[str, ...], source: str, model: Any | None
+) -> tuple[list[Codes], InputGrid, Inputs]:
+    fmt = config.given_format
+    eight = fmt is None or (fmt.width == 8 and not fmt.signed)
+    if parts[0].dtype == np.uint8 and config.scale == "none" and eight:
+        return encode_pixels(parts, config, features, source)
+
+    def model_format() -> FixedPoint | None:
+        return input_format(model) if model is not None else None
+
+    return encode_numbers(parts, config, features, source, model_format)
