@@ -112,13 +112,16 @@ def _own_model_settings(weights: Path | None, repair: bool) -> dict[str, Any]:
     return files | ({"model.repair": True} if repair else {})
 
 
-def _hls4ml_settings(path: Path | None) -> dict[str, Any]:
-    """--hls-config as settings of the config; what has no place here is told."""
+def _hls4ml_settings(path: Path | None, own_model: bool = False) -> dict[str, Any]:
+    """--hls-config as settings of the config; what has no place here is told. Types are those of your own model."""
     if path is None:
         return {}
-    from hw.generate.hls4ml_yaml import read_hls4ml_yaml
+    from hw.generate.hls4ml_yaml import TYPE_KEYS, read_hls4ml_types, read_hls4ml_yaml
 
     settings, ignored = read_hls4ml_yaml(path)
+    if own_model:  # a float model takes them
+        settings["hls4ml_types"] = read_hls4ml_types(path)
+        ignored = [key for key in ignored if key.rpartition(".")[2] not in TYPE_KEYS]
     if ignored:
         typer.echo(
             f"{path}: not taken over (types follow from the model, the rest has no place here): {', '.join(ignored)}",
@@ -146,7 +149,11 @@ def _add_step(command: str, until: str, summary: str) -> None:
         hls_config: HlsConfig = None,
         plan: Plan = None,
     ) -> None:
-        changes = _hls4ml_settings(hls_config) | _own_model_settings(weights, repair) | read_settings(settings)
+        changes = (
+            _hls4ml_settings(hls_config, model is not None)
+            | _own_model_settings(weights, repair)
+            | read_settings(settings)
+        )
         _flow(until, target, changes, out, resume, data_dir, model, data, engine, plan)
 
     app.command(command, help=summary)(step_command)
@@ -174,7 +181,9 @@ def simulate_command(
     overflow: Annotated[bool, typer.Option("--overflow", help="Show what saturates or wraps, by layer.")] = False,
 ) -> None:
     """Up to the bit-accurate simulation and the exactness gate."""
-    changes = _hls4ml_settings(hls_config) | _own_model_settings(weights, repair) | read_settings(settings)
+    changes = (
+        _hls4ml_settings(hls_config, model is not None) | _own_model_settings(weights, repair) | read_settings(settings)
+    )
     _flow("simulate", target, changes, out, resume, data_dir, model, data, engine, plan, overflow)
 
 

@@ -74,6 +74,7 @@ class GradientModel:
     def compiled(self, key: Hashable, build: Callable[[GradientModel], Compiled]) -> Compiled:
         """The loop of that key, built when it is first asked for."""
         if key not in self._loops:
+            _ = self.model  # made now: inside a compiled loop weights have no values
             self._loops[key] = build(self)
         return cast(Compiled, self._loops[key])
 

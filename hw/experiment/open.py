@@ -8,7 +8,6 @@ from typing import Any
 
 from hw.experiment.config import RunConfig, check_config, load_config, parse_mapping, read_text
 from hw.experiment.folder import RunFolder
-from hw.experiment.plan import default_plan
 from hw.experiment.run import Run
 from hw.experiment.settings import Settings, merge
 from qmodels.data import DATASETS
@@ -60,8 +59,7 @@ def open_run(
     if folder.exists() and not resume and not (is_run and target and folder.path.resolve() == target.resolve()):
         raise UserError(f"{folder.path}: holds a run already; add --resume to go on with it, or choose another --out")
     run = Run(config, folder, data_dir)
-    if mine and not {"evaluation", "evaluation.attacks"} & set(asked):
-        run.config = config.model_copy(update={"evaluation": default_plan(config.evaluation, run)})
+    run.unplanned = mine and not {"evaluation", "evaluation.attacks"} & set(asked)
     return run
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import FlowStep
+from hw.experiment.plan import default_plan
 from hw.experiment.run import Run
 from hw.generate.contract import check_contract, contract
 from hw.generate.onnx import convert_onnx
 from hw.tools.toolchain import GXX, require_tool
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
-from qmodels.layers import select_layers
+from qmodels.layers import is_quantized, select_layers
 from qmodels.quantize.model import check_layers, check_quantizable
 
 
@@ -25,6 +26,9 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         ToolMissing: a new run will need g++ and there is none.
     """
     shape, classes = run.data.input_shape, run.data.classes
+    if run.unplanned:
+        run.config = run.config.model_copy(update={"evaluation": default_plan(run.config.evaluation, run)})
+        run.unplanned = False
     if not run.has_model:
         _check_onnx(run, shape, classes)
     elif run.own_model is not None:
@@ -63,6 +67,9 @@ def told_before(run: Run) -> Iterator[str]:
     """
     if run.loaded is not None:
         yield from (f"model: {note}" for note in run.loaded.notes)
+    types = run.config.hardware.hls4ml_types
+    if types and (not run.has_model or is_quantized(run.own_model)):
+        yield "types: those of your hls4ml configuration are not taken over, they follow from the model's quantizers"
     if not (run.has_model and run.brings_hardware) or run.config.exactness == "required":
         return
     found = [broken for broken in contract(run.own_model, run.config.hardware.backend)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import subprocess
@@ -20,8 +21,10 @@ from hw.experiment.folder import RunFolder
 from hw.generate.contract import Exactness, OutputChange, Repaired, Violation, output_change, repair_model
 from hw.generate.onnx import ONNX_FILE, convert_onnx, is_onnx
 from qmodels.data import Dataset, load_data
+from qmodels.errors import UserError
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import LoadedModel, load_model, load_model_with_notes
+from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
 from qmodels.victims import KerasVictim
@@ -38,6 +41,7 @@ class Run:
         self.config = config
         self.folder = folder
         self.data_dir = data_dir
+        self.unplanned = False  # nobody said what to attack: `check_run` puts a plan made for the data in the config
         if data is not None:
             self.data = data
 
@@ -48,8 +52,17 @@ class Run:
 
     @cached_property
     def own_model(self) -> Any | None:
-        """Your model, repaired if you asked for it; None when we train one."""
-        return self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+        """Your model, repaired if you asked for it; None when we train one.
+
+        A float model that goes to hls4ml as it is has its batch normalization folded: hls4ml's own folding is wrong
+        behind depthwise convolutions.
+        """
+        model = self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+        if model is None or is_quantized(model) or not self.brings_hardware:
+            return model
+        with contextlib.suppress(UserError):  # where it cannot be folded, the contract tells
+            return fold_batch_norm(model)
+        return model
 
     @property
     def _own_model_as_it_is(self) -> Any | None:
@@ -70,8 +83,13 @@ class Run:
 
     @cached_property
     def brings_hardware(self) -> bool:
-        """Whether your model goes to hls4ml as it is: it is not mapped and not quantized here."""
-        return not self.has_model or (self.own_model is not None and is_quantized(self.own_model))
+        """Whether your model goes to hls4ml as it is: it is not mapped and not quantized here.
+
+        A float model does when you ask for its difference to be reported, or bring types for it.
+        """
+        asked = self.config.exactness == "reported" or bool(self.config.hardware.hls4ml_types)
+        model = self._own_model_as_it_is
+        return not self.has_model or (model is not None and (asked or is_quantized(model)))
 
     @cached_property
     def repaired(self) -> Repaired | None:
