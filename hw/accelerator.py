@@ -26,9 +26,9 @@ from qmodels.attacks import Attack, AttackResult
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
-from qmodels.layers import is_quantized
 from qmodels.metrics.masking import attack_row, clean_row, with_flags
 from qmodels.quantize.prequantized import prequantize
+from qmodels.runtime import runtime
 from qmodels.victims import GradientModel, Labels, Logits, predictions
 
 Array = NDArray[Any]
@@ -39,7 +39,11 @@ class Accelerator:
     """What hls4ml makes of a model; a `Victim`.
 
     The model is converted once. The same graph is written, costed, simulated and compiled, each when first asked for.
+    With a model it is a `GradientVictim`; without one it can be asked, not differentiated.
     """
+
+    #: The model whose gradients an attack may follow; missing where there is no model.
+    gradient_model: GradientModel
 
     def __init__(
         self,
@@ -68,6 +72,8 @@ class Accelerator:
         config = config or HardwareConfig()
         converted = convert(model, config, exactness=exactness, input_format=grid.format)
         self._take(converted, model, config, grid, engine, threads)
+        if exactness == "required":  # the contract is what makes the view equal to the model
+            self.gradient_model = GradientModel(model, grid, prepare=prequantize)
 
     @classmethod
     def from_hls4ml(
@@ -85,16 +91,23 @@ class Accelerator:
 
         Args:
             graph: hls4ml's `ModelGraph`. It is left as it is.
-            model: the Keras model it was made from, for gradients and for `explain`; may be missing.
+            model: the Keras 2 model it was made from, for gradients and for `explain`. Missing where there is none, as
+                with QONNX, PyTorch and Keras 3: score- and decision-based attacks need only the accelerator.
             grid, engine, threads: as for `Accelerator`.
 
         Raises:
-            UserError: this is no `ModelGraph`.
+            UserError: this is no `ModelGraph`, or no Keras 2 model.
         """
         if "ModelGraph" not in [kind.__name__ for kind in type(graph).__mro__]:
             raise UserError(
                 f"from_hls4ml takes hls4ml's ModelGraph, what convert_from_keras_model returns; got "
                 f"{type(graph).__name__}; a Keras model goes to Accelerator(model)"
+            )
+        if model is not None and not isinstance(model, runtime().keras.Model):
+            kind = f"{type(model).__module__}.{type(model).__name__}"
+            raise UserError(
+                f"from_hls4ml: gradients come from a Keras 2 model, and {kind} is none; leave the model out: square, "
+                "hopskipjump and others ask the accelerator alone"
             )
         accelerator = cls.__new__(cls)
         accelerator._take(Converted(graph, ()), model, None, grid, engine, threads)
@@ -115,6 +128,8 @@ class Accelerator:
         #: Of kernels that are stored as codes, by the weight variable's name.
         self.codebooks: dict[str, Codebook] = choose_codebooks(self.graph, config) if config is not None else {}
         self._wanted, self._threads = engine, threads
+        if model is not None:  # an attribute only then: protocols look at what is there
+            self.gradient_model = GradientModel(model, grid)
 
     def __repr__(self) -> str:
         options = self.graph.config.config
@@ -251,22 +266,6 @@ class Accelerator:
         return explain(theirs, ours, {layer: formats[name] for layer, name in names.items() if name in formats})
 
     # How robust it is
-
-    @property
-    def gradient_model(self) -> GradientModel:
-        """The model, with constant weights, whose gradients an attack may follow.
-
-        Raises:
-            AttributeError: the accelerator has no model: it can be asked, not differentiated.
-        """
-        if self.model is None:
-            raise AttributeError("this accelerator has no model to take gradients from")
-        return self._gradient_model
-
-    @cached_property
-    def _gradient_model(self) -> GradientModel:
-        model = prequantize(self.model) if is_quantized(self.model) else self.model
-        return GradientModel(model, self.grid)
 
     def attack(
         self, attack: Attack, x: Codes, y: Labels, *, epsilons: Sequence[float], seed: int = 0

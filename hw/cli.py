@@ -35,7 +35,12 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", envvar="ROBUST_HLS_DATA", help="Folder with mnist.npz, cifar10.npz, ...")
 ]
 OwnModel = Annotated[
-    Path | None, typer.Option("--model", metavar="FILE", help="Your own model: .keras, .h5, or .json with weights.")
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="FILE",
+        help="Your own model: .keras, .h5, a SavedModel folder, .json with weights, or .onnx.",
+    ),
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights .h5 of a .json model.")]
 HlsConfig = Annotated[
@@ -43,6 +48,10 @@ HlsConfig = Annotated[
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended in your model, and say what changed.")]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
+Plan = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", help="A config whose evaluation section says what is attacked, and how."),
+]
 OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
 
 
@@ -56,18 +65,26 @@ def _flow(
     model: Path | None,
     data: str | None,
     engine: str | None,
+    plan: Path | None,
     overflow: bool = False,
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
     from hw.experiment.open import open_run
     from hw.experiment.pipeline import run_steps, steps_until
-    from hw.experiment.preflight import check_run
+    from hw.experiment.plan import plan_text
+    from hw.experiment.preflight import check_run, told_before
     from hw.report.step import FLOW
     from hw.report.summary import show_summary
 
-    run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine)
+    run = open_run(
+        target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine, plan=plan
+    )
     steps = steps_until(until, FLOW)
     check_run(run, steps)
+    for line in told_before(run):
+        typer.echo(line)
+    if run.config.model.file is not None and "attack" in [step.name for step in steps]:
+        typer.echo(plan_text(run.config.evaluation))
     try:
         with run.folder.lock():
             run_steps(run, steps, typer.echo)
@@ -95,13 +112,16 @@ def _own_model_settings(weights: Path | None, repair: bool) -> dict[str, Any]:
     return files | ({"model.repair": True} if repair else {})
 
 
-def _hls4ml_settings(path: Path | None) -> dict[str, Any]:
-    """--hls-config as settings of the config; what has no place here is told."""
+def _hls4ml_settings(path: Path | None, own_model: bool = False) -> dict[str, Any]:
+    """--hls-config as settings of the config; what has no place here is told. Types are those of your own model."""
     if path is None:
         return {}
-    from hw.generate.hls4ml_yaml import read_hls4ml_yaml
+    from hw.generate.hls4ml_yaml import TYPE_KEYS, read_hls4ml_types, read_hls4ml_yaml
 
     settings, ignored = read_hls4ml_yaml(path)
+    if own_model:  # a float model takes them
+        settings["hls4ml_types"] = read_hls4ml_types(path)
+        ignored = [key for key in ignored if key.rpartition(".")[2] not in TYPE_KEYS]
     if ignored:
         typer.echo(
             f"{path}: not taken over (types follow from the model, the rest has no place here): {', '.join(ignored)}",
@@ -127,9 +147,14 @@ def _add_step(command: str, until: str, summary: str) -> None:
         weights: Weights = None,
         repair: Repair = False,
         hls_config: HlsConfig = None,
+        plan: Plan = None,
     ) -> None:
-        changes = _hls4ml_settings(hls_config) | _own_model_settings(weights, repair) | read_settings(settings)
-        _flow(until, target, changes, out, resume, data_dir, model, data, engine)
+        changes = (
+            _hls4ml_settings(hls_config, model is not None)
+            | _own_model_settings(weights, repair)
+            | read_settings(settings)
+        )
+        _flow(until, target, changes, out, resume, data_dir, model, data, engine, plan)
 
     app.command(command, help=summary)(step_command)
 
@@ -152,11 +177,14 @@ def simulate_command(
     weights: Weights = None,
     repair: Repair = False,
     hls_config: HlsConfig = None,
+    plan: Plan = None,
     overflow: Annotated[bool, typer.Option("--overflow", help="Show what saturates or wraps, by layer.")] = False,
 ) -> None:
     """Up to the bit-accurate simulation and the exactness gate."""
-    changes = _hls4ml_settings(hls_config) | _own_model_settings(weights, repair) | read_settings(settings)
-    _flow("simulate", target, changes, out, resume, data_dir, model, data, engine, overflow)
+    changes = (
+        _hls4ml_settings(hls_config, model is not None) | _own_model_settings(weights, repair) | read_settings(settings)
+    )
+    _flow("simulate", target, changes, out, resume, data_dir, model, data, engine, plan, overflow)
 
 
 _add_step("attack", "attack", "Up to the adversarial examples.")

@@ -7,6 +7,7 @@ bitsim; the last two live in `hw` and fulfil the same protocol.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
@@ -45,13 +46,26 @@ class GradientModel:
     Compiling a loop takes seconds, so it is kept as long as the model is. Weights are read anew in each call.
     """
 
-    def __init__(self, model: Any, grid: InputGrid = IMAGE_GRID) -> None:
-        """`model`: Keras, with logits as output; quantizers carry straight-through gradients."""
-        self.model, self.grid = model, grid
+    def __init__(
+        self, model: Any, grid: InputGrid = IMAGE_GRID, *, prepare: Callable[[Any], Any] | None = None
+    ) -> None:
+        """Take a model.
+
+        Args:
+            model: Keras, with logits as output; quantizers carry straight-through gradients.
+            grid: what its inputs can be.
+            prepare: makes of it the model that is differentiated, when that is first asked for; None: the same.
+        """
+        self._given, self._prepare, self.grid = model, prepare, grid
         self._loops: dict[Hashable, Any] = {}
 
     def __repr__(self) -> str:
-        return f"GradientModel({self.model.name}, {self.grid})"
+        return f"GradientModel({self._given.name}, {self.grid})"
+
+    @cached_property
+    def model(self) -> Any:
+        """The model that is differentiated."""
+        return self._given if self._prepare is None else self._prepare(self._given)
 
     def outputs(self, points: Any) -> Any:
         """Outputs (tensor) of points (tensor) in grid steps."""
@@ -60,6 +74,7 @@ class GradientModel:
     def compiled(self, key: Hashable, build: Callable[[GradientModel], Compiled]) -> Compiled:
         """The loop of that key, built when it is first asked for."""
         if key not in self._loops:
+            _ = self.model  # made now: inside a compiled loop weights have no values
             self._loops[key] = build(self)
         return cast(Compiled, self._loops[key])
 

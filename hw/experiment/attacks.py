@@ -57,8 +57,13 @@ class AttackJob:
 
 
 def sources(run: Run) -> list[Contestant]:
-    """The differentiable models: float, float mapped, quantized; one of the first two where they are the same."""
-    found = []
+    """The differentiable models: float, float mapped, quantized; one of the first two where they are the same.
+
+    None where the accelerator has no Keras model.
+    """
+    found: list[Contestant] = []
+    if not run.has_model:
+        return found
     if run.float_victim is not None and (run.config.mapping.mu > 0 or run.mapped_victim is None):
         found.append(Contestant(run.config.model_label, run.float_victim))
     if run.mapped_victim is not None:
@@ -157,32 +162,35 @@ def convergence_job(run: Run, job: AttackJob) -> AttackJob | None:
 def targets(run: Run, attack: Attack) -> list[Contestant]:
     """What an attack is run on: gradients exist only in Keras models; outputs are asked of the accelerator itself.
 
-    The worst case does both: gradients of the quantized model, judged and queried on the accelerator.
+    The worst case does both: gradients of the quantized model, judged and queried on the accelerator. So does every
+    attack where the model may differ from the accelerator: its gradients are a surrogate.
     """
     accelerator = accelerator_of(run)
-    if attack.knowledge == "black-box":
+    if attack.knowledge == "black-box" or not run.has_model:
         return [accelerator]
-    if attack.family == "worst-case":
+    if attack.family == "worst-case" or run.exactness == "reported":
         judged = AcceleratorVictim(run.accelerator, run.prequantized.gradient_model)
         return [*sources(run)[:-1], replace(accelerator, victim=judged)]
     return sources(run)
 
 
+def judged_victim(run: Run) -> str:
+    """Whose success counts for the hardware: the quantized model's, or the accelerator's where that may differ."""
+    return "quantized" if run.exactness == "required" else run.accelerator.name
+
+
 def strongest(run: Run, rows: Sequence[Row]) -> AttackJob | None:
-    """The attack that did most harm to the quantized model in the ball of the headline table, if there is one."""
-    ball = headline_ball(rows)
+    """The attack that did most harm to the hardware's function in the ball of the headline table, if there is one."""
+    ball, judge = headline_ball(rows), judged_victim(run)
+    knowledge = "white-box" if run.has_model else "black-box"
     lowest = min(
-        (
-            row
-            for row in rows
-            if (row.victim, row.knowledge, row.source) == ("quantized", "white-box", "") and row.ball == ball
-        ),
+        (row for row in rows if (row.victim, row.knowledge, row.source) == (judge, knowledge, "") and row.ball == ball),
         key=lambda row: row.accuracy,
         default=None,
     )
     if lowest is None:
         return None
-    wanted = ("quantized", lowest.attack_digest, lowest.radius, lowest.epsilon_unit)
+    wanted = (judge, lowest.attack_digest, lowest.radius, lowest.epsilon_unit)
     own = (job for job in attack_jobs(run) if not (job.source.apart or job.check))
     named = ((j, (j.source.victim.name, j.attack.digest, j.radius.epsilon, j.radius.unit)) for j in own)
     return next((job for job, name in named if name == wanted), None)
@@ -227,7 +235,8 @@ def job_path(run: Run, job: AttackJob) -> Path:
 def _made_by(run: Run, source: Contestant) -> tuple[str, ...]:
     """The steps that a model of the run came from: the float network is the same, however it is mapped and rounded."""
     if source.victim.name != "float":
-        return "train", "map", "quantize"
+        own = run.exactness == "reported"  # then the accelerator's bits depend on how it was generated
+        return ("train", "map", "quantize", "project") if own else ("train", "map", "quantize")
     return ("train",) if source.label == run.config.model_label else ("train", "map")
 
 

@@ -1,7 +1,7 @@
 """Which inputs of a run go into the HLS project's test bench, and the outputs that belong to them.
 
-The outputs are the QKeras model's. The exactness gate holds it against csim and bitsim; the vendor's C simulation and
-RTL cosimulation are held against it by the test bench.
+The outputs are the QKeras model's, which the exactness gate holds against csim and bitsim, or the accelerator's own
+where the model may differ. The vendor's C simulation and RTL cosimulation are held against them by the test bench.
 """
 
 from __future__ import annotations
@@ -56,4 +56,5 @@ def _origin(job: AttackJob, index: int, label: int) -> Origin:
 
 
 def _bench(run: Run, images: Codes, origins: list[Origin]) -> TestBench:
-    return TestBench(images, run.quantized.logits(images), tuple(origins), run.data.grid)
+    truth = run.quantized if run.exactness == "required" else run.accelerator
+    return TestBench(images, truth.logits(images), tuple(origins), run.data.grid)

@@ -50,7 +50,9 @@ class DataConfig(Section):
 class OwnModelConfig(ModelConfig):
     """One of our architectures, or your own model file."""
 
-    file: Path | None = Field(None, description="your own model (.keras, .h5, .json); then nothing is trained")
+    file: Path | None = Field(
+        None, description="your own model (.keras, .h5, .json, .onnx, a SavedModel folder); then nothing is trained"
+    )
     weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
     repair: bool = Field(False, description="mend breaks of the exactness contract that do not change the outputs")
 
@@ -206,6 +208,11 @@ class RunConfig(Section):
     mapping: MappingConfig = MappingConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     hardware: HardwareConfig = HardwareConfig()
+    exactness: Literal["auto", "required", "reported"] = Field(
+        "auto",
+        description="required: the accelerator gives the model's bits, or the run stops; reported: the difference is "
+        "told; auto: required, reported for your own model where hls4ml cannot give its bits",
+    )
     simulation: SimulationConfig = SimulationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     testbench: TestBenchConfig = TestBenchConfig()

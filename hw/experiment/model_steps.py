@@ -10,19 +10,21 @@ from dataclasses import asdict
 
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
+from hw.generate.onnx import ONNX_FILE
 from qmodels.architectures import build_float
-from qmodels.layers import is_quantized
 from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.mulaw import map_weights
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.runtime import copy_model
-from qmodels.storage import save_model, write_json
+from qmodels.storage import save_model, write_bytes, write_json
 from qmodels.training import train
 from qmodels.training.aware import train_aware
 
 
 def train_step(run: Run) -> tuple[str, ...]:
     """Train the float model, or take your own; batch normalization is folded away."""
+    if not run.has_model:
+        return _adopt_onnx(run)
     if run.own_model is not None:
         return _adopt(run)
     model = build_float(run.config.model, run.data.input_shape, run.data.classes, run.config.seed)
@@ -41,15 +43,22 @@ def train_step(run: Run) -> tuple[str, ...]:
 
 def _adopt(run: Run) -> tuple[str, ...]:
     """Your model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
-    name = "quantized.keras" if is_quantized(run.own_model) else "model.keras"
+    name = "quantized.keras" if run.brings_hardware else "model.keras"
     for stale in ("model.keras", "mapped.keras", "quantized.keras", "repair.json"):  # of an earlier config of this run
         (run.folder / stale).unlink(missing_ok=True)
-    save_model(run.own_model if is_quantized(run.own_model) else fold_batch_norm(run.own_model), run.folder / name)
+    save_model(run.own_model if run.brings_hardware else fold_batch_norm(run.own_model), run.folder / name)
     change = run.repair_change()
     if run.repaired is None or change is None:
         return (name,)
     write_json(run.folder / "repair.json", {"repairs": run.repaired.repairs, "change": asdict(change)})
     return name, "repair.json"
+
+
+def _adopt_onnx(run: Run) -> tuple[str, ...]:
+    """Your ONNX file, as it is: hls4ml reads it in the project step."""
+    assert run.config.model.file is not None
+    write_bytes(run.folder / ONNX_FILE, run.config.model.file.read_bytes())
+    return (ONNX_FILE,)
 
 
 def aware_step(run: Run) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hw.experiment.config import load_config
+from hw.experiment.config import RunConfig, check_config, load_config, parse_mapping, read_text
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
-from hw.experiment.settings import Settings
+from hw.experiment.settings import Settings, merge
 from qmodels.data import is_path
 from qmodels.errors import UserError
 
@@ -26,8 +26,11 @@ def open_run(
     model: Path | None = None,
     data: str | None = None,
     engine: str | None = None,
+    plan: Path | None = None,
 ) -> Run:
     """A checked run.
+
+    Your own model without a config gets the default settings and a plan of attacks made for its data.
 
     Args:
         target: a YAML config, the folder of an earlier run (its config is used, and it is resumed), or None.
@@ -38,6 +41,7 @@ def open_run(
         model: your own model.
         data: data set name, or the path of your own.
         engine: which simulator stands for the accelerator.
+        plan: a YAML config whose evaluation section is used.
 
     Raises:
         UserError: something is wrong with any of these.
@@ -46,13 +50,31 @@ def open_run(
     if target is not None and is_run and not (target / "config.yaml").exists():
         raise UserError(f"{target}: no run in this folder (config.yaml is missing)")
     source = target / "config.yaml" if target is not None and is_run else target
-    config = load_config(source, _shortcuts(model, data, engine) | dict(settings or {}))
-    if config.model.file is not None and not config.model.file.is_file():
+    asked = _shortcuts(model, data, engine) | _planned(plan) | dict(settings or {})
+    mine = source is None and "model.file" in asked  # no demo: its attacks and settings are made for the digits
+    config = check_config(RunConfig, merge({}, asked), "--set") if mine else load_config(source, asked)
+    if config.model.file is not None and not config.model.file.exists():
         raise UserError(f"model.file: {config.model.file}: no such file")
     folder = RunFolder(out or (target if is_run and target else OUTPUT_ROOT / config.name))
     if folder.exists() and not resume and not (is_run and target and folder.path.resolve() == target.resolve()):
         raise UserError(f"{folder.path}: holds a run already; add --resume to go on with it, or choose another --out")
-    return Run(config, folder, data_dir)
+    run = Run(config, folder, data_dir)
+    run.unplanned = mine and not {"evaluation", "evaluation.attacks"} & set(asked)
+    return run
+
+
+def _planned(plan: Path | None) -> dict[str, Any]:
+    """--plan as a setting: the evaluation section of a config.
+
+    Raises:
+        UserError: there is none in the file.
+    """
+    if plan is None:
+        return {}
+    section = parse_mapping(RunConfig, read_text(plan), str(plan)).get("evaluation")
+    if not isinstance(section, dict):
+        raise UserError(f"{plan}: no evaluation section; --plan takes a config with evaluation: {{attacks: [...]}}")
+    return {"evaluation": section}
 
 
 def _shortcuts(model: Path | None, data: str | None, engine: str | None) -> dict[str, Any]:

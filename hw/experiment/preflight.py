@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import FlowStep
+from hw.experiment.plan import default_plan
 from hw.experiment.radius import plan_radii
 from hw.experiment.run import Run
-from hw.generate.contract import check_contract
+from hw.generate.contract import check_contract, contract
+from hw.generate.onnx import convert_onnx
 from hw.tools.toolchain import GXX, require_tool
 from qmodels.architectures import build_float, check_shape
 from qmodels.errors import UserError
@@ -27,7 +29,12 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         ToolMissing: a new run will need g++ and there is none.
     """
     shape, classes = run.data.input_shape, run.data.classes
-    if run.config.model.file is not None:
+    if run.unplanned:
+        run.config = run.config.model_copy(update={"evaluation": default_plan(run.config.evaluation, run)})
+        run.unplanned = False
+    if not run.has_model:
+        _check_onnx(run, shape, classes)
+    elif run.config.model.file is not None:
         _check_own(run, shape, classes)
     else:
         check_shape(run.config.model, shape)
@@ -62,8 +69,9 @@ def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
             + _mend_shape(model, shape, classes)
         )
     check_scale(model, run.data, str(run.config.model.file))
-    if is_quantized(model):
-        check_contract(model, run.config.hardware.backend)
+    if run.brings_hardware:
+        strict = run.config.exactness == "required"
+        check_contract(model, run.config.hardware.backend, exactness="required" if strict else "reported")
     else:
         _check_float(run, model)
 
@@ -79,6 +87,50 @@ def _mend_shape(model: Any, shape: tuple[int, ...], classes: int) -> str:
     if own == shape and isinstance(given, tuple) and len(given) == 2:
         return f"; labels must be 0..{given[1] - 1}, one for each output: the data have {classes} classes"
     return ""
+
+
+def told_before(run: Run) -> Iterator[str]:
+    """What you should know of your own model before its run: how it was read, and that it may differ from its hardware.
+
+    Args:
+        run: checked.
+    """
+    if run.loaded is not None:
+        yield from (f"model: {note}" for note in run.loaded.notes)
+    types = run.config.hardware.hls4ml_types
+    if types and (not run.has_model or is_quantized(run.own_model)):
+        yield "types: those of your hls4ml configuration are not taken over, they follow from the model's quantizers"
+    if not (run.has_model and run.brings_hardware) or run.config.exactness == "required":
+        return
+    found = [broken for broken in contract(run.own_model, run.config.hardware.backend)]
+    if not found:
+        return
+    yield (
+        "exactness: reported. hls4ml cannot give your model's bits: the accelerator's own are simulated and attacked, "
+        "and how much the model differs is told"
+    )
+    yield from (f"  {broken}" for broken in found)
+
+
+def _check_onnx(run: Run, shape: tuple[int, ...], classes: int) -> None:
+    path = run.config.model.file
+    assert path is not None
+    graph = convert_onnx(path, run.config.hardware, run.data.grid.format)
+    takes, gives = (
+        [tuple(variable.shape) for variable in variables]
+        for variables in (graph.get_input_variables(), graph.get_output_variables())
+    )
+    if (takes, gives) != ([shape], [(classes,)]):
+        raise UserError(
+            f"{path}: takes {takes} and gives {gives}, channels last; the data set {run.data.name!r} needs {[shape]} "
+            f"and {[(classes,)]}"
+        )
+    for place, plan in enumerate(run.config.evaluation.attacks):
+        if plan.attack.knowledge == "white-box" and plan.attack.family != "worst-case":
+            raise UserError(
+                f"evaluation.attacks.{place}: {plan.attack.kind} needs gradients, and an ONNX model has none here; "
+                "allowed: square, hopskipjump and other black-box attacks, noise, worst-case"
+            )
 
 
 def _check_float(run: Run, model: Any) -> None:

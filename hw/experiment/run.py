@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import subprocess
@@ -18,10 +19,13 @@ import numpy as np
 from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
-from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
+from hw.generate.contract import Exactness, OutputChange, Repaired, Violation, output_change, repair_model
+from hw.generate.onnx import ONNX_FILE, convert_onnx, is_onnx
 from qmodels.data import Dataset, load_data
+from qmodels.errors import UserError
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
-from qmodels.loading import load_model
+from qmodels.loading import LoadedModel, load_model, load_model_with_notes
+from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
 from qmodels.victims import KerasVictim
@@ -38,6 +42,7 @@ class Run:
         self.config = config
         self.folder = folder
         self.data_dir = data_dir
+        self.unplanned = False  # nobody said what to attack: `check_run` puts a plan made for the data in the config
         if data is not None:
             self.data = data
 
@@ -49,13 +54,44 @@ class Run:
 
     @cached_property
     def own_model(self) -> Any | None:
-        """Your model, repaired if you asked for it; None when we train one."""
-        return self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+        """Your model, repaired if you asked for it; None when we train one.
+
+        A float model that goes to hls4ml as it is has its batch normalization folded: hls4ml's own folding is wrong
+        behind depthwise convolutions.
+        """
+        model = self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+        if model is None or is_quantized(model) or not self.brings_hardware:
+            return model
+        with contextlib.suppress(UserError):  # where it cannot be folded, the contract tells
+            return fold_batch_norm(model)
+        return model
+
+    @property
+    def _own_model_as_it_is(self) -> Any | None:
+        return self.loaded.model if self.loaded is not None else None
 
     @cached_property
-    def _own_model_as_it_is(self) -> Any | None:
+    def loaded(self) -> LoadedModel | None:
+        """Your model as its file holds it, and what was written differently to load it."""
         path = self.config.model.file
-        return load_model(path, self.config.model.weights) if path is not None else None
+        if path is None or not self.has_model:
+            return None
+        return load_model_with_notes(path, self.config.model.weights)
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a Keras model beside the accelerator: ONNX goes to hls4ml alone, without gradients."""
+        return not is_onnx(self.config.model.file)
+
+    @cached_property
+    def brings_hardware(self) -> bool:
+        """Whether your model goes to hls4ml as it is: it is not mapped and not quantized here.
+
+        A float model does when you ask for its difference to be reported, or bring types for it.
+        """
+        asked = self.config.exactness == "reported" or bool(self.config.hardware.hls4ml_types)
+        model = self._own_model_as_it_is
+        return not self.has_model or (model is not None and (asked or is_quantized(model)))
 
     @cached_property
     def repaired(self) -> Repaired | None:
@@ -133,15 +169,50 @@ class Run:
 
     @cached_property
     def prequantized(self) -> KerasVictim:
-        """The QKeras model with constant weights: the same bits (the gate checks), several times faster to attack."""
+        """The QKeras model with constant weights: the same bits (the gate checks), several times faster to attack.
+
+        Only the contract promises these bits: where the model breaks it, the model itself.
+        """
+        if self.exactness == "reported":
+            return self.quantized
         return KerasVictim(prequantize(self.quantized_model), "quantized", self.data.grid)
 
     @cached_property
     def accelerator(self) -> Accelerator:
-        """The accelerator, simulated by the engine that the config asks for; it stands in attacks and scores."""
+        """The accelerator, simulated by the engine that the config asks for; it stands in attacks and scores.
+
+        Where the model may differ from it and bitsim does not know a layer, csim takes its place.
+        """
+        wanted, engine = self.config.exactness, self.config.simulation.engine
+        if not self.has_model:
+            graph = convert_onnx(self.folder / ONNX_FILE, self.config.hardware, self.data.grid.format)
+            return Accelerator.from_hls4ml(graph, grid=self.data.grid, engine=None if engine == "bitsim" else engine)
+        lenient = wanted == "reported" or (wanted == "auto" and self.brings_hardware)
         return Accelerator(
-            self.quantized_model, self.config.hardware, grid=self.data.grid, engine=self.config.simulation.engine
+            self.quantized_model,
+            self.config.hardware,
+            grid=self.data.grid,
+            exactness="reported" if lenient else "required",
+            engine=None if lenient and engine == "bitsim" else engine,
         )
+
+    @cached_property
+    def exactness(self) -> Exactness:
+        """Whether the accelerator must give the model's bits; what `auto` in the config means for this model."""
+        if not self.has_model:
+            return "reported"
+        if self.config.exactness != "auto":
+            return self.config.exactness
+        return "reported" if self.may_differ else "required"
+
+    @cached_property
+    def may_differ(self) -> tuple[Violation, ...]:
+        """Why your model may differ from its accelerator; types that you narrowed yourself are no excuse."""
+        if not (self.has_model and self.brings_hardware):
+            return ()
+        told = [warning for warning in self.accelerator.warnings if warning.severity == "reported"]
+        chosen = ("precision.accum", "precision.result", "reuse_factor")
+        return tuple(warning for warning in told if warning.setting not in chosen)
 
     @cached_property
     def black_box(self) -> tuple[Run, ...]:

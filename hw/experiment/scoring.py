@@ -74,7 +74,7 @@ def evaluate(run: Run) -> dict[str, Any]:
             attack_settings(plan, labels[plan.attack.digest], plan_radii(plan, run.data))
             for plan in run.config.evaluation.attacks
         ],
-        "measures": scores.measures() | layer_measures(run, chosen, shown),
+        "measures": scores.measures() | (layer_measures(run, chosen, shown) if run.has_model else {}),
         "exactness": combined(gate, record),
         "cost": json.loads((run.folder / "cost.json").read_text()),
     }
@@ -131,6 +131,10 @@ class Scores:
     def _others(self, job: AttackJob) -> list[tuple[Contestant, Knowledge]]:
         """Who else is shown a job's examples, the same function first, and what the attacker then knows of him."""
         source, family = job.source, job.attack.family
+        if self.run.exactness == "reported":  # the models are functions of their own: nothing is the same
+            others = [self.accelerator] if source.victim.name != self.accelerator.victim.name else []
+            others += [c for c in self.contestants if (c.label, c.victim.name) != (source.label, source.victim.name)]
+            return [(c, "transfer") for c in others] if family != "noise" else []
         *floats, quantized = self.contestants
         if source.victim.name == self.accelerator.victim.name:  # which computes exactly the quantized model
             carried = floats if family == "worst-case" else []  # queries tell about the model that was asked

@@ -44,7 +44,7 @@ def project_step(run: Run) -> tuple[str, ...]:
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:
-    """Build the simulators and hold them against the QKeras model on clean, random and extreme inputs."""
+    """Build the simulators; hold them against each other and the model on clean, random and extreme inputs."""
     clean = run.data.test.take(run.config.evaluation.samples).x
     images = probe_inputs(run.data.grid, clean, run.config.simulation.verify_random, run.config.seed)
     write_json(run.folder / OVERFLOW_FILE, overflow_record(run, clean))  # before the gate: it may tell why that fails
@@ -82,7 +82,7 @@ def evaluate_step(run: Run) -> tuple[str, ...]:
 
 def _weights_measured(run: Run) -> dict[str, Any]:
     """||W|| and ||ΔW|| of every layer, over the bits too, and the layer-wise choice; nothing for a QKeras model."""
-    if run.mapped_model is None:
+    if run.mapped_model is None:  # your own quantized model, or no model at all
         return {}
     path = run.folder / "layerwise.json"
     chosen = {"layerwise": json.loads(path.read_text())} if path.exists() else {}
@@ -95,18 +95,25 @@ def _weights_measured(run: Run) -> dict[str, Any]:
 #: What a run does to its models and its accelerator; the report comes after it (hw/report/step.py).
 STEPS = (
     *MODEL_STEPS,
-    FlowStep("project", ("hardware", "testbench"), ("train", "quantize"), project_step),
+    FlowStep("project", ("hardware", "exactness", "testbench"), ("train", "quantize"), project_step),
     FlowStep(
         "simulate",
-        ("hardware", "simulation", "evaluation.samples", "data"),
+        ("hardware", "exactness", "simulation", "evaluation.samples", "data"),
         ("train", "quantize", "project"),
         simulate_step,
     ),
-    FlowStep("attack", ("hardware", "evaluation", "data"), ("train", "map", "quantize"), attack_step),
-    FlowStep("testbench", ("testbench", "evaluation", "data"), ("quantize", "project", "attack"), testbench_step),
+    FlowStep(
+        "attack",
+        ("hardware", "exactness", "evaluation", "data"),
+        ("train", "map", "quantize", "project"),
+        attack_step,
+    ),
+    FlowStep(
+        "testbench", ("testbench", "exactness", "evaluation", "data"), ("quantize", "project", "attack"), testbench_step
+    ),
     FlowStep(
         "evaluate",
-        ("evaluation", "hardware", "simulation", "data"),
+        ("evaluation", "hardware", "exactness", "simulation", "data"),
         ("project", "simulate", "attack"),
         evaluate_step,
     ),

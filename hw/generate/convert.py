@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import sys
 import warnings
@@ -26,6 +27,7 @@ from hw.generate.precision import override_precisions, tighten_weights
 from hw.generate.reuse import check_reuse, plan_layers, unroll_warnings
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
+from qmodels.layers import is_quantized
 from qmodels.runtime import runtime
 
 
@@ -89,8 +91,11 @@ def _convert(
         teach_bit_exact()
         hls_config = config_from_keras_model(model, granularity=settings.granularity, backend=config.backend)
         set_activation_types(hls_config, model)
+        own = bool(config.hls4ml_types) and not is_quantized(model)
         if input_format is not None and not settings.bit_exact:
             set_input_type(hls_config, model, input_format)
+        if own:
+            overlay(hls_config, config.hls4ml_types)
         hls_config["Model"]["ReuseFactor"] = 1 if config.reuse_factor == "auto" else config.reuse_factor
         for name, (strategy, reuse) in plan.items():
             hls_config["LayerName"][name] |= {"Strategy": strategy, "ReuseFactor": reuse}
@@ -103,9 +108,18 @@ def _convert(
             clock_period=config.clock_period_ns,
             project_name=config.project_name,
             output_dir=".",  # hw/generate/writing.py sets the real one
-            bit_exact=settings.bit_exact,
+            bit_exact=settings.bit_exact and not own,
             **target,
         )
+
+
+def overlay(entry: dict[str, Any], chosen: Mapping[str, Any]) -> None:
+    """Put chosen settings over hls4ml's, section by section. A type for a whole layer stays one."""
+    for key, value in chosen.items():
+        if isinstance(value, Mapping) and isinstance(entry.get(key), dict):
+            overlay(entry[key], value)
+        else:
+            entry[key] = copy.deepcopy(value)
 
 
 @contextlib.contextmanager

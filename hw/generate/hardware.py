@@ -95,6 +95,9 @@ class HardwareConfig(BaseModel):
         Precision(), description="types of every layer with weights, in place of inferred ones"
     )
     layers: dict[str, LayerHardware] = Field({}, description="settings of single layers, by name")
+    hls4ml_types: dict[str, Any] = Field(
+        {}, description="Precision entries of hls4ml's own HLSConfig; a float model then goes to hls4ml as it is"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -31,6 +31,9 @@ _ACTIVATIONS = frozenset(
 )
 _KERNELS = {"weight", "depthwise", "pointwise"}
 
+#: What of an entry are types: hls4ml's own, for float models.
+TYPE_KEYS = ("Precision", "TableSize")
+
 Entry = dict[Any, Any]
 
 
@@ -59,6 +62,19 @@ def read_hls4ml_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         return _read(raw)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def read_hls4ml_types(path: Path) -> dict[str, Any]:
+    """The types in a configuration that `read_hls4ml_yaml` has read, in hls4ml's own form; empty if it has none."""
+    hls = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader).get("HLSConfig") or {}
+    layers = {str(name): _types_of(entry or {}) for name, entry in (hls.get("LayerName") or {}).items()}
+    layers = {name: entry for name, entry in layers.items() if entry}
+    found = {"Model": _types_of(hls.get("Model") or {}), "LayerName": layers}
+    return {key: entry for key, entry in found.items() if entry}
+
+
+def _types_of(entry: Entry) -> dict[str, Any]:
+    return {key: entry[key] for key in TYPE_KEYS if entry.get(key) is not None}
 
 
 def _read(raw: Entry) -> tuple[dict[str, Any], list[str]]:

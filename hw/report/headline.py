@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hw.experiment.ball import Ball, headline_ball
 from hw.report.source import Results
@@ -272,25 +273,34 @@ def run_notes(runs: Sequence[Results], named: bool) -> list[str]:
         f"{results.run}: {text}" if named else text
         for results in runs
         for text in (
-            exactness_text(results),
+            exactness_text(results.exactness),
             *unbounded_checks(results),
             *(f"{attack.attack}: {attack.describe()}" for attack in results.attacks),
         )
     ]
 
 
-def exactness_text(results: Results) -> str:
-    """The gate's figures in one sentence."""
-    gate = results.exactness
+def exactness_text(gate: dict[str, Any]) -> str:
+    """The gate's figures, as results.json has them, in one sentence."""
     if not gate:
         return "exactness: not checked in this run"
     engine = gate.get("engine") or gate.get("candidate") or "the accelerator"
+    if gate.get("exactness") == "reported":
+        return _reported_text(gate, engine)
     text = (
         f"exactness: {gate.get('mismatched_outputs', '?')} outputs of {engine} differ from the quantized model over "
         f"{gate.get('inputs', '?')} inputs, {gate.get('adversarial_inputs', '?')} of them adversarial"
     )
     judged = gate.get("csim_inputs")
     return text if judged is None or engine == "csim" else f"{text}; csim was held against {judged} of them too"
+
+
+def _reported_text(gate: dict[str, Any], engine: str) -> str:
+    """The figures of a run whose accelerator need not be its model."""
+    told = (gate.get("model_difference") or {}).get("told", "there is no model to compare the accelerator with")
+    compared = f"{gate.get('mismatched_outputs', '?')} outputs of bitsim differ from csim's"
+    simulators = "csim alone was run" if engine == "csim" else compared
+    return f"exactness: {told}. The attacks are on the accelerator's own bits; {simulators}"
 
 
 def _line(

@@ -59,7 +59,7 @@ def _section(run: FinishedRun) -> RunSection:
     return RunSection(
         run=run,
         checks=unbounded_checks(run.results),
-        exactness=exactness_text(run.results),
+        exactness=exactness_text(run.results.exactness),
         accuracy=accuracy_plots(run.results),
         worst=_worst_table(run, table),
         cards=example_cards(run.examples),

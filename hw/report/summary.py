@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from hw.experiment.run import Run
 from hw.generate.contract import OutputChange
 from hw.report import console_table
+from hw.report.headline import exactness_text
 from hw.report.overflow import overflow_rows, overflow_text
 
 #: What each last step leaves for you to look at.
@@ -30,6 +31,8 @@ def show_summary(run: Run, until: str) -> None:
     if until in ("evaluate", "report"):
         console_table(json.loads((run.folder / "results.json").read_text()))
     _show_repairs(run)
+    if until == "simulate":
+        typer.echo(exactness_text(json.loads((run.folder / "simulation.json").read_text())))
     _show_choice(run)
     if until == "project":
         show_cost(json.loads((run.folder / "cost.json").read_text()))

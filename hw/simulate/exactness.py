@@ -55,6 +55,7 @@ def require_exact(
     *,
     traces: tuple[Trace, Trace] | None = None,
     formats: Mapping[str, FixedPoint] | None = None,
+    suspect: Callable[[str], str] | None = None,
 ) -> Exactness:
     """Compare two victims' logits on `x`, bit for bit.
 
@@ -64,6 +65,7 @@ def require_exact(
         x: codes of device inputs (N, ...).
         traces: every layer's output in both, by layer name; names the first layer that differs.
         formats: the layers' number formats, told with the layer that differs.
+        suspect: from the name of that layer to what probably makes it differ, which is told too.
 
     Raises:
         ExactnessError: at least one bit differs; counts, the first five cases and the first differing layer are told.
@@ -83,15 +85,21 @@ def require_exact(
         f"{candidate.name} {got[sample, output]!r}"
         for sample, output in np.argwhere(differs)[:5]
     ]
-    where = _first_layer(traces, x, int(samples[0]), formats) if traces else None
+    where = _first_layer(traces, x, int(samples[0]), formats, suspect) if traces else None
     raise ExactnessError(
         f"{candidate.name} differs from {reference.name} in {compared.mismatched_outputs} of {differs.size} outputs "
         f"({len(samples)} of {len(x)} inputs):\n" + "\n".join(cases) + (f"\n{where}" if where else "")
     )
 
 
-def _first_layer(traces: tuple[Trace, Trace], x: Codes, sample: int, formats: Mapping[str, FixedPoint] | None) -> str:
-    """Where the two begin to differ on one input."""
+def _first_layer(
+    traces: tuple[Trace, Trace],
+    x: Codes,
+    sample: int,
+    formats: Mapping[str, FixedPoint] | None,
+    suspect: Callable[[str], str] | None,
+) -> str:
+    """Where the two begin to differ on one input, and why."""
     reference, candidate = (trace(x[sample : sample + 1]) for trace in traces)
     try:
         found = explain(reference, candidate, formats)
@@ -99,4 +107,5 @@ def _first_layer(traces: tuple[Trace, Trace], x: Codes, sample: int, formats: Ma
         return f"no layer can be compared: {error}"
     if found is None:
         return "no traced layer differs: the difference is in the output stage"
-    return str(replace(found, sample=sample))
+    why = f"\n{suspect(found.layer)}" if suspect is not None else ""
+    return str(replace(found, sample=sample)) + why

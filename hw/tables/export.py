@@ -114,7 +114,8 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
     lines += ["## What the columns are", "", *(f"- {plain_markdown(text)}" for text in _legend(tables)), ""]
     lines += ["## Exactness", ""]
     lines += [
-        f"- {label}: {exactness_text(run.results).removeprefix('exactness: ')}" for label, run in tables.runs.items()
+        f"- {label}: {exactness_text(run.results.exactness).removeprefix('exactness: ')}"
+        for label, run in tables.runs.items()
     ]
     lines += ["", *(f"![{name.removesuffix('.svg')}]({name})" for name in plots)]
     return "\n".join(lines) + "\n"

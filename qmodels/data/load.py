@@ -21,7 +21,7 @@ from qmodels.layers import input_format, input_shape_of
 
 
 def load_data(
-    name: str,
+    name: str | Path,
     *,
     seed: int = 0,
     data_dir: Path | None = None,
@@ -53,7 +53,7 @@ def load_data(
     Raises:
         UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
     """
-    raw = find(name, data_dir, label, test_share, seed)
+    raw = find(str(name), data_dir, label, test_share, seed)
     checked = check_arrays(raw.arrays, raw.source)
     y = checked["y_train"]
     order = np.random.default_rng(seed).permutation(len(y))[:limit_train]

@@ -13,6 +13,8 @@ from hw.generate.contract.violation import plain
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
 Bits = NDArray[Any]
+#: What hls4ml takes where nothing else is said.
+_DEFAULT = FixedPoint(16, 6, signed=True)
 
 
 def set_activation_types(hls_config: dict[str, Any], model: Any) -> None:
@@ -32,8 +34,15 @@ def set_activation_types(hls_config: dict[str, Any], model: Any) -> None:
 
 
 def set_input_type(hls_config: dict[str, Any], model: Any, fmt: FixedPoint) -> None:
-    """Give the model's inputs a type, where no quantizer rounds them (a conversion without bit_exact)."""
-    for name in model.input_names:
+    """Give the model's inputs a type, where no quantizer rounds them (a conversion without bit_exact).
+
+    hls4ml's C++ feeds an LSTM's state to the multiplier of its input, so both get one type that holds either.
+    """
+    states = [layer.name for layer in model.layers if type(layer).__name__ == "LSTM"]
+    if states:
+        integer = max(_DEFAULT.integer, fmt.integer + (not fmt.signed))
+        fmt = FixedPoint(integer + max(_DEFAULT.fraction, fmt.fraction), integer, signed=True)
+    for name in [*model.input_names, *states]:
         hls_config["LayerName"][name]["Precision"]["result"] = str(fmt)
 
 

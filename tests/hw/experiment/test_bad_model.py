@@ -113,14 +113,14 @@ def float_model(*body: Any, grid: str = "input_grid") -> Any:
 )
 def test_a_model_that_the_accelerator_would_not_reproduce(cli: Cli, build: Build, message: str) -> None:
     save_model(build(), cli.folder / "own.keras")
-    assert message in cli.refuses("generate", "--model", "own.keras")
+    assert message in cli.refuses("generate", "--model", "own.keras", "--set", "exactness=required")
 
 
 def test_an_input_that_is_not_rounded_to_the_grid(cli: Cli) -> None:
     keras = runtime().keras
     layers_ = [keras.Input((8, 8, 1)), keras.layers.Flatten(name="flat"), q().QDense(10, **weight_quantizers())]
     save_model(keras.Sequential(layers_, name="own"), cli.folder / "own.keras")
-    told = cli.refuses("generate", "--model", "own.keras")
+    told = cli.refuses("generate", "--model", "own.keras", "--set", "exactness=required")
     assert (
         "the first layer must be QActivation(quantized_bits(bits, integer, alpha=1)) with the format of the data"
         in told
@@ -272,9 +272,9 @@ def test_a_model_file_that_is_not_there(cli: Cli) -> None:
 
 
 def test_a_model_file_of_another_kind(cli: Cli) -> None:
-    (cli.folder / "own.onnx").write_bytes(b"x")
-    told = cli.refuses("run", "--model", "own.onnx")
-    assert "own.onnx: unknown model format '.onnx'; allowed: .keras, .h5" in told
+    (cli.folder / "own.tflite").write_bytes(b"x")
+    told = cli.refuses("run", "--model", "own.tflite")
+    assert "own.tflite: unknown model format '.tflite'; allowed: .keras, .h5" in told
 
 
 def test_a_file_name_that_is_no_run_name_is_made_one(cli: Cli) -> None:

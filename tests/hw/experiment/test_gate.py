@@ -39,7 +39,12 @@ def test_mismatches_are_added_up_not_assumed(toolbox: Toolbox, monkeypatch: pyte
     settings = SimpleNamespace(seed=0, simulation=SimpleNamespace(verify_samples=2))
     victim = KerasVictim(toolbox.quantized.model, "quantized")
     run = SimpleNamespace(
-        accelerator=accelerator, quantized=victim, prequantized=victim, config=settings, data=toolbox.data
+        accelerator=accelerator,
+        quantized=victim,
+        prequantized=victim,
+        config=settings,
+        data=toolbox.data,
+        exactness="required",
     )
     record = gate.pass_gate(cast(Run, run), grid_codes(5), adversarial=True)
     assert (record.mismatched_outputs, record.inputs, record.adversarial_inputs, record.csim_inputs) == (432, 5, 5, 2)

@@ -149,7 +149,7 @@ REFUSED: dict[str, Branch] = {
     "depthwise normalised": lambda: [layers().DepthwiseConv2D(2), layers().BatchNormalization()],
     "swish": behind(lambda: layers().Activation("swish")),
     "the layer Softmax": behind(lambda: layers().Softmax()),
-    "recurrent": lambda: [layers().Reshape((4, 4)), layers().GRU(3)],
+    "recurrent": lambda: [layers().Reshape((4, 4)), layers().SimpleRNN(3)],
 }
 
 
