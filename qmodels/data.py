@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from qmodels.digest import digest
 from qmodels.errors import ARCHIVE_ERRORS, UserError, allowed_names
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Values
-from qmodels.victims import Labels
+from qmodels.targets import TargetKind, check_targets
 
 DATA_DIR_VARIABLE = "ROBUST_HLS_DATA"
 KERAS_DATASETS = ("mnist", "fashion_mnist", "cifar10")
@@ -30,10 +30,10 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Codes (N, ...) on a grid and labels (N,); `x, y = split` works."""
+    """Codes (N, ...) on a grid and labels (N,), or other targets (N, ...); `x, y = split` works."""
 
     x: Codes
-    y: Labels
+    y: NDArray[Any]
     grid: InputGrid = IMAGE_GRID
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
@@ -61,7 +61,8 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    classes: int
+    classes: int  # 0 where y holds no class numbers
+    targets: TargetKind = "classes"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -89,6 +90,7 @@ def load_data(
     validation_share: float = 0.1,
     limit_train: int | None = None,
     limit_test: int | None = None,
+    targets: TargetKind | Literal["auto"] = "classes",
 ) -> Dataset:
     """Load, check and split a dataset.
 
@@ -100,21 +102,21 @@ def load_data(
         validation_share: share of the training samples held out.
         limit_train: use only so many training samples (validation included).
         limit_test: use only so many test samples.
+        targets: what y holds; see `check_targets`.
 
     Raises:
         UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
     """
     source, arrays = _find(name, data_dir)
     checked = check_arrays(arrays, source)
-    x, y = checked["x_train"], checked["y_train"]
+    found = check_targets(checked["y_train"], checked["y_test"], source, targets)
+    x, y, classes = checked["x_train"], found.train, found.classes
     order = np.random.default_rng(seed).permutation(len(x))[:limit_train]
     held_out = max(1, round(len(order) * validation_share))
     if held_out >= len(order):
         raise UserError(f"{source}: {len(order)} training samples leave none after holding out {held_out}")
     train, validation = order[held_out:], order[:held_out]
-    classes = int(y.max()) + 1
-    missing = sorted(set(range(classes)) - set(y[train].tolist()))
-    if missing:
+    if classes and (missing := sorted(set(range(classes)) - set(y[train].tolist()))):
         raise UserError(
             f"{source}: y_train has no training sample of class {missing[0]} (classes 0..{classes - 1}) after limiting "
             f"to {len(order)} samples and holding {held_out} out; raise data.limit_train"
@@ -123,8 +125,9 @@ def load_data(
         Path(name).stem,
         Split(with_channels(x[train]), y[train]),
         Split(with_channels(x[validation]), y[validation]),
-        Split(with_channels(checked["x_test"][:limit_test]), checked["y_test"][:limit_test]),
+        Split(with_channels(checked["x_test"][:limit_test]), found.test[:limit_test]),
         classes,
+        found.kind,
     )
 
 
@@ -134,7 +137,7 @@ def with_channels(images: Codes) -> Codes:
 
 
 def check_arrays(arrays: dict[str, NDArray[Any]], source: str) -> dict[str, NDArray[Any]]:
-    """Images as uint8 (N, H, W[, C]) and labels as int64 (N,), or a UserError that names the array.
+    """Images as uint8 (N, H, W[, C]) and as many targets as they came, or a UserError that names the array.
 
     Float images are accepted if all are k/255 or k/256 (to 1e-3 of a step) or whole numbers 0..255.
     """
@@ -144,21 +147,12 @@ def check_arrays(arrays: dict[str, NDArray[Any]], source: str) -> dict[str, NDAr
     checked: dict[str, NDArray[Any]] = {}
     for part in ("train", "test"):
         images = _check_images(arrays[f"x_{part}"], f"{source}: x_{part}")
-        labels = _check_labels(arrays[f"y_{part}"], f"{source}: y_{part}")
-        if len(images) != len(labels):
+        labels = arrays[f"y_{part}"]
+        if labels.ndim and len(labels) and len(images) != len(labels):
             raise UserError(f"{source}: x_{part} has {len(images)} samples, y_{part} {len(labels)}; they must agree")
         checked[f"x_{part}"], checked[f"y_{part}"] = images, labels
     if checked["x_train"].shape[1:] != checked["x_test"].shape[1:]:
         raise UserError(f"{source}: x_train and x_test hold images of different shapes")
-    classes = int(checked["y_train"].max()) + 1
-    present = np.unique(checked["y_train"])
-    if len(present) != classes:
-        empty = sorted(set(range(classes)) - set(present.tolist()))[0]
-        raise UserError(f"{source}: y_train has no sample of class {empty}; labels must be 0..K-1 without gaps")
-    if classes < 2:
-        raise UserError(f"{source}: y_train holds one class only; a classifier needs at least two")
-    if int(checked["y_test"].max()) >= classes:
-        raise UserError(f"{source}: y_test has label {int(checked['y_test'].max())}, y_train only 0..{classes - 1}")
     return checked
 
 
@@ -182,18 +176,6 @@ def _check_images(images: NDArray[Any], where: str) -> NDArray[np.uint8]:
         if np.abs(values * scale - steps).max() < 1e-3 and steps.max() <= 255:
             return steps.astype(np.uint8)
     raise UserError(f"{where} is not 8-bit: values must be whole numbers 0..255, k/255 or k/256")
-
-
-def _check_labels(labels: NDArray[Any], where: str) -> Labels:
-    flat = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if flat.ndim != 1 or len(flat) == 0:
-        raise UserError(f"{where} has shape {labels.shape}; allowed: (N,), class numbers, not one-hot")
-    is_real = np.issubdtype(flat.dtype, np.integer) or np.issubdtype(flat.dtype, np.floating)
-    if not is_real or not np.array_equal(flat, np.floor(flat)):
-        raise UserError(f"{where} has dtype {labels.dtype} or fractions; allowed: whole class numbers")
-    if flat.min() < 0 or flat.max() > 9999:
-        raise UserError(f"{where} has labels out of range ({flat.min()}..{flat.max()}); allowed: 0..K-1")
-    return flat.astype(np.int64)
 
 
 def _find(name: str, data_dir: Path | None) -> tuple[str, dict[str, NDArray[Any]]]:

@@ -8,6 +8,7 @@ from typing import Any
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
+from hw.experiment.task import check_task, output_shape, task_kind
 from hw.generate.contract import check_contract
 from hw.tools.toolchain import GXX, require_tool
 from qmodels.architectures import build_float
@@ -24,8 +25,9 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         ToolMissing: a new run will need g++ and there is none.
     """
     shape, classes = run.data.input_shape, run.data.classes
+    check_task(run.config, run.data, run.own_model)
     if run.own_model is not None:
-        _check_own(run, shape, classes)
+        _check_own(run)
     else:
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
     names = {step.name for step in steps}
@@ -37,9 +39,10 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         require_tool(GXX)
 
 
-def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
+def _check_own(run: Run) -> None:
     model = run.own_model
-    expected, wanted = (None, *shape), (None, classes)
+    kind = task_kind(run.config.task, run.data, model)
+    expected, wanted = (None, *run.data.input_shape), output_shape(kind, run.data)
     if getattr(model, "input_shape", None) != expected or getattr(model, "output_shape", None) != wanted:
         raise UserError(
             f"{run.config.model.file}: takes {getattr(model, 'input_shape', None)} and gives "

@@ -10,19 +10,24 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.experiment.task import make_task, target_kind, task_kind
 from hw.generate.contract import OutputChange, Repaired, output_change, repair_model
 from qmodels.data import Dataset, load_data
+from qmodels.heads import ReconstructionError, strip_probabilities
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import load_model
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
+from qmodels.targets import TargetKind
+from qmodels.tasks import Task
 from qmodels.victims import KerasVictim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
@@ -43,12 +48,33 @@ class Run:
     @cached_property
     def data(self) -> Dataset:
         """The images, split."""
-        return load_run_data(self.config, self.data_dir)
+        return load_run_data(self.config, self.data_dir, target_kind(self.config.task, self.own_model))
+
+    @cached_property
+    def task(self) -> Task:
+        """What the model is for; an auto-encoder's threshold is that of the quantized model."""
+        kind = task_kind(self.config.task, self.data, self.own_model)
+        if kind != "anomaly":
+            return make_task(self.config.task, kind)
+        validation = self.data.validation
+        scores = ReconstructionError().arrays(self.quantized.logits(validation.x), validation.values)
+        return make_task(self.config.task, kind, scores[validation.y == 0, 0])
+
+    @cached_property
+    def attackable(self) -> NDArray[np.intp]:
+        """Test samples that the task's attacks concern: all, or of an auto-encoder's only anomalies or normal ones."""
+        return np.flatnonzero(self.task.concerned(self.data.test.y))
 
     @cached_property
     def own_model(self) -> Any | None:
-        """Your model, repaired if you asked for it; None when we train one."""
-        return self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+        """Your model, repaired if you asked for it, a float one without its softmax; None when we train one."""
+        return self.repaired.model if self.repaired is not None else self.adopted[0]
+
+    @cached_property
+    def adopted(self) -> tuple[Any | None, str]:
+        """Your model before repairs, and what was taken off it: a float model is attacked through its logits."""
+        model = self._own_model_as_it_is
+        return (model, "") if model is None or is_quantized(model) else strip_probabilities(model)
 
     @cached_property
     def _own_model_as_it_is(self) -> Any | None:
@@ -150,7 +176,9 @@ class Run:
         )
 
 
-def load_run_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
+def load_run_data(
+    config: RunConfig, data_dir: Path | None = None, targets: TargetKind | Literal["auto"] = "classes"
+) -> Dataset:
     """The images that a config asks for, split; UserError as for `load_data`."""
     wanted = config.data
     return load_data(
@@ -160,6 +188,7 @@ def load_run_data(config: RunConfig, data_dir: Path | None = None) -> Dataset:
         validation_share=wanted.validation_share,
         limit_train=wanted.limit_train,
         limit_test=wanted.limit_test,
+        targets=targets,
     )
 
 

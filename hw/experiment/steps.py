@@ -102,11 +102,13 @@ STEPS = (
         ("train", "quantize", "project"),
         simulate_step,
     ),
-    FlowStep("attack", ("hardware", "evaluation", "data"), ("train", "map", "quantize"), attack_step),
-    FlowStep("testbench", ("testbench", "evaluation", "data"), ("quantize", "project", "attack"), testbench_step),
+    FlowStep("attack", ("hardware", "evaluation", "task", "data"), ("train", "map", "quantize"), attack_step),
+    FlowStep(
+        "testbench", ("testbench", "evaluation", "task", "data"), ("quantize", "project", "attack"), testbench_step
+    ),
     FlowStep(
         "evaluate",
-        ("evaluation", "hardware", "simulation", "data"),
+        ("evaluation", "task", "hardware", "simulation", "data"),
         ("project", "simulate", "attack"),
         evaluate_step,
     ),
