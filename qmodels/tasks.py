@@ -15,6 +15,8 @@ from qmodels.losses import LossName
 from qmodels.victims import Victim, with_head
 
 TaskKind = Literal["classes", "binary", "regression", "anomaly"]
+#: Attacks name losses of classes; a criterion without classes has one loss for all of them.
+BORDER = "; whatever loss an attack names, it climbs the distance to that border"
 Reference = Literal["clean", "truth"]
 
 
@@ -53,12 +55,12 @@ class Task:
             )
             return (
                 f"anomaly: share of {seen}; alarm where the mean squared reconstruction error lies above "
-                f"{criterion.threshold:.4g}"
+                f"{criterion.threshold:.4g}{BORDER}"
             )
         if isinstance(criterion, Deviation):
-            size = f"{criterion.tolerance:g} times its size" if criterion.relative else f"{criterion.tolerance:g}"
+            size = f"{100 * criterion.tolerance:g} %" if criterion.relative else f"{criterion.tolerance:g}"
             of = "the victim's own clean output" if self.reference == "clean" else "the true value"
-            return f"regression: share of inputs all of whose outputs stay within {size} of {of}"
+            return f"regression: share of inputs all of whose outputs stay within {size} of {of}{BORDER}"
         if self.kind == "binary":
             return "two classes from one logit: class 1 where it lies above 0"
         return f"classes: {self.metric}"
