@@ -44,6 +44,28 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return tf.reduce_max(tf.where(hot, tf.constant(_NEVER, logits.dtype), logits), axis=1) - right
 
 
+def margin_to(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Best logit outside a set of right classes minus the best one inside; `allowed` (N, C) is true inside."""
+    tf = runtime().tf
+    never = tf.constant(_NEVER, logits.dtype)
+    outside, inside = tf.where(allowed, never, logits), tf.where(allowed, logits, never)
+    return tf.reduce_max(outside, axis=1) - tf.reduce_max(inside, axis=1)
+
+
+def set_loss(name: LossName) -> Callable[[Tensor, Tensor], Tensor]:
+    """(logits, allowed (N, C)) -> (N,): the loss with a set of right classes in place of one label.
+
+    Cross-entropy is that of the set's probability. The losses that are made for one class become the margin.
+    """
+    return _set_cross_entropy if name == "ce" else margin_to
+
+
+def _set_cross_entropy(logits: Tensor, allowed: Tensor) -> Tensor:
+    tf = runtime().tf
+    inside = tf.where(allowed, logits, tf.constant(_NEVER, logits.dtype))
+    return tf.reduce_logsumexp(logits, axis=1) - tf.reduce_logsumexp(inside, axis=1)
+
+
 def difference_of_logits_ratio(logits: Tensor, y: Tensor) -> Tensor:
     """DLR: the margin over the gap between the largest and third largest logit, so that scale does not matter.
 

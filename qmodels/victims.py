@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import cached_property
+from math import prod
 from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Points
+from qmodels.heads import Head
 from qmodels.runtime import runtime
 
 Labels = NDArray[np.int64]  # (N,)
@@ -47,16 +49,22 @@ class GradientModel:
     """
 
     def __init__(
-        self, model: Any, grid: InputGrid = IMAGE_GRID, *, prepare: Callable[[Any], Any] | None = None
+        self,
+        model: Any,
+        grid: InputGrid = IMAGE_GRID,
+        head: Head | None = None,
+        *,
+        prepare: Callable[[Any], Any] | None = None,
     ) -> None:
         """Take a model.
 
         Args:
             model: Keras, with logits as output; quantizers carry straight-through gradients.
             grid: what its inputs can be.
+            head: makes of the model's outputs what a criterion judges; None: they are that.
             prepare: makes of it the model that is differentiated, when that is first asked for; None: the same.
         """
-        self._given, self._prepare, self.grid = model, prepare, grid
+        self._given, self._prepare, self.grid, self.head = model, prepare, grid, head
         self._loops: dict[Hashable, Any] = {}
 
     def __repr__(self) -> str:
@@ -69,7 +77,11 @@ class GradientModel:
 
     def outputs(self, points: Any) -> Any:
         """Outputs (tensor) of points (tensor) in grid steps."""
-        return self.model(points * self.grid.step, training=False)
+        values = points * self.grid.step
+        outputs = self.model(values, training=False)
+        if len(outputs.shape) > 2:  # a picture: simulators and criteria see one row of numbers
+            outputs = runtime().tf.reshape(outputs, [runtime().tf.shape(outputs)[0], prod(outputs.shape[1:])])
+        return outputs if self.head is None else self.head.tensors(outputs, values)
 
     def compiled(self, key: Hashable, build: Callable[[GradientModel], Compiled]) -> Compiled:
         """The loop of that key, built when it is first asked for."""
@@ -111,12 +123,12 @@ class KerasVictim:
 
     def logits(self, x: Points) -> Logits:
         """Logits (N, classes) of codes, batch by batch; points between the codes are taken too."""
-        tf = runtime().tf
+        tf, width = runtime().tf, prod(self.model.output_shape[1:])
         batches = [
             self._forward(tf.convert_to_tensor(self.grid.to_values(x[start : start + self.batch_size]))).numpy()
             for start in range(0, len(x), self.batch_size)
         ]
-        return np.concatenate(batches) if batches else np.empty((0, self.model.output_shape[-1]), np.float32)
+        return np.concatenate(batches).reshape(len(x), width) if batches else np.empty((0, width), np.float32)
 
 
 class AcceleratorVictim:
@@ -133,6 +145,38 @@ class AcceleratorVictim:
     def logits(self, x: Codes) -> Logits:
         """The accelerator's logits (N, classes)."""
         return self.accelerator.logits(x)
+
+
+class HeadVictim:
+    """A victim whose outputs go through a head: what a criterion judges, on every kind of victim alike."""
+
+    def __init__(self, inner: Victim, head: Head) -> None:
+        self.inner, self.head = inner, head
+        self.name: str = inner.name
+        self.grid = inner.grid
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r}, {self.head!r})"
+
+    def logits(self, x: Codes) -> Logits:
+        """What the head makes of the victim's outputs: (N, outputs)."""
+        return self.head.arrays(self.inner.logits(x), self.grid.to_values(x))
+
+
+class GradientHeadVictim(HeadVictim):
+    """The same with gradients through the head."""
+
+    def __init__(self, inner: GradientVictim, head: Head) -> None:
+        super().__init__(inner, head)
+        source = inner.gradient_model
+        self.gradient_model = GradientModel(source.model, source.grid, head)
+
+
+def with_head(victim: Victim, head: Head | None) -> Victim:
+    """The victim as a criterion sees it; the victim itself where there is no head."""
+    if head is None:
+        return victim
+    return GradientHeadVictim(victim, head) if isinstance(victim, GradientVictim) else HeadVictim(victim, head)
 
 
 def decisions(logits: Logits) -> Labels:

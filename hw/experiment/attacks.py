@@ -20,6 +20,7 @@ from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path
+from qmodels.tasks import CLASSES
 from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
 
 
@@ -65,16 +66,16 @@ def sources(run: Run) -> list[Contestant]:
     if not run.has_model:
         return found
     if run.float_victim is not None and (run.config.mapping.mu > 0 or run.mapped_victim is None):
-        found.append(Contestant(run.config.model_label, run.float_victim))
+        found.append(Contestant(run.config.model_label, run.task.view(run.float_victim)))
     if run.mapped_victim is not None:
-        found.append(Contestant(run.config.mapped_label, run.mapped_victim))
-    found.append(Contestant(run.config.mapped_label, run.prequantized, run.weight_bits))
+        found.append(Contestant(run.config.mapped_label, run.task.view(run.mapped_victim)))
+    found.append(Contestant(run.config.mapped_label, run.task.view(run.prequantized), run.weight_bits))
     return found
 
 
 def accelerator_of(run: Run) -> Contestant:
     """The accelerator, in the simulator that the config asks for."""
-    return Contestant(run.config.mapped_label, run.accelerator, run.weight_bits)
+    return Contestant(run.config.mapped_label, run.task.view(run.accelerator), run.weight_bits)
 
 
 def attack_labels(run: Run) -> dict[str, str]:
@@ -94,18 +95,23 @@ def attackers(run: Run) -> list[Contestant]:
             )
         else:
             victim, bits, made = own.prequantized, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
-        found.append(Contestant(wanted.name, victim, bits, made))
+        found.append(Contestant(wanted.name, run.task.view(victim), bits, made))
     return found
 
 
 def test_images(run: Run) -> Split:
     """The images that every attack sees which does not name its own number."""
-    return run.data.test.take(run.config.evaluation.samples)
+    return concerned_images(run).take(run.config.evaluation.samples)
+
+
+def concerned_images(run: Run) -> Split:
+    """The test images that the task's attacks concern."""
+    return run.data.test.take(run.attackable)
 
 
 def attacked_images(run: Run) -> Split:
     """The images that any attack sees: every attack takes the first ones of these."""
-    return run.data.test.take(max([run.config.evaluation.samples, *(_samples(run, p) for p in _plans(run))]))
+    return concerned_images(run).take(max([run.config.evaluation.samples, *(_samples(run, p) for p in _plans(run))]))
 
 
 def _plans(run: Run) -> tuple[EvaluationPlan, ...]:
@@ -170,7 +176,7 @@ def targets(run: Run, attack: Attack) -> list[Contestant]:
         return [accelerator]
     if attack.family == "worst-case" or run.exactness == "reported":
         judged = AcceleratorVictim(run.accelerator, run.prequantized.gradient_model)
-        return [*sources(run)[:-1], replace(accelerator, victim=judged)]
+        return [*sources(run)[:-1], replace(accelerator, victim=run.task.view(judged))]
     return sources(run)
 
 
@@ -207,7 +213,11 @@ def run_attacks(run: Run) -> tuple[str, ...]:
             if load_result(path) is None:
                 state, seed = path.with_suffix(".part.npz"), run.config.seed
                 x, y = images.take(job.samples)
-                result = job.attack(job.source.victim, x, y, epsilon_lsb=job.radius.steps, seed=seed, state=state)
+                right, radius = run.task.right(job.source.victim, x, y), job.radius.steps
+                result = job.attack(
+                    job.source.victim, x, right,
+                    epsilon_lsb=radius, seed=seed, criterion=run.task.criterion, state=state,
+                )  # fmt: skip
                 store_result(path, result)
                 state.unlink(missing_ok=True)
             names.append(path.relative_to(run.folder.path).as_posix())
@@ -217,8 +227,10 @@ def run_attacks(run: Run) -> tuple[str, ...]:
 
 def job_path(run: Run, job: AttackJob) -> Path:
     """Where a job's examples are kept; the name holds the digest of all they depend on."""
+    task = {} if run.task == CLASSES else {"task": run.task.as_json()}
     key = digest_of(
-        {
+        task
+        | {
             "inputs": job.source.apart or {name: run.folder.outputs(name) for name in _made_by(run, job.source)},
             "data": run.config.data.model_dump(mode="json"),
             "samples": job.samples,

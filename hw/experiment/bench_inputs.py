@@ -6,6 +6,8 @@ where the model may differ. The vendor's C simulation and RTL cosimulation are h
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,14 +28,14 @@ def clean_bench(run: Run) -> TestBench:
 def full_bench(run: Run) -> TestBench:
     """The clean ones, and examples of every stored attack in turn, those that fooled their model first."""
     images, origins = _clean(run)
-    _, labels = attacked_images(run)
+    labels = attacked_images(run).y
     attacked = [(job, result) for job in attack_jobs(run) for result in [load_result(job_path(run, job))] if result]
     orders = [_fooling_first(result) for _, result in attacked]
     chosen = select([len(order) for order in orders], run.config.testbench.adversarial)
     for group, place in chosen:
         job, result = attacked[group]
         index = int(orders[group][place])
-        origins.append(_origin(job, index, int(labels[index])))
+        origins.append(_origin(job, int(run.attackable[index]), _label(labels[index])))
         images = np.concatenate([images, result.x[index : index + 1]])
     return _bench(run, images, origins)
 
@@ -41,7 +43,7 @@ def full_bench(run: Run) -> TestBench:
 def _clean(run: Run) -> tuple[Codes, list[Origin]]:
     part = run.data.test.take(run.config.testbench.clean)
     images = probe_inputs(run.data.grid, part.x, 0, run.config.seed)
-    origins = [Origin("clean", index, int(label)) for index, label in enumerate(part.y)]
+    origins = [Origin("clean", index, _label(label)) for index, label in enumerate(part.y)]
     return images, origins + [Origin("extreme")] * EXTREMES
 
 
@@ -50,7 +52,12 @@ def _fooling_first(result: AttackResult) -> NDArray[np.intp]:
     return order
 
 
-def _origin(job: AttackJob, index: int, label: int) -> Origin:
+def _label(target: Any) -> int | None:
+    """The class, or the mark of an anomaly; None for a regression."""
+    return int(target) if np.issubdtype(np.asarray(target).dtype, np.integer) else None
+
+
+def _origin(job: AttackJob, index: int, label: int | None) -> Origin:
     source = f"{job.source.label}/{job.source.victim.name}"
     return Origin("adversarial", index, label, job.label, finite_or_none(job.epsilon_lsb), source)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
+from hw.experiment.attacks import concerned_images
 from hw.experiment.run import Run
 from hw.simulate.exactness import Known, require_exact
-from qmodels.victims import accuracy
 
 
 def clean_accuracy(run: Run) -> dict[str, Any] | None:
@@ -19,16 +19,16 @@ def clean_accuracy(run: Run) -> dict[str, Any] | None:
     wanted = run.config.evaluation.clean_samples
     if wanted is None:
         return None
-    x, y = run.data.test.take(wanted)
+    x, y = concerned_images(run).take(wanted)
     noted, seconds = {}, {}
     quantized = run.quantized if run.has_model else None
     for victim in (run.mapped_victim or run.float_victim, quantized, run.accelerator):
         if victim is None:  # the user brought a QKeras model
             continue
         start = perf_counter()
-        noted[victim.name] = Known(victim.name, victim.logits(x))
+        noted[victim.name] = Known(victim.name, victim.logits(x), run.data.grid)
         seconds[victim.name] = perf_counter() - start
-    accuracies = {name: accuracy(known, x, y) for name, known in noted.items()}
+    accuracies = {name: run.task.accuracy(run.task.view(known), x, y) for name, known in noted.items()}
     found = {"images": len(y), "accuracy": accuracies, "seconds": seconds}
     if run.exactness == "required":
         exact = require_exact(noted[run.quantized.name], noted[run.accelerator.name], x)

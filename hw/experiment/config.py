@@ -15,6 +15,7 @@ from hw.experiment.settings import Settings, merge
 from hw.generate.hardware import HardwareConfig
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack, attack_class
+from qmodels.criteria import GroupMisclassification
 from qmodels.data import InputConfig, Unit
 from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.model import QuantizationConfig
@@ -45,6 +46,29 @@ class DataConfig(Section):
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     limit_train: int | None = Field(None, ge=2)
     limit_test: int | None = Field(None, ge=1)
+
+
+class TaskConfig(Section):
+    """What the model is for, and when an attack on it has succeeded. Left out: read from the model and the data."""
+
+    kind: Literal["auto", "classes", "binary", "regression", "anomaly"] = Field(
+        "auto", description="auto: by the labels and the model's outputs; others than classes need model.file"
+    )
+    target: int | None = Field(None, ge=0, description="classes: an attack must reach this class")
+    groups: tuple[tuple[int, ...], ...] = Field((), description="classes: one must leave its group of classes")
+    tolerance: float | None = Field(None, gt=0, description="regression: how far an output may move")
+    relative: bool = Field(False, description="regression: the tolerance is a share of the reference's size")
+    reference: Literal["clean", "truth"] = Field("clean", description="regression: from the clean outputs or from y")
+    false_positive_rate: float = Field(0.05, gt=0, lt=1, description="anomaly: of normal validation samples")
+    direction: Literal["hide", "alarm"] = Field("hide", description="anomaly: hide one, or raise a false alarm")
+
+    @model_validator(mode="after")
+    def _one_criterion(self) -> TaskConfig:
+        if self.target is not None and self.groups:
+            raise ValueError("target and groups exclude each other; leave one out")
+        if self.groups:
+            GroupMisclassification(groups=self.groups)  # raises where a class is in two groups
+        return self
 
 
 class OwnModelConfig(ModelConfig):
@@ -203,6 +227,7 @@ class RunConfig(Section):
     name: str = Field("digits", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="run folder's name")
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
+    task: TaskConfig = TaskConfig()
     model: OwnModelConfig = OwnModelConfig()
     training: TrainingConfig = TrainingConfig()
     mapping: MappingConfig = MappingConfig()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from hw.experiment.attacks import AttackJob, Contestant, test_images
+import numpy as np
+
+from hw.experiment.attacks import AttackJob, Contestant, accelerator_of, sources, test_images
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
+from qmodels.criteria import AnomalyScore
 from qmodels.metrics.distance import BoundaryDistance
 from qmodels.metrics.masking import Row
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.storage import finite_or_none
+from qmodels.tasks import area_under_curve
 from qmodels.victims import GradientModel
 
 
@@ -40,6 +44,24 @@ def query_curve(job: AttackJob, result: AttackResult) -> dict[str, Any] | None:
     }
 
 
+def detection(run: Run) -> dict[str, Any]:
+    """How well an auto-encoder tells anomalies apart, clean, on all test samples; nothing for other tasks."""
+    criterion, (x, y) = run.task.criterion, run.data.test
+    if not isinstance(criterion, AnomalyScore):
+        return {}
+    found = []
+    for victim in [*sources(run), accelerator_of(run)]:
+        scores = victim.victim.logits(x)
+        alarms, anomalies = criterion.alarms(scores), y == 1
+        rates = {
+            "detection_rate": float(alarms[anomalies].mean()) if anomalies.any() else None,
+            "false_positive_rate": float(alarms[~anomalies].mean()) if not anomalies.all() else None,
+        }
+        area = area_under_curve(scores[:, 0].astype(np.float64), anomalies)
+        found.append({"model": victim.label, "victim": victim.victim.name} | rates | {"area_under_curve": area})
+    return {"detection": found}
+
+
 def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None) -> dict[str, Any]:
     """Shift, amplification and gradients of the quantized model beside those of the float model it was made from.
 
@@ -49,7 +71,7 @@ def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None)
         result: these examples.
     """
     x, y = test_images(run)
-    found: dict[str, Any] = {"gradients": {"loss": "ce", "images": len(y)} | _gradients(run)}
+    found: dict[str, Any] = {"gradients": {"loss": run.task.gradient_loss, "images": len(y)} | _gradients(run)}
     if job is None or result is None:
         return found
     x, attacked = x[: len(result.x)], result.x[: len(x)]
@@ -76,10 +98,12 @@ def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None)
 def _gradients(run: Run) -> dict[str, float]:
     """Agreement of the float model's gradients with the straight-through ones, and how many are exactly zero."""
     x, y = test_images(run)
+    loss, criterion = run.task.gradient_loss, run.task.criterion
+    quantized = GradientModel(run.prequantized.model, run.data.grid, run.task.head)
     if run.mapped_model is None:
-        return {"quantized_zero_gradient_share": zero_gradient_share(run.prequantized.gradient_model, x, y)}
-    mapped = GradientModel(run.mapped_model, run.data.grid)
-    agreement = gradient_agreement(mapped, run.prequantized.gradient_model, x, y)
+        return {"quantized_zero_gradient_share": zero_gradient_share(quantized, x, y, loss, criterion)}
+    mapped = GradientModel(run.mapped_model, run.data.grid, run.task.head)
+    agreement = gradient_agreement(mapped, quantized, x, y, loss, criterion)
     return {
         "mean_cosine": agreement.cosine,
         "mean_sign_agreement": agreement.sign,

@@ -44,9 +44,13 @@ def train_step(run: Run) -> tuple[str, ...]:
 def _adopt(run: Run) -> tuple[str, ...]:
     """Your model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
     name = "quantized.keras" if run.brings_hardware else "model.keras"
-    for stale in ("model.keras", "mapped.keras", "quantized.keras", "repair.json"):  # of an earlier config of this run
-        (run.folder / stale).unlink(missing_ok=True)
+    stale = ("model.keras", "mapped.keras", "quantized.keras", "repair.json", "adopted.json")  # of an earlier config
+    for file in stale:
+        (run.folder / file).unlink(missing_ok=True)
     save_model(run.own_model if run.brings_hardware else fold_batch_norm(run.own_model), run.folder / name)
+    if told := run.adopted[1]:
+        write_json(run.folder / "adopted.json", {"changes": [told]})
+        return name, "adopted.json"
     change = run.repair_change()
     if run.repaired is None or change is None:
         return (name,)

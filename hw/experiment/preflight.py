@@ -11,6 +11,7 @@ from hw.experiment.pipeline import FlowStep
 from hw.experiment.plan import default_plan
 from hw.experiment.radius import plan_radii
 from hw.experiment.run import Run
+from hw.experiment.task import check_task, output_shape, task_kind
 from hw.generate.contract import check_contract, contract
 from hw.generate.onnx import convert_onnx
 from hw.tools.toolchain import GXX, require_tool
@@ -35,8 +36,10 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
     if not run.has_model:
         _check_onnx(run, shape, classes)
     elif run.config.model.file is not None:
-        _check_own(run, shape, classes)
+        check_task(run.config, run.data, run.own_model)
+        _check_own(run, classes)
     else:
+        check_task(run.config, run.data, None)
         check_shape(run.config.model, shape)
         _check_augmentation(run, shape)
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
@@ -59,14 +62,15 @@ def _check_augmentation(run: Run, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
+def _check_own(run: Run, classes: int) -> None:
     model = run.own_model
-    expected, wanted = (None, *shape), (None, classes)
+    kind = task_kind(run.config.task, run.data, model)
+    expected, wanted = (None, *run.data.input_shape), output_shape(kind, run.data)
     if getattr(model, "input_shape", None) != expected or getattr(model, "output_shape", None) != wanted:
         raise UserError(
             f"{run.config.model.file}: takes {getattr(model, 'input_shape', None)} and gives "
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
-            + _mend_shape(model, shape, classes)
+            + _mend_shape(model, run.data.input_shape, classes)
         )
     check_scale(model, run.data, str(run.config.model.file))
     if run.brings_hardware:

@@ -12,22 +12,27 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.experiment.task import make_task, target_kind, task_kind
 from hw.generate.contract import Exactness, OutputChange, Repaired, Violation, output_change, repair_model
 from hw.generate.onnx import ONNX_FILE, convert_onnx, is_onnx
 from qmodels.data import Dataset, load_data
 from qmodels.errors import UserError
+from qmodels.heads import ReconstructionError, strip_probabilities
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import LoadedModel, load_model, load_model_with_notes
 from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
+from qmodels.targets import TargetKind
+from qmodels.tasks import Task
 from qmodels.victims import KerasVictim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
@@ -49,22 +54,48 @@ class Run:
     @cached_property
     def data(self) -> Dataset:
         """The images, split."""
-        own = (lambda: self._own_model_as_it_is) if self.config.model.file is not None else None
-        return load_run_data(self.config, self.data_dir, own)
+        own = (lambda: self._attackable_as_it_is) if self.config.model.file is not None and self.has_model else None
+        return load_run_data(self.config, self.data_dir, own, lambda: target_kind(self.config.task, own and own()))
+
+    @cached_property
+    def task(self) -> Task:
+        """What the model is for; an auto-encoder's threshold is that of the accelerator's model."""
+        kind = task_kind(self.config.task, self.data, self.own_model)
+        if kind != "anomaly":
+            return make_task(self.config.task, kind)
+        validation = self.data.validation
+        judge = self.quantized if self.has_model else self.accelerator
+        scores = ReconstructionError().arrays(judge.logits(validation.x), validation.values)
+        return make_task(self.config.task, kind, scores[validation.y == 0, 0])
+
+    @cached_property
+    def attackable(self) -> NDArray[np.intp]:
+        """Test samples that the task's attacks concern: all, or of an auto-encoder's only anomalies or normal ones."""
+        return np.flatnonzero(self.task.concerned(self.data.test.y))
 
     @cached_property
     def own_model(self) -> Any | None:
         """Your model, repaired if you asked for it; None when we train one.
 
         A float model that goes to hls4ml as it is has its batch normalization folded: hls4ml's own folding is wrong
-        behind depthwise convolutions.
+        behind depthwise convolutions. A float model loses its softmax: it is attacked through its logits.
         """
-        model = self.repaired.model if self.repaired is not None else self._own_model_as_it_is
+        model = self.repaired.model if self.repaired is not None else self.adopted[0]
         if model is None or is_quantized(model) or not self.brings_hardware:
             return model
         with contextlib.suppress(UserError):  # where it cannot be folded, the contract tells
             return fold_batch_norm(model)
         return model
+
+    @cached_property
+    def adopted(self) -> tuple[Any | None, str]:
+        """Your model before repairs, and what was taken off it."""
+        model = self._own_model_as_it_is
+        return (model, "") if model is None or is_quantized(model) else strip_probabilities(model)
+
+    @property
+    def _attackable_as_it_is(self) -> Any | None:
+        return self.adopted[0]
 
     @property
     def _own_model_as_it_is(self) -> Any | None:
@@ -223,8 +254,13 @@ class Run:
         )
 
 
-def load_run_data(config: RunConfig, data_dir: Path | None = None, model: Callable[[], Any] | None = None) -> Dataset:
-    """The data that a config asks for, split; UserError as for `load_data`, which says what `model` is for."""
+def load_run_data(
+    config: RunConfig,
+    data_dir: Path | None = None,
+    model: Callable[[], Any] | None = None,
+    targets: Callable[[], TargetKind | Literal["auto"]] = lambda: "classes",
+) -> Dataset:
+    """The data that a config asks for, split; UserError as for `load_data`, which says what the others are for."""
     wanted = config.data
     return load_data(
         wanted.name,
@@ -237,6 +273,7 @@ def load_run_data(config: RunConfig, data_dir: Path | None = None, model: Callab
         label=wanted.label,
         inputs=wanted.input,
         model=model,
+        targets=targets,
     )
 
 

@@ -25,12 +25,13 @@ from hw.experiment.attacks import (
 from hw.experiment.clean_accuracy import clean_accuracy
 from hw.experiment.config import EvaluationPlan
 from hw.experiment.gate import combined, pass_gate
-from hw.experiment.measures import boundary_record, layer_measures, query_curve
+from hw.experiment.measures import boundary_record, detection, layer_measures, query_curve
 from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
+from qmodels.criteria import Outputs
 from qmodels.data import IMAGE_INPUTS
 from qmodels.digest import digest_of
 from qmodels.grid import Codes
@@ -38,7 +39,6 @@ from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
 from qmodels.storage import finite_or_none
-from qmodels.victims import Labels, predictions
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -67,6 +67,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "run": run.config.name,
         "config_digest": digest_of(run.config.model_dump(mode="json")),
         **({} if run.data.inputs is IMAGE_INPUTS else {"input": run.data.describe()}),
+        "task": run.task.as_json() | {"told": run.task.told},
         "clean": clean_accuracy(run),
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),
@@ -74,7 +75,7 @@ def evaluate(run: Run) -> dict[str, Any]:
             attack_settings(plan, labels[plan.attack.digest], plan_radii(plan, run.data))
             for plan in run.config.evaluation.attacks
         ],
-        "measures": scores.measures() | (layer_measures(run, chosen, shown) if run.has_model else {}),
+        "measures": scores.measures() | detection(run) | (layer_measures(run, chosen, shown) if run.has_model else {}),
         "exactness": combined(gate, record),
         "cost": json.loads((run.folder / "cost.json").read_text()),
     }
@@ -86,18 +87,26 @@ class Scores:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.clean, self.y = attacked_images(run)
+        self.task = run.task
         self.contestants, self.accelerator = sources(run), accelerator_of(run)
         self.victims = [*self.contestants, self.accelerator]
-        self.rows: list[Row] = [
-            replace(
-                clean_row(c.label, c.victim.name, predictions(c.victim, self.clean) == self.y, bits=c.bits),
-                seed=run.config.seed,
-            )
-            for c in self.victims
-        ]
+        #: What each victim's outputs are compared with: the targets, or its own clean outputs.
+        self.right = {_who(c): self.task.right(c.victim, self.clean, self.y) for c in self.victims}
+        self.rows: list[Row] = [self._clean(c) for c in self.victims]
         self.curves: list[dict[str, Any]] = []
         few = min(len(self.y), run.config.evaluation.samples)  # the images that most attacks have seen
         self.nearest = [BoundaryDistance(few) for _ in self.victims]
+
+    def _clean(self, victim: Contestant) -> Row:
+        outputs = victim.victim.logits(self.clean)
+        correct = ~self.task.criterion.wrong(outputs, self.right[_who(victim)])
+        row = clean_row(victim.label, victim.victim.name, correct, bits=victim.bits)
+        return self._judged(replace(row, seed=self.run.config.seed), outputs)
+
+    def _judged(self, row: Row, outputs: Outputs) -> Row:
+        """With what the row's number is called, and what is measured beside it."""
+        errors = self.task.errors(outputs, self.y[: len(outputs)])
+        return replace(row, task=self.task.kind, metric=self.task.metric, errors=errors)
 
     def measures(self) -> dict[str, Any]:
         """The distance to the boundary, victim by victim, and what queries bought black-box attacks."""
@@ -120,11 +129,11 @@ class Scores:
             for victim in self.victims:
                 self._score(own, result, lengths, victim, "black-box")
             return
-        self.rows.append(own)
+        answers = source.victim.logits(result.x)
+        self.rows.append(self._judged(own, answers))
         if (curve := query_curve(job, result)) is not None:
             self.curves.append(curve)
         self._nearest(source).add(own.attack, result.success, lengths)
-        answers = predictions(source.victim, result.x)
         for victim, knowledge in self._others(job):
             self._score(own, result, lengths, victim, knowledge, answers)
 
@@ -147,21 +156,25 @@ class Scores:
 
     def _score(
         self, own: Row, result: AttackResult, lengths: dict[str, Lengths], victim: Contestant, knowledge: Knowledge,
-        source_answers: Labels | None = None,
+        source_answers: Outputs | None = None,
     ) -> None:  # fmt: skip
-        answers = predictions(victim.victim, result.x)
-        here = judged(result, answers, self.y[: len(answers)])
-        changed = 0 if source_answers is None else int(np.sum(answers != source_answers))
+        answers, criterion = victim.victim.logits(result.x), self.task.criterion
+        here = judged(result, answers, self.right[_who(victim)][: len(answers)], criterion)
+        changed = 0 if source_answers is None else int(criterion.differ(source_answers, answers).sum())
         row = scored_elsewhere(own, victim.victim.name, ~here.success, knowledge=knowledge, disagreements=changed)
         broken = here.diagnostics.non_finite_share
         asked_here = knowledge == "black-box" and source_answers is not None  # queries to the very same function
         made_on = "" if asked_here else f"{own.model}/{own.victim}"
-        self.rows.append(replace(row, model=victim.label, bits=victim.bits, source=made_on, non_finite_share=broken))
+        row = replace(row, model=victim.label, bits=victim.bits, source=made_on, non_finite_share=broken)
+        self.rows.append(self._judged(row, answers))
         self._nearest(victim).add(own.attack, here.success, lengths)
 
     def _nearest(self, victim: Contestant) -> BoundaryDistance:
-        names = [(c.label, c.victim.name) for c in self.victims]
-        return self.nearest[names.index((victim.label, victim.victim.name))]
+        return self.nearest[[_who(c) for c in self.victims].index(_who(victim))]
+
+
+def _who(victim: Contestant) -> tuple[str, str]:
+    return victim.label, victim.victim.name
 
 
 def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -104,16 +104,19 @@ STEPS = (
     ),
     FlowStep(
         "attack",
-        ("hardware", "exactness", "evaluation", "data"),
+        ("hardware", "exactness", "evaluation", "task", "data"),
         ("train", "map", "quantize", "project"),
         attack_step,
     ),
     FlowStep(
-        "testbench", ("testbench", "exactness", "evaluation", "data"), ("quantize", "project", "attack"), testbench_step
+        "testbench",
+        ("testbench", "exactness", "evaluation", "task", "data"),
+        ("quantize", "project", "attack"),
+        testbench_step,
     ),
     FlowStep(
         "evaluate",
-        ("evaluation", "hardware", "exactness", "simulation", "data"),
+        ("evaluation", "task", "hardware", "exactness", "simulation", "data"),
         ("project", "simulate", "attack"),
         evaluate_step,
     ),

@@ -14,7 +14,7 @@ def console_text(runs: Sequence[Results], width: int | None = None) -> str:
     """The table, its legend, the exactness gate, the unbounded checks, the attacks' parameters and the verdict."""
     table = headline(runs)
     names = ", ".join(dict.fromkeys(results.run for results in runs))
-    lines = [f"{names}: accuracy in %, {table.setting}, {table.unit_note}, {_norms(table)}", ""]
+    lines = [f"{names}: {table.metric} in %, {table.setting}, {table.unit_note}, {_norms(table)}", ""]
     width = width or console_width()
     for block in _blocks(table, len(runs) > 1, width):
         lines += [*block, ""]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hw.report.errors import error_records, error_title
 from hw.report.headline import Number, headline, marked, run_notes
 from hw.report.measures import measure_tables
 from hw.report.source import Results
@@ -28,16 +29,17 @@ _FIELDS = (
         "settings",
         "doubled_accuracy",
     ),
-    *("zero_gradient_share", "non_finite_share", "disagreements", "flags"),
+    *("zero_gradient_share", "non_finite_share", "disagreements", "flags", "task", "metric"),
 )
 
 
 def csv_text(runs: Sequence[Results]) -> str:
     """All rows of all runs, one a line, with everything a number needs to be understood.
 
-    Accuracies are fractions; `epsilon` is `epsilon_lsb` as a value, for images divided by 256, or what `epsilon_unit`
-    says, a column that is there where ε was asked for in another unit; flags are separated by spaces; what does not
-    apply (bits of a float model, ε of an unbounded attack) is empty.
+    Accuracies are fractions, of what `metric` says; errors come last, where there are any. `epsilon` is `epsilon_lsb`
+    as a value, for images divided by 256, or what `epsilon_unit` says, a column that is there where ε was asked for in
+    another unit; flags are separated by spaces; what does not apply (bits of a float model, ε of an unbounded attack)
+    is empty.
     """
     records = [_record(results, row) for results in runs for row in results.rows]
     if all(row.epsilon_unit == "lsb" for results in runs for row in results.rows):
@@ -64,11 +66,14 @@ def markdown_text(runs: Sequence[Results]) -> str:
         table.column(f"worst {at}", lambda line: _cell(line.worst)),
         table.column("flags", lambda line: ", ".join(line.flags), number=False),
     )
-    lines = [f"Accuracy in %, {plain_markdown(table.setting)}, {plain_markdown(table.unit_note)}.\n"]
+    lines = [f"{table.metric.capitalize()} in %, {plain_markdown(table.setting)}, {plain_markdown(table.unit_note)}.\n"]
     notes = [*table.legend, *run_notes(runs, named=True), *(f"verdict: {verdict}" for verdict in table.verdicts)]
     lines += [*markdown_lines(Table(columns)), "", *(f"- {plain_markdown(note)}" for note in notes)]
     for results in runs:
-        for title, records in measure_tables(results.plain.get("measures")).items():
+        tables = {error_title(results): error_records(results)} | measure_tables(results.plain.get("measures"))
+        for title, records in tables.items():
+            if not records:
+                continue
             heading = f"{plain_markdown(results.run)}: {plain_markdown(title)}"
             lines += ["", heading, "", *markdown_lines(records_table(records))]
     return "\n".join(lines) + "\n"
@@ -84,7 +89,7 @@ def _record(results: Results, row: Row) -> dict[str, Any]:
         "settings": results.settings_of(row),
         "flags": " ".join(row.flags),
     }
-    return {name: known[name] for name in _FIELDS}
+    return {name: known[name] for name in _FIELDS} | dict(row.errors or {})
 
 
 def _cell(number: Number | None) -> str:

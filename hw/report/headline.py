@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw.experiment.ball import Ball, headline_ball
-from hw.report.source import Results
+from hw.report.errors import error_texts
+from hw.report.source import NORMS, Results
 from hw.report.strength import strength, strength_of, unit_note, with_unit
 from hw.report.table import Column, column_of
 from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
@@ -25,7 +26,6 @@ MARKS: dict[str, str] = {
     "softmax-outputs": "P",
     "accelerator-disagrees": "D",
 }
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "none": "no norm"}
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class Headline:
     attackers: tuple[str, ...] = ()  # models of the attacker's own
     ball_strength: str = ""  # ε of the ball
     unit_note: str = ""  # what ε is counted in
+    metric: str = "accuracy"  # what the numbers are the share of
 
     @property
     def groups(self) -> list[tuple[str, list[int]]]:
@@ -132,7 +133,7 @@ class Headline:
         found = [own] if self.attackers else []
         if self.ball is None:
             return found
-        worst = "share of images that survive every row" if self.per_image else "the lowest row"
+        worst = "share of inputs that survive every row" if self.per_image else "the lowest row"
         return [
             *found,
             f"transfer: the strongest attack made on another model of the run, {self.ball_text}",
@@ -147,7 +148,8 @@ class Headline:
     @property
     def verdicts(self) -> list[str]:
         """One sentence a line: how robust, and whether the columns may be believed."""
-        return [_verdict(line, self.columns, self.ball_text) for line in self.lines if line.worst is not None]
+        shown = "" if self.metric == "accuracy" else f", {self.metric}"
+        return [_verdict(line, self.columns, self.ball_text, shown) for line in self.lines if line.worst is not None]
 
     def column(self, head: str, text: Callable[[HeadlineRow], str], number: bool = True) -> Column:
         """A column of every line's text."""
@@ -188,7 +190,13 @@ def headline(runs: Sequence[Results]) -> Headline:
         attackers=tuple(dict.fromkeys(row.source for row in rows if made_apart(row))),
         ball_strength=next((strength_of(row) for row in rows if row.attack != CLEAN and row.ball == ball), ""),
         unit_note=unit_note(rows, runs[0].step),
+        metric=metric_of(rows),
     )
+
+
+def metric_of(rows: Iterable[Row]) -> str:
+    """What the rows' numbers are the share of; all of it where runs of several tasks stand side by side."""
+    return " / ".join(dict.fromkeys(row.metric for row in rows)) or "accuracy"
 
 
 def made_apart(row: Row) -> bool:
@@ -196,7 +204,7 @@ def made_apart(row: Row) -> bool:
     return row.knowledge == "black-box" and bool(row.source)
 
 
-def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str) -> str:
+def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str, metric: str) -> str:
     """The worst case, and every column that is spoilt with what spoils it."""
     worst, clean = line.worst, line.clean
     reached = f"worst case {percent(worst.accuracy)} %" if worst else ""
@@ -204,7 +212,7 @@ def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str) -> s
     shown = zip(columns, line.attacked, strict=True)
     spoilt = [f"{c.title} {c.strength} ({', '.join(n.flags)})" for c, n in shown if n is not None and n.flags]
     trust = f"do not believe {'; '.join(spoilt)}" if spoilt else "no flag: the columns may be believed"
-    return f"{line.name}: {start}{reached} within {ball}; {trust}"
+    return f"{line.name}{metric}: {start}{reached} within {ball}; {trust}"
 
 
 def attack_columns(rows: Iterable[Row]) -> tuple[AttackColumn, ...]:
@@ -273,11 +281,19 @@ def run_notes(runs: Sequence[Results], named: bool) -> list[str]:
         f"{results.run}: {text}" if named else text
         for results in runs
         for text in (
+            *task_texts(results),
+            *error_texts(results),
             exactness_text(results.exactness),
             *unbounded_checks(results),
             *(f"{attack.attack}: {attack.describe()}" for attack in results.attacks),
         )
     ]
+
+
+def task_texts(results: Results) -> list[str]:
+    """The task in one sentence; nothing for plain classification."""
+    told = (results.plain.get("task") or {}).get("told", "")
+    return [told] if told and metric_of(results.rows) != "accuracy" else []
 
 
 def exactness_text(gate: dict[str, Any]) -> str:

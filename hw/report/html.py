@@ -8,23 +8,25 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hw.report.errors import error_records, error_title
 from hw.report.headline import (
     MARKS,
-    NORMS,
     Headline,
     exactness_text,
     explanation,
     headline,
     marks_of,
+    metric_of,
     percent,
+    task_texts,
     unbounded_checks,
     worst_curve,
 )
 from hw.report.images import example_cards
 from hw.report.measures import measure_figures, measure_plots, measure_tables
 from hw.report.overflow import overflow_rows, overflow_text
-from hw.report.plots import Plot, accuracy_plots, lipschitz_plot, margin_plot, training_plots
-from hw.report.source import FinishedRun
+from hw.report.plots import Plot, accuracy_plots, error_plot, lipschitz_plot, margin_plot, training_plots
+from hw.report.source import NORMS, FinishedRun
 from hw.report.strength import strength, strength_of, with_unit
 from hw.report.table import Table, records_table, shown
 
@@ -36,7 +38,10 @@ class RunSection:
     run: FinishedRun
     checks: list[str]
     exactness: str
+    task: list[str]
     accuracy: list[Plot]
+    error_title: str
+    errors: Table | None
     worst: Table | None  # worst case of every victim, a column per ε
     cards: list[dict[str, Any]]
     example_strength: str  # ε of the cards
@@ -55,12 +60,15 @@ def html_report(runs: Sequence[FinishedRun]) -> str:
 
 def _section(run: FinishedRun) -> RunSection:
     margins = margin_plot(run.training)
-    table = headline([run.results])
+    table, errors = headline([run.results]), error_plot(run.results)
     return RunSection(
         run=run,
         checks=unbounded_checks(run.results),
         exactness=exactness_text(run.results.exactness),
-        accuracy=accuracy_plots(run.results),
+        task=task_texts(run.results),
+        accuracy=[*accuracy_plots(run.results), *([errors] if errors else [])],
+        error_title=error_title(run.results),
+        errors=records_table(error_records(run.results)) if error_records(run.results) else None,
         worst=_worst_table(run, table),
         cards=example_cards(run.examples),
         example_strength=_example_strength(run.examples),
@@ -81,7 +89,7 @@ def _example_strength(examples: Any) -> str:
 def _measures(run: FinishedRun) -> list[Plot]:
     plain = run.results.plain
     weights = lipschitz_plot({run.results.rows[0].model if run.results.rows else "": plain.get("lipschitz_by_bits")})
-    return [*measure_plots(plain.get("measures")), *([weights] if weights else [])]
+    return [*measure_plots(plain.get("measures"), metric_of(run.results.rows)), *([weights] if weights else [])]
 
 
 def _worst_table(run: FinishedRun, table: Headline) -> Table | None:

@@ -1,4 +1,4 @@
-"""Small images as PNG data URIs, enlarged pixel by pixel."""
+"""Attacked inputs for a page: small images as PNG data URIs, enlarged pixel by pixel; other inputs as lines."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hw.report.plots import drawn, finish, line_style
+from hw.report.table import shown
+
 SIDE = 112  # pixels, at least
 
 
-def stored_image(pixels: str, shape: list[int]) -> NDArray[np.uint8] | None:
-    """A grey (H, W) or colour (H, W, 3) image; None when the inputs are no image (flat data, odd channels).
+def stored_codes(codes: str, shape: list[int], dtype: str = "uint8") -> NDArray[Any]:
+    """Codes that were kept in base64, in the shape of the model's input."""
+    return np.frombuffer(base64.b64decode(codes), np.dtype(dtype)).reshape(shape)
 
-    Args:
-        pixels: one byte per input, in base64.
-        shape: of the model's input.
-    """
-    image = np.frombuffer(base64.b64decode(pixels), np.uint8).reshape(shape)
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
+
+def as_image(codes: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """A grey (H, W) or colour (H, W, 3) image; None when the inputs are no image (flat data, odd channels)."""
+    if codes.dtype != np.uint8:
+        return None
+    image = codes[..., 0] if codes.ndim == 3 and codes.shape[2] == 1 else codes
     return image if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3) else None
 
 
@@ -40,28 +43,64 @@ def png(image: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _named(label: int, names: list[str]) -> int | str:
-    return names[label] if 0 <= label < len(names) else label
+def _named(label: Any, names: list[str]) -> Any:
+    return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
+
+
+def line_drawing(clean: NDArray[Any], attacked: NDArray[Any], step: float) -> str:
+    """An input before and after, value by value, as an SVG element; several channels one after the other."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (name, codes) in enumerate((("clean", clean), ("attacked", attacked))):
+            values = codes.astype(np.float64).ravel() * step
+            style = line_style(number) | ({"marker": ""} if codes.size > 40 else {"markersize": 3.0})
+            axes.plot(range(len(values)), values, label=name, **style)
+        axes.set(xlabel="input number", ylabel="value")
+        finish(axes)
+
+    return drawn(draw, (3.2, 1.9))
 
 
 def example_cards(examples: Any) -> list[dict[str, Any]]:
-    """One card per stored example: both images, the true label, and what every victim answered."""
+    """One card per stored example: the input before and after, what is true, and what every victim answered."""
     if not examples:
         return []
-    cards, names = [], examples.get("labels") or []
-    for sample in examples["samples"]:
-        pictures = [sample[which] for which in ("clean", "attacked") if which in sample]
-        pair = [stored_image(pixels, examples["shape"]) for pixels in pictures]
-        cards.append(
-            {
-                "index": sample["index"],
-                "label": _named(sample["label"], names),
-                "changes": sample.get("changes", []),
-                "images": [data_uri(image) for image in pair if image is not None],
-                "answers": [
-                    (victim, [(_named(answer, names), answer == sample["label"]) for answer in answers])
-                    for victim, answers in zip(examples["victims"], sample["answers"], strict=True)
-                ],
-            }
-        )
-    return cards
+    task = examples.get("task", "classes")
+    return [_card(examples, sample, task) for sample in examples["samples"]]
+
+
+def _card(examples: Any, sample: Any, task: str) -> dict[str, Any]:
+    names = examples.get("labels") or []
+    shape, dtype = examples["shape"], examples.get("dtype", "uint8")
+    clean, attacked = (stored_codes(sample[which], shape, dtype) for which in ("clean", "attacked"))
+    images = [image for image in map(as_image, (clean, attacked)) if image is not None]
+    right = sample.get("right") or [[answer == sample["label"] for answer in both] for both in sample["answers"]]
+    answers = [
+        (victim, [(_told(_named(answer, names)), fine) for answer, fine in zip(both, marks, strict=True)])
+        for victim, both, marks in zip(examples["victims"], sample["answers"], right, strict=True)
+    ]
+    return {
+        "index": sample["index"],
+        "title": _title(_named(sample["label"], names), task),
+        "changes": sample.get("changes", []),
+        "images": [data_uri(image) for image in images],
+        "drawing": "" if images else line_drawing(clean, attacked, examples.get("step", 1 / 256)),
+        "heads": {"regression": "outputs", "anomaly": "score"}.get(task, "answers"),
+        "answers": answers,
+    }
+
+
+def _title(label: Any, task: str) -> str:
+    if task == "regression":
+        return f"true value {shown(label)}"
+    if task == "anomaly":
+        return "anomaly" if label else "normal input"
+    return f"true class {label}"
+
+
+def _told(answer: Any) -> str:
+    """A class, or numbers: of many outputs the first four."""
+    if not isinstance(answer, list):
+        return str(answer)
+    return shown(answer[:4]) + (", …" if len(answer) > 4 else "")

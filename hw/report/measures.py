@@ -8,6 +8,7 @@ from hw.report.plots import Plot, drawn, finish, line_style, plain_label
 from hw.report.strength import strength
 
 _TABLES = {
+    "detection": "Detection on all clean test samples, at the threshold of the quantized model",
     "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
     "accuracy_over_queries": "Accuracy over queries: what a budget per image buys a black-box attack",
     "quantization_shift": "Quantization shift by layer: what a quantizer leaves of the attack's change",
@@ -21,12 +22,12 @@ def measure_tables(measures: Any) -> dict[str, list[dict[str, Any]]]:
     return {title: records for title, records in found.items() if isinstance(records, list) and records}
 
 
-def measure_plots(measures: Any) -> list[Plot]:
+def measure_plots(measures: Any, metric: str = "accuracy") -> list[Plot]:
     """How a change grows through the layers, and what queries buy black-box attacks; those that were measured."""
     if not isinstance(measures, dict):
         return []
     layers, curves = measures.get("error_amplification"), measures.get("accuracy_over_queries")
-    return [*([_amplification_plot(layers)] if layers else []), *([_query_plot(curves)] if curves else [])]
+    return [*([_amplification_plot(layers)] if layers else []), *([_query_plot(curves, metric)] if curves else [])]
 
 
 def _amplification_plot(layers: list[dict[str, Any]]) -> Plot:
@@ -45,7 +46,7 @@ def _amplification_plot(layers: list[dict[str, Any]]) -> Plot:
     return Plot("error amplification by layer", drawn(draw, (4.6, 3.4)))
 
 
-def _query_plot(curves: list[dict[str, Any]]) -> Plot:
+def _query_plot(curves: list[dict[str, Any]], metric: str) -> Plot:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for number, curve in enumerate(curves):
@@ -54,10 +55,10 @@ def _query_plot(curves: list[dict[str, Any]]) -> Plot:
             name = f"{curve['attack']} {at}, {curve['victim']}"
             shares = [100 * accuracy for accuracy in curve["accuracy"]]
             axes.plot(curve["queries_per_image"], shares, label=plain_label(name), **line_style(number))
-        axes.set(xlabel="queries per image", ylabel="accuracy, %", ylim=(0, 100), xscale="log")
+        axes.set(xlabel="queries per image", ylabel=f"{metric}, %", ylim=(0, 100), xscale="log")
         finish(axes)
 
-    return Plot("accuracy over queries", drawn(draw, (4.6, 3.4)))
+    return Plot(f"{metric} over queries", drawn(draw, (4.6, 3.4)))
 
 
 def measure_figures(measures: Any) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from hw.report.headline import worst_curve
+from hw.report.errors import HEADS, error_curves, main_error
+from hw.report.headline import metric_of, worst_curve
 from hw.report.source import Results
 from qmodels.metrics.masking import CLEAN, Row, is_bounded
 
@@ -59,6 +60,27 @@ def accuracy_plots(results: Results) -> list[Plot]:
         for title, lines in plots
         if any(len(line) > 2 for line in lines.values())  # clean and one ε are no curve
     ]
+
+
+def error_plot(results: Results) -> Plot | None:
+    """A regression's error, or an auto-encoder's score with its threshold, over ε: the worst attack of each victim."""
+    curves = {key: line for key, line in error_curves(results).items() if len(line) > 2}
+    if not curves:
+        return None
+    name = HEADS.get(main_error(results.rows), "error")
+    threshold = ((results.plain.get("task") or {}).get("criterion") or {}).get("threshold")
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for number, (key, line) in enumerate(curves.items()):
+            axes.plot(*zip(*line, strict=True), label=_victim_name(*key), **line_style(number))
+        if threshold is not None:
+            axes.axhline(threshold, color=INK, alpha=0.7, linewidth=1.2, linestyle="--", label="threshold")
+        ticks = sorted({epsilon for line in curves.values() for epsilon, _ in line})
+        axes.set(xlabel="ε in LSB", ylabel=name, ylim=(0, None), xticks=_apart(ticks))
+        finish(axes)
+
+    return Plot(f"{name}, worst of all attacks", drawn(draw, (4.6, 3.7)))
 
 
 def standalone(plot: Plot) -> str:
@@ -189,7 +211,7 @@ def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results
         for number, (name, line) in enumerate(lines.items()):
             if line:
                 axes.plot(*zip(*((e, 100 * a) for e, a in line), strict=True), label=name, **line_style(number))
-        axes.set(xlabel="ε in LSB", ylabel="accuracy, %", ylim=(0, 100), xticks=_apart(ticks))
+        axes.set(xlabel="ε in LSB", ylabel=f"{metric_of(results.rows)}, %", ylim=(0, 100), xticks=_apart(ticks))
         step = results.step
         above = axes.secondary_xaxis("top", functions=(lambda lsb: lsb * step, lambda value: value / step))
         above.set_xlabel("ε / 256" if step == 1 / 256 else "ε as the device's value")

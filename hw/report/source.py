@@ -14,6 +14,7 @@ from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
 
 SCHEMA = 1
+NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "none": "no norm"}
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,10 @@ _COLUMNS = {
 
 
 def _show_repairs(run: Run) -> None:
-    """What --repair did to your model, and what that did to its outputs."""
+    """What was taken off your model, what --repair did to it, and what that did to its outputs."""
+    adopted = run.folder / "adopted.json"
+    for change in json.loads(adopted.read_text())["changes"] if adopted.exists() else ():
+        typer.echo(f"adopted: {change}")
     path = run.folder / "repair.json"
     if not path.exists():
         return

@@ -24,7 +24,7 @@ from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.prequantized import prequantize
 from qmodels.storage import finite_or_none, write_json
-from qmodels.victims import KerasVictim, accuracy, predictions
+from qmodels.victims import KerasVictim, accuracy
 
 Record = dict[str, Any]
 
@@ -120,7 +120,7 @@ class Studies:
         if variant.original is None:
             return record
         carried = variant.original.attacked(attack, epsilon, self.samples)
-        there = judged(carried, predictions(variant.victim, carried.x), y)
+        there = judged(carried, variant.victim.logits(carried.x), y)
         return record | {"accuracy_on_unmapped_models_examples": there.accuracy}
 
 

@@ -76,11 +76,8 @@ class APGDTargeted(APGD):
     classes: int = Field(9, ge=1, description="how many target classes are tried")
 
     def targets(self, problem: Problem) -> Truth:
-        """The likeliest wrong classes of each clean image, likeliest first."""
-        logits, y = problem.logits(problem.clean).astype(np.float64), problem.y
-        logits[np.arange(len(y)), y] = -np.inf
-        count = min(self.classes, logits.shape[1] - 1)
-        return np.argsort(-logits, axis=1, kind="stable")[:, :count].astype(np.int64)
+        """What the criterion has to aim at: the likeliest wrong classes of each clean image, likeliest first."""
+        return problem.criterion.targets(problem.logits(problem.clean), problem.y, self.classes)
 
 
 def checkpoints(steps: int) -> NDArray[np.int32]:

@@ -187,15 +187,17 @@ def compiled_ascent(
     )
 
 
-def compiled_gradient(source: GradientModel, loss: LossName) -> Callable[[Codes, Truth], NDArray[np.float64]]:
+def compiled_gradient(
+    source: GradientModel, loss: LossName, criterion: Criterion = MISCLASSIFICATION
+) -> Callable[[Codes, Truth], NDArray[np.float64]]:
     """(x, y) -> gradient of the loss per grid step; values that are not finite become zero."""
 
     def build(model: GradientModel) -> Callable[[Codes, Truth], NDArray[np.float64]]:
-        tf, look = runtime().tf, looker(model, loss)
+        tf, look = runtime().tf, looker(model, loss, criterion)
         graph = tf.function(lambda point, y: look(point, y, y)[0], reduce_retracing=True)
         return lambda x, y: np.asarray(graph(tf.constant(x, tf.float32), tf.constant(y)).numpy(), np.float64)
 
-    return source.compiled(("gradient", loss), build)
+    return source.compiled(("gradient", loss, criterion), build)
 
 
 class Room(NamedTuple):

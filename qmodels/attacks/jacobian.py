@@ -1,4 +1,4 @@
-"""DeepFool and JSMA: attacks that follow the gradients of single logits.
+"""DeepFool and JSMA: attacks that follow the gradients of single logits; without classes, of the criterion's score.
 
 Sources: Moosavi-Dezfooli 2016 arXiv:1511.04599 (DeepFool), Papernot 2016 arXiv:1511.07528 (JSMA). Images that have
 fallen, judged on the grid, leave the batch.
@@ -6,6 +6,7 @@ fallen, judged on the grid, leave the batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,10 +17,10 @@ from qmodels.attacks.ball import Ball, Norm
 from qmodels.attacks.base import Attack, Diagnostics, Family, Problem
 from qmodels.attacks.blackbox import flat, lengths, spread
 from qmodels.attacks.gradient import batches
-from qmodels.criteria import Truth
+from qmodels.criteria import ClassCriterion, Criterion, Truth
 from qmodels.grid import Points
 from qmodels.runtime import runtime
-from qmodels.victims import GradientModel, Labels
+from qmodels.victims import GradientModel
 
 
 class JacobianAttack(Attack):
@@ -52,22 +53,20 @@ class DeepFool(JacobianAttack):
 
     def walk(self, problem: Problem, ball: Ball, y: Truth) -> tuple[Points, int]:
         """Each image's own number of steps."""
-        gradients = compiled_gradients(problem.gradient_model)
+        gradients, classes = boundaries(problem, ball, y, self.candidates)
         low, high = ball.cube
         clean, free = ball.clean.astype(np.float64), ball.weight
         change, result, zeros = np.zeros(clean.shape), clean.copy(), 0
-        classes = likeliest(problem.logits(ball.clean), y, self.candidates)
         rows: NDArray[np.int64] = np.arange(len(clean))
         for turn in range(self.steps):
             there = clean[rows] + (1 + self.overshoot * (1 + turn)) * change[rows]
             result[rows] = np.clip(np.rint(there), low[rows], high[rows])
-            logits, slopes = gradients(result[rows], classes[rows])
+            outputs, values, slopes = gradients(result[rows], classes[rows])
             problem.count(len(rows))
-            standing = ~problem.criterion.fooled(logits, y[rows])
-            rows, logits, slopes = rows[standing], logits[standing], slopes[standing] * free
+            standing = ~problem.criterion.fooled(outputs, y[rows])
+            rows, gaps, slopes = rows[standing], values[standing], slopes[standing] * free
             if not len(rows):
                 break
-            gaps = np.take_along_axis(logits, classes[rows], axis=1)
             step = self.step(gaps[:, 1:] - gaps[:, :1], slopes[:, 1:] - slopes[:, :1])
             zeros += int((lengths(step) == 0).sum()) if turn == 0 else 0
             change[rows] += step
@@ -95,17 +94,16 @@ class JSMA(JacobianAttack):
 
     def walk(self, problem: Problem, ball: Ball, y: Truth) -> tuple[Points, int]:
         """Two pixels a step, up or down, whichever is more salient."""
-        gradients = compiled_gradients(problem.gradient_model)
+        gradients, classes = boundaries(problem, ball, y, 2)
         points, zeros = flat(ball.clean.astype(np.float64)), 0
         low, high = (flat(end) for end in ball.cube)
         clean, theta = points.copy(), max(1.0, self.theta * ball.grid.scale)
-        classes = likeliest(problem.logits(ball.clean), y, 2)
         rows: NDArray[np.int64] = np.arange(len(points))
         for turn in range(self.steps):
             images = np.rint(points[rows]).reshape(-1, *ball.shape)
-            logits, slopes = gradients(images, classes[rows])
+            outputs, _, slopes = gradients(images, classes[rows])
             problem.count(len(rows))
-            going = ~problem.criterion.fooled(logits, y[rows])
+            going = ~problem.criterion.fooled(outputs, y[rows])
             rows, slopes = rows[going], slopes[going]
             if not len(rows):
                 break
@@ -139,22 +137,33 @@ class JSMA(JacobianAttack):
         return moves
 
 
-def likeliest(logits: NDArray[Any], y: Labels, count: int) -> Labels:
-    """(N, count): the right class, then the likeliest wrong ones."""
-    scores = np.nan_to_num(logits.astype(np.float64))
-    scores[np.arange(len(y)), y] = np.inf
-    return np.argsort(-scores, axis=1, kind="stable")[:, : min(count, logits.shape[1])].astype(np.int64)
+#: (x, what `boundaries` gave for it) -> outputs (N, outputs), values (N, K), their gradients per grid step (N, K, ...)
+Slopes = Callable[[Points, Truth], tuple[Points, Points, Points]]
 
 
-def compiled_gradients(source: GradientModel) -> Any:
-    """(x, classes (N, K)) -> (logits (N, C), gradient of each of the K logits per grid step (N, K, ...)).
+def boundaries(problem: Problem, ball: Ball, y: Truth, count: int) -> tuple[Slopes, Truth]:
+    """What becomes equal where a victim is fooled: the first of K values, and any other one.
+
+    The right class's logit and the `count` - 1 likeliest wrong ones. Without classes: 0 and the criterion's score.
+
+    Returns:
+        The function that works values and gradients out, and what it needs to know of every input (N, ...).
+    """
+    if isinstance(problem.criterion, ClassCriterion):
+        classes = problem.criterion.rivals(problem.logits(ball.clean), y, count)
+        return compiled_gradients(problem.gradient_model), classes
+    return compiled_score(problem.gradient_model, problem.criterion), y
+
+
+def compiled_gradients(source: GradientModel) -> Slopes:
+    """`Slopes` of logits, for classes (N, K).
 
     One pass of N * K images: cheaper than K backward passes through a graph that is K times larger.
     """
     return source.compiled("logit gradients", _build_gradients)
 
 
-def _build_gradients(source: GradientModel) -> Any:
+def _build_gradients(source: GradientModel) -> Slopes:
     tf = runtime().tf
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -169,8 +178,34 @@ def _build_gradients(source: GradientModel) -> Any:
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
         return logits[::count], tf.reshape(gradient, tf.concat([tf.shape(classes), tf.shape(x)[1:]], axis=0))
 
-    def gradients(x: Points, classes: Labels) -> tuple[NDArray[np.float64], Points]:
-        logits, slopes = graph(tf.constant(x, tf.float32), classes)
-        return logits.numpy().astype(np.float64), slopes.numpy().astype(np.float64)
+    def gradients(x: Points, classes: Truth) -> tuple[Points, Points, Points]:
+        logits, slopes = (part.numpy().astype(np.float64) for part in graph(tf.constant(x, tf.float32), classes))
+        return logits, np.take_along_axis(logits, classes, axis=1), slopes
 
     return gradients
+
+
+def compiled_score(source: GradientModel, criterion: Criterion) -> Slopes:
+    """`Slopes` of 0 and the criterion's score, for what is right (N, ...)."""
+
+    def build(model: GradientModel) -> Slopes:
+        tf = runtime().tf
+
+        @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        def graph(x: Any, y: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                outputs = model.outputs(x)
+                score = criterion.score(outputs, y)
+            gradient = tape.gradient(score, x)
+            return outputs, score, tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+
+        def slopes(x: Points, y: Truth) -> tuple[Points, Points, Points]:
+            found = graph(tf.constant(x, tf.float32), tf.constant(y))
+            outputs, score, gradient = (part.numpy().astype(np.float64) for part in found)
+            both = np.stack([np.zeros_like(score), score], axis=1)
+            return outputs, both, np.stack([np.zeros_like(gradient), gradient], axis=1)
+
+        return slopes
+
+    return source.compiled(("score gradients", criterion), build)

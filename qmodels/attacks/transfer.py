@@ -14,26 +14,28 @@ import numpy as np
 
 from qmodels.attacks.ball import Ball
 from qmodels.attacks.base import Attack, AttackResult, Diagnostics
+from qmodels.criteria import MISCLASSIFICATION, Criterion, Outputs, Truth
 from qmodels.grid import Codes
-from qmodels.victims import GradientVictim, Labels, Victim, predictions
+from qmodels.victims import GradientVictim, Victim
 
 
-def judged(result: AttackResult, answers: Labels, y: Labels) -> AttackResult:
-    """The same examples judged by another victim, from its answers to them.
+def judged(result: AttackResult, outputs: Outputs, y: Truth, criterion: Criterion = MISCLASSIFICATION) -> AttackResult:
+    """The same examples judged by another victim, from its outputs for them.
 
     Args:
         result: examples made on any model.
-        answers: the victim's `predictions` on `result.x`; -1, a broken output, is a failure of the attack.
-        y: true labels.
+        outputs: the victim's on `result.x`; one that is not finite is a failure of the attack.
+        y: true labels, or what the criterion compares with.
+        criterion: when an example has fooled the victim.
 
     Returns:
         `success` is the victim's; `queries` one per image; what the attack noticed about its gradients stays.
     """
-    broken = answers < 0
+    broken = np.asarray(~np.isfinite(outputs).all(axis=1))
     share = max(result.diagnostics.non_finite_share, float(np.mean(broken)) if len(broken) else 0.0)
     return replace(
         result,
-        success=(answers != y) & ~broken,
+        success=criterion.fooled(outputs, y),
         queries=len(y),
         diagnostics=replace(result.diagnostics, non_finite_share=share, queries_to_success=None),
     )
@@ -44,10 +46,11 @@ def transfer(
     sources: Sequence[GradientVictim],
     victim: Victim,
     x: Codes,
-    y: Labels,
+    y: Truth,
     *,
     epsilon_lsb: float,
     seed: int,
+    criterion: Criterion = MISCLASSIFICATION,
 ) -> AttackResult:
     """Attack every source with `attack`; per image the first example that fools the victim, else the last one.
 
@@ -56,9 +59,10 @@ def transfer(
         sources: models of the attacker's own.
         victim: is shown one example per image and source, nothing else.
         x: codes of clean images.
-        y: true labels.
+        y: true labels, or what the criterion compares with.
         epsilon_lsb: radius in grid steps.
         seed: of the attack on each source.
+        criterion: when an example has fooled the victim.
 
     Returns:
         A result judged by `victim`; `queries` are the victim's. Record it with knowledge "black-box".
@@ -72,11 +76,11 @@ def transfer(
     found, success = x.copy(), np.zeros(len(x), bool)
     queries, share = 0, 0.0
     for source in sources:
-        made = attack(source, x, y, epsilon_lsb=epsilon_lsb, seed=seed)
+        made = attack(source, x, y, epsilon_lsb=epsilon_lsb, seed=seed, criterion=criterion)
         standing = np.flatnonzero(~success)
         found[standing] = made.x[standing]
         one = replace(made, x=found[standing])
-        result = judged(one, predictions(victim, one.x), y[standing])
+        result = judged(one, victim.logits(one.x), y[standing], criterion)
         success[standing], queries = result.success, queries + result.queries
         share = max(share, result.diagnostics.non_finite_share)
     seconds = perf_counter() - started

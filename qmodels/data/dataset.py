@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from qmodels.data.inputs import IMAGE_INPUTS, Inputs
 from qmodels.digest import digest
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Values
+from qmodels.targets import TargetKind
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Codes (N, ...) on a grid and labels (N,); `x, y = split` works."""
+    """Codes (N, ...) on a grid and labels (N,), or other targets (N, ...); `x, y = split` works."""
 
     x: Codes
-    y: NDArray[np.int64]
+    y: NDArray[Any]
     grid: InputGrid = IMAGE_GRID
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
@@ -49,11 +50,12 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
-    classes: int
+    classes: int  # 0 where y holds no class numbers
     #: How the user's numbers became codes.
     inputs: Inputs = field(default=IMAGE_INPUTS)
     #: Names of the classes; empty: they are numbers.
     labels: tuple[str, ...] = ()
+    targets: TargetKind = "classes"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import Codes, InputGrid
 from qmodels.layers import input_format, input_shape_of
+from qmodels.targets import TargetKind, check_targets
 
 
 def load_data(
@@ -32,6 +33,7 @@ def load_data(
     label: str | None = None,
     inputs: InputConfig | None = None,
     model: Callable[[], Any] | None = None,
+    targets: Callable[[], TargetKind | Literal["auto"]] | TargetKind | Literal["auto"] = "classes",
 ) -> Dataset:
     """Load, check and split a dataset.
 
@@ -49,21 +51,22 @@ def load_data(
         inputs: how numbers become codes; None: the defaults.
         model: gives the user's own model: its input quantizer is the default format, its input shape decides about
             channels. Asked only after the arrays were checked.
+        targets: what y holds, or how to find out once the arrays were checked; see `check_targets`.
 
     Raises:
         UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
     """
     raw = find(str(name), data_dir, label, test_share, seed)
     checked = check_arrays(raw.arrays, raw.source)
-    y = checked["y_train"]
+    wanted = targets() if callable(targets) else targets
+    found = check_targets(checked["y_train"], checked["y_test"], raw.source, wanted)
+    y, classes = found.train, found.classes
     order = np.random.default_rng(seed).permutation(len(y))[:limit_train]
     held_out = max(1, round(len(order) * validation_share))
     if held_out >= len(order):
         raise UserError(f"{raw.source}: {len(order)} training samples leave none after holding out {held_out}")
-    train, validation = hold_out(y, order, held_out)
-    classes = int(y.max()) + 1
-    missing = sorted(set(range(classes)) - set(y[train].tolist()))
-    if missing:
+    train, validation = hold_out(y if classes else np.zeros(len(y), np.int64), order, held_out)
+    if classes and (missing := sorted(set(range(classes)) - set(y[train].tolist()))):
         raise UserError(
             f"{raw.source}: y_train has no training sample of class {missing[0]} (classes 0..{classes - 1}) after "
             f"limiting to {len(order)} samples and holding {held_out} out; raise data.limit_train"
@@ -71,9 +74,9 @@ def load_data(
     own = model() if model is not None else None
     x = [checked["x_train"][train], checked["x_train"][validation], checked["x_test"][:limit_test]]
     codes, grid, how = _encoded(_aligned(x, own), inputs or InputConfig(), raw.features, raw.source, own)
-    parts = zip(codes, (y[train], y[validation], checked["y_test"][:limit_test]), strict=True)
+    parts = zip(codes, (y[train], y[validation], found.test[:limit_test]), strict=True)
     first, second, third = (Split(x_part, y_part, grid) for x_part, y_part in parts)
-    return Dataset(Path(name).stem, first, second, third, classes, how, raw.labels)
+    return Dataset(Path(name).stem, first, second, third, classes, how, raw.labels, found.kind)
 
 
 def with_channels(images: NDArray[Any]) -> NDArray[Any]:

@@ -85,12 +85,15 @@ class Row:
     non_finite_share: float = 0.0
     softmax_outputs: bool = False
     doubled_accuracy: float | None = None  # of the same attack with twice the iterations, on the same images
-    disagreements: int = 0  # examples on which the victim and the source predict different classes
+    disagreements: int = 0  # examples for which the victim and the source give different answers
     attack_digest: str = ""  # identifies the attack by its settings
     unbounded: bool = False  # the ball was the whole input grid
     flags: tuple[Flag, ...] = ()
     epsilon: float | None = None  # as it was asked for, in `epsilon_unit`; None: in steps
     epsilon_unit: Unit = "lsb"
+    task: str = "classes"
+    metric: str = "accuracy"  # what `accuracy` is the share of: inputs that the victim gets right, or that withstand
+    errors: dict[str, float] | None = None  # measured beside: of a regression, scores of an auto-encoder
     correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)  # per image, for paired tests
     doubled_correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
@@ -208,7 +211,7 @@ def scored_elsewhere(
         victim: where they are scored now.
         correct: that victim's answers.
         knowledge: `white-box` when the victim is the accelerator of the very model, else `transfer`.
-        disagreements: examples on which the two predict different classes; must be 0 for an exact accelerator.
+        disagreements: examples for which the two give different answers; must be 0 for an exact accelerator.
     """
     right = int(correct.sum())
     same_function = knowledge == "white-box"  # then twice the iterations find the same there

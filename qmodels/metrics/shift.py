@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qmodels.attacks.gradient import compiled_gradient
+from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
 from qmodels.grid import Codes, Values
 from qmodels.losses import LossName
 from qmodels.runtime import runtime
-from qmodels.victims import GradientModel, Labels
+from qmodels.victims import GradientModel
 
 BATCH = 500
 _TINY = 1e-12
@@ -93,10 +94,15 @@ def _relative(model: Any, names: Sequence[str], clean: Values, attacked: Values)
 
 
 def gradient_agreement(
-    reference: GradientModel, quantized: GradientModel, x: Codes, y: Labels, loss: LossName = "ce"
+    reference: GradientModel,
+    quantized: GradientModel,
+    x: Codes,
+    y: Truth,
+    loss: LossName = "ce",
+    criterion: Criterion = MISCLASSIFICATION,
 ) -> GradientAgreement:
     """Cosine and sign agreement of two models' input gradients of the loss on their logits."""
-    a, b = (input_gradients(model, x, y, loss).reshape(len(x), -1) for model in (reference, quantized))
+    a, b = (input_gradients(model, x, y, loss, criterion).reshape(len(x), -1) for model in (reference, quantized))
     lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     both = (lengths[0] > 0) & (lengths[1] > 0)
     cosine = np.sum(a[both] * b[both], axis=1) / (lengths[0][both] * lengths[1][both])
@@ -110,16 +116,20 @@ def gradient_agreement(
     )
 
 
-def input_gradients(model: GradientModel, x: Codes, y: Labels, loss: LossName = "ce") -> NDArray[np.float64]:
+def input_gradients(
+    model: GradientModel, x: Codes, y: Truth, loss: LossName = "ce", criterion: Criterion = MISCLASSIFICATION
+) -> NDArray[np.float64]:
     """Gradient of the loss with respect to the input, in units of the loss per grid step."""
-    gradient = compiled_gradient(model, loss)
+    gradient = compiled_gradient(model, loss, criterion)
     parts = [gradient(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, len(x), BATCH)]
     return np.concatenate([np.zeros((0, *x.shape[1:])), *parts])
 
 
-def zero_gradient_share(model: GradientModel, x: Codes, y: Labels, loss: LossName = "ce") -> float:
+def zero_gradient_share(
+    model: GradientModel, x: Codes, y: Truth, loss: LossName = "ce", criterion: Criterion = MISCLASSIFICATION
+) -> float:
     """Share of samples whose input gradient is exactly zero: an attack that follows it cannot move."""
-    gradients = input_gradients(model, x, y, loss).reshape(len(x), -1)
+    gradients = input_gradients(model, x, y, loss, criterion).reshape(len(x), -1)
     return float(np.mean(~gradients.any(axis=1)))
 
 
