@@ -190,7 +190,8 @@ def encode_numbers(
     train = values[0].reshape(-1, values[0].shape[-1])
     found = model_format() if config.given_format is None else None
     fmt = config.given_format or found or auto_format(train)
-    saturated = _saturated(values, fmt, config, source)
+    whose = "the input format" if found is None else "your model's input quantizer"
+    saturated = _saturated(values, fmt, config, source, whose)
     codes = [InputGrid(fmt).to_codes(part) for part in values]
     erased = _erased(train, codes[0], names)
     if erased and config.given_format is None and found is None:
@@ -221,7 +222,7 @@ def _fit(scale: Scale, train: NDArray[Any]) -> tuple[FloatArray | None, FloatArr
     return np.where(constant, flat[0], offset), np.where(constant | (spread == 0), 1.0, spread)
 
 
-def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfig, source: str) -> float:
+def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfig, source: str, whose: str) -> float:
     beyond = 0
     for part, name in zip(values, ("x_train", "x_train", "x_test"), strict=True):
         outside = (part < fmt.minimum - fmt.lsb / 2) | (part > fmt.maximum + fmt.lsb / 2)
@@ -233,7 +234,7 @@ def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfi
             when = " when scaled" if config.scale != "none" else ""
             raise UserError(
                 f"{source}: {name} ranges over {part.min():g}..{part.max():g}{when}; "
-                f"{100 * outside.mean():.0f} % of it lies beyond the input format {short(fmt)}, {fmt.minimum:g}.."
+                f"{100 * outside.mean():.0f} % of it lies beyond {whose} {short(fmt)}, {fmt.minimum:g}.."
                 f"{fmt.maximum:g}. Give data.input.format: fixed<{width},{integer}>, or data.input.scale: standard"
             )
     return beyond / sum(part.size for part in values)

@@ -101,9 +101,7 @@ def test_a_few_saturating_numbers_are_told_and_many_are_refused() -> None:
     codes, _, inputs = encoded(parts, format="fixed<8,1>")
     assert codes[2].max() == 127
     assert inputs.notes == ("0.083 % of the data lie beyond the input format fixed<8,1>, and saturate",)
-    with pytest.raises(
-        UserError, match=r"x_train ranges over -3..2.97; 67 % of it lies beyond the input format fixed<8,1>"
-    ):
+    with pytest.raises(UserError, match=r"x_train ranges over -3..2.97; 66 % of it lies beyond the input form"):
         encoded([part * 3 for part in parts], format="fixed<8,1>")
 
 
@@ -124,9 +122,9 @@ def test_bounds_of_the_users_own_are_in_his_unit() -> None:
     np.testing.assert_allclose(values, [[10, 8], [12, 12]], atol=step)
     _, whole, _ = encoded(parts, lower="format", upper="format", format="fixed<10,6>")
     assert (whole.lower, whole.upper) == (-512, 511)
-    with pytest.raises(UserError, match="data.input.lower has 3 numbers; the data have 2 features"):
+    with pytest.raises(UserError, match=r"data.input.lower has 3 numbers; the data have 2 features"):
         encoded(parts, lower=[1, 2, 3])
-    with pytest.raises(UserError, match="lower lies above upper"):
+    with pytest.raises(UserError, match=r"lower lies above upper"):
         encoded(parts, lower=12, upper=10)
 
 
@@ -141,7 +139,7 @@ def test_bounds_of_the_users_own_are_in_his_unit() -> None:
     ],
 )
 def test_settings_that_are_none(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=".*") as caught:
+    with pytest.raises(ValidationError) as caught:
         InputConfig(**settings)
     assert message in str(caught.value)
 
@@ -151,13 +149,13 @@ def test_features_are_frozen_by_name_or_place() -> None:
     parts = table(np.random.default_rng(0), (3,))
     by_name = encoded(parts, names=names, frozen=["dose", 2])[1].frozen
     np.testing.assert_array_equal(by_name, [False, True, True])
-    with pytest.raises(UserError, match="no feature 'doze'; did you mean 'dose'"):
+    with pytest.raises(UserError, match=r"no feature 'doze'; did you mean 'dose'"):
         encoded(parts, names=names, frozen=["doze"])
     with pytest.raises(UserError, match=r"no feature 3; allowed: 0..2"):
         encoded(parts, names=names, frozen=[3])
-    with pytest.raises(UserError, match="the data name none: give places"):
+    with pytest.raises(UserError, match=r"the data name none: give places"):
         encoded(parts, frozen=["age"])
-    with pytest.raises(UserError, match="all features are frozen"):
+    with pytest.raises(UserError, match=r"all features are frozen"):
         encoded(parts, frozen=[0, 1, 2])
     channel = encoded(table(np.random.default_rng(0), (5, 2)), frozen=[1])[1].frozen
     assert channel is not None and channel[:, 1].all() and not channel[:, 0].any()
