@@ -43,7 +43,10 @@ HlsConfig = Annotated[
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended in your model, and say what changed.")]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
-OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
+OwnData = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz, .csv, or folder of pictures."),
+]
 
 
 def _flow(

@@ -31,7 +31,6 @@ from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
-from qmodels.data import IMAGE_INPUTS
 from qmodels.digest import digest_of
 from qmodels.grid import Codes
 from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
@@ -66,7 +65,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "schema": 1,
         "run": run.config.name,
         "config_digest": digest_of(run.config.model_dump(mode="json")),
-        **({} if run.data.inputs is IMAGE_INPUTS else {"input": run.data.describe()}),
+        **({} if run.data.inputs.plain else {"input": run.data.describe()}),
         "clean": clean_accuracy(run),
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),

@@ -87,6 +87,7 @@ class Inputs:
     names: tuple[str, ...] = ()  # of the features
     saturated: float = 0.0  # share of all numbers that lie beyond the format
     erased: tuple[str, ...] = ()  # features that differ in the training data, but not when rounded
+    plain: bool = False  # 8-bit pixels k that stand for k/256, all bounds the format's: nothing to tell
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ class Inputs:
 
 
 #: Pixels k that stand for k/256.
-IMAGE_INPUTS = Inputs(IMAGE_GRID.format)
+IMAGE_INPUTS = Inputs(IMAGE_GRID.format, plain=True)
 
 
 def encode_pixels(
@@ -158,10 +159,11 @@ def encode_pixels(
     fmt = config.given_format or IMAGE_GRID.format
     plain = fmt == IMAGE_GRID.format and config.lower is None and config.upper is None and not config.frozen
     train = parts[0].reshape(-1, parts[0].shape[-1])
-    inputs = Inputs(fmt, deviation=np.asarray(train.std(axis=0), np.float64) * fmt.lsb, names=names)
+    deviation = np.asarray(train.std(axis=0), np.float64) * fmt.lsb
+    inputs = Inputs(fmt, deviation=deviation, names=names, plain=plain and not names)
     if plain:
-        return list(parts), IMAGE_GRID, IMAGE_INPUTS if not names else inputs
-    grid = _grid([np.asarray(part, np.float64) * fmt.lsb for part in parts], inputs, config, "format", source)
+        return list(parts), IMAGE_GRID, inputs
+    grid = _grid([np.asarray(parts[0], np.float64) * fmt.lsb], inputs, config, "format", source)
     return list(parts), grid, inputs
 
 

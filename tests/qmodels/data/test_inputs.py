@@ -229,6 +229,13 @@ def test_pixels_keep_their_codes_whatever_value_an_8_bit_format_gives_them(tmp_p
     assert raw.digest != usual.digest
 
 
+def test_sigma_of_pixels_is_that_of_the_training_pictures(tmp_path: Path) -> None:
+    data = load_data(str(image_data(tmp_path / "pixels.npz", 1.0)))
+    assert data.inputs.plain and data.grid is IMAGE_GRID
+    assert data.inputs.steps(0.5, "sigma", data.input_shape) == pytest.approx(data.train.x.std() / 2)
+    assert data.inputs.steps(0.25, "value", data.input_shape) == 64
+
+
 def test_pixels_may_be_scaled_as_other_numbers_are(tmp_path: Path) -> None:
     path = image_data(tmp_path / "pixels.npz", 1.0)
     data = load_data(str(path), inputs=InputConfig(format="fixed<12,4>", scale="standard"))

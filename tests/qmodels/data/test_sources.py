@@ -45,7 +45,12 @@ def test_the_seed_decides_which_rows_are_for_the_test(tmp_path: Path) -> None:
     ("rows", "head", "label", "message"),
     [
         (None, "size,age,state", "sate", r"no column 'sate'; did you mean 'state'\? \(allowed: size, age, state\)"),
-        (None, "size,age,state", None, r"give data.label, the column that holds the class \(allowed: size"),
+        (
+            None,
+            "size,age,state",
+            None,
+            r"give data.label \(--set data.label=NAME\), the column that holds the class \(allowed: size",
+        ),
         ([*ROWS, "x,1,well"], "size,age,state", "state", "column 'size', row 62 holds 'x'; allowed: finite numbers"),
         ([*ROWS, ",1,well"], "size,age,state", "state", "column 'size', row 62 is empty"),
         ([*ROWS, "nan,1,well"], "size,age,state", "state", "column 'size', row 62 holds 'nan'"),
