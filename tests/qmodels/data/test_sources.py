@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
         load_data(str(tmp_path / "t.csv"), label="state")
     with pytest.raises(UserError, match=r"none.csv: no such file"):
         load_data(str(tmp_path / "none.csv"), label="state")
+
+
+def test_a_parquet_table_needs_pandas_and_is_read_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "people.parquet"
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"\.parquet needs pandas: pip install pandas pyarrow; or save it as \.csv"):
+        load_data(str(path), label="state")
+    monkeypatch.undo()
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pandas.read_csv(csv(tmp_path / "people.csv")).to_parquet(path)
+    assert load_data(str(path), label="state").digest == load_data(str(tmp_path / "people.csv"), label="state").digest
 
 
 def test_classes_that_are_numbers_are_in_the_order_of_numbers() -> None:
