@@ -52,7 +52,10 @@ Plan = Annotated[
     Path | None,
     typer.Option("--plan", metavar="FILE", help="A config whose evaluation section says what is attacked, and how."),
 ]
-OwnData = Annotated[str | None, typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz.")]
+OwnData = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|FILE", help="Data set, or your own .npz, .csv, or folder of pictures."),
+]
 
 
 def _flow(

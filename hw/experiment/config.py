@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hw.experiment.settings import Settings, merge
 from hw.generate.hardware import HardwareConfig
@@ -94,13 +94,13 @@ class AttackPlan(Section):
     """One attack at several strengths."""
 
     attack: AnyAttack
-    epsilons_lsb: tuple[float, ...] = Field((), description="radii in LSBs, grid steps; of images 1/256")
     epsilon: EpsilonConfig | None = Field(None, description="radii in another unit, instead of epsilons_lsb")
+    epsilons_lsb: tuple[float, ...] = Field((), description="radii in LSBs, grid steps; of images 1/256")
 
     @field_validator("epsilons_lsb")
     @classmethod
-    def _some_epsilon(cls, given: tuple[float, ...]) -> tuple[float, ...]:
-        if not given:
+    def _some_epsilon(cls, given: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if not given and info.data.get("epsilon") is None:
             raise ValueError("give one radius at least")
         return given
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from hw.experiment.config import dump_config
 from hw.experiment.run import Run, environment
-from qmodels.data import IMAGE_INPUTS
 from qmodels.digest import digest_of, file_digest
 from qmodels.loading import weights_file
 from qmodels.storage import write_bytes, write_json
@@ -58,7 +57,7 @@ def describe(run: Run) -> None:
     """Write the resolved config, the environment, and how the user's numbers became codes."""
     write_bytes(run.folder / "config.yaml", dump_config(run.config).encode())
     write_json(run.folder / "environment.json", environment(run.config.seed))
-    if run.data.inputs is not IMAGE_INPUTS:
+    if not run.data.inputs.plain:
         write_json(run.folder / "input.json", run.data.describe())
 
 

@@ -66,7 +66,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         "schema": 1,
         "run": run.config.name,
         "config_digest": digest_of(run.config.model_dump(mode="json")),
-        **({} if run.data.inputs is IMAGE_INPUTS else {"input": run.data.describe()}),
+        **({} if run.data.inputs.plain else {"input": run.data.describe()}),
         "task": run.task.as_json() | {"told": run.task.told},
         "clean": clean_accuracy(run),
         "rows": [row.as_json() for row in rows],

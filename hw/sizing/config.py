@@ -103,8 +103,10 @@ class SizingConfig(Section):
         bits = sorted(key for key in self.space if key.startswith("quantization.") and key.endswith("weight_bits"))
         if self.mode == "layerwise" and bits:
             raise ValueError(f"space: {bits[0]} is what mode layerwise chooses; remove it or use mode grid")
+        if any(plan.unit != "lsb" for plan in self.screening.attacks):
+            raise ValueError("screening.attacks: sizing counts ε in grid steps; give epsilons_lsb")
         epsilon = float(self.worst_case.epsilon_lsb)
-        if not any(epsilon in plan.epsilons_lsb for plan in self.screening.attacks):
+        if not any(epsilon in plan.radii for plan in self.screening.attacks):
             raise ValueError(f"screening.attacks: none has ε = {epsilon:g} LSB, that of worst_case.epsilon_lsb")
         return self
 

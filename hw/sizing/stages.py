@@ -205,7 +205,7 @@ def _rows(question: Question, victim: Victim, x: Codes, y: Labels, examples: lis
     """Clean accuracy and every cheap attack, with flags; `examples` collects the adversarial images."""
     rows = [clean_row("design", victim.name, predictions(victim, x) == y)]
     for plan in question.screening.attacks:
-        for epsilon in plan.epsilons_lsb:
+        for epsilon in plan.radii:  # in grid steps
             result = plan.attack(victim, x, y, epsilon_lsb=epsilon, seed=question.config.seed)
             rows.append(attack_row("design", victim.name, plan.attack, result))
             if examples is not None:

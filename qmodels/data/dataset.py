@@ -82,5 +82,5 @@ class Dataset:
         """SHA-256 of grid and splits. Computed once: it takes a second, and every step of every run asks for it."""
         arrays = [part for split in (self.train, self.validation, self.test) for part in split]
         described = (part for array in arrays for part in (f"{array.shape} {array.dtype}", array))
-        scaled = [] if self.inputs is IMAGE_INPUTS else [json.dumps(self.inputs.as_json())]
+        scaled = [] if self.inputs.plain else [json.dumps(self.inputs.as_json())]
         return digest(json.dumps(self.grid.as_json()), *scaled, *described)

@@ -45,7 +45,11 @@ def read_table(path: Path, label: str | None, share: float, seed: int) -> Raw:
     """
     heads, columns = (_csv if path.suffix == ".csv" else _parquet)(path)
     if label not in heads:
-        told = "give data.label, the column that holds the class" if label is None else f"no column {label!r}"
+        told = (
+            "give data.label (--set data.label=NAME), the column that holds the class"
+            if label is None
+            else f"no column {label!r}"
+        )
         raise UserError(f"{path}: {told}" + allowed_names(label or "", heads))
     features = tuple(head for head in heads if head != label)
     if not features:

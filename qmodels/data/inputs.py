@@ -87,6 +87,7 @@ class Inputs:
     names: tuple[str, ...] = ()  # of the features
     saturated: float = 0.0  # share of all numbers that lie beyond the format
     erased: tuple[str, ...] = ()  # features that differ in the training data, but not when rounded
+    plain: bool = False  # 8-bit pixels k that stand for k/256, all bounds the format's: nothing to tell
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ class Inputs:
 
 
 #: Pixels k that stand for k/256.
-IMAGE_INPUTS = Inputs(IMAGE_GRID.format)
+IMAGE_INPUTS = Inputs(IMAGE_GRID.format, plain=True)
 
 
 def encode_pixels(
@@ -158,10 +159,11 @@ def encode_pixels(
     fmt = config.given_format or IMAGE_GRID.format
     plain = fmt == IMAGE_GRID.format and config.lower is None and config.upper is None and not config.frozen
     train = parts[0].reshape(-1, parts[0].shape[-1])
-    inputs = Inputs(fmt, deviation=np.asarray(train.std(axis=0), np.float64) * fmt.lsb, names=names)
+    deviation = np.asarray(train.std(axis=0), np.float64) * fmt.lsb
+    inputs = Inputs(fmt, deviation=deviation, names=names, plain=plain and not names)
     if plain:
-        return list(parts), IMAGE_GRID, IMAGE_INPUTS if not names else inputs
-    grid = _grid([np.asarray(part, np.float64) * fmt.lsb for part in parts], inputs, config, "format", source)
+        return list(parts), IMAGE_GRID, inputs
+    grid = _grid([np.asarray(parts[0], np.float64) * fmt.lsb], inputs, config, "format", source)
     return list(parts), grid, inputs
 
 
@@ -190,7 +192,8 @@ def encode_numbers(
     train = values[0].reshape(-1, values[0].shape[-1])
     found = model_format() if config.given_format is None else None
     fmt = config.given_format or found or auto_format(train)
-    saturated = _saturated(values, fmt, config, source)
+    whose = "the input format" if found is None else "your model's input quantizer"
+    saturated = _saturated(values, fmt, config, source, whose)
     codes = [InputGrid(fmt).to_codes(part) for part in values]
     erased = _erased(train, codes[0], names)
     if erased and config.given_format is None and found is None:
@@ -221,7 +224,7 @@ def _fit(scale: Scale, train: NDArray[Any]) -> tuple[FloatArray | None, FloatArr
     return np.where(constant, flat[0], offset), np.where(constant | (spread == 0), 1.0, spread)
 
 
-def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfig, source: str) -> float:
+def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfig, source: str, whose: str) -> float:
     beyond = 0
     for part, name in zip(values, ("x_train", "x_train", "x_test"), strict=True):
         outside = (part < fmt.minimum - fmt.lsb / 2) | (part > fmt.maximum + fmt.lsb / 2)
@@ -233,7 +236,7 @@ def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfi
             when = " when scaled" if config.scale != "none" else ""
             raise UserError(
                 f"{source}: {name} ranges over {part.min():g}..{part.max():g}{when}; "
-                f"{100 * outside.mean():.0f} % of it lies beyond the input format {short(fmt)}, {fmt.minimum:g}.."
+                f"{100 * outside.mean():.0f} % of it lies beyond {whose} {short(fmt)}, {fmt.minimum:g}.."
                 f"{fmt.maximum:g}. Give data.input.format: fixed<{width},{integer}>, or data.input.scale: standard"
             )
     return beyond / sum(part.size for part in values)

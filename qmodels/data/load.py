@@ -110,6 +110,7 @@ def _encoded(
         return encode_pixels(parts, config, features, source)
 
     def model_format() -> FixedPoint | None:
-        return input_format(model) if model is not None else None
+        fits = model is not None and input_shape_of(model) == parts[0].shape[1:]
+        return input_format(model) if fits else None
 
     return encode_numbers(parts, config, features, source, model_format)

@@ -291,9 +291,27 @@ def _is_relu(layer: Any) -> bool:
 
 
 def input_quantizer(fmt: FixedPoint) -> str:
-    """The QKeras quantizer whose values are those of an input format; it is signed, as `bit_exact` needs it."""
-    signed = fmt if fmt.signed else fmt._replace(width=fmt.width + 1, integer=fmt.integer + 1)
-    return f"quantized_bits({signed.width}, {signed.integer - 1}, alpha=1)"
+    """The QKeras quantizer that is the identity on an input format; UserError as for `input_bits`."""
+    return "quantized_bits({}, {}, alpha=1)".format(*input_bits(fmt))
+
+
+def input_bits(fmt: FixedPoint) -> tuple[int, int]:
+    """Bits and integer bits of a `quantized_bits` whose grid has the format's step and holds all its numbers.
+
+    It is signed, as `bit_exact` needs it. QKeras has no negative integer bits, and hls4ml rounds only where there is a
+    fractional bit; neither makes the grid smaller than the format.
+
+    Raises:
+        UserError: float32 does not hold such numbers.
+    """
+    integer, fraction = max(fmt.integer - fmt.signed, 0), max(fmt.fraction, 1)
+    width = integer + fraction + 1
+    if width > MAX_GRID_BITS + 1:
+        raise UserError(
+            f"input format {fmt}: its quantizer would have {width} bits, and float32 holds {MAX_GRID_BITS} and a sign; "
+            "use a narrower format"
+        )
+    return width, integer
 
 
 def _twin(layer: Any, formats: dict[str, LayerFormats], grid: InputGrid) -> Any:

@@ -6,9 +6,8 @@ from hw.generate.contract.activations import head_of
 from hw.generate.contract.draft import Draft
 from hw.generate.contract.names import free_name
 from qmodels.architectures import INPUT_GRID
-from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
-from qmodels.quantize.weights import MAX_GRID_BITS
+from qmodels.quantize.model import input_bits
 
 
 def rename(draft: Draft, layer: str) -> str:
@@ -71,17 +70,7 @@ def insert_grid(draft: Draft, layer: str, fmt: FixedPoint) -> str:
 def grid_quantizer(fmt: FixedPoint) -> str:
     """`quantized_bits` whose grid has the format's step and holds all its numbers.
 
-    QKeras has no negative integer bits, and hls4ml rounds only where there is a fractional bit; neither makes the grid
-    smaller than the format.
-
     Raises:
         UserError: float32 does not hold such numbers.
     """
-    integer, fraction = max(fmt.integer - fmt.signed, 0), max(fmt.fraction, 1)
-    width = integer + fraction + 1
-    if width > MAX_GRID_BITS + 1:
-        raise UserError(
-            f"input format {fmt}: its quantizer would have {width} bits, and float32 holds {MAX_GRID_BITS} and a sign; "
-            "use a narrower format"
-        )
-    return f"quantized_bits({width},{integer},alpha=1)"
+    return "quantized_bits({},{},alpha=1)".format(*input_bits(fmt))

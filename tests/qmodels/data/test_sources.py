@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,12 @@ def test_the_seed_decides_which_rows_are_for_the_test(tmp_path: Path) -> None:
     ("rows", "head", "label", "message"),
     [
         (None, "size,age,state", "sate", r"no column 'sate'; did you mean 'state'\? \(allowed: size, age, state\)"),
-        (None, "size,age,state", None, r"give data.label, the column that holds the class \(allowed: size"),
+        (
+            None,
+            "size,age,state",
+            None,
+            r"give data.label \(--set data.label=NAME\), the column that holds the class \(allowed: size",
+        ),
         ([*ROWS, "x,1,well"], "size,age,state", "state", "column 'size', row 62 holds 'x'; allowed: finite numbers"),
         ([*ROWS, ",1,well"], "size,age,state", "state", "column 'size', row 62 is empty"),
         ([*ROWS, "nan,1,well"], "size,age,state", "state", "column 'size', row 62 holds 'nan'"),
@@ -69,6 +75,18 @@ def test_a_table_that_is_no_text(tmp_path: Path) -> None:
         load_data(str(tmp_path / "t.csv"), label="state")
     with pytest.raises(UserError, match=r"none.csv: no such file"):
         load_data(str(tmp_path / "none.csv"), label="state")
+
+
+def test_a_parquet_table_needs_pandas_and_is_read_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "people.parquet"
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"\.parquet needs pandas: pip install pandas pyarrow; or save it as \.csv"):
+        load_data(str(path), label="state")
+    monkeypatch.undo()
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    pandas.read_csv(csv(tmp_path / "people.csv")).to_parquet(path)
+    assert load_data(str(path), label="state").digest == load_data(str(tmp_path / "people.csv"), label="state").digest
 
 
 def test_classes_that_are_numbers_are_in_the_order_of_numbers() -> None:
@@ -116,7 +134,7 @@ def test_folders_that_hold_no_such_pictures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a.png: not a readable PNG or JPEG file"):
         load_data(str(folder))
     Image.new("L", (7, 5)).save(folder / "cow" / "a.png")
-    with pytest.raises(UserError, match=r"7x5 pixels, a.png has 7x5|0.png: 6x5 pixels"):
+    with pytest.raises(UserError, match=r"cow/a.png: 7x5 pixels, 0.png has 6x5; make all one size"):
         load_data(str(folder))
 
 
