@@ -9,8 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hw.report.headline import MARKS, NORMS, exactness_text, explanation, percent
+from hw.report.headline import MARKS, exactness_text, explanation, percent
 from hw.report.plots import standalone
+from hw.report.source import NORMS
 from hw.report.table import (
     Column,
     Group,

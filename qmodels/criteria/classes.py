@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from qmodels.criteria.base import CriterionConfig, Outputs, Truth, finite_rows
-from qmodels.losses import LossName, Tensor, loss_function, margin, margin_to, set_loss
+from qmodels.losses import LossName, Tensor, loss_function, margin, margin_to, set_loss, targeted_dlr
 from qmodels.runtime import runtime
 from qmodels.victims import Labels, decisions
 
@@ -130,14 +130,26 @@ class Targeted(ClassCriterion):
         return tf.tile(tf.constant([[label != self.target for label in range(classes)]]), [tf.shape(y)[0], 1])
 
     def loss(self, name: LossName) -> Any:
-        """The untargeted loss with the target as the label, turned round: it grows as the target gains."""
-        away = loss_function("dlr" if name == "dlr-targeted" else name)
+        """The untargeted loss with the target as the label, turned round: it grows as the target gains.
+
+        DLR is the targeted one, from the best other class: the plain one is constant where the target is third.
+        """
+        if name in ("dlr", "dlr-targeted"):
+            return self._ratio
+        away = loss_function(name)
 
         def towards(outputs: Tensor, y: Tensor, _target: Tensor) -> Tensor:
             label = runtime().tf.fill([runtime().tf.shape(outputs)[0]], self.target)
             return -away(outputs, label, label)
 
         return towards
+
+    def _ratio(self, outputs: Tensor, y: Tensor, _target: Tensor) -> Tensor:
+        tf, allowed = runtime().tf, self.allowed_tensor(y, outputs.shape[-1])
+        if outputs.shape[-1] < 4:  # its denominator needs a fourth logit
+            return margin_to(outputs, allowed)
+        rival = tf.argmax(tf.where(allowed, outputs, outputs.dtype.min), axis=1)
+        return targeted_dlr(outputs, rival, tf.fill([tf.shape(outputs)[0]], self.target))
 
 
 class GroupMisclassification(ClassCriterion):
