@@ -98,6 +98,10 @@ class Misclassification(ClassCriterion):
         """The label."""
         return runtime().tf.one_hot(y, classes, on_value=True, off_value=False, dtype=runtime().tf.bool)
 
+    def wrong(self, outputs: Outputs, y: Truth) -> NDArray[np.bool_]:
+        """Where another class wins or there is none. Attacks that see decisions only ask for nothing else."""
+        return np.asarray(decisions(outputs) != y)
+
     def gap(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Best wrong logit minus the right one."""
         return margin(outputs, y)
