@@ -23,6 +23,7 @@ from hw.simulate.csim import Csim
 from hw.simulate.explain import FirstDifference, explain
 from hw.simulate.model_trace import layers_of, model_trace
 from qmodels.attacks import Attack, AttackResult
+from qmodels.criteria import Truth
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
@@ -30,6 +31,8 @@ from qmodels.metrics.masking import attack_row, clean_row, with_flags
 from qmodels.quantize.prequantized import prequantize
 from qmodels.runtime import runtime
 from qmodels.victims import GradientModel, Labels, Logits, predictions
+from qmodels.tasks import CLASSES, Task
+from qmodels.victims import GradientModel, Logits
 
 Array = NDArray[Any]
 Engine = Literal["bitsim", "csim"]
@@ -268,16 +271,17 @@ class Accelerator:
     # How robust it is
 
     def attack(
-        self, attack: Attack, x: Codes, y: Labels, *, epsilons: Sequence[float], seed: int = 0
+        self, attack: Attack, x: Codes, y: Truth, *, epsilons: Sequence[float], seed: int = 0, task: Task = CLASSES
     ) -> Iterator[AttackResult]:
         """Attack the accelerator at each radius: gradients from the model, judged by the accelerator's own bits.
 
         Args:
             attack: what to run, for example `PGD(steps=40)`.
             x: codes (N, ...) of inputs on the grid, as `load_data` gives them.
-            y: true labels (N,).
+            y: true labels (N,), or what the task's criterion compares outputs with.
             epsilons: radii in grid steps.
             seed: of every attack.
+            task: what the accelerator is for, and when an attack on it has succeeded.
 
         Yields:
             One result a radius, as soon as it is there; flags by the rows so far.
@@ -285,9 +289,11 @@ class Accelerator:
         Raises:
             UserError: the attack needs gradients and there is no model, or `x` holds no codes.
         """
-        rows = [clean_row("accelerator", self.name, predictions(self, x) == y)]
+        view, criterion = task.view(self), task.criterion
+        right = task.right(view, x, y)
+        rows = [clean_row("accelerator", self.name, ~criterion.wrong(view.logits(x), right))]
         for epsilon in epsilons:
-            result = attack(self, x, y, epsilon_lsb=epsilon, seed=seed)
+            result = attack(view, x, right, epsilon_lsb=epsilon, seed=seed, criterion=criterion)
             rows.append(attack_row("accelerator", self.name, attack, result))
             yield replace(result, flags=with_flags(rows)[-1].flags)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from qmodels.criteria.base import CriterionConfig, Outputs, Truth, finite_rows
-from qmodels.losses import LossName, Tensor, loss_function, margin, margin_to, set_loss
+from qmodels.losses import LossName, Tensor, loss_function, margin, margin_to, set_loss, targeted_dlr
 from qmodels.runtime import runtime
 from qmodels.victims import Labels, decisions
 
@@ -98,6 +98,10 @@ class Misclassification(ClassCriterion):
         """The label."""
         return runtime().tf.one_hot(y, classes, on_value=True, off_value=False, dtype=runtime().tf.bool)
 
+    def wrong(self, outputs: Outputs, y: Truth) -> NDArray[np.bool_]:
+        """Where another class wins or there is none. Attacks that see decisions only ask for nothing else."""
+        return np.asarray(decisions(outputs) != y)
+
     def gap(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Best wrong logit minus the right one."""
         return margin(outputs, y)
@@ -130,14 +134,26 @@ class Targeted(ClassCriterion):
         return tf.tile(tf.constant([[label != self.target for label in range(classes)]]), [tf.shape(y)[0], 1])
 
     def loss(self, name: LossName) -> Any:
-        """The untargeted loss with the target as the label, turned round: it grows as the target gains."""
-        away = loss_function("dlr" if name == "dlr-targeted" else name)
+        """The untargeted loss with the target as the label, turned round: it grows as the target gains.
+
+        DLR is the targeted one, from the best other class: the plain one is constant where the target is third.
+        """
+        if name in ("dlr", "dlr-targeted"):
+            return self._ratio
+        away = loss_function(name)
 
         def towards(outputs: Tensor, y: Tensor, _target: Tensor) -> Tensor:
             label = runtime().tf.fill([runtime().tf.shape(outputs)[0]], self.target)
             return -away(outputs, label, label)
 
         return towards
+
+    def _ratio(self, outputs: Tensor, y: Tensor, _target: Tensor) -> Tensor:
+        tf, allowed = runtime().tf, self.allowed_tensor(y, outputs.shape[-1])
+        if outputs.shape[-1] < 4:  # its denominator needs a fourth logit
+            return margin_to(outputs, allowed)
+        rival = tf.argmax(tf.where(allowed, outputs, outputs.dtype.min), axis=1)
+        return targeted_dlr(outputs, rival, tf.fill([tf.shape(outputs)[0]], self.target))
 
 
 class GroupMisclassification(ClassCriterion):

@@ -13,9 +13,12 @@ from helpers.random_networks import random_model, to_graph
 from hw import Accelerator, HardwareConfig
 from hw.generate.convert import convert, quiet
 from hw.generate.writing import write_project
+from qmodels.attacks import BIM
+from qmodels.criteria import Deviation
 from qmodels.errors import UserError
 from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
+from qmodels.tasks import Task
 from qmodels.victims import Victim
 
 pytestmark = pytest.mark.gxx
@@ -171,3 +174,12 @@ def test_what_is_no_graph_is_told() -> None:
 def test_inputs_of_a_wrong_shape_are_told(accelerator: Accelerator) -> None:
     with pytest.raises(UserError, match=r"\('N', 8, 8, 1\), got \(3, 8, 8\)"):
         accelerator.csim.predict(np.zeros((3, 8, 8), np.float32))
+
+
+def test_a_task_says_when_an_attack_has_succeeded(accelerator: Accelerator, toolbox: Toolbox) -> None:
+    x, y = toolbox.data.test.take(20)
+    task = Task("regression", Deviation(tolerance=0.5), "clean")
+    weak, strong = accelerator.attack(BIM(steps=5), x, y, epsilons=[1, 32], task=task)
+    clean, moved = (accelerator.logits(part) for part in (x, strong.x))
+    np.testing.assert_array_equal(strong.success, np.abs(moved - clean).max(axis=1) > 0.5)
+    assert weak.accuracy > strong.accuracy

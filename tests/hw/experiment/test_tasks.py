@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import yaml
 from helpers.cli import Cli
-from helpers.task_models import write_autoencoder, write_regression
+from helpers.models import write_data
+from helpers.task_models import write_autoencoder, write_binary, write_regression
 
 from hw.report import load_run
 from hw.report.console import console_text
 from hw.report.export import csv_text, markdown_text
+from qmodels.loading import load_model
+from qmodels.runtime import runtime
+from qmodels.storage import save_model
 
 pytestmark = [pytest.mark.gxx, pytest.mark.timeout(300)]
 
@@ -101,6 +105,48 @@ def test_an_autoencoder_from_file_to_report(cli: Cli, direction: str) -> None:
     read = list(csv.DictReader(io.StringIO(csv_text([load_run(cli.folder / "run").results]))))
     assert {row["metric"] for row in read} == {metric} and all(float(row["mean_score"]) > 0 for row in read)
     assert metric.capitalize() in markdown_text([load_run(cli.folder / "run").results])
+
+
+def test_one_logit_tells_two_classes_apart(cli: Cli) -> None:
+    write_binary(cli.folder)
+    results = flow(cli)
+    assert results["exactness"]["mismatched_outputs"] == 0 and results["task"]["kind"] == "binary"
+    x, y = (np.load(cli.folder / "data.npz")[key] for key in ("x_test", "y_test"))
+    logit = load_model(cli.folder / "own.keras").predict(x[..., None] / np.float32(256), verbose=0)[:, 0]
+    (clean,) = rows_of(results, "bitsim", "clean")
+    assert clean["accuracy"] == np.mean((logit > 0) == y) > 0.8 and clean["metric"] == "accuracy"
+    weak, strong = rows_of(results, "bitsim", "pgd-linf", knowledge="white-box")[:2]
+    assert clean["accuracy"] > weak["accuracy"] > strong["accuracy"]
+
+
+@pytest.mark.parametrize("criterion", [{"target": 1}, {"groups": [[0, 1]]}], ids=str)
+def test_classes_with_a_target_or_in_groups(cli: Cli, criterion: dict[str, Any]) -> None:
+    write_data(cli.folder / "data.npz")
+    model = {"architecture": "mlp", "hidden": [8]}
+    training = {"method": "standard", "epochs": 20, "batch_size": 16, "learning_rate": 0.02}
+    results = flow(cli, model=model, training=training, task=criterion)
+    metric = "share not taken for class 1" if "target" in criterion else "share in the right group"
+    assert {(row["task"], row["metric"]) for row in results["rows"]} == {("classes", metric)}
+    (clean,) = rows_of(results, "bitsim", "clean")
+    assert rows_of(results, "bitsim", "pgd-linf", epsilon_lsb=255.0)[0]["accuracy"] < clean["accuracy"]
+    assert metric in console(cli)
+
+
+def test_a_float_model_is_attacked_before_its_softmax(cli: Cli) -> None:
+    write_data(cli.folder / "data.npz")
+    keras = runtime().keras
+    image = keras.Input((4, 4, 1))
+    x = keras.layers.Flatten()(keras.layers.Activation("linear", name="input_grid")(image))
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax", name="out")(x), name="own")
+    save_model(model, cli.folder / "own.keras")
+    config = {"model": {"file": "own.keras"}, "data": {"name": "data.npz"}, "evaluation": {"black_box": []}}
+    (cli.folder / "own.yaml").write_text(yaml.safe_dump({"name": "own", "mapping": {"mu": 0}} | config))
+    outcome = cli("generate", "own.yaml", "--out", "run")
+    assert outcome.status == 0, outcome
+    assert "adopted: layer 'out': its softmax was taken off, the logits before it are used and attacked" in outcome.out
+    images = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
+    logits = load_model(cli.folder / "run" / "model.keras").predict(images, verbose=0)
+    np.testing.assert_allclose(runtime().tf.nn.softmax(logits), model.predict(images, verbose=0), rtol=1e-5)
 
 
 def console(cli: Cli) -> str:

@@ -1,4 +1,4 @@
-"""Every kind of attack against every criterion, on untrained little models with a signed-free 8-bit grid."""
+"""Every kind of attack against every criterion, on little models as they are initialised."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmodels.data import DATA_DIR_VARIABLE, Split, check_arrays, load_data, with_channels
+from qmodels.errors import UserError
 from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
+from qmodels.targets import check_targets
 
 
 def test_a_pixel_stands_for_exactly_k_over_256() -> None:
@@ -94,9 +97,9 @@ def test_float_images_on_any_8_bit_scale_are_read_as_what_they_were(pixels: list
 def test_column_labels_and_float_labels_are_understood() -> None:
     arrays = numbered()
     arrays["y_train"] = arrays["y_train"].reshape(-1, 1).astype(np.float32)
-    checked = check_arrays(arrays, "here")
-    assert checked["y_train"].shape == (300,)
-    assert checked["y_train"].dtype == np.int64
+    checked = check_targets(arrays["y_train"], arrays["y_test"], "here")
+    assert checked.train.shape == (300,)
+    assert checked.train.dtype == np.int64
 
 
 def test_a_data_folder_comes_before_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,3 +115,27 @@ def test_keras_is_asked_when_the_data_folder_has_no_such_file(tmp_path: Path, mo
     loaded = ((arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"]))
     monkeypatch.setattr(runtime().keras.datasets.fashion_mnist, "load_data", lambda: loaded)
     assert len(load_data("fashion_mnist", seed=0, data_dir=tmp_path).test.y) == 20
+
+
+def test_targets_of_a_regression_and_of_an_autoencoder() -> None:
+    real = check_targets(np.array([0.5, 2.0]), np.array([1.5]), "mine", "auto")
+    assert (real.kind, real.classes, real.train.tolist()) == ("regression", 0, [[0.5], [2.0]])
+    assert check_targets(np.arange(4) % 2, np.arange(2), "mine", "auto").kind == "classes"
+    marked = check_targets(np.zeros(3), np.array([0, 1]), "mine", "anomaly")
+    assert marked.train.dtype == np.int64 and (marked.kind, marked.classes) == ("anomaly", 0)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "kind", "message"),
+    [
+        (np.zeros((2, 3)), np.zeros((2, 2)), "regression", "y_train has 3 columns, y_test 2"),
+        (np.array([np.nan, 1.0]), np.zeros(1), "regression", "y_train contains NaN or infinity"),
+        (np.zeros((2, 2, 2)), np.zeros(1), "regression", "y_train has shape (2, 2, 2) and dtype float64; allowed for"),
+        (np.array(["a"]), np.zeros(1), "regression", "and dtype <U1; allowed for a regression: real numbers"),
+        (np.zeros(2), np.array([2]), "anomaly", "y_test has label 2; for an auto-encoder 1 marks an anomaly"),
+        (np.array([0.5]), np.zeros(1), "anomaly", "y_train has dtype float64 or fractions"),
+    ],
+)
+def test_targets_that_are_none(train: np.ndarray, test: np.ndarray, kind: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_targets(train, test, "mine", kind)  # type: ignore[arg-type]
