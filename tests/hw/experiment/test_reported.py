@@ -115,6 +115,16 @@ def test_the_gate_names_the_type_that_did_it_and_can_be_told_to_report(cli: Cli)
     assert read(cli.folder, "simulation.json")["model_difference"]["first_layer"] == "logits"
 
 
+def test_a_float_model_that_cannot_be_quantized_is_told_what_can_be_done(cli: Cli) -> None:
+    keras = runtime().keras
+    layers = keras.layers.Flatten(), keras.layers.Dense(3, activation="softmax")
+    keras.Sequential([keras.Input((4, 4, 1)), *layers]).save(cli.folder / "own.keras")
+    write_data(cli.folder / "own.npz")
+    told = cli.refuses("generate", *RUN)
+    assert "no layer named 'input_grid'" in told and "--set exactness=reported, or your own types" in told
+    assert cli("generate", *RUN, "--set", "exactness=reported").status == 0
+
+
 def test_float_keras_with_hls4mls_own_types(cli: Cli) -> None:
     keras = runtime().keras
     layers = keras.layers.Flatten(name="flat"), keras.layers.Dense(4, activation="relu", name="fc1")
