@@ -13,6 +13,8 @@ from helpers.models import qkeras_model, write_data
 from hw.experiment.plan import default_epsilons
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, InputGrid
+from qmodels.loading import load_model
+from qmodels.runtime import runtime
 from qmodels.storage import save_model
 
 OWN = ("--data", "own.npz", "--out", "run")
@@ -86,6 +88,23 @@ def test_a_saved_model_folder_is_a_model(own: Cli) -> None:
     outcome = own("train", "--model", "folder", *OWN)
     assert outcome.status == 0, outcome.err
     assert (own.folder / "run" / "quantized.keras").is_file()
+
+
+def test_a_float_model_is_quantized_or_taken_as_it_is_whatever_was_done_before(own: Cli) -> None:
+    keras = runtime().keras
+    layers = keras.layers.Activation("linear", name="input_grid"), keras.layers.Flatten(name="flatten")
+    model = keras.Sequential([keras.Input((4, 4, 1)), *layers, keras.layers.Dense(3, name="logits")])
+    model.save(own.folder / "f.keras")
+        own.folder / "f.keras"
+    )
+
+    def kinds(*settings: str) -> list[str]:
+        assert own("generate", "--model", "f.keras", *OWN, *settings).status == 0
+        return [type(layer).__name__ for layer in load_model(own.folder / "run" / "quantized.keras").layers]
+
+    assert "QDense" in kinds()
+    assert "Dense" in kinds("--resume", "--set", "exactness=reported")
+    assert "QDense" in kinds("--resume")
 
 
 def test_a_folder_that_is_no_model_is_told(own: Cli) -> None:
