@@ -95,8 +95,6 @@ def test_a_float_model_is_quantized_or_taken_as_it_is_whatever_was_done_before(o
     layers = keras.layers.Activation("linear", name="input_grid"), keras.layers.Flatten(name="flatten")
     model = keras.Sequential([keras.Input((4, 4, 1)), *layers, keras.layers.Dense(3, name="logits")])
     model.save(own.folder / "f.keras")
-        own.folder / "f.keras"
-    )
 
     def kinds(*settings: str) -> list[str]:
         assert own("generate", "--model", "f.keras", *OWN, *settings).status == 0
