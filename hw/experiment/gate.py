@@ -72,7 +72,7 @@ def _required(run: Run, images: Codes, judged: NDArray[np.intp]) -> int:
         return model_trace(run.quantized_model, to_values(x))
 
     def suspect(layer: str) -> str:
-        return suspects(run.quantized_model, layer, accelerator.graph, run.config.hardware.backend) + _REPORTED
+        return _suspect(run, layer) + _REPORTED
 
     expected = Known(run.quantized.name, run.quantized.logits(images))  # slower than all but csim: asked once
     prequantized = (reference, lambda x: model_trace(run.prequantized.model, to_values(x)))
@@ -112,9 +112,16 @@ def _located(run: Run, found: Difference, x: Codes) -> Difference:
         return found
     if where is None:
         return found
-    layer = where.layer
-    why = suspects(run.quantized_model, layer, run.accelerator.graph, run.config.hardware.backend)
-    return found + Difference(0, 0, 0, 0, 0.0, layer, why)
+    return found + Difference(0, 0, 0, 0, 0.0, where.layer, _suspect(run, where.layer))
+
+
+def _suspect(run: Run, layer: str) -> str:
+    """What probably makes a layer differ: a type that you chose for it, else a setting of the model."""
+    told = [warning for warning in run.accelerator.warnings if warning.layer == layer]
+    chosen = [f"{warning.setting} {warning.problem}" for warning in told if warning.setting.startswith("precision.")]
+    if chosen:
+        return f"probably: {'; '.join(chosen)}"
+    return suspects(run.quantized_model, layer, run.accelerator.graph, run.config.hardware.backend)
 
 
 def judge_sample(count: int, wanted: int, always: int, seed: int) -> NDArray[np.intp]:

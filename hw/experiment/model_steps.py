@@ -54,7 +54,8 @@ def _adopt(run: Run) -> tuple[str, ...]:
     change = run.repair_change()
     if run.repaired is None or change is None:
         return (name,)
-    write_json(run.folder / "repair.json", {"repairs": run.repaired.repairs, "change": asdict(change)})
+    record = {"repairs": run.repaired.repairs, "exact": run.repaired.exact, "change": asdict(change)}
+    write_json(run.folder / "repair.json", record)
     return name, "repair.json"
 
 

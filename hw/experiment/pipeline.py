@@ -71,6 +71,7 @@ def step_key(run: Run, step: FlowStep) -> str:
     }
     if "model" in step.sections and run.config.model.file is not None:
         weights = weights_file(run.config.model.file, run.config.model.weights) if run.has_model else None
+        parts["as_it_is"] = run.brings_hardware
         parts["model"] = [file_digest(path) for path in (run.config.model.file, weights) if path is not None]
     if "data" in step.sections:
         parts["data"] = run.data.digest

@@ -76,8 +76,17 @@ def _check_own(run: Run, classes: int) -> None:
     if run.brings_hardware:
         strict = run.config.exactness == "required"
         check_contract(model, run.config.hardware.backend, exactness="required" if strict else "reported")
-    else:
+        return
+    try:
         _check_float(run, model)
+    except UserError as error:
+        raise UserError(f"{error}{_AS_IT_IS}") from None
+
+
+_AS_IT_IS = (
+    "\nOr have it converted as it is, with hls4ml's types, and the difference told: --set exactness=reported, or your "
+    "own types by --hls-config FILE"
+)
 
 
 def _mend_shape(model: Any, shape: tuple[int, ...], classes: int) -> str:

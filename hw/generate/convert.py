@@ -70,7 +70,8 @@ def convert(
             f"https://fastmachinelearning.org/hls4ml for the layers it supports"
         ) from error
     check_reuse(graph, plan)
-    tighten_weights(graph)
+    if not _has_own_types(model, config):
+        tighten_weights(graph)
     inferred = accumulator_warnings(graph)  # of the sums' own sizes, not of those the config gives them
     told = (*found, *override_precisions(graph, config), *inferred, *unroll_warnings(model, plan))
     return Converted(graph, told)
@@ -91,7 +92,7 @@ def _convert(
         teach_bit_exact()
         hls_config = config_from_keras_model(model, granularity=settings.granularity, backend=config.backend)
         set_activation_types(hls_config, model)
-        own = bool(config.hls4ml_types) and not is_quantized(model)
+        own = _has_own_types(model, config)
         if input_format is not None and not settings.bit_exact:
             set_input_type(hls_config, model, input_format)
         if own:
@@ -111,6 +112,11 @@ def _convert(
             bit_exact=settings.bit_exact and not own,
             **target,
         )
+
+
+def _has_own_types(model: Any, config: HardwareConfig) -> bool:
+    """Whether the types are its user's: those of a quantized model follow from its quantizers."""
+    return bool(config.hls4ml_types) and not is_quantized(model)
 
 
 def overlay(entry: dict[str, Any], chosen: Mapping[str, Any]) -> None:

@@ -99,7 +99,8 @@ def _show_repairs(run: Run) -> None:
     record = json.loads(path.read_text())
     for repair in record["repairs"]:
         typer.echo(f"repaired: {repair}")
-    typer.echo(f"repaired: {OutputChange(**record['change'])}")
+    rounded = "" if record.get("exact", True) else "weights were rounded again; "
+    typer.echo(f"repaired: {rounded}{OutputChange(**record['change'])}")
 
 
 def _show_choice(run: Run) -> None:
