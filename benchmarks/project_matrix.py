@@ -30,6 +30,7 @@ from qmodels.quantize.model import quantize_model
 from qmodels.storage import write_json
 
 BACKENDS: tuple[Backend, ...] = ("Vitis", "Vivado", "VivadoAccelerator", "Quartus", "Catapult")
+SOURCES = (".py", ".h", ".template", ".cpp")  # what bitsim is made of
 WITH_BITSIM = ("Vitis", "Vivado", "VivadoAccelerator")
 SAMPLES = 200
 FULL_SIZE = {
@@ -140,5 +141,7 @@ def _run(cell: Cell, model: Any, known: dict[str, Any] | None) -> Outcome:
 def _simulators() -> list[str]:
     """Digests of the sources of bitsim and of the C simulation's build."""
     package = Path(hw.__file__).parent
-    sources = [*package.glob("bitsim/**/*.py"), *package.glob("bitsim/**/*.h"), *package.glob("bitsim/**/*.cpp")]
-    return [file_digest(path) for path in sorted([*sources, package / "csim.py", package / "accelerator.py"])]
+    bitsim = [path for path in (package / "simulate" / "bitsim").rglob("*") if path.suffix in SOURCES]
+    return [
+        file_digest(path) for path in sorted([*bitsim, package / "simulate" / "csim.py", package / "accelerator.py"])
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,42 @@ from hypothesis import settings
 # No deadline: the machine is shared and the first example loads TensorFlow. Derandomized: same tests for everyone.
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("suite")
+
+# TensorFlow and its graphs are millions of objects that stay: looking for garbage among them so often is a tenth of
+# the suite's time.
+gc.set_threshold(100_000, 20, 50)
+
+#: By the seconds they take, so that no worker is left alone with one of them at the end. `--durations` tells.
+#: The second does without bitsim's kernels: the first has them built meanwhile, and they are built once.
+LONGEST_FIRST = (
+    "hw/experiment/test_flow.py",
+    "qmodels/attacks/test_table.py",
+    "hw/simulate/bitsim/test_random_networks.py",
+    "hw/generate/contract/test_contract_repairs.py",
+    "qmodels/training/test_session.py",
+    "hw/test_accelerator.py",
+    "qmodels/loading/test_quantizers.py",
+    "hw/generate/contract/test_contract_reported.py",
+    "qmodels/attacks/test_ball.py",
+    "hw/generate/test_weight_codes.py",
+    "hw/generate/test_models.py",
+    "hw/test_attacks_on_bitsim.py",
+    "hw/sizing/test_crews.py",
+    "hw/generate/test_codes.py",
+    "hw/simulate/bitsim/test_number_formats.py",
+    "hw/sizing/test_size.py",
+    "hw/tables/test_tables.py",
+    "qmodels/loading/test_keras3.py",
+    "hw/synth/test_synth.py",
+    "hw/simulate/test_csim.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others as they are found."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST_FIRST)}
+    assert all(path.is_file() for path in places), "LONGEST_FIRST names a file that is not there"
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -354,17 +354,14 @@ def compile_csim(graph: Any, folder: Path) -> None:
     header = folder / "firmware" / "nnet_utils" / "nnet_sepconv1d_latency.h"
     if header.exists():
         header.write_text(header.read_text().replace("SEPARABLE_CONV2D_LATENCY", "SEPARABLE_CONV1D_LATENCY"))
-    common = ["g++", *FLAGS, "-Ifirmware/ap_types/", f'-DWEIGHTS_DIR="{folder / "firmware" / "weights"}"']
-    jobs = [
-        subprocess.Popen([*common, "-c", source, "-o", target], cwd=folder, stderr=subprocess.PIPE, text=True)
-        for source, target in ((f"firmware/{name}.cpp", "a.o"), (f"{name}_bridge.cpp", "b.o"))
-    ]
-    for job in jobs:
-        _, errors = job.communicate()
-        if job.returncode:
-            raise RuntimeError(errors[:3000])
+    # one unit for both: each alone would parse the number types and instantiate the layers' types again
+    (folder / "csim.cpp").write_text(f'#include "firmware/{name}.cpp"\n#include "{name}_bridge.cpp"\n')
     library = folder / "csim.so"
-    subprocess.run(["g++", "-shared", "a.o", "b.o", "-o", str(library)], cwd=folder, check=True)
+    weights = f'-DWEIGHTS_DIR="{folder / "firmware" / "weights"}"'
+    command = ["g++", *FLAGS, "-shared", "-Ifirmware/ap_types/", weights, "csim.cpp", "-o", str(library)]
+    done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[:3000])
     graph._top_function_lib = ctypes.CDLL(str(library))
     graph.compile = lambda: None  # trace() would compile again with -O3
 

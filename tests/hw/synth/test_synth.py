@@ -44,7 +44,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         for name, version in tools:
             text = source.replace("FAKE_MODE", mode, 2).replace('"FAKE_LOG"', repr(str(tmp_path / "calls.log")))
             text = text.replace('"FAKE_REPORTS"', repr(str(DATA / "reports"))).replace('"FAKE_VERSION"', repr(version))
-            (place / name).write_text(f"#!{sys.executable} -I\n{text}")
+            (place / name).write_text(f"#!{sys.executable} -IS\n{text}")
             (place / name).chmod(0o755)
         return tmp_path / "calls.log"
 
@@ -385,7 +385,7 @@ def test_quartus_simulation_is_run_and_not_only_compiled(
     compiler = tmp_path / "bin" / "i++"
     compiler.parent.mkdir()
     compiler.write_text(
-        f"#!{sys.executable} -I\nimport os, sys\n"
+        f"#!{sys.executable} -IS\nimport os, sys\n"
         "if '--version' in sys.argv:\n    sys.exit(print('i++ Version 21.1.0'))\n"
         f"open(sys.argv[-1], 'w').write({program!r})\nos.chmod(sys.argv[-1], 0o755)\nprint('compiled')\n"
     )

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.attacks import quick_attack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qmodels.attacks import Ball, attack_class, attack_kinds
+from qmodels.attacks import Ball, attack_kinds
 from qmodels.attacks.ball import Norm
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
@@ -19,13 +20,6 @@ from qmodels.victims import KerasVictim
 
 SHAPE = (6, 2)
 NORMS: list[Norm] = ["linf", "l2", "l1", "l0"]
-#: Enough to move, few enough to be quick.
-QUICK: dict[str, dict[str, Any]] = {
-    "steps": {"steps": 4},
-    "queries": {"queries": 12},
-    "binary_steps": {"binary_steps": 2},
-    "rounds": {"rounds": 2},
-}
 
 
 def random_grid(rng: np.random.Generator, fmt: FixedPoint) -> InputGrid:
@@ -104,12 +98,8 @@ def bounded(request: pytest.FixtureRequest) -> KerasVictim:
 @settings(max_examples=4)
 @given(seed=st.integers(0, 2**20), share=st.floats(0, 1), each=st.booleans())
 def test_every_attack_stays_in_its_ball(kind: str, bounded: KerasVictim, seed: int, share: float, each: bool) -> None:
-    cls = attack_class(kind)
-    assert cls is not None
-    own = {key: value for name, more in QUICK.items() if name in cls.model_fields for key, value in more.items()}
-    if kind == "worst-case":
-        own = {"attacks": [{"kind": "apgd-ce", "steps": 4}, {"kind": "square", "queries": 12}]}
-    attack = cls.model_validate(own if kind != "fgsm" else {})
+    members = [quick_attack("apgd-ce"), quick_attack("square")]
+    attack = quick_attack(kind, **({"attacks": members} if kind == "worst-case" else {}))
     rng, grid = np.random.default_rng(seed), bounded.grid
     widest = {"linf": 60.0, "l2": 120.0, "l1": 200.0, "l0": 8.0}[attack.norm]
     epsilon: Any = round(widest * share)

@@ -75,8 +75,9 @@ def same_bits_twice(model: Any, path: Path, folder: Path) -> Any:
     save_model(loaded, folder / "again.keras")
     again = load_model_with_notes(folder / "again.keras")
     x = values()
-    np.testing.assert_array_equal(loaded(x).numpy(), model(x).numpy())
-    np.testing.assert_array_equal(again.model(x).numpy(), model(x).numpy())
+    expected = model(x).numpy()
+    np.testing.assert_array_equal(loaded(x).numpy(), expected)
+    np.testing.assert_array_equal(again.model(x).numpy(), expected)
     return loaded
 
 

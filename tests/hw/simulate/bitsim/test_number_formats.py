@@ -43,14 +43,13 @@ def cpp_type(fmt):
     return f"ap_{sign}fixed<{fmt.width},{fmt.integer},AP_{fmt.rounding.value},AP_{fmt.overflow.value}>"
 
 
+#: Bits go in and out through `V`, the integer inside: bit ranges would be a type more to compile for each width.
 PROGRAM = """
 #include "ap_fixed.h"
 #include <cstdio>
-#include <cstring>
-template <class T> void show(T v) { ap_int<T::width + 1> wide; wide = 0; ap_uint<T::width> bits = v(T::width - 1, 0);
-    printf("%llu\\n", (unsigned long long)bits.to_uint64()); }
+template <class T> void show(const T &v) { printf("%llu\\n", (unsigned long long)v.V.to_uint64()); }
 template <class A, class B> void cast(const unsigned long long *in, int n) {
-    for (int i = 0; i < n; i++) { A a; a(A::width - 1, 0) = ap_uint<A::width>(in[i]); B b = a; show(b); } }
+    for (int i = 0; i < n; i++) { A a; a.V = in[i]; B b = a; show(b); } }
 template <class B> void number(const double *in, int n) { for (int i = 0; i < n; i++) { B b = in[i]; show(b); } }
 """
 
@@ -70,6 +69,7 @@ def run_cpp(folder: Path, body: str) -> list[int]:
 
 
 def signed_bits(bits, fmt):
+    bits &= (1 << fmt.width) - 1
     return bits - (1 << fmt.width) if bits > fmt.raw_max else bits
 
 
