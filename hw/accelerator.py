@@ -30,7 +30,6 @@ from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.metrics.masking import attack_row, clean_row, with_flags
 from qmodels.quantize.prequantized import prequantize
 from qmodels.runtime import runtime
-from qmodels.victims import GradientModel, Labels, Logits, predictions
 from qmodels.tasks import CLASSES, Task
 from qmodels.victims import GradientModel, Logits
 

@@ -32,7 +32,6 @@ from qmodels.attacks import AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
 from qmodels.criteria import Outputs
-from qmodels.data import IMAGE_INPUTS
 from qmodels.digest import digest_of
 from qmodels.grid import Codes
 from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
