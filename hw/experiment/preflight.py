@@ -53,9 +53,9 @@ def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
         )
     if run.brings_hardware:
-        wanted, backend = run.config.exactness, run.config.hardware.backend
+        asked, backend = run.config.exactness, run.config.hardware.backend
         refused = any(broken.severity == "refused" for broken in contract(model, backend))
-        strict = wanted == "required" or (wanted == "auto" and refused)  # then all that --repair can mend is told
+        strict = asked == "required" or (asked == "auto" and refused)  # then all that --repair can mend is told
         check_contract(model, backend, exactness="required" if strict else "reported")
         return
     try:
