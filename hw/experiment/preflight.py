@@ -74,8 +74,10 @@ def _check_own(run: Run, classes: int) -> None:
         )
     check_scale(model, run.data, str(run.config.model.file))
     if run.brings_hardware:
-        strict = run.config.exactness == "required"
-        check_contract(model, run.config.hardware.backend, exactness="required" if strict else "reported")
+        asked, backend = run.config.exactness, run.config.hardware.backend
+        refused = any(broken.severity == "refused" for broken in contract(model, backend))
+        strict = asked == "required" or (asked == "auto" and refused)  # then all that --repair can mend is told
+        check_contract(model, backend, exactness="required" if strict else "reported")
         return
     try:
         _check_float(run, model)
