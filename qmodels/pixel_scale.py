@@ -13,6 +13,8 @@ from qmodels.statistics import paired_p_value
 SAMPLES = 300
 #: How much more accurate the model must be on another scale for us to refuse, as a share.
 CLEARLY = 0.1
+#: A model that is right less often than this on every scale was not trained on these data: we can tell nothing then.
+TRAINED = 0.5
 SIGNIFICANCE = 1e-4
 #: Scales by their unit: value = pixel * unit; and the setting that gives it.
 SCALES = {
@@ -38,7 +40,9 @@ def check_scale(model: Any, data: Dataset, where: str) -> None:
     found = {name: _right(model, few, unit) for name, (unit, _) in SCALES.items() if unit != float(grid.step)}
     best = max(found, key=lambda name: float(found[name].mean()))
     better = float(found[best].mean() - right.mean())
-    if better < CLEARLY or paired_p_value(right, found[best]) > SIGNIFICANCE or SCALES[best][1] == _setting(data):
+    if found[best].mean() < TRAINED or better < CLEARLY or SCALES[best][1] == _setting(data):
+        return
+    if paired_p_value(right, found[best]) > SIGNIFICANCE:
         return
     raise UserError(
         f"{where}: is right on {100 * right.mean():.1f} % of {len(few)} training samples as they are given to it "

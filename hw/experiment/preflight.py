@@ -72,7 +72,8 @@ def _check_own(run: Run, classes: int) -> None:
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
             + _mend_shape(model, run.data.input_shape, classes)
         )
-    check_scale(model, run.data, str(run.config.model.file))
+    if kind == "classes":
+        check_scale(model, run.data, str(run.config.model.file))
     if run.brings_hardware:
         asked, backend = run.config.exactness, run.config.hardware.backend
         refused = any(broken.severity == "refused" for broken in contract(model, backend))
