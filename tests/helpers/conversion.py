@@ -33,7 +33,7 @@ def accelerator_of(model: Any, io_type: IoType = "io_parallel", backend: Any = "
 def outputs_of(model: Any, x: Values, io_type: IoType = "io_parallel") -> Outputs:
     """Keras, C simulation and bitsim of one model."""
     accelerator = accelerator_of(model, io_type)
-    expected = np.asarray(model.predict(x, verbose=0)).reshape(len(x), -1)
+    expected = np.asarray(model(x)).reshape(len(x), -1)
     csim = np.asarray(accelerator.compile(optimize=False).predict(x)).reshape(len(x), -1)
     return Outputs(expected, csim, np.asarray(accelerator.bitsim.predict(x)).reshape(len(x), -1), accelerator.graph)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,12 @@ def run(config, folder, seed=0, samples=400):
     return model, report
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A training of each method that nothing stopped, done once; for reading only."""
+    return cache(lambda method: run(tiny_config(method), tmp_path_factory.mktemp("undisturbed")))
+
+
 def kill_at(monkeypatch, owner, name, call):
     """The `call`-th call of a function ends everything before it does anything."""
     real, calls = getattr(owner, name), []
@@ -49,16 +56,16 @@ def without_times(report):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_killed_training_resumes_and_ends_bit_identical(method, tmp_path, monkeypatch):
+def test_a_killed_training_resumes_and_ends_bit_identical(method, tmp_path, monkeypatch, undisturbed):
     config = tiny_config(method)
-    undisturbed, expected = run(config, tmp_path / "undisturbed")
+    model, expected = undisturbed(method)
     with monkeypatch.context() as patch:
         kill_at(patch, Loop, "evaluate", 3)  # in the third epoch, its steps already done
         with pytest.raises(Killed):
             run(config, tmp_path / "killed")
     resumed, report = run(config, tmp_path / "killed")
     assert (expected.resumed_from, report.resumed_from) == (None, 2)
-    assert same_weights(undisturbed, resumed)
+    assert same_weights(model, resumed)
     assert without_times(report) == without_times(expected)
 
 
@@ -73,16 +80,18 @@ def test_a_killed_training_resumes_and_ends_bit_identical(method, tmp_path, monk
         (session, "save_state", 8, 7),
     ],
 )
-def test_feedback_learning_resumes_wherever_it_is_killed(owner, name, call, epochs_kept, tmp_path, monkeypatch):
+def test_feedback_learning_resumes_wherever_it_is_killed(
+    owner, name, call, epochs_kept, tmp_path, monkeypatch, undisturbed
+):
     config = tiny_config("feedback")
-    undisturbed, expected = run(config, tmp_path / "undisturbed")
+    model, expected = undisturbed("feedback")
     with monkeypatch.context() as patch:
         kill_at(patch, owner, name, call)
         with pytest.raises(Killed):
             run(config, tmp_path / "killed")
     resumed, report = run(config, tmp_path / "killed")
     assert report.resumed_from == epochs_kept
-    assert same_weights(undisturbed, resumed)
+    assert same_weights(model, resumed)
     assert without_times(report) == without_times(expected)
 
 
@@ -121,8 +130,8 @@ def test_a_finished_training_is_not_run_again(tmp_path, monkeypatch):
     assert (repeated.resumed_from, repeated.seconds) == (report.epochs, report.seconds)
 
 
-def test_checkpoints_of_another_seed_or_config_or_of_garbage_are_ignored(tmp_path):
-    reference, _ = run(tiny_config(), tmp_path / "own")
+def test_checkpoints_of_another_seed_or_config_or_of_garbage_are_ignored(tmp_path, undisturbed):
+    reference, _ = undisturbed("standard")
     run(tiny_config(), tmp_path / "shared", seed=1)
     assert run(tiny_config(learning_rate=0.01), tmp_path / "shared")[1].resumed_from is None
     model, report = run(tiny_config(), tmp_path / "shared")
@@ -201,9 +210,8 @@ def test_standard_training_learns_digits_and_adversarial_training_makes_them_rob
     assert best == max(record.validation_pgd_accuracy for record in report.history)
 
 
-def test_the_report_is_json_and_tells_the_rounds(tmp_path):
-    config = tiny_config("feedback")
-    _, report = run(config, tmp_path)
+def test_the_report_is_json_and_tells_the_rounds(undisturbed):
+    _, report = undisturbed("feedback")
     assert json.loads(json.dumps(report.as_json()))["method"] == "feedback"
     assert [record.round for record in report.rounds] == [1, 2]
     assert [record.phase for record in report.history] == [0, 0, 0, 1, 1, 2, 2]

@@ -126,7 +126,7 @@ def test_a_repair_keeps_every_output(name: str) -> None:
     (done,) = repaired.repairs
     assert told in done and repaired.exact
     x = signed_inputs(60, model.input_shape[1:])
-    np.testing.assert_array_equal(repaired.model.predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_array_equal(repaired.model(x), model(x))
 
 
 @pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
@@ -197,7 +197,7 @@ def test_a_batch_normalization_is_rounded_again_and_told(kind: str) -> None:
     assert not repaired.exact and "folded into the weights, rounded again, of layer 'a'" in repaired.repairs[0]
     x = signed_inputs(60, model.input_shape[1:])
     change = output_change(model, repaired, x)
-    spread_of_outputs = np.std(model.predict(x, verbose=0))
+    spread_of_outputs = np.std(model(x))
     assert 0 < change.largest_difference < spread_of_outputs
 
 
@@ -225,7 +225,7 @@ def test_an_input_quantizer_is_the_identity_on_its_format(fmt: FixedPoint, quant
     assert q().get_quantizer(quantizer)(ends).numpy().tolist() == ends.tolist()
     raw = np.random.default_rng(0).integers(fmt.raw_min, fmt.raw_max + 1, (50, 3))
     x = np.ldexp(raw, -fmt.fraction).astype(np.float32)
-    np.testing.assert_array_equal(add_input_quantizer(model, fmt).predict(x, verbose=0), model.predict(x, verbose=0))
+    np.testing.assert_array_equal(add_input_quantizer(model, fmt)(x), model(x))
 
 
 def test_an_input_format_that_float32_does_not_hold() -> None:

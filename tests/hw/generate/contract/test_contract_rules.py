@@ -218,7 +218,7 @@ def test_a_folded_scale_gives_the_same_bits_in_keras_and_in_the_accelerator(text
     spread = np.random.default_rng(1).normal(size=(16, 3)) * 2.0 ** np.arange(-3, 3, 2)  # a scale for every output
     model.get_layer("logits").set_weights([spread, np.array([0.3, -0.6, 0.1])])
     images = grid_images(200, SHAPE)
-    expected = model.predict(images, verbose=0)
+    expected = model(images).numpy()
     repaired = repair_model(model)
     check_contract(repaired.model)
     assert output_change(model, repaired, images).largest_difference == 0.0
@@ -242,7 +242,7 @@ def test_the_input_quantizer_changes_nothing_on_device_inputs(sequential: bool) 
         keras = runtime().keras
         model = keras.Sequential([keras.Input(SHAPE), *without_grid().layers[1:]], name="own")
     images = grid_images(200, SHAPE)
-    expected = model.predict(images, verbose=0)
+    expected = model(images).numpy()
     repaired = repair_model(model)
     change = output_change(model, repaired, images)
     assert (change.images, change.largest_difference, change.changed_predictions) == (200, 0.0, 0)
@@ -265,8 +265,8 @@ def test_logits_instead_of_softmax(how: str) -> None:
     repaired = repair_model(model)
     check_contract(repaired.model)
     images = grid_images(50, SHAPE)
-    np.testing.assert_allclose(model.predict(images, verbose=0).sum(axis=1), 1, rtol=1e-5)
-    assert np.abs(repaired.model.predict(images, verbose=0).sum(axis=1) - 1).max() > 0.1
+    np.testing.assert_allclose(model(images).numpy().sum(axis=1), 1, rtol=1e-5)
+    assert np.abs(repaired.model(images).numpy().sum(axis=1) - 1).max() > 0.1
     change = output_change(model, repaired, images)
     assert change.compared == "softmax of the new logits"
     assert change.largest_difference < 1e-6 and change.changed_predictions == 0
