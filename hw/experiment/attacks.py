@@ -17,11 +17,14 @@ from qmodels.attacks import Attack, AttackResult, Diagnostics, GradientAttack, d
 from qmodels.data import Dataset, Split
 from qmodels.digest import digest_of
 from qmodels.errors import ARCHIVE_ERRORS
+from qmodels.grid import Codes, InputGrid
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path
 from qmodels.tasks import CLASSES
 from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
+
+KNOWN_STARTS = 100  # inputs of the attacker's own, at most
 
 
 @dataclass(frozen=True)
@@ -216,13 +219,24 @@ def run_attacks(run: Run) -> tuple[str, ...]:
                 right, radius = run.task.right(job.source.victim, x, y), job.radius.steps
                 result = job.attack(
                     job.source.victim, x, right,
-                    epsilon_lsb=radius, seed=seed, criterion=run.task.criterion, state=state,
+                    epsilon_lsb=radius, seed=seed, criterion=run.task.criterion, state=state, starts=known_starts(run),
                 )  # fmt: skip
                 store_result(path, result)
                 state.unlink(missing_ok=True)
             names.append(path.relative_to(run.folder.path).as_posix())
             bar.advance(note=job.title)
     return tuple(dict.fromkeys(names))
+
+
+def known_starts(run: Run) -> Codes | None:
+    """What an attacker of an auto-encoder has: normal inputs to hide an anomaly behind, or anomalies that raise alarms.
+
+    From the validation samples. Other attacks begin at each other's inputs.
+    """
+    if run.task.kind != "anomaly":
+        return None
+    validation = run.data.validation
+    return validation.x[~run.task.concerned(validation.y)][:KNOWN_STARTS]
 
 
 def job_path(run: Run, job: AttackJob) -> Path:

@@ -19,7 +19,7 @@ def error_title(results: Results) -> str:
 
 
 def error_records(results: Results) -> list[dict[str, Any]]:
-    """One record per row that has errors: what was attacked how, and each error; bounded attacks only."""
+    """One record per row that has errors: what was attacked how, and each error; bounded attacks, no transfers."""
     return [
         {
             "model": row.model,
@@ -31,7 +31,7 @@ def error_records(results: Results) -> list[dict[str, Any]]:
         }
         | {HEADS.get(key, key): value for key, value in row.errors.items()}
         for row in results.rows
-        if row.errors and (row.attack == CLEAN or is_bounded(row))
+        if row.errors and (row.attack == CLEAN or (is_bounded(row) and row.knowledge != "transfer"))
     ]
 
 

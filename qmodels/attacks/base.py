@@ -57,6 +57,7 @@ class Problem:
     y: Truth
     criterion: Criterion = MISCLASSIFICATION
     state: Path | None = None  # where a long attack may keep its progress
+    starts: Codes | None = None  # inputs of the attacker's own, from which attacks that see decisions may begin
     queries: int = 0
     non_finite: int = 0
 
@@ -218,6 +219,7 @@ class Attack(BaseModel):
         seed: int,
         criterion: Criterion = MISCLASSIFICATION,
         state: Path | None = None,
+        starts: Codes | None = None,
     ) -> AttackResult:
         """Attack `victim` on inputs `x` with true labels `y`.
 
@@ -230,6 +232,8 @@ class Attack(BaseModel):
             seed: of this call; same seed, same examples.
             criterion: when the attack has succeeded.
             state: file in which a long attack keeps its progress, to go on there when it was stopped.
+            starts: codes of inputs of the attacker's own that may fool the victim: attacks that see decisions only
+                begin there, where no other input of `x` does.
 
         Returns:
             Examples on the grid and in the ball, judged by the victim itself.
@@ -239,7 +243,7 @@ class Attack(BaseModel):
         """
         started = perf_counter()
         problem = Problem(
-            victim, Ball(victim.grid, _checked(x, victim.grid), self.norm, epsilon_lsb), y, criterion, state
+            victim, Ball(victim.grid, _checked(x, victim.grid), self.norm, epsilon_lsb), y, criterion, state, starts
         )
         points, diagnostics = self.run(problem, np.random.default_rng(seed))
         candidates = problem.ball.project(points)

@@ -149,8 +149,8 @@ class DecisionAttack(Attack):
 def find_starts(boundary: Boundary, rng: np.random.Generator, tries: int = 30) -> None:
     """A first wrong example for every image: the nearest of the other images if it is taken for another class.
 
-    That costs one query per image, since the victim's answers for all of them are known then; uniform noise
-    stands in where no image helps.
+    That costs one query per image, since the victim's answers for all of them are known then, and one for each of the
+    attacker's own; uniform noise stands in where no image helps.
     """
     problem, count = boundary.problem, len(boundary.clean)
     everyone = np.arange(count)
@@ -158,13 +158,17 @@ def find_starts(boundary: Boundary, rng: np.random.Generator, tries: int = 30) -
     boundary.spent += 1
     wrong = problem.criterion.fooled(outputs, problem.y)
     boundary.keep(mistaken := everyone[wrong], boundary.clean[mistaken])
-    vectors = flat(boundary.clean)
+    pool = boundary.clean
+    if problem.starts is not None and np.isinf(boundary.distance).any():
+        pool = np.concatenate([pool, problem.starts.astype(pool.dtype)])
+        outputs = np.concatenate([outputs, problem.logits(problem.starts)])
+    vectors = flat(pool)
     squares = np.sum(vectors**2, axis=1)
     for row in np.flatnonzero(np.isinf(boundary.distance)):
-        helps = problem.criterion.fooled(outputs, np.repeat(problem.y[row : row + 1], count, axis=0))
+        helps = problem.criterion.fooled(outputs, np.repeat(problem.y[row : row + 1], len(pool), axis=0))
         gaps = np.where(helps, squares - 2 * vectors @ vectors[row], np.inf)
         if np.isfinite(gaps.min()):
-            start = np.array([row]), boundary.clean[[int(gaps.argmin())]]
+            start = np.array([row]), pool[[int(gaps.argmin())]]
             # With the row's own frozen features it is another input, which has to be asked about.
             boundary.keep(*start) if problem.grid.frozen is None else boundary.ask(*start)
     for _ in range(tries):

@@ -107,7 +107,7 @@ class WorstCase(Attack):
         seed = int(rng.integers(2**31))
         found = self.evaluate(
             problem.victim, problem.clean, problem.y, epsilon_lsb=problem.ball.epsilon, seed=seed,
-            criterion=problem.criterion, state=problem.state,
+            criterion=problem.criterion, state=problem.state, starts=problem.starts,
         )  # fmt: skip
         problem.count(int(found.queries.sum()))
         return found.x, Diagnostics(float(found.zero_gradient.mean()))
@@ -122,6 +122,7 @@ class WorstCase(Attack):
         seed: int,
         criterion: Criterion = MISCLASSIFICATION,
         state: Path | None = None,
+        starts: Codes | None = None,
     ) -> Survivors:
         """Run every attack on every image that still stands.
 
@@ -133,6 +134,7 @@ class WorstCase(Attack):
             seed: every attack and batch derives its own from it, so that resuming changes nothing.
             criterion: when an image has fallen.
             state: file to resume from and to keep up to date.
+            starts: as for any attack.
         """
         key = self.question(victim.name, x, y, epsilon_lsb, seed, criterion)
         found = (Survivors.load(state, key) if state else None) or Survivors.begin(x)
@@ -146,7 +148,10 @@ class WorstCase(Attack):
                     todo = rows[(found.fell_to[rows] == NOT_FALLEN) & (found.through[rows] <= index)]
                     if len(todo):
                         own = int(np.random.SeedSequence([seed, index, int(rows[0])]).generate_state(1)[0])
-                        part = attack(victim, x[todo], y[todo], epsilon_lsb=epsilon_lsb, seed=own, criterion=criterion)
+                        part = attack(
+                            victim, x[todo], y[todo],
+                            epsilon_lsb=epsilon_lsb, seed=own, criterion=criterion, starts=starts,
+                        )  # fmt: skip
                         found.take_over(part, todo, index, rows)
                     found.through[rows] = np.maximum(found.through[rows], index + 1)
                     if state:

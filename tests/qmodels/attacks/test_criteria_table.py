@@ -100,3 +100,14 @@ def test_a_step_from_the_clean_input_of_a_regression_is_no_step_into_nowhere(cas
     task, view, x, right = cases["deviation"]
     result = parse_attack({"kind": "fgsm"})(view, x, right, epsilon_lsb=32, seed=0, criterion=task.criterion)
     assert result.diagnostics.zero_gradient_share == 0.0 and result.accuracy < 0.5
+
+
+def test_an_attack_that_sees_decisions_begins_at_inputs_of_the_attackers_own(cases: dict[str, Any]) -> None:
+    """Anomalies only, which noise does not hide either: without a start there is nothing to walk from."""
+    task, view, x, right = cases["hide"]
+    every = IMAGE_GRID.random(400, (8,), np.random.default_rng(1))
+    hidden = every[task.criterion.fooled(view.logits(every), np.ones(400))][:5]
+    low = AnomalyScore(threshold=float(view.logits(hidden).max()), direction="hide")
+    attack = parse_attack({"kind": "hopskipjump-linf", "queries": 60})
+    result = attack(view, x, right, epsilon_lsb=float("inf"), seed=0, criterion=low, starts=hidden)
+    assert result.accuracy == 0.0 and result.queries <= 70 * len(x) + 5
