@@ -12,6 +12,7 @@ import typer
 
 from hw.experiment.settings import read_settings
 from qmodels.errors import ExactnessError, RobustHlsError, UserError
+from qmodels.storage import usable_path
 
 if TYPE_CHECKING:
     from hw.experiment.run import Run
@@ -24,22 +25,48 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _path(text: str) -> Path:
+    """A path that was typed. Raises UserError for one that no file can have."""
+    if not text.strip():
+        raise UserError("an empty path was given for an option; leave the option out, or name a file or folder")
+    return usable_path(Path(text))
+
+
 Target = Annotated[
     Path | None,
-    typer.Argument(metavar="[CONFIG|RUN]", help="A YAML experiment or a run folder; left out: the built-in demo."),
+    typer.Argument(
+        metavar="[CONFIG|RUN]", parser=_path, help="A YAML experiment or a run folder; left out: the built-in demo."
+    ),
 ]
 Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. mapping.mu=15.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default hls_projects/<name>.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", parser=_path, help="Run folder; default hls_projects/<name>.")
+]
+NamedOut = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", parser=_path, help="Default hls_projects/<name>.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", envvar="ROBUST_HLS_DATA", help="Folder with mnist.npz, cifar10.npz, ...")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        parser=_path,
+        envvar="ROBUST_HLS_DATA",
+        help="Folder with mnist.npz, cifar10.npz, ...",
+    ),
 ]
 OwnModel = Annotated[
-    Path | None, typer.Option("--model", metavar="FILE", help="Your own model: .keras, .h5, or .json with weights.")
+    Path | None,
+    typer.Option("--model", metavar="FILE", parser=_path, help="Your own model: .keras, .h5, or .json with weights."),
 ]
-Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights .h5 of a .json model.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", parser=_path, help="Weights .h5 of a .json model.")
+]
 HlsConfig = Annotated[
-    Path | None, typer.Option("--hls-config", metavar="FILE", help="hls4ml's own YAML: backend, part, reuse factors.")
+    Path | None,
+    typer.Option("--hls-config", metavar="FILE", parser=_path, help="hls4ml's own YAML: backend, part, reuse factors."),
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended in your model, and say what changed.")]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
@@ -165,9 +192,16 @@ _add_step("evaluate", "evaluate", "Up to the scores of every victim, with flags.
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", parser=_path, help="Run folders.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help=".html, .md, .csv, .json or .svg; default: the console.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            parser=_path,
+            help=".html, .md, .csv, .json or .svg; default: the console.",
+        ),
     ] = None,
 ) -> None:
     """Tables and plots of finished runs, side by side."""
@@ -178,14 +212,15 @@ def report(
 
 @app.command()
 def synth(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with an HLS project.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", parser=_path, help="A run folder with an HLS project.")],
     csim: Annotated[bool, typer.Option("--csim", help="The vendor's C simulation of the test bench.")] = False,
     synth: Annotated[bool, typer.Option("--synth", help="C to RTL.")] = False,
     cosim: Annotated[bool, typer.Option("--cosim", help="RTL simulation; replays the adversarial inputs.")] = False,
     export: Annotated[bool, typer.Option("--export", help="Package the IP.")] = False,
     vsynth: Annotated[bool, typer.Option("--vsynth", help="Logic synthesis: real LUTs, DSPs, RAMs, timing.")] = False,
     reports: Annotated[
-        Path | None, typer.Option("--reports", metavar="DIR", help="Read an hls folder synthesized elsewhere.")
+        Path | None,
+        typer.Option("--reports", metavar="DIR", parser=_path, help="Read an hls folder synthesized elsewhere."),
     ] = None,
 ) -> None:
     """Drive the vendor's tools on a run's HLS project; left out: --csim --synth."""
@@ -206,9 +241,11 @@ def synth(
 
 @app.command("size")
 def size_command(
-    target: Annotated[Path, typer.Argument(metavar="CONFIG|FOLDER", help="A sizing config, or an earlier sizing.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="CONFIG|FOLDER", parser=_path, help="A sizing config, or an earlier sizing.")
+    ],
     settings: Settings = [],  # noqa: B006 - typer copies it
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default hls_projects/<name>.")] = None,
+    out: NamedOut = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Default: one a processor; 0: in this process.")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of dask workers.")] = None,
     data_dir: DataDir = None,
@@ -231,7 +268,7 @@ def tables_command(
         str, typer.Argument(metavar="NAME|CONFIG|FOLDER", help="mnist, cifar10, a .yaml, or earlier tables.")
     ],
     settings: Settings = [],  # noqa: B006 - typer copies it
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default hls_projects/<name>.")] = None,
+    out: NamedOut = None,
     data_dir: DataDir = None,
     attacks: Annotated[str, typer.Option("--attacks", metavar="KIND,...", help="Only these columns.")] = "",
     images: Annotated[

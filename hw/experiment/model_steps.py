@@ -42,8 +42,8 @@ def train_step(run: Run) -> tuple[str, ...]:
 def _adopt(run: Run) -> tuple[str, ...]:
     """Your model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
     name = "quantized.keras" if is_quantized(run.own_model) else "model.keras"
-    for stale in ("model.keras", "mapped.keras", "quantized.keras", "repair.json"):  # of an earlier config of this run
-        (run.folder / stale).unlink(missing_ok=True)
+    # of an earlier config of this run:
+    run.folder.remove("model.keras", "mapped.keras", "quantized.keras", "repair.json")
     save_model(run.own_model if is_quantized(run.own_model) else fold_batch_norm(run.own_model), run.folder / name)
     change = run.repair_change()
     if run.repaired is None or change is None:
@@ -55,8 +55,7 @@ def _adopt(run: Run) -> tuple[str, ...]:
 def aware_step(run: Run) -> tuple[str, ...]:
     """Train on through the mapping and the quantizers, where the config asks for it."""
     names = ("latent.keras", "formats.json", "aware.json")
-    for stale in names:  # of an earlier config of this run
-        (run.folder / stale).unlink(missing_ok=True)
+    run.folder.remove(*names)  # of an earlier config of this run
     config = run.config
     if config.training.quantization_aware is None or run.float_model is None or run.own_model is not None:
         return ()
@@ -92,7 +91,7 @@ def quantize_step(run: Run) -> tuple[str, ...]:
     """Round weights and calibrate activations on training images."""
     if run.mapped_model is None:
         return ()
-    (run.folder / "layerwise.json").unlink(missing_ok=True)  # of an earlier config of this run
+    run.folder.remove("layerwise.json")  # of an earlier config of this run
     quantized, selection = quantize_as_asked(
         run.mapped_model,
         run.config.quantization,

@@ -43,13 +43,17 @@ def open_run(
         UserError: something is wrong with any of these.
     """
     is_run = target is not None and target.is_dir()
-    if target is not None and is_run and not (target / "config.yaml").exists():
-        raise UserError(f"{target}: no run in this folder (config.yaml is missing)")
+    if target is not None and is_run:
+        if not (target / "config.yaml").is_file():
+            raise UserError(f"{target}: no run in this folder (config.yaml is missing)")
+        RunFolder(target).require()
     source = target / "config.yaml" if target is not None and is_run else target
     config = load_config(source, _shortcuts(model, data, engine) | dict(settings or {}))
     if config.model.file is not None and not config.model.file.is_file():
         raise UserError(f"model.file: {config.model.file}: no such file")
     folder = RunFolder(out or (target if is_run and target else OUTPUT_ROOT / config.name))
+    own_data = Path(config.data.name) if config.data.name.lower().endswith(".npz") else None
+    folder.check([config.model.file, config.model.weights, own_data])
     if folder.exists() and not resume and not (is_run and target and folder.path.resolve() == target.resolve()):
         raise UserError(f"{folder.path}: holds a run already; add --resume to go on with it, or choose another --out")
     return Run(config, folder, data_dir)

@@ -95,13 +95,16 @@ def _conduct(config: SizingConfig, folder: Path, store: Store, options: SizingOp
 def _open(source: Path, settings: Settings | None, options: SizingOptions) -> tuple[SizingConfig, str, RunFolder]:
     """Config, experiment as YAML, folder. Nothing is written yet."""
     earlier = source.is_dir()
-    if earlier and not (source / SIZING).exists():
+    if earlier and not (source / SIZING).is_file():
         raise UserError(f"{source}: no sizing in this folder ({SIZING} is missing)")
+    if earlier:
+        RunFolder(source, "sizing").require()
     config = load_sizing(source / SIZING if earlier else source, settings)
     experiment = dump_config(load_config(config.experiment, config.fixed, "fixed:"))
     check_space(experiment, str(config.experiment or "the built-in demo"), config.space)
     config = config.model_copy(update={"experiment": Path(EXPERIMENT), "fixed": {}})
-    folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name))
+    folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name), "sizing")
+    folder.check([None if earlier else source])
     if options.report_only and not (folder / STORE).exists():
         raise UserError(f"{folder.path}: no results to report yet")
     return config, experiment, folder

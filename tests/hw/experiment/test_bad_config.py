@@ -8,6 +8,7 @@ import pytest
 from helpers.cli import Cli
 
 from hw.experiment.config import RunConfig
+from hw.experiment.folder import RunFolder
 
 SECTIONS = ", ".join(RunConfig.model_fields)
 
@@ -231,7 +232,7 @@ def test_a_setting_that_sets_nothing(cli: Cli, setting: str, message: str) -> No
 
 
 def test_a_run_is_not_overwritten_without_resume(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
+    RunFolder(tmp_path / "mine").claim()
     (tmp_path / "mine" / "config.yaml").write_text("name: mine\n")
     message = cli.refuses("run", "--out", "mine")
     assert message == "robust-hls: mine: holds a run already; add --resume to go on with it, or choose another --out\n"
@@ -239,7 +240,7 @@ def test_a_run_is_not_overwritten_without_resume(cli: Cli, tmp_path: Path) -> No
 
 def test_another_runs_config_does_not_overwrite_a_run_either(cli: Cli, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
+        RunFolder(tmp_path / name).claim()
         (tmp_path / name / "config.yaml").write_text(f"name: {name}\n")
     assert "two: holds a run already" in cli.refuses("run", "one", "--out", "two")
 

@@ -14,6 +14,7 @@ from helpers.cli import Cli, snapshot
 from helpers.models import qkeras_model, weight_quantizers, write_data
 
 from hw.accelerator import Accelerator
+from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
 from hw.generate.project import HlsProject, Ports
 from hw.simulate.csim import Csim
@@ -172,8 +173,12 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
 
 
-@pytest.mark.parametrize(("suffix", "file"), [(".yaml", "config.yaml"), (".json", "environment.json")])
+@pytest.mark.parametrize(
+    ("suffix", "file"), [(".yaml", "config.yaml"), (".json", ".robust-hls.json"), (".json", "environment.json")]
+)
 def test_a_disk_that_is_full_at_the_start(cli: Cli, monkeypatch: pytest.MonkeyPatch, suffix: str, file: str) -> None:
+    if file == "environment.json":
+        RunFolder(cli.folder / "run").claim()
     full_disk(monkeypatch, suffix)
     outcome = cli("train", "--out", "run")
     assert outcome.status == 2
