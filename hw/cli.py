@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,27 +90,28 @@ def _flow(
     overflow: bool = False,
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
-    from hw.experiment.open import open_run
-    from hw.experiment.pipeline import run_steps, steps_until
-    from hw.experiment.preflight import check_run
-    from hw.report.step import FLOW
-    from hw.report.summary import show_summary
+    with _stoppable("stopped; run again with --resume to go on"):
+        from hw.experiment.open import open_run
+        from hw.experiment.pipeline import run_steps, steps_until
+        from hw.experiment.preflight import check_run
+        from hw.report.step import FLOW
+        from hw.report.summary import show_summary
 
-    run = open_run(target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine)
-    steps = steps_until(until, FLOW)
-    check_run(run, steps)
-    try:
-        with run.folder.lock():
-            run_steps(run, steps, typer.echo)
-            show_summary(run, until)
-    except KeyboardInterrupt:  # caught here: typer would end without a word
-        _die("stopped; run again with --resume to go on", 130)
-    except ExactnessError:
-        if overflow:  # the likeliest reason
+        run = open_run(
+            target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine
+        )
+        steps = steps_until(until, FLOW)
+        check_run(run, steps)
+        try:
+            with run.folder.lock():
+                run_steps(run, steps, typer.echo)
+                show_summary(run, until)
+        except ExactnessError:
+            if overflow:  # the likeliest reason
+                _show_overflow(run)
+            raise
+        if overflow:
             _show_overflow(run)
-        raise
-    if overflow:
-        _show_overflow(run)
 
 
 def _show_overflow(run: Run) -> None:
@@ -205,9 +210,10 @@ def report(
     ] = None,
 ) -> None:
     """Tables and plots of finished runs, side by side."""
-    from hw.report import report_runs
+    with _stoppable("stopped"):
+        from hw.report import report_runs
 
-    report_runs(runs, output)
+        report_runs(runs, output)
 
 
 @app.command()
@@ -229,13 +235,11 @@ def synth(
 
     asked = dict(zip(STAGES, (csim, synth, cosim, export, vsynth), strict=True))
     wanted = [stage for stage in STAGES if asked[stage]]
-    try:
+    with _stoppable("stopped, and the tool with it; run the same command again to go on with the stage it was in"):
         if reports is not None:
             record = import_reports(run, reports, typer.echo)
         else:
             record = synthesize(run, wanted or ["csim", "synth"], typer.echo)
-    except KeyboardInterrupt:
-        _die("stopped, and the tool with it; run the same command again to go on with the stage it was in", 130)
     show_synthesis(record, typer.echo)
 
 
@@ -253,13 +257,11 @@ def size_command(
     report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
 ) -> None:
     """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
-    from hw.sizing import SizingOptions, show, size
+    with _stoppable("stopped; every finished design is kept: run the same command again to go on"):
+        from hw.sizing import SizingOptions, show, size
 
-    options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
-    try:
+        options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
         show(size(target, read_settings(settings), options), typer.echo)
-    except KeyboardInterrupt:
-        _die("stopped; every finished design is kept: run the same command again to go on", 130)
 
 
 @app.command("tables")
@@ -276,40 +278,64 @@ def tables_command(
     ] = None,
 ) -> None:
     """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
-    from hw.tables import TablesOptions, make_tables, show
+    with _stoppable("stopped; every finished attack is kept: run the same command again to go on"):
+        from hw.tables import TablesOptions, make_tables, show
 
-    kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
-    options = TablesOptions(out, data_dir, read_settings(settings), kinds, images)
-    try:
+        kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
+        options = TablesOptions(out, data_dir, read_settings(settings), kinds, images)
         tables, folder = make_tables(target, options, typer.echo)
-    except KeyboardInterrupt:
-        _die("stopped; every finished attack is kept: run the same command again to go on", 130)
-    show(tables, folder, typer.echo)
+        show(tables, folder, typer.echo)
 
 
 @app.command()
 def doctor() -> None:
     """Which tools and packages are found, and how to get the missing ones."""
-    from hw.tools.doctor import diagnose
+    with _stoppable("stopped"):
+        from hw.tools.doctor import diagnose
 
-    raise typer.Exit(diagnose())
+        status = diagnose()
+    raise typer.Exit(status)
 
 
 #: The machine's state, not a defect of ours.
-_NOT_OUR_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_NOT_OUR_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+#: What was typed leads nowhere.
+_NO_SUCH_PLACE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 
 
 def main() -> None:
     """Entry point: errors become one message and an exit status."""
+    _settle()
     try:
         app()
     except RobustHlsError as error:
         _die(str(error), error.exit_status)
     except OSError as error:
+        if error.errno in _NO_SUCH_PLACE:
+            _die(f"{str(error.filename)[:200]}: {os.strerror(error.errno or 0)}", UserError.exit_status)
         if error.errno not in _NOT_OUR_FAULT:
             raise
         where = error.filename or "writing failed"
         _die(f"{where}: {os.strerror(error.errno)}; make room or choose another --out", UserError.exit_status)
+
+
+def _settle() -> None:
+    """What is set up around us decides neither whether we end well nor what we compute."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal of another encoding gets `?`
+            stream.reconfigure(errors="replace")
+    if "error" in (option.split(":")[0] for option in sys.warnoptions):  # of libraries: they are not ours to mend
+        warnings.simplefilter("default")
+        os.environ.pop("PYTHONWARNINGS", None)
+
+
+@contextlib.contextmanager
+def _stoppable(message: str) -> Iterator[None]:
+    """Ctrl-C in the block ends the command with a message; typer would end it without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _die(message, 130)
 
 
 def _die(message: str, status: int) -> None:

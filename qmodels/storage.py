@@ -74,7 +74,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     fresh: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        fresh = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{target.name}-", dir=target.parent))
         yield fresh
         fresh.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
@@ -95,6 +95,24 @@ def write_bytes(target: Path, content: bytes) -> None:
 def write_json(target: Path, value: Any) -> None:
     """Write JSON atomically; NaN and infinity, which JSON lacks, are refused."""
     write_bytes(target, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours holds.
+
+    Raises:
+        UserError: it is missing, is no file, or holds no JSON (NaN and Infinity are none).
+    """
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def finite_or_none(value: float) -> float | None:

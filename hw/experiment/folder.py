@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -98,6 +99,12 @@ class RunFolder:
         with atomic_folder(self.path / name) as fresh:
             yield fresh
 
+    def owns(self, path: Path) -> bool:
+        """Whether a file inside is part of the work here: replacing it would spoil that."""
+        name = path.resolve().relative_to(self.path.resolve()).as_posix()
+        made = {output for record in (self.path / ".steps").glob("*.json") for output in self.outputs(record.stem)}
+        return path.exists() and (name in made or "/" in name or name.startswith(".") or name in _FIXED)
+
     def _check_parents(self) -> None:
         """A new folder inside a run would go when the run's files are made anew."""
         for parent in self.path.absolute().parents:
@@ -173,11 +180,20 @@ class RunFolder:
             except OSError:
                 raise UserError(f"{self.path}: another robust-hls works in this folder; wait or use --out") from None
             self._mark()
+            self._clear()
             yield
         finally:
             os.close(handle)
             if is_new:
                 self._remove_if_empty()
+
+    def _clear(self) -> None:
+        """Remove what writers that were killed left; whoever holds the lock of a run is the only writer."""
+        for path in self.path.rglob(f"{PARTIAL}*") if self.kind == "run" else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def _remove_if_empty(self) -> None:
         """A run that could not even start leaves no folder behind."""
@@ -226,7 +242,25 @@ class RunFolder:
         return {}
 
 
+#: Files that no step of a run records.
+_FIXED = frozenset(
+    "config.yaml environment.json repair.json synthesis.json sizing.yaml experiment.yaml store.sqlite workers.log "
+    "sizing.json sizing.csv sizing.md report.html tables.yaml tables.json tables.md tables.html".split()
+)
 _A = {"run": "a run", "sizing": "a sizing", "tables": "tables"}
+
+
+def check_output(path: Path) -> None:
+    """Raise UserError for a report's file that cannot be written, or is part of a run, a sizing or tables."""
+    usable_path(path)
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or choose another file")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is there, and is no file; choose another one")
+    for parent in path.resolve().parents:
+        kind = RunFolder(parent)._marked_kind()
+        if kind is not None and RunFolder(parent, kind).owns(path):
+            raise UserError(f"{path}: is one of the files of {_A[kind]} ({parent}); choose another one")
 
 
 def _begins(path: Path, magic: bytes) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.generate.contract import check_contract
-from hw.tools.toolchain import GXX, require_tool
+from hw.simulate.bitsim.kernels.library import forced_isa
+from hw.tools.cache import check_cache
+from hw.tools.toolchain import check_gxx, gxx_seconds
 from qmodels.architectures import build_float
 from qmodels.errors import UserError
 from qmodels.layers import is_quantized, select_layers
 from qmodels.quantize.model import check_layers, check_quantizable
+
+_ROOM = 100 << 20  # bytes; a small run and its simulators
 
 
 def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
@@ -33,8 +39,27 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         for model in run.black_box:
             check_run(model, MODEL_STEPS)
     compiles = "simulate" in names
-    if compiles and not run.folder.exists():  # an older run may have its simulation in the cache
-        require_tool(GXX)
+    if compiles:
+        check_machine(run.folder.path, needs_gxx=not run.folder.exists())  # an older run may have all in the cache
+
+
+def check_machine(folder: Path, *, needs_gxx: bool = True) -> None:
+    """Look at the compiler, the cache, the instruction set that was asked for, and the room on the disks.
+
+    Raises:
+        UserError: one of them will not do.
+        ToolMissing: g++ is missing, or fails on a line of C++.
+    """
+    forced_isa()
+    gxx_seconds()
+    for place in (check_cache(), folder):
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        if free < _ROOM:
+            raise UserError(f"{place}: {free >> 20} MB are free on its disk, {_ROOM >> 20} MB are needed; make room")
+    if needs_gxx:
+        check_gxx()
 
 
 def _check_own(run: Run, shape: tuple[int, ...], classes: int) -> None:

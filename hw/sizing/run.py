@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hw.experiment.config import dump_config, load_config
 from hw.experiment.folder import RunFolder
+from hw.experiment.preflight import check_machine
 from hw.experiment.settings import Settings
 from hw.sizing.conductor import EXPERIMENT, Conductor
 from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
@@ -18,7 +19,6 @@ from hw.sizing.crew import Crew, SoloCrew
 from hw.sizing.points import Point
 from hw.sizing.space import check_space
 from hw.sizing.store import Store
-from hw.tools.toolchain import GXX, require_tool
 from qmodels.errors import ExactnessError, UserError
 from qmodels.storage import write_bytes
 
@@ -53,18 +53,16 @@ def size(source: Path, settings: Settings | None = None, options: SizingOptions 
     options = options or SizingOptions()
     config, experiment, folder = _open(source, settings, options)
     with folder.lock(), _terminate_as_interrupt():
-        if not options.report_only:
-            require_tool(GXX)
+        if options.report_only:
+            return _conducted(config, folder.path, None, options)
+        check_machine(folder.path)
+        crew = _crew(options, folder.path)  # before anything is written: there may be none
+        try:
             write_bytes(folder / SIZING, dump_sizing(config).encode())
             write_bytes(folder / EXPERIMENT, experiment.encode())
-        store = Store(folder / STORE)
-        try:
-            if options.retry_failed:
-                store.forget_failed()
-            conductor = _conduct(config, folder.path, store, options)
+            return _conducted(config, folder.path, crew, options)
         finally:
-            store.close()
-    return conductor
+            crew.close()
 
 
 def show(conductor: Conductor, say: Callable[[str], None]) -> None:
@@ -77,17 +75,18 @@ def show(conductor: Conductor, say: Callable[[str], None]) -> None:
         say(f"{name:16s}{conductor.folder / name}")
 
 
-def _conduct(config: SizingConfig, folder: Path, store: Store, options: SizingOptions) -> Conductor:
+def _conducted(config: SizingConfig, folder: Path, crew: Crew | None, options: SizingOptions) -> Conductor:
     from hw.sizing.report import write_reports
 
-    crew = None if options.report_only else _crew(options, folder)
+    store = Store(folder / STORE)
     try:
+        if options.retry_failed:
+            store.forget_failed()
         conductor = Conductor(config, folder, store, crew, options.data_dir)
         points = conductor.run()
+        write_reports(conductor)
     finally:
-        if crew is not None:
-            crew.close()
-    write_reports(conductor)
+        store.close()
     _refuse_differing_bits(points)
     return conductor
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,13 @@ def run_gxx(commands: Sequence[Sequence[str]], cwd: Path) -> None:
         made = cwd / arguments[arguments.index("-o") + 1]
         if not made.is_file() or made.stat().st_size == 0:
             raise ToolMissing(f"{compiler} said that all is well, but wrote no {made.name} {end}")
+
+
+def check_gxx() -> None:
+    """Compile one line of C++. Raises as `run_gxx` does."""
+    with tempfile.TemporaryDirectory(prefix="robust-hls-gxx-") as folder:
+        (Path(folder) / "line.cpp").write_text("int line() { return 0; }\n")
+        run_gxx([("-shared", "-fPIC", "line.cpp", "-o", "line.so")], Path(folder))
 
 
 def gxx_seconds() -> float:
