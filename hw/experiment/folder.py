@@ -254,7 +254,7 @@ def check_output(path: Path) -> None:
     """Raise UserError for a report's file that cannot be written, or is part of a run, a sizing or tables."""
     usable_path(path)
     if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it, or choose another file")
+        raise UserError(f"{path}: cannot write there: no folder {path.parent}; make it, or choose another file")
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: is there, and is no file; choose another one")
     for parent in path.resolve().parents:

@@ -282,7 +282,7 @@ def check_shape(shape: Any, plain: Any, where: str) -> None:
         TypeAdapter(shape).validate_python(plain)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{where}: {_key(first['loc'])}{_must(first)}") from None
+        raise UserError(f"{where.removesuffix(':')}: {_key(first['loc'])}{_must(first)}") from None
 
 
 def _key(location: tuple[int | str, ...]) -> str:
