@@ -46,6 +46,8 @@ def read_hls4ml_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         UserError: not a readable hls4ml configuration, one that is not bit-exact, or a strategy that we do not have.
     """
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise UserError(f"{path}: is no file")
     try:
         raw = read_yaml(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
