@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +16,7 @@ import typer
 
 from hw.experiment.settings import read_settings
 from qmodels.errors import ExactnessError, RobustHlsError, UserError
+from qmodels.storage import usable_path
 
 if TYPE_CHECKING:
     from hw.experiment.run import Run
@@ -24,27 +29,53 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _path(text: str) -> Path:
+    """A path that was typed. Raises UserError for one that no file can have."""
+    if not text.strip():
+        raise UserError("an empty path was given for an option; leave the option out, or name a file or folder")
+    return usable_path(Path(text))
+
+
 Target = Annotated[
     Path | None,
-    typer.Argument(metavar="[CONFIG|RUN]", help="A YAML experiment or a run folder; left out: the built-in demo."),
+    typer.Argument(
+        metavar="[CONFIG|RUN]", parser=_path, help="A YAML experiment or a run folder; left out: the built-in demo."
+    ),
 ]
 Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. mapping.mu=15.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Run folder; default hls_projects/<name>.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", parser=_path, help="Run folder; default hls_projects/<name>.")
+]
+NamedOut = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", parser=_path, help="Default hls_projects/<name>.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", envvar="ROBUST_HLS_DATA", help="Folder with mnist.npz, cifar10.npz, ...")
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        parser=_path,
+        envvar="ROBUST_HLS_DATA",
+        help="Folder with mnist.npz, cifar10.npz, ...",
+    ),
 ]
 OwnModel = Annotated[
     Path | None,
     typer.Option(
         "--model",
         metavar="FILE",
+        parser=_path,
         help="Your own model: .keras, .h5, a SavedModel folder, .json with weights, or .onnx.",
     ),
 ]
-Weights = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights .h5 of a .json model.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", parser=_path, help="Weights .h5 of a .json model.")
+]
 HlsConfig = Annotated[
-    Path | None, typer.Option("--hls-config", metavar="FILE", help="hls4ml's own YAML: backend, part, reuse factors.")
+    Path | None,
+    typer.Option("--hls-config", metavar="FILE", parser=_path, help="hls4ml's own YAML: backend, part, reuse factors."),
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended in your model, and say what changed.")]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
@@ -72,34 +103,41 @@ def _flow(
     overflow: bool = False,
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
-    from hw.experiment.open import open_run
-    from hw.experiment.pipeline import run_steps, steps_until
-    from hw.experiment.plan import plan_text
-    from hw.experiment.preflight import check_run, told_before
-    from hw.report.step import FLOW
-    from hw.report.summary import show_summary
+    with _stoppable("stopped; run again with --resume to go on"):
+        from hw.experiment.open import open_run
+        from hw.experiment.pipeline import run_steps, steps_until
+        from hw.experiment.plan import plan_text
+        from hw.experiment.preflight import check_run, told_before
+        from hw.report.step import FLOW
+        from hw.report.summary import show_summary
 
-    run = open_run(
-        target, settings, out=out, resume=resume, data_dir=data_dir, model=model, data=data, engine=engine, plan=plan
-    )
-    steps = steps_until(until, FLOW)
-    check_run(run, steps)
-    for line in told_before(run):
-        typer.echo(line)
-    if run.config.model.file is not None and "attack" in [step.name for step in steps]:
-        typer.echo(plan_text(run.config.evaluation))
-    try:
-        with run.folder.lock():
-            run_steps(run, steps, typer.echo)
-            show_summary(run, until)
-    except KeyboardInterrupt:  # caught here: typer would end without a word
-        _die("stopped; run again with --resume to go on", 130)
-    except ExactnessError:
-        if overflow:  # the likeliest reason
+        run = open_run(
+            target,
+            settings,
+            out=out,
+            resume=resume,
+            data_dir=data_dir,
+            model=model,
+            data=data,
+            engine=engine,
+            plan=plan,
+        )
+        steps = steps_until(until, FLOW)
+        check_run(run, steps)
+        for line in told_before(run):
+            typer.echo(line)
+        if run.config.model.file is not None and "attack" in [step.name for step in steps]:
+            typer.echo(plan_text(run.config.evaluation))
+        try:
+            with run.folder.lock():
+                run_steps(run, steps, typer.echo)
+                show_summary(run, until)
+        except ExactnessError:
+            if overflow:  # the likeliest reason
+                _show_overflow(run)
+            raise
+        if overflow:
             _show_overflow(run)
-        raise
-    if overflow:
-        _show_overflow(run)
 
 
 def _show_overflow(run: Run) -> None:
@@ -196,27 +234,36 @@ _add_step("evaluate", "evaluate", "Up to the scores of every victim, with flags.
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", parser=_path, help="Run folders.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help=".html, .md, .csv, .json or .svg; default: the console.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            parser=_path,
+            help=".html, .md, .csv, .json or .svg; default: the console.",
+        ),
     ] = None,
 ) -> None:
     """Tables and plots of finished runs, side by side."""
-    from hw.report import report_runs
+    with _stoppable("stopped"):
+        from hw.report import report_runs
 
-    report_runs(runs, output)
+        report_runs(runs, output)
 
 
 @app.command()
 def synth(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with an HLS project.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", parser=_path, help="A run folder with an HLS project.")],
     csim: Annotated[bool, typer.Option("--csim", help="The vendor's C simulation of the test bench.")] = False,
     synth: Annotated[bool, typer.Option("--synth", help="C to RTL.")] = False,
     cosim: Annotated[bool, typer.Option("--cosim", help="RTL simulation; replays the adversarial inputs.")] = False,
     export: Annotated[bool, typer.Option("--export", help="Package the IP.")] = False,
     vsynth: Annotated[bool, typer.Option("--vsynth", help="Logic synthesis: real LUTs, DSPs, RAMs, timing.")] = False,
     reports: Annotated[
-        Path | None, typer.Option("--reports", metavar="DIR", help="Read an hls folder synthesized elsewhere.")
+        Path | None,
+        typer.Option("--reports", metavar="DIR", parser=_path, help="Read an hls folder synthesized elsewhere."),
     ] = None,
 ) -> None:
     """Drive the vendor's tools on a run's HLS project; left out: --csim --synth."""
@@ -225,21 +272,21 @@ def synth(
 
     asked = dict(zip(STAGES, (csim, synth, cosim, export, vsynth), strict=True))
     wanted = [stage for stage in STAGES if asked[stage]]
-    try:
+    with _stoppable("stopped, and the tool with it; run the same command again to go on with the stage it was in"):
         if reports is not None:
             record = import_reports(run, reports, typer.echo)
         else:
             record = synthesize(run, wanted or ["csim", "synth"], typer.echo)
-    except KeyboardInterrupt:
-        _die("stopped, and the tool with it; run the same command again to go on with the stage it was in", 130)
     show_synthesis(record, typer.echo)
 
 
 @app.command("size")
 def size_command(
-    target: Annotated[Path, typer.Argument(metavar="CONFIG|FOLDER", help="A sizing config, or an earlier sizing.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="CONFIG|FOLDER", parser=_path, help="A sizing config, or an earlier sizing.")
+    ],
     settings: Settings = [],  # noqa: B006 - typer copies it
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default hls_projects/<name>.")] = None,
+    out: NamedOut = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Default: one a processor; 0: in this process.")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of dask workers.")] = None,
     data_dir: DataDir = None,
@@ -247,13 +294,11 @@ def size_command(
     report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
 ) -> None:
     """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
-    from hw.sizing import SizingOptions, show, size
+    with _stoppable("stopped; every finished design is kept: run the same command again to go on"):
+        from hw.sizing import SizingOptions, show, size
 
-    options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
-    try:
+        options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
         show(size(target, read_settings(settings), options), typer.echo)
-    except KeyboardInterrupt:
-        _die("stopped; every finished design is kept: run the same command again to go on", 130)
 
 
 @app.command("tables")
@@ -262,7 +307,7 @@ def tables_command(
         str, typer.Argument(metavar="NAME|CONFIG|FOLDER", help="mnist, cifar10, a .yaml, or earlier tables.")
     ],
     settings: Settings = [],  # noqa: B006 - typer copies it
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Default hls_projects/<name>.")] = None,
+    out: NamedOut = None,
     data_dir: DataDir = None,
     attacks: Annotated[str, typer.Option("--attacks", metavar="KIND,...", help="Only these columns.")] = "",
     images: Annotated[
@@ -270,40 +315,64 @@ def tables_command(
     ] = None,
 ) -> None:
     """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
-    from hw.tables import TablesOptions, make_tables, show
+    with _stoppable("stopped; every finished attack is kept: run the same command again to go on"):
+        from hw.tables import TablesOptions, make_tables, show
 
-    kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
-    options = TablesOptions(out, data_dir, read_settings(settings), kinds, images)
-    try:
+        kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
+        options = TablesOptions(out, data_dir, read_settings(settings), kinds, images)
         tables, folder = make_tables(target, options, typer.echo)
-    except KeyboardInterrupt:
-        _die("stopped; every finished attack is kept: run the same command again to go on", 130)
-    show(tables, folder, typer.echo)
+        show(tables, folder, typer.echo)
 
 
 @app.command()
 def doctor() -> None:
     """Which tools and packages are found, and how to get the missing ones."""
-    from hw.tools.doctor import diagnose
+    with _stoppable("stopped"):
+        from hw.tools.doctor import diagnose
 
-    raise typer.Exit(diagnose())
+        status = diagnose()
+    raise typer.Exit(status)
 
 
 #: The machine's state, not a defect of ours.
-_NOT_OUR_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_NOT_OUR_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+#: What was typed leads nowhere.
+_NO_SUCH_PLACE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 
 
 def main() -> None:
     """Entry point: errors become one message and an exit status."""
+    _settle()
     try:
         app()
     except RobustHlsError as error:
         _die(str(error), error.exit_status)
     except OSError as error:
+        if error.errno in _NO_SUCH_PLACE:
+            _die(f"{str(error.filename)[:200]}: {os.strerror(error.errno or 0)}", UserError.exit_status)
         if error.errno not in _NOT_OUR_FAULT:
             raise
         where = error.filename or "writing failed"
         _die(f"{where}: {os.strerror(error.errno)}; make room or choose another --out", UserError.exit_status)
+
+
+def _settle() -> None:
+    """What is set up around us decides neither whether we end well nor what we compute."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal of another encoding gets `?`
+            stream.reconfigure(errors="replace")
+    if "error" in (option.split(":")[0] for option in sys.warnoptions):  # of libraries: they are not ours to mend
+        warnings.simplefilter("default")
+        os.environ.pop("PYTHONWARNINGS", None)
+
+
+@contextlib.contextmanager
+def _stoppable(message: str) -> Iterator[None]:
+    """Ctrl-C in the block ends the command with a message; typer would end it without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _die(message, 130)
 
 
 def _die(message: str, status: int) -> None:

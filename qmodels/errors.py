@@ -1,6 +1,7 @@
 """What can go wrong, and the exit status that says so.
 
-0 done, 2 your input is wrong, 3 a tool is missing, 4 the exactness gate failed, 1 a defect of ours.
+0 done, 2 your input is wrong, 3 a tool is missing, 4 the exactness gate failed or a simulation crashed,
+1 a defect of ours.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ class ToolMissing(RobustHlsError):
 
 class ExactnessError(RobustHlsError):
     """Two simulators of the same accelerator differ in at least one bit."""
+
+    exit_status = 4
+
+
+class SimulationFailed(RobustHlsError):
+    """Generated C++ crashed, ended its process, or hangs: there is nothing to compare."""
 
     exit_status = 4
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from qmodels.errors import RobustHlsError
+from qmodels.errors import RobustHlsError, UserError
 
 
 class Runtime(NamedTuple):
@@ -28,12 +31,17 @@ def runtime() -> Runtime:
 
     Raises:
         RobustHlsError: TensorFlow was imported before us with Keras 3.
+        UserError: Python runs without docstrings.
     """
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # CUDA and oneDNN notices, not for a user
+    if sys.flags.optimize > 1:  # its libraries read their own docstrings
+        raise UserError("TensorFlow cannot run without docstrings: unset PYTHONOPTIMIZE=2 (python -OO), or set it to 1")
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - as Keras, which would make a folder of that name here
+        os.environ.setdefault("KERAS_HOME", tempfile.gettempdir())
     if os.environ["TF_USE_LEGACY_KERAS"] != "1":
         raise RobustHlsError("QKeras needs Keras 2: run with TF_USE_LEGACY_KERAS=1")
-    with _quiet_stderr(), warnings.catch_warnings():
+    with _interrupt_later(), _quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tf = importlib.import_module("tensorflow")
         keras = importlib.import_module("tf_keras")
@@ -44,6 +52,23 @@ def runtime() -> Runtime:
     # QKeras calls its initializer a second time when the first values are too small for the quantizer.
     warnings.filterwarnings("ignore", "The initializer .* is unseeded", UserWarning)
     return Runtime(tf, keras, qkeras)
+
+
+@contextlib.contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Ctrl-C in the block counts at its end: some of the modules would swallow it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    asked: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -14,6 +15,29 @@ from typing import Any
 
 from qmodels.errors import UserError
 
+#: How the names of files begin that are not whole yet.
+PARTIAL = ".part-"
+
+
+def usable_path(path: Path) -> Path:
+    """The path, if a file system can have it; whether something is there does not matter.
+
+    Raises:
+        UserError: it is empty, too long, not UTF-8, holds a NUL, or goes through a loop of symbolic links.
+    """
+    try:
+        str(path).encode()
+        path.resolve()
+        path.stat()
+    except UnicodeEncodeError:
+        raise UserError(f"{str(path)!a}: its name is not UTF-8; rename it") from None
+    except (ValueError, RuntimeError) as error:  # a NUL; until Python 3.12 a loop
+        raise UserError(f"{str(path)[:200]!r}: no usable path ({error})"[:400]) from None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise UserError(f"{str(path)[:200]}: no usable path ({error.strerror})") from None
+    return path
+
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -24,7 +48,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, suffix=target.suffix, dir=target.parent)
         os.close(handle)
     except OSError as error:
         raise UserError(f"{target.parent}: cannot write there ({error.strerror}); choose another --out") from None
@@ -50,7 +74,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     fresh: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        fresh = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{target.name}-", dir=target.parent))
         yield fresh
         fresh.chmod(0o755)
         shutil.rmtree(target, ignore_errors=True)
@@ -71,6 +95,24 @@ def write_bytes(target: Path, content: bytes) -> None:
 def write_json(target: Path, value: Any) -> None:
     """Write JSON atomically; NaN and infinity, which JSON lacks, are refused."""
     write_bytes(target, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of ours holds.
+
+    Raises:
+        UserError: it is missing, is no file, or holds no JSON (NaN and Infinity are none).
+    """
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def finite_or_none(value: float) -> float | None:

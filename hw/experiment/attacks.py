@@ -17,7 +17,7 @@ from qmodels.attacks import Attack, AttackResult, Diagnostics, GradientAttack, d
 from qmodels.data import Dataset, Split
 from qmodels.digest import digest_of
 from qmodels.errors import ARCHIVE_ERRORS
-from qmodels.grid import Codes, InputGrid
+from qmodels.grid import Codes
 from qmodels.metrics.masking import Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path

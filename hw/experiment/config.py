@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -11,8 +11,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from hw.experiment.settings import Settings, merge
+from hw.experiment.settings import Settings, abridged, merge
 from hw.generate.hardware import HardwareConfig
+from hw.tools.plain_yaml import read_yaml
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack, attack_class
 from qmodels.criteria import GroupMisclassification
@@ -310,29 +311,53 @@ def parse_config(
     Raises:
         UserError: as for `load_config`; `where` is what it calls the source.
     """
-    return check_config(root, merge(parse_mapping(root, text, where), settings or {}, origin), where)
+    settings = settings or {}
+    raw = parse_mapping(root, text, where)
+    told = origin.rstrip(":")
+
+    def source(key: str) -> str:
+        """Where a key was written: among the settings, in the file, or (a section) in both."""
+        inside = [own for own in settings if own.startswith(f"{key}.")]
+        if any(key == own or key.startswith(f"{own}.") for own in settings) or (inside and not _holds(raw, key)):
+            return told
+        return f"{where}, with {told} {', '.join(inside)}" if inside else where
+
+    return check_config(root, merge(raw, settings, origin), source)
 
 
 def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any]:
     """The plain mapping of YAML text that should hold a `root`; UserError if it is none."""
     try:
-        raw = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-99-99
-        raise UserError(f"{where}: not plain YAML: {' '.join(str(error).split())[:300]}") from None
+        raw = read_yaml(text)
+    except ValueError as error:
+        raise UserError(f"{where}: not plain YAML: {error}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{where}: must be a mapping of sections ({', '.join(root.model_fields)})")
     return raw
 
 
-def check_config(root: type[Config], raw: dict[str, Any], where: str) -> Config:
-    """A config of class `root` from a plain mapping; UserError as for `load_config`."""
+def check_config(root: type[Config], raw: dict[str, Any], where: Callable[[str], str]) -> Config:
+    """A config of class `root` from a plain mapping; UserError as for `load_config`.
+
+    `where` tells, for messages, in which source a dotted key was written.
+    """
     try:
         config = root.model_validate(raw)
     except ValidationError as error:
-        raise UserError("\n".join(f"{where}: {_explain(item, root, raw)}" for item in error.errors())) from None
+        lines = (f"{where('.'.join(map(str, item['loc'])))}: {_explain(item, root, raw)}" for item in error.errors())
+        raise UserError("\n".join(lines)) from None
     for key in _not_finite(config.model_dump()):
-        raise UserError(f"{where}: {key}: must be a finite number")
+        raise UserError(f"{where(key)}: {key}: must be a finite number")
     return config
+
+
+def _holds(raw: Any, key: str) -> bool:
+    """Whether a dotted key is in a plain mapping."""
+    for part in key.split("."):
+        if not isinstance(raw, dict) or part not in raw:
+            return False
+        raw = raw[part]
+    return True
 
 
 def dump_config(config: RunConfig) -> str:
@@ -343,6 +368,8 @@ def dump_config(config: RunConfig) -> str:
 def read_text(path: Path) -> str:
     """A text file's content; UserError when there is none."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise UserError(f"{path}: is no file")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -357,7 +384,7 @@ def _explain(item: Any, root: type[BaseModel], raw: Any) -> str:
     if item["type"] == "extra_forbidden":
         known = list(owner.model_fields) if owner else []
         return f"{key}: unknown key" + allowed_names(str(location[-1]), known)
-    got = _abridged(item["input"])
+    got = abridged(item["input"])
     if item["type"] == "unknown_attack":
         return f"{key}.kind: {item['msg']}"
     if item["type"] == "attack_without_kind":
@@ -379,11 +406,6 @@ _PLAIN = {
     "tuple_type": "must be a list, as in [a, b]",
     "missing": "is missing",
 }
-
-
-def _abridged(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
 def _alternatives(location: Sequence[Any], root: type[BaseModel], raw: Any) -> list[str]:

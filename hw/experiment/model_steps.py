@@ -44,9 +44,8 @@ def train_step(run: Run) -> tuple[str, ...]:
 def _adopt(run: Run) -> tuple[str, ...]:
     """Your model: float Keras goes on to mapping and quantization, QKeras straight to the accelerator."""
     name = "quantized.keras" if run.brings_hardware else "model.keras"
-    stale = ("model.keras", "mapped.keras", "quantized.keras", "repair.json", "adopted.json")  # of an earlier config
-    for file in stale:
-        (run.folder / file).unlink(missing_ok=True)
+    # of an earlier config of this run:
+    run.folder.remove("model.keras", "mapped.keras", "quantized.keras", "repair.json", "adopted.json")
     save_model(run.own_model if run.brings_hardware else fold_batch_norm(run.own_model), run.folder / name)
     if told := run.adopted[1]:
         write_json(run.folder / "adopted.json", {"changes": [told]})
@@ -69,8 +68,7 @@ def _adopt_onnx(run: Run) -> tuple[str, ...]:
 def aware_step(run: Run) -> tuple[str, ...]:
     """Train on through the mapping and the quantizers, where the config asks for it."""
     names = ("latent.keras", "formats.json", "aware.json")
-    for stale in names:  # of an earlier config of this run
-        (run.folder / stale).unlink(missing_ok=True)
+    run.folder.remove(*names)  # of an earlier config of this run
     config = run.config
     if config.training.quantization_aware is None or run.float_model is None or run.own_model is not None:
         return ()
@@ -106,7 +104,7 @@ def quantize_step(run: Run) -> tuple[str, ...]:
     """Round weights and calibrate activations on training images."""
     if run.mapped_model is None:
         return ()
-    (run.folder / "layerwise.json").unlink(missing_ok=True)  # of an earlier config of this run
+    run.folder.remove("layerwise.json")  # of an earlier config of this run
     quantized, selection = quantize_as_asked(
         run.mapped_model,
         run.config.quantization,

@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hw.experiment.config import RunConfig, check_config, load_config, parse_mapping, read_text
+from hw.experiment.config import OwnModelConfig, RunConfig, check_config, load_config, parse_mapping, read_text
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
 from hw.experiment.settings import Settings, merge
 from qmodels.data import is_path
 from qmodels.errors import UserError
+from qmodels.storage import usable_path
 
 OUTPUT_ROOT = Path("hls_projects")
 
@@ -47,15 +48,20 @@ def open_run(
         UserError: something is wrong with any of these.
     """
     is_run = target is not None and target.is_dir()
-    if target is not None and is_run and not (target / "config.yaml").exists():
-        raise UserError(f"{target}: no run in this folder (config.yaml is missing)")
+    if target is not None and is_run:
+        if not (target / "config.yaml").is_file():
+            raise UserError(f"{target}: no run in this folder (config.yaml is missing)")
+        RunFolder(target).require()
     source = target / "config.yaml" if target is not None and is_run else target
     asked = _shortcuts(model, data, engine) | _planned(plan) | dict(settings or {})
     mine = source is None and "model.file" in asked  # no demo: its attacks and settings are made for the digits
-    config = check_config(RunConfig, merge({}, asked), "--set") if mine else load_config(source, asked)
-    if config.model.file is not None and not config.model.file.exists():
-        raise UserError(f"model.file: {config.model.file}: no such file")
+    config = (
+        check_config(RunConfig, merge({}, asked, "--set:"), lambda key: "--set") if mine else load_config(source, asked)
+    )
+    _check_model(config.model)
     folder = RunFolder(out or (target if is_run and target else OUTPUT_ROOT / config.name))
+    own_data = Path(config.data.name) if is_path(config.data.name) else None
+    folder.check([config.model.file, config.model.weights, own_data])
     if folder.exists() and not resume and not (is_run and target and folder.path.resolve() == target.resolve()):
         raise UserError(f"{folder.path}: holds a run already; add --resume to go on with it, or choose another --out")
     run = Run(config, folder, data_dir)
@@ -77,6 +83,17 @@ def _planned(plan: Path | None) -> dict[str, Any]:
     return {"evaluation": section}
 
 
+def _check_model(model: OwnModelConfig) -> None:
+    if model.file is not None and not usable_path(model.file).exists():  # a SavedModel is a folder
+        raise UserError(f"model.file: {model.file}: no such file")
+    if model.weights is not None and not usable_path(model.weights).is_file():
+        raise UserError(f"model.weights: {model.weights}: {'is no file' if model.weights.exists() else 'no such file'}")
+    needs = {"model.weights (--weights)": model.weights is not None, "model.repair (--repair)": model.repair}
+    for key, asked in needs.items():
+        if asked and model.file is None:
+            raise UserError(f"{key}: belongs to a model of your own; name it with --model, or model.file")
+
+
 def _shortcuts(model: Path | None, data: str | None, engine: str | None) -> dict[str, Any]:
     """--model, --data and --engine as settings; the run is then named after the model."""
     settings: dict[str, Any] = {}
@@ -84,7 +101,7 @@ def _shortcuts(model: Path | None, data: str | None, engine: str | None) -> dict
         stem = re.sub(r"[^A-Za-z0-9_-]", "_", model.stem).strip("_-")[:63] or "model"
         settings |= {"model.file": str(model.resolve()), "name": stem}
     if data is not None:
-        settings["data.name"] = str(Path(data).resolve()) if is_path(data) else data
+        settings["data.name"] = str(usable_path(Path(data)).resolve()) if is_path(data) else data
     if engine is not None:
         settings["simulation.engine"] = engine
     return settings

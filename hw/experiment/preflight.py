@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from hw.experiment.model_steps import MODEL_STEPS
@@ -14,12 +16,16 @@ from hw.experiment.run import Run
 from hw.experiment.task import check_task, output_shape, task_kind
 from hw.generate.contract import check_contract, contract
 from hw.generate.onnx import convert_onnx
-from hw.tools.toolchain import GXX, require_tool
+from hw.simulate.bitsim.kernels.library import forced_isa
+from hw.tools.cache import check_cache
+from hw.tools.toolchain import check_gxx, gxx_seconds
 from qmodels.architectures import build_float, check_shape
 from qmodels.errors import UserError
 from qmodels.layers import input_shape_of, is_quantized, select_layers
 from qmodels.pixel_scale import check_scale
 from qmodels.quantize.model import check_layers, check_quantizable
+
+_ROOM = 100 << 20  # bytes; a small run and its simulators
 
 
 def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
@@ -50,8 +56,27 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         for model in run.black_box:
             check_run(model, MODEL_STEPS)
     compiles = "simulate" in names
-    if compiles and not run.folder.exists():  # an older run may have its simulation in the cache
-        require_tool(GXX)
+    if compiles:
+        check_machine(run.folder.path, needs_gxx=not run.folder.exists())  # an older run may have all in the cache
+
+
+def check_machine(folder: Path, *, needs_gxx: bool = True) -> None:
+    """Look at the compiler, the cache, the instruction set that was asked for, and the room on the disks.
+
+    Raises:
+        UserError: one of them will not do.
+        ToolMissing: g++ is missing, or fails on a line of C++.
+    """
+    forced_isa()
+    gxx_seconds()
+    for place in (check_cache(), folder):
+        while not place.exists():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        if free < _ROOM:
+            raise UserError(f"{place}: {free >> 20} MB are free on its disk, {_ROOM >> 20} MB are needed; make room")
+    if needs_gxx:
+        check_gxx()
 
 
 def _check_augmentation(run: Run, shape: tuple[int, ...]) -> None:

@@ -6,8 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from hw.tools.plain_yaml import read_yaml
 from qmodels.errors import UserError
 
 Settings = Mapping[str, Any]
@@ -27,6 +26,8 @@ def merge(raw: Settings, settings: Settings, origin: str = "--set") -> dict[str,
     merged = copy.deepcopy(dict(raw))
     for key, value in settings.items():
         *parents, leaf = key.split(".")
+        if not all(part.strip() for part in (*parents, leaf)):
+            raise UserError(f"{origin} {key!r}: has an empty part; keys look like section.key")
         node = merged
         for parent in parents:
             node = node.setdefault(parent, {})
@@ -34,6 +35,12 @@ def merge(raw: Settings, settings: Settings, origin: str = "--set") -> dict[str,
                 raise UserError(f"{origin} {key!r}: {parent!r} is a value, not a section")
         node[leaf] = copy.deepcopy(value)
     return merged
+
+
+def abridged(value: Any) -> str:
+    """A value as Python writes it, not longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
 
 
 def read_settings(words: Sequence[str]) -> dict[str, Any]:
@@ -46,11 +53,10 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {word!r}: must look like section.key=value")
+            raise UserError(f"--set {abridged(word)}: must look like section.key=value")
         settings.pop(key.strip(), None)  # it applies where it was given last
         try:
-            settings[key.strip()] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--set {word!r}: not a plain YAML value ({reason})") from None
+            settings[key.strip()] = read_yaml(text)
+        except ValueError as error:
+            raise UserError(f"--set {abridged(word)}: not a plain YAML value ({error})") from None
     return settings

@@ -20,14 +20,14 @@ from hw.simulate.exactness import probe_inputs
 from qmodels.grid import EXTREMES
 from qmodels.metrics.masking import Row
 from qmodels.quantize.lipschitz_tables import bits_rows, lipschitz_rows
-from qmodels.storage import atomic_folder, write_json
+from qmodels.storage import write_json
 
 
 def project_step(run: Run) -> tuple[str, ...]:
     """Generate the HLS project into `hls/`, replacing an older one whole."""
     accelerator = run.accelerator
     project = accelerator.project
-    with atomic_folder(run.folder / "hls") as fresh:
+    with run.folder.replacing("hls") as fresh:
         project.write(fresh)
         # Until the attacks are there; not an output of this step: a later one replaces it.
         clean_bench(run).write(fresh)

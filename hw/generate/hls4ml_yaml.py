@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hw.generate.contract.names import is_free_name, name_problem
+from hw.tools.plain_yaml import PlainLoader, read_yaml
 from qmodels.errors import UserError
 
 _STRATEGIES = {"latency": "latency", "resource": "resource"}
@@ -37,11 +36,11 @@ TYPE_KEYS = ("Precision", "TableSize")
 Entry = dict[Any, Any]
 
 
-class _PlainLoader(yaml.SafeLoader):
+class _Loader(PlainLoader):
     """hls4ml embeds the model behind a tag of its own, which makes other loaders run code: here it is nothing."""
 
 
-_PlainLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def read_hls4ml_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -50,11 +49,13 @@ def read_hls4ml_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         UserError: not a readable hls4ml configuration, one that is not bit-exact, or a strategy that we do not have.
     """
+    if path.exists() and not path.is_file():  # a pipe would never end
+        raise UserError(f"{path}: is no file")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        raw = read_yaml(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable hls4ml configuration ({' '.join(str(error).split())[:200]})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: not an hls4ml configuration (a mapping with Backend, IOType, HLSConfig, ...)")
@@ -66,7 +67,7 @@ def read_hls4ml_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 def read_hls4ml_types(path: Path) -> dict[str, Any]:
     """The types in a configuration that `read_hls4ml_yaml` has read, in hls4ml's own form; empty if it has none."""
-    hls = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader).get("HLSConfig") or {}
+    hls = read_yaml(path.read_text(encoding="utf-8"), _Loader).get("HLSConfig") or {}
     layers = {str(name): _types_of(entry or {}) for name, entry in (hls.get("LayerName") or {}).items()}
     layers = {name: entry for name, entry in layers.items() if entry}
     found = {"Model": _types_of(hls.get("Model") or {}), "LayerName": layers}

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from hw.experiment.folder import check_output
 from hw.report.console import console_text
 from hw.report.export import csv_text, json_text, markdown_text
 from hw.report.html import html_report
@@ -51,6 +52,8 @@ def report_runs(runs: Sequence[Path], output: Path | None) -> None:
     """
     if output is not None and output.suffix.lower() not in _WRITERS:
         raise UserError(f"{output}: unknown format {output.suffix!r}; allowed: {', '.join(_WRITERS)}")
+    if output is not None:
+        check_output(output)
     finished = _told_apart([load_run(folder) for folder in runs], runs)
     if output is None:
         _print(console_text([run.results for run in finished]))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hw.experiment.ball import Ball
+from hw.report.schema import FILES, ResultsPart, check_shape
 from hw.synth.record import stored_synthesis
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
+from qmodels.storage import read_json
 
 SCHEMA = 1
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0", "none": "no norm"}
@@ -59,7 +60,7 @@ class Results:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run folder; what is missing or unreadable there, apart from results.json, is None."""
+    """A run folder; what is missing there, apart from results.json, is None."""
 
     results: Results
     config: str | None = None
@@ -76,23 +77,15 @@ def load_run(folder: Path) -> FinishedRun:
     """Read a finished run.
 
     Raises:
-        UserError: there is no readable results.json in the folder.
+        UserError: there is no results.json in the folder, or a file was damaged or edited: names its key.
     """
     path = folder / "results.json"
-    try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such run folder") from None
-        raise UserError(
-            f"{folder}: no results.json in this folder; finish the run with `robust-hls evaluate {folder}`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    extras = {
-        name: _optional_json(folder / f"{name}.json")
-        for name in ("environment", "training", "mapping", "quantization", "project", "examples", "overflow")
-    }
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder")
+    if not path.exists():
+        raise UserError(f"{folder}: no results.json in this folder; finish the run with `robust-hls evaluate {folder}`")
+    plain = read_json(path)
+    extras = {name: _optional_json(folder / f"{name}.json", shape) for name, shape in FILES.items()}
     if isinstance(plain, dict) and (synthesis := stored_synthesis(folder)) is not None:
         plain["synthesis"] = synthesis
     config = None
@@ -111,6 +104,7 @@ def parse_results(plain: Any, where: str = "results.json") -> Results:
         raise UserError(
             f"{where}: not a results.json of schema {SCHEMA}; run `robust-hls evaluate` on the run folder again"
         )
+    check_shape(ResultsPart, plain, where)
     try:
         return Results(
             run=str(plain["run"]),
@@ -138,11 +132,12 @@ def _ball(item: dict[str, Any]) -> Ball:
     return item["norm"], _epsilon(item["epsilon_lsb" if unit == "lsb" else "epsilon"]), unit
 
 
-def _optional_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def _optional_json(path: Path, shape: Any) -> Any:
+    if not path.exists():
         return None
+    plain = read_json(path)
+    check_shape(shape, plain, str(path))
+    return plain
 
 
 def _pairs(settings: dict[str, Any]) -> str:

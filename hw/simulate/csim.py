@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.generate.project import HlsProject
-from hw.tools.cache import build_once
-from hw.tools.toolchain import run_gxx
+from hw.simulate.csim_process import CsimProcess
+from hw.tools.cache import build_once, discard
+from hw.tools.toolchain import GXX, run_gxx
 from qmodels.digest import digest
-from qmodels.errors import UserError
+from qmodels.errors import ToolMissing, UserError
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.victims import Logits
 
 Array = NDArray[Any]
+LIBRARY = "csim.so"
 
 #: As in hls4ml's build_lib.sh. GNU_UNIQUE symbols would be shared between two loaded simulations: wrong weights.
 _FLAGS = ("-fPIC", "-shared", "-std=c++14", *(() if sys.platform == "darwin" else ("-fno-gnu-unique",)))
@@ -57,14 +56,16 @@ class Csim:
 
         Raises:
             ToolMissing: g++ is missing or fails.
+
+        The code runs in a process of its own; when it crashes or hangs there, a call raises SimulationFailed.
         """
         self.digest, self.ports = project.digest, project.ports
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         self._threads = cores if project.ports.reentrant else 1
         flags = ("-O3" if optimize else "-O0", *_FLAGS)
-        key = digest("\0".join((project.digest, *flags)))
-        folder = build_once("csim", key, lambda work, final: _build(project, flags, work, final))
-        self._library = ctypes.CDLL(str(folder / "csim.so"))
+        key = digest("\0".join((project.digest, *flags, "weights beside it")))
+        folder = build_once("csim", key, lambda work, final: _build(project, flags, work))
+        self._entry, self._process = folder, CsimProcess(folder, LIBRARY)
         self._name = project.name
 
     def __repr__(self) -> str:
@@ -82,30 +83,28 @@ class Csim:
         inputs = self._inputs(x)
         samples, outputs = len(inputs[0]), self._outputs(inputs)
         if samples:
-            call = self._caller(inputs, outputs)
-            call(range(1))  # the first call loads the weights; only later ones are re-entrant
-            bounds = np.linspace(1, samples, self._threads + 1).astype(int).tolist()
-            with ThreadPoolExecutor(self._threads) as pool:
-                list(pool.map(call, itertools.starmap(range, itertools.pairwise(bounds))))
+            self._call({"top": self._top(inputs), "samples": samples, "threads": self._threads}, inputs, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def trace(self, x: Array | Sequence[Array]) -> dict[str, Array]:
         """Every layer's output (N, *shape), by layer name; for a project that was written to be traced."""
         inputs = self._inputs(x)
-        samples, dtype, call = len(inputs[0]), inputs[0].dtype, self._caller(inputs, self._outputs(inputs))
+        samples, dtype = len(inputs[0]), inputs[0].dtype
         found: dict[str, Array] = {name: np.empty((samples, *s), dtype) for name, s in self.ports.traced.items()}
-        records = (_Record * len(found))()
-        self._library.allocate_trace_storage(ctypes.c_size_t(dtype.itemsize))
-        try:
-            for sample in range(samples):
-                call(range(sample, sample + 1))
-                self._library.collect_trace_output(records)
-                for record in records:
-                    layer = found[record.name.decode()][sample]
-                    ctypes.memmove(layer.ctypes.data, record.data, layer.nbytes)
-        finally:
-            self._library.free_trace_storage()
+        request = {"top": self._top(inputs), "samples": samples, "itemsize": dtype.itemsize, "traced": list(found)}
+        if samples:
+            self._call(request, inputs, [*self._outputs(inputs), *found.values()])
         return found
+
+    def _top(self, inputs: list[Array]) -> str:
+        return f"{self._name}_{'double' if inputs[0].dtype == np.float64 else 'float'}"
+
+    def _call(self, request: dict[str, Any], inputs: list[Array], results: list[Array]) -> None:
+        try:
+            self._process.call(request, inputs, results)
+        except ToolMissing as error:
+            discard(self._entry)  # whole, and still no library: another compiler may do better
+            raise ToolMissing(f"what g++ wrote cannot be loaded ({error}); check {GXX.variable}, run again") from None
 
     def _inputs(self, x: Array | Sequence[Array]) -> list[Array]:
         given = list(x) if isinstance(x, (list, tuple)) else [x]
@@ -128,33 +127,13 @@ class Csim:
     def _outputs(self, inputs: list[Array]) -> list[Array]:
         return [np.zeros((len(inputs[0]), prod(shape)), inputs[0].dtype) for shape in self.ports.outputs]
 
-    def _caller(self, inputs: list[Array], outputs: list[Array]) -> Callable[[range], None]:
-        """The top function over some of the samples: it takes a pointer to every input and output."""
-        arrays = [*inputs, *outputs]
-        top = self._library[f"{self._name}_{'double' if inputs[0].dtype == np.float64 else 'float'}"]
-        top.restype, top.argtypes = None, [ctypes.c_void_p] * len(arrays)
-        places = [(array.ctypes.data, array.strides[0]) for array in arrays]
 
-        def call(samples: range) -> None:
-            for sample in samples:
-                top(*[start + sample * step for start, step in places])
-
-        return call
-
-
-class _Record(ctypes.Structure):
-    """hls4ml's `trace_data`: a layer's name and its output."""
-
-    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.c_void_p)]
-
-
-def _build(project: HlsProject, flags: Sequence[str], work: Path, final: Path) -> None:
+def _build(project: HlsProject, flags: Sequence[str], work: Path) -> None:
     project.write(work)
     wanted = (f"firmware/{project.name}.cpp", f"firmware/{project.name}_axi.cpp", f"{project.name}_bridge.cpp")
     sources = [source for source in wanted if source in project.files]
     # One unit for all: every source alone would parse the number types again, a fifth of the compiler's time.
     (work / "csim.cpp").write_text("".join(f'#include "{source}"\n' for source in sources))
     includes = [f"-I{folder}" for folder in _INCLUDES if any(path.startswith(f"{folder}/") for path in project.files)]
-    # The weights are read from text files at the first call, from where the folder will be.
-    weights = f'-DWEIGHTS_DIR="{final / "firmware" / "weights"}"'
-    run_gxx([(*flags, *includes, weights, "csim.cpp", "-o", "csim.so")], work)
+    # The weights are read from text files at the first call; the process that makes it runs in this folder.
+    run_gxx([(*flags, *includes, '-DWEIGHTS_DIR="firmware/weights"', "csim.cpp", "-o", LIBRARY)], work)

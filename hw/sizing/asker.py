@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.run import load_run_data
+from hw.report.schema import check_shape
 from hw.sizing.config import SizingConfig
 from hw.sizing.crew import Crew, Job, JobOutcome, SoloCrew
 from hw.sizing.questions import Question, stage_key
+from hw.sizing.shapes import SHAPES
 from hw.sizing.space import DesignPoint
 from hw.sizing.stages import MODEL_FILE, STAGES
 from hw.sizing.store import Answer, Store
@@ -63,7 +65,7 @@ class Asker:
         return self._failed.get(design.training_key) or self._failed.get(design.model_key, "")
 
     def _collect(self, stage: str, wanted: Mapping[str, tuple[str, DesignPoint]]) -> dict[str, Answer]:
-        found = {name: record for name, (key, _) in wanted.items() if (record := self.store.find(key)) is not None}
+        found = {name: record for name, (key, _) in wanted.items() if (record := self._stored(stage, key)) is not None}
         self.used |= {record.key: record for record in found.values()}
         missing = {key: (name, design) for name, (key, design) in wanted.items() if name not in found}
         if self.crew is None or not missing:
@@ -78,6 +80,13 @@ class Asker:
                     found[name] = self._keep(stage, design, outcome)
                     bar.advance()
         return found
+
+    def _stored(self, stage: str, key: str) -> Answer | None:
+        """What the store knows; UserError for an answer that somebody changed into something else."""
+        record = self.store.find(key)
+        if record is not None and not record.error:
+            check_shape(SHAPES[stage], record.value, f"{self.store.path}: {record.title}, {stage}:")
+        return record
 
     def _keep(self, stage: str, design: DesignPoint, outcome: JobOutcome) -> Answer:
         value = outcome.value if outcome.error is None else {}
@@ -134,7 +143,7 @@ class Asker:
     def _forget_lost(self, stage: str, design: DesignPoint, folder: Path) -> None:
         """A training whose files are gone is not done."""
         key = self._key(stage, design)
-        record = self.store.find(key)
+        record = self._stored(stage, key)
         if record is not None and not record.error:
             if not all((folder / name).is_file() for name in record.value["files"]):
                 self.store.forget(key)

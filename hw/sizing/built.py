@@ -50,6 +50,7 @@ def scratch_run(config: RunConfig, data: Dataset, files: Mapping[str, bytes]) ->
     with tempfile.TemporaryDirectory(prefix="robust-hls-size-") as folder:
         run = Run(config, RunFolder(Path(folder)))
         run.data = data
+        run.folder.claim()
         for name, content in files.items():
             (run.folder / name).write_bytes(content)
         for step in MODEL_STEPS:

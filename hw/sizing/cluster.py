@@ -23,7 +23,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, Worker, Work
 from hw.sizing.crew import ATTEMPTS, THREADS, Job, JobOutcome, StopTheRun, attempt
 from qmodels.errors import ToolMissing, UserError
 
-_CONNECT_SECONDS = 20
+_CONNECT_SECONDS = 4  # for the scheduler, and again for a worker
 _POLL_SECONDS = 0.5  # short waits let Ctrl-C through, and find workers that came
 _GONE = ("cancelled", "lost")
 _LOCAL = {

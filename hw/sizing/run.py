@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hw.experiment.config import dump_config, load_config
 from hw.experiment.folder import RunFolder
+from hw.experiment.preflight import check_machine
 from hw.experiment.settings import Settings
 from hw.sizing.conductor import EXPERIMENT, Conductor
 from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
@@ -18,7 +19,6 @@ from hw.sizing.crew import Crew, SoloCrew
 from hw.sizing.points import Point
 from hw.sizing.space import check_space
 from hw.sizing.store import Store
-from hw.tools.toolchain import GXX, require_tool
 from qmodels.errors import ExactnessError, UserError
 from qmodels.storage import write_bytes
 
@@ -53,18 +53,16 @@ def size(source: Path, settings: Settings | None = None, options: SizingOptions 
     options = options or SizingOptions()
     config, experiment, folder = _open(source, settings, options)
     with folder.lock(), _terminate_as_interrupt():
-        if not options.report_only:
-            require_tool(GXX)
+        if options.report_only:
+            return _conducted(config, folder.path, None, options)
+        check_machine(folder.path)
+        crew = _crew(options, folder.path)  # before anything is written: there may be none
+        try:
             write_bytes(folder / SIZING, dump_sizing(config).encode())
             write_bytes(folder / EXPERIMENT, experiment.encode())
-        store = Store(folder / STORE)
-        try:
-            if options.retry_failed:
-                store.forget_failed()
-            conductor = _conduct(config, folder.path, store, options)
+            return _conducted(config, folder.path, crew, options)
         finally:
-            store.close()
-    return conductor
+            crew.close()
 
 
 def show(conductor: Conductor, say: Callable[[str], None]) -> None:
@@ -77,17 +75,18 @@ def show(conductor: Conductor, say: Callable[[str], None]) -> None:
         say(f"{name:16s}{conductor.folder / name}")
 
 
-def _conduct(config: SizingConfig, folder: Path, store: Store, options: SizingOptions) -> Conductor:
+def _conducted(config: SizingConfig, folder: Path, crew: Crew | None, options: SizingOptions) -> Conductor:
     from hw.sizing.report import write_reports
 
-    crew = None if options.report_only else _crew(options, folder)
+    store = Store(folder / STORE)
     try:
+        if options.retry_failed:
+            store.forget_failed()
         conductor = Conductor(config, folder, store, crew, options.data_dir)
         points = conductor.run()
+        write_reports(conductor)
     finally:
-        if crew is not None:
-            crew.close()
-    write_reports(conductor)
+        store.close()
     _refuse_differing_bits(points)
     return conductor
 
@@ -95,13 +94,16 @@ def _conduct(config: SizingConfig, folder: Path, store: Store, options: SizingOp
 def _open(source: Path, settings: Settings | None, options: SizingOptions) -> tuple[SizingConfig, str, RunFolder]:
     """Config, experiment as YAML, folder. Nothing is written yet."""
     earlier = source.is_dir()
-    if earlier and not (source / SIZING).exists():
+    if earlier and not (source / SIZING).is_file():
         raise UserError(f"{source}: no sizing in this folder ({SIZING} is missing)")
+    if earlier:
+        RunFolder(source, "sizing").require()
     config = load_sizing(source / SIZING if earlier else source, settings)
     experiment = dump_config(load_config(config.experiment, config.fixed, "fixed:"))
     check_space(experiment, str(config.experiment or "the built-in demo"), config.space)
     config = config.model_copy(update={"experiment": Path(EXPERIMENT), "fixed": {}})
-    folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name))
+    folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name), "sizing")
+    folder.check([None if earlier else source])
     if options.report_only and not (folder / STORE).exists():
         raise UserError(f"{folder.path}: no results to report yet")
     return config, experiment, folder

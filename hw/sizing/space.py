@@ -89,7 +89,7 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
     Raises:
         UserError: a key or value the experiment does not know.
     """
-    config = check_config(RunConfig, merge(_parsed(experiment, where), settings, f"{where}:"), where)
+    config = check_config(RunConfig, merge(_parsed(experiment, where), settings, f"{where}:"), lambda key: where)
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
     return DesignPoint(tuple(settings.items()), config)

@@ -56,6 +56,7 @@ def _training_step(name: str, question: Question, blobs: Blobs, before: dict[str
     with tempfile.TemporaryDirectory(prefix="robust-hls-train-") as scratch:
         run = Run(question.config, RunFolder(shared or Path(scratch)))
         run.data = _data(question.data, blobs)
+        run.folder.claim()
         for file, content in before.items():
             write_bytes(run.folder / file, content)
         made = step.action(run)

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS journal (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL, failed INTEGER NOT NULL, worker TEXT NOT NULL
 );
 """
+_MEND = "move it away and its points are computed anew, or choose another --out"
 _PATIENCE = 60.0  # seconds to wait for another writer
 
 
@@ -80,12 +81,12 @@ class Store:
     def find(self, key: str) -> Answer | None:
         """The record of a question, or None."""
         found = self._query("SELECT key, stage, title, value, error, seconds, worker FROM results WHERE key = ?", key)
-        return _record(found[0]) if found else None
+        return self._read(found[0]) if found else None
 
     def records(self) -> list[Answer]:
         """Everything, by key."""
         found = self._query("SELECT key, stage, title, value, error, seconds, worker FROM results ORDER BY key")
-        return [_record(row) for row in found]
+        return [self._read(row) for row in found]
 
     def forget_failed(self) -> int:
         """Forget failed records, so that they are tried again; how many."""
@@ -102,6 +103,12 @@ class Store:
         """How many successful computations there were beyond one a question: 0 unless something is wrong."""
         found = self._query("SELECT COUNT(*) - COUNT(DISTINCT key) FROM journal WHERE NOT failed")
         return int(found[0][0])
+
+    def _read(self, row: tuple[Any, ...]) -> Answer:
+        try:
+            return _record(row)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"{self.path}: a result was changed ({error}); {_MEND}") from None
 
     def _query(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
         with self._explained():
@@ -123,11 +130,13 @@ class Store:
             yield
         except sqlite3.Error as error:
             raise UserError(
-                f"{self.path}: the store of results cannot be used ({error}); if it is damaged, move it away and its "
-                "points are computed anew, or choose another --out"
+                f"{self.path}: the store of results cannot be used ({error}); if it is damaged, {_MEND}"
             ) from None
 
 
 def _record(row: tuple[Any, ...]) -> Answer:
-    key, stage, title, value, error, seconds, worker = row
-    return Answer(key, stage, title, json.loads(value), error, seconds, worker)
+    key, stage, title, text, error, seconds, worker = row
+    value = json.loads(text)
+    if not (isinstance(value, dict) and isinstance(seconds, float) and isinstance(error, str | None)):
+        raise ValueError(f"{title}: {stage} has values of wrong types")
+    return Answer(key, stage, title, value, error, seconds, worker)

@@ -89,7 +89,7 @@ def _prepare(folder: RunFolder, record: dict[str, Any], sources: dict[str, str])
     work, stamp = folder / WORK, folder / WORK / ".project"
     if not stamp.is_file() or stamp.read_text() != record["project_digest"]:
         record["stages"] = {name: entry for name, entry in record["stages"].items() if "from" in entry}
-        with atomic_folder(work) as fresh:
+        with folder.replacing(WORK) as fresh:
             shutil.copytree(folder / "hls", fresh, dirs_exist_ok=True)
             (fresh / ".project").write_text(record["project_digest"])
         return

@@ -23,7 +23,9 @@ def open_project(path: Path) -> tuple[RunFolder, HardwareConfig]:
         raise UserError(f"{path}: no run in this folder (config.yaml is missing)")
     if not (path / "hls").is_dir():
         raise UserError(f"{path / 'hls'}: no HLS project yet; make it: robust-hls generate {path}")
-    return RunFolder(path), load_config(path / "config.yaml").hardware
+    folder = RunFolder(path)
+    folder.require()
+    return folder, load_config(path / "config.yaml").hardware
 
 
 def sources_of(folder: RunFolder) -> dict[str, str]:

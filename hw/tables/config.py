@@ -241,7 +241,7 @@ def row_configs(config: TablesConfig) -> list[RunConfig]:
     found = []
     for row in config.rows:
         where = f"{config.experiment}, row {row.label}"
-        run = parse_config(RunConfig, text, where, {**row.set, "name": row.slug}, f"{where}: set")
+        run = parse_config(RunConfig, text, where, {**row.set, "name": row.slug}, f"{where}:")
         merged = evaluation.model_copy(update={"check_convergence": run.evaluation.check_convergence})
         found.append(run.model_copy(update={"evaluation": merged}))
     _refuse_rows(config, found)

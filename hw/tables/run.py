@@ -30,7 +30,6 @@ from hw.tables.export import files_of
 from hw.tables.published import published_tables
 from hw.tables.rows import finish_row, is_finished, row_runs
 from hw.tables.studies import Studies
-from qmodels.errors import UserError
 from qmodels.storage import write_bytes
 
 Say = Callable[[str], None]
@@ -64,12 +63,12 @@ def make_tables(target: str, options: TablesOptions, say: Say) -> tuple[Tables, 
     """
     config = load_tables(target, options.settings, options.attacks, options.images)
     earlier = (Path(target) / TABLES_FILE).is_file()
-    folder = RunFolder(options.out or (Path(target) if earlier else OUTPUT_ROOT / config.name))
+    folder = RunFolder(options.out or (Path(target) if earlier else OUTPUT_ROOT / config.name), "tables")
+    folder.check()
     experiment, configs = base_experiment(config), row_configs(config)
     runs = row_runs(configs, folder.path, options.data_dir)
     for run in runs:
         check_run(run, FLOW)
-    _check_folder(folder)
     with folder.lock():
         write_bytes(folder / EXPERIMENT_FILE, experiment.encode())
         write_bytes(folder / TABLES_FILE, dump_tables(config).encode())
@@ -88,12 +87,6 @@ def make_tables(target: str, options: TablesOptions, say: Say) -> tuple[Tables, 
 
 def _teller(prefix: str, say: Say) -> Say:
     return lambda line: say(prefix + line)
-
-
-def _check_folder(folder: RunFolder) -> None:
-    """Only a folder of tables, or a new one, is written into."""
-    if folder.path.is_dir() and not (folder / TABLES_FILE).exists() and any(folder.path.iterdir()):
-        raise UserError(f"{folder.path}: holds something else than tables; choose another --out")
 
 
 def _studies(config: TablesConfig, runs: Sequence[Run], folder: RunFolder, say: Say) -> dict[str, list[dict[str, Any]]]:

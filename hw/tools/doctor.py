@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -9,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from hw.tools.cache import CACHE_VARIABLE, cache_root
-from hw.tools.toolchain import GXX, TOOLS, find_tool, tool_version
-from qmodels.errors import ToolMissing
+from hw.tools.cache import CACHE_VARIABLE, cache_root, check_cache
+from hw.tools.toolchain import GXX, TOOLS, check_gxx, find_tool, tool_version
+from qmodels.errors import RobustHlsError, ToolMissing, UserError
 
 PACKAGES = ("hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "matplotlib")
 
@@ -31,8 +32,15 @@ def diagnose() -> int:
     for name in PACKAGES:
         packages.add_row(name, _version(name) or f"missing: pip install {name}")
     console.print(packages)
-    console.print(f"Your cache: {cache_root()} (another one: set {CACHE_VARIABLE})", soft_wrap=True)
+    with contextlib.suppress(UserError):
+        console.print(f"Your cache: {cache_root()} (another one: set {CACHE_VARIABLE})", soft_wrap=True)
     lacking = [*missing, *([GXX.command] if find_tool(GXX) is None else [])]
+    for check in (check_cache, *(() if GXX.command in lacking else (check_gxx,))):
+        try:
+            check()
+        except RobustHlsError as error:
+            console.print(escape(str(error)), soft_wrap=True, highlight=False)
+            lacking.append("a g++ that works" if check is check_gxx else "a cache of your own")
     console.print(f"You still need: {', '.join(lacking)}" if lacking else "You have all that is needed.")
     return ToolMissing.exit_status if lacking else 0
 

@@ -5,15 +5,18 @@ Every tool can be pointed to by an environment variable (ROBUST_HLS_GXX=/opt/gcc
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmodels.errors import ToolMissing
+from hw.tools.guard import TIMED_OUT, run_guarded
+from qmodels.errors import ToolMissing, UserError
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ GXX = Tool(
     "compiles hls4ml's C simulation and bitsim's kernels",
     "Debian/Ubuntu: sudo apt install g++; Fedora: sudo dnf install gcc-c++; macOS: xcode-select --install",
 )
+GXX_SECONDS = "ROBUST_HLS_GXX_SECONDS"
 _AMD = "part of AMD Vitis; see https://www.amd.com/en/products/software/adaptive-socs-and-fpgas/vitis.html"
 _INTEL = "part of Intel HLS Compiler (Quartus 20.1 to 21.4); see https://www.intel.com/fpga-software-download"
 #: Versions: https://fastmachinelearning.org/hls4ml/intro/status.html
@@ -88,7 +92,9 @@ def tool_version(tool: Tool) -> str:
     if path is None:
         return ""
     try:
-        done = subprocess.run([path, tool.version_flag], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            [path, tool.version_flag], capture_output=True, text=True, errors="replace", timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return next(iter((done.stdout or done.stderr).splitlines()), "").strip()
@@ -109,23 +115,53 @@ def require_version(tool: Tool) -> None:
 
 
 def run_gxx(commands: Sequence[Sequence[str]], cwd: Path) -> None:
-    """Run g++ with each argument list, all at once.
+    """Run g++ with each argument list, all at once; what follows `-o` must be there afterwards.
+
+    It ends with us, however we end, and after $ROBUST_HLS_GXX_SECONDS (1800).
 
     Raises:
-        ToolMissing: g++ is missing, or fails; its first error line is shown.
+        ToolMissing: g++ is missing, fails (its first error line is shown), writes nothing, or takes too long.
+        UserError: the disk is full.
     """
-    compiler = str(require_tool(GXX))
-    try:
-        jobs = [
-            subprocess.Popen(
-                [compiler, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    compiler, seconds = str(require_tool(GXX)), gxx_seconds()
+    end = f"(try: {compiler} --version; {GXX.install})"
+    outcomes = run_guarded([[compiler, *arguments] for arguments in commands], cwd, seconds)
+    for status, words in outcomes:
+        if status != 0 and "No space left on device" in words:
+            raise UserError(
+                f"{compiler}: no space left on the disk of {cwd.parent} or of the folder for temporary files"
             )
-            for arguments in commands
-        ]
-    except OSError as error:
-        raise ToolMissing(f"{compiler} cannot be run: {error}. {GXX.install}") from None
-    failures = [stderr for job in jobs for stderr in [job.communicate()[1]] if job.returncode != 0]
-    if failures:
-        lines = failures[0].splitlines()
-        first = next((line for line in lines if "error" in line.lower()), next(iter(lines), "no message"))
-        raise ToolMissing(f"{compiler} failed: {first.strip()[:500]} (try: {compiler} --version; {GXX.install})")
+    for status, words in outcomes:
+        if status == TIMED_OUT:
+            raise ToolMissing(
+                f"{compiler} still ran after {seconds:g} s and was stopped; give it longer: set {GXX_SECONDS}"
+            )
+        if status in (126, 127):
+            raise ToolMissing(f"{compiler} cannot be run: {words.strip()[:300]}. {GXX.install}")
+        if status != 0:
+            lines = words.splitlines()
+            first = next((line for line in lines if "error" in line.lower()), next(iter(lines), "no message"))
+            raise ToolMissing(f"{compiler} failed: {first.strip()[:500]} {end}")
+    for arguments in commands:
+        made = cwd / arguments[arguments.index("-o") + 1]
+        if not made.is_file() or made.stat().st_size == 0:
+            raise ToolMissing(f"{compiler} said that all is well, but wrote no {made.name} {end}")
+
+
+def check_gxx() -> None:
+    """Compile one line of C++. Raises as `run_gxx` does."""
+    with tempfile.TemporaryDirectory(prefix="robust-hls-gxx-") as folder:
+        (Path(folder) / "line.cpp").write_text("int line() { return 0; }\n")
+        run_gxx([("-shared", "-fPIC", "line.cpp", "-o", "line.so")], Path(folder))
+
+
+def gxx_seconds() -> float:
+    """How long one call of g++ may take."""
+    text = os.environ.get(GXX_SECONDS) or "1800"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UserError(f"{GXX_SECONDS}={text}: must be a number of seconds above 0")
+    return seconds

@@ -8,6 +8,7 @@ import pytest
 from helpers.cli import Cli
 
 from hw.experiment.config import RunConfig
+from hw.experiment.folder import RunFolder
 
 SECTIONS = ", ".join(RunConfig.model_fields)
 
@@ -38,7 +39,7 @@ SECTIONS = ", ".join(RunConfig.model_fields)
 )
 def test_a_misspelt_key_is_told_with_the_nearest_valid_one(cli: Cli, setting: str, message: str) -> None:
     told = cli.refuses("run", "--set", setting)
-    assert told.startswith("robust-hls: embedded digits.yaml: ")
+    assert told.startswith("robust-hls: --set: ")
     assert message in told
 
 
@@ -59,7 +60,7 @@ def test_a_misspelt_key_is_told_with_the_nearest_valid_one(cli: Cli, setting: st
     ],
 )
 def test_a_value_of_the_wrong_type_is_told_in_words_of_yaml(cli: Cli, setting: str, message: str) -> None:
-    assert f"robust-hls: embedded digits.yaml: {message}" in cli.refuses("run", "--set", setting)
+    assert f"robust-hls: --set: {message}" in cli.refuses("run", "--set", setting)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_value_of_the_wrong_type_is_told_in_words_of_yaml(cli: Cli, setting: s
 def test_a_number_out_of_range_is_told_with_the_range(cli: Cli, setting: str, limit: str) -> None:
     key = setting.partition("=")[0]
     message = cli.refuses("run", "--set", setting)
-    assert f"embedded digits.yaml: {key}: " in message
+    assert f"--set: {key}: " in message
     assert limit in message
 
 
@@ -231,7 +232,7 @@ def test_a_setting_that_sets_nothing(cli: Cli, setting: str, message: str) -> No
 
 
 def test_a_run_is_not_overwritten_without_resume(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
+    RunFolder(tmp_path / "mine").claim()
     (tmp_path / "mine" / "config.yaml").write_text("name: mine\n")
     message = cli.refuses("run", "--out", "mine")
     assert message == "robust-hls: mine: holds a run already; add --resume to go on with it, or choose another --out\n"
@@ -239,7 +240,7 @@ def test_a_run_is_not_overwritten_without_resume(cli: Cli, tmp_path: Path) -> No
 
 def test_another_runs_config_does_not_overwrite_a_run_either(cli: Cli, tmp_path: Path) -> None:
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
+        RunFolder(tmp_path / name).claim()
         (tmp_path / name / "config.yaml").write_text(f"name: {name}\n")
     assert "two: holds a run already" in cli.refuses("run", "one", "--out", "two")
 
@@ -248,3 +249,70 @@ def test_another_runs_config_does_not_overwrite_a_run_either(cli: Cli, tmp_path:
 def test_wrong_usage_ends_with_status_2(cli: Cli, arguments: list[str]) -> None:
     assert cli(*arguments).status == 2
     assert not list(cli.folder.iterdir())
+
+
+# YAML that is more than a config can need
+
+
+def bomb(levels: int) -> str:
+    """Nine values that are nine times the values of the line before, and so on."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (bomb(12), "not plain YAML: line 6: more than 100,000 values, aliases written out"),
+        ("a: &a [1, *a]", "not plain YAML: line 1: contains itself"),
+        ("a: &a {b: *a}", "not plain YAML: line 1: contains itself"),
+        ("a: " + "[" * 60 + "]" * 60, "not plain YAML: line 1: nested too deeply"),
+        ("a: " + "[" * 5000 + "]" * 5000, "not plain YAML: nested too deeply"),
+        (
+            "seed: 1" + "0" * 30,
+            "not plain YAML: line 1: '1000000000000000000000000000000' is too large a number (64 bits",
+        ),
+        ("seed: 1" + "0" * 6000, "is too large a number (64 bits at most)"),
+        ("seed: 0x" + "f" * 5000, "is too large a number (64 bits at most)"),
+        ("seed: 1\nname: x\nseed: 2\n", "not plain YAML: 'seed' stands twice, in lines 1 and 3; keep one"),
+        ("training:\n  epochs: 3\n  epochs: 3\n", "not plain YAML: 'epochs' stands twice, in lines 2 and 3; keep one"),
+        ("# " + "x" * (1 << 20), "characters; a config has at most 1,048,576"),
+    ],
+)
+def test_yaml_that_is_more_than_a_config_can_need(cli: Cli, text: str, told: str) -> None:
+    (cli.folder / "big.yaml").write_text(text)
+    message = cli.refuses("run", "big.yaml")
+    assert "big.yaml: " in message
+    assert told in message
+    assert len(message) < 500
+
+
+def test_the_same_in_what_was_set(cli: Cli) -> None:
+    assert "is too large a number" in cli.refuses("run", "--set", "seed=1" + "0" * 5000)
+    assert "not a plain YAML value (line 1: contains itself)" in cli.refuses("run", "--set", "data=&a [*a]")
+    assert "'epochs' stands twice" in cli.refuses("run", "--set", "training={epochs: 1, epochs: 2}")
+
+
+def test_anchors_and_merge_keys_are_still_good(cli: Cli) -> None:
+    text = "data: &own {name: digits, limit_train: 300}\nmapping: {mu: 7}\ntraining: &t {epochs: 2}\n"
+    (cli.folder / "fine.yaml").write_text(
+        text + "evaluation: {attacks: [{<<: {epsilons_lsb: [1]}, attack: {kind: fgsm}}]}\n"
+    )
+    told = cli.refuses("run", "fine.yaml", "--set", "data.limit_train=-1")
+    assert [line.split(": ")[:2] for line in told.splitlines()] == [["robust-hls", "--set"]], told
+
+
+@pytest.mark.parametrize("key", ["a..b", ".a", "a.", ".", " . ", "training..epochs"])
+def test_a_key_with_an_empty_part(cli: Cli, key: str) -> None:
+    assert f"--set {key.strip()!r}: has an empty part" in cli.refuses("run", "--set", f"{key}=1")
+
+
+def test_errors_name_where_the_value_was_written(cli: Cli) -> None:
+    (cli.folder / "x.yaml").write_text("seed: -1\n")
+    told = cli.refuses("run", "x.yaml", "--set", "training.epochs=-2").removeprefix("robust-hls: ").splitlines()
+    assert [line.split(": ")[:2] for line in told] == [["x.yaml", "seed"], ["--set", "training.epochs"]]
+    assert cli.refuses("run", "--set", "seed=.nan").startswith("robust-hls: --set: seed: ")
+    assert cli.refuses("run", "--set", "traning.epochs=1").startswith(
+        "robust-hls: --set: traning: unknown key; did you"
+    )

@@ -14,6 +14,7 @@ from helpers.cli import Cli, snapshot
 from helpers.models import qkeras_model, weight_quantizers, write_data
 
 from hw.accelerator import Accelerator
+from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
 from hw.generate.project import HlsProject, Ports
 from hw.simulate.csim import Csim
@@ -38,6 +39,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         "tiny_bridge.cpp": b'extern "C" void tiny_float(void*, void*) {}\n',
     }
     return HlsProject("tiny", sources, Ports(((8, 8, 1),), ((1,),)))
+
+
+#: Of a fake compiler: the file behind -o.
+WRITES = '; while [ $# -gt 1 ]; do [ "$1" = -o ] && echo made > "$2"; shift; done'
 
 
 def fake_tool(folder: Path, name: str, script: str) -> Path:
@@ -172,8 +177,12 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
 
 
-@pytest.mark.parametrize(("suffix", "file"), [(".yaml", "config.yaml"), (".json", "environment.json")])
+@pytest.mark.parametrize(
+    ("suffix", "file"), [(".yaml", "config.yaml"), (".json", ".robust-hls.json"), (".json", "environment.json")]
+)
 def test_a_disk_that_is_full_at_the_start(cli: Cli, monkeypatch: pytest.MonkeyPatch, suffix: str, file: str) -> None:
+    if file == "environment.json":
+        RunFolder(cli.folder / "run").claim()
     full_disk(monkeypatch, suffix)
     outcome = cli("train", "--out", "run")
     assert outcome.status == 2
@@ -273,7 +282,7 @@ def test_the_doctor_names_what_is_missing_and_how_to_get_it(cli: Cli, monkeypatc
 
 
 def test_the_doctor_finds_tools_on_the_path_and_by_variable(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_tool(cli.folder / "bin", "g++", "echo 'g++ (Fake) 99.1'; echo 'second line'")
+    fake_tool(cli.folder / "bin", "g++", f"echo 'g++ (Fake) 99.1'; echo 'second line'{WRITES}")
     fake_tool(cli.folder / "bin", "vivado", "[ $1 = -version ] && echo 'vivado v2099.1'")
     elsewhere = fake_tool(cli.folder / "opt", "my-yosys", "echo 'Yosys 0.99'")
     monkeypatch.setenv("PATH", f"{cli.folder / 'bin'}:/usr/bin:/bin")
@@ -288,8 +297,26 @@ def test_the_doctor_finds_tools_on_the_path_and_by_variable(cli: Cli, monkeypatc
 
 
 def test_the_doctor_survives_a_tool_that_hangs_or_breaks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(GXX.variable, str(fake_tool(cli.folder / "bin", "g++", "exit 1")))
+    monkeypatch.setenv(TOOLS[1].variable, str(fake_tool(cli.folder / "bin", "vendor", "exit 1")))
     assert cli("doctor").status == 0
+
+
+@pytest.mark.parametrize("script", ["exit 1", "exit 0"])
+def test_the_doctor_tries_gxx(cli: Cli, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    monkeypatch.setenv(GXX.variable, str(fake_tool(cli.folder / "bin", "g++", script)))
+    outcome = cli("doctor")
+    assert outcome.status == 3
+    assert "You still need: a g++ that works" in outcome.out
+    assert ("failed: no message" if script == "exit 1" else "wrote no line.so") in outcome.out
+
+
+def test_the_doctor_looks_at_the_cache(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    (cli.folder / "cache").mkdir()
+    (cli.folder / "cache").chmod(0o777)
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(cli.folder / "cache"))
+    outcome = cli("doctor")
+    assert outcome.status == 3
+    assert "You still need: a cache of your own" in outcome.out
 
 
 def test_the_doctor_reports_a_missing_package(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from hw.experiment.config import RunConfig, dump_config, load_config
+from hw.experiment.folder import RunFolder
 from hw.experiment.open import open_run
 from hw.experiment.settings import merge, read_settings
 from qmodels.errors import UserError
@@ -96,11 +97,12 @@ def test_options_name_the_run_after_the_model_and_settings_win(tmp_path: Path) -
 
 
 def test_a_run_folder_is_a_config_and_is_resumed(tmp_path: Path) -> None:
+    RunFolder(tmp_path).claim()
     (tmp_path / "config.yaml").write_text(dump_config(load_config(None, {"seed": 5})))
     run = open_run(tmp_path)
     assert (run.config.seed, run.folder.path) == (5, tmp_path)
-    elsewhere = open_run(tmp_path, out=tmp_path / "copy")
-    assert elsewhere.folder.path == tmp_path / "copy"
+    elsewhere = open_run(tmp_path, out=tmp_path.parent / "copy")
+    assert elsewhere.folder.path == tmp_path.parent / "copy"
     with pytest.raises(UserError, match="holds a run already"):
         open_run(None, out=tmp_path)
 

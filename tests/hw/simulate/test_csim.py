@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +21,7 @@ from hw.generate.project import HlsProject, Ports
 from hw.simulate.csim import Csim
 from hw.simulate.exactness import probe_inputs, require_exact
 from hw.simulate.model_trace import model_trace
-from qmodels.errors import UserError
+from qmodels.errors import SimulationFailed, UserError
 from qmodels.grid import EXTREMES, IMAGE_GRID
 from qmodels.victims import KerasVictim, Victim
 
@@ -108,3 +114,117 @@ def test_it_is_compiled_once_even_when_asked_for_at_the_same_time(
     assert len(list((tmp_path / "csim").iterdir())) == 1
     monkeypatch.setenv("ROBUST_HLS_GXX", "/nonexistent")  # from now on the cache must do
     assert Csim(tiny_project(7)).logits(grid_codes(1))[0, 0] == 7
+
+
+# Generated C++ that goes wrong, in a process of its own
+
+
+def project_of(body: str, weights: bytes = b"1\n") -> HlsProject:
+    """A top function with that body."""
+    headers = "".join(f"#include <{name}>\n" for name in ("cstdlib", "fstream", "signal.h", "unistd.h"))
+    code = f'{headers}extern "C" void tiny_float(float* x, float* y) {{ {body} }}\n'
+    files = {"firmware/tiny.cpp": b"\n", "tiny_bridge.cpp": code.encode(), "firmware/weights/w.txt": weights}
+    return HlsProject("tiny", files, Ports(((8, 8, 1),), ((1,),), reentrant=True))
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("*(volatile int*)nullptr = 1;", "crashed: SIGSEGV in the generated C++"),
+        ("abort();", "crashed: SIGABRT in the generated C++"),
+        ("if (x[5] > 0.5f) exit(3); y[0] = 1;", r"ended itself: its C\+\+ called exit\(3\)"),
+        ("_exit(0);", r"ended itself: its C\+\+ called exit\(0\)"),
+        ("kill(getpid(), 9);", "crashed: SIGKILL in the generated C.*; too little memory"),
+        (
+            "for (;;) { volatile int i = 0; i = i + 1; }",
+            "finished no sample for 1 s and was stopped; .*: set ROBUST_HLS_CSIM_SECONDS",
+        ),
+    ],
+)
+def test_generated_code_that_goes_wrong_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, told: str
+) -> None:
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
+    monkeypatch.setenv("ROBUST_HLS_CSIM_SECONDS", "1")
+    csim = Csim(project_of(body))
+    for _ in range(2):  # and the next call starts anew
+        with pytest.raises(SimulationFailed, match=told):
+            csim.logits(np.full((9, 8, 8, 1), 255, np.uint8))
+
+
+def test_weights_are_read_wherever_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quotes, spaces, letters, a relative path; and a cache that was moved."""
+    project = project_of('std::ifstream file(WEIGHTS_DIR "/w.txt"); if (!(file >> y[0])) exit(1);', b"5\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUST_HLS_CACHE", "it's \"ä\\ cache")
+    assert Csim(project).logits(grid_codes(1))[0, 0] == 5
+    (tmp_path / "it's \"ä\\ cache").rename(tmp_path / "moved")
+    monkeypatch.setenv("ROBUST_HLS_CACHE", "moved")
+    monkeypatch.setenv("ROBUST_HLS_GXX", "/nonexistent")
+    assert Csim(project).logits(grid_codes(1))[0, 0] == 5
+
+
+@pytest.mark.parametrize("file", ["csim.so", "firmware/weights/w.txt"])
+@pytest.mark.parametrize("spoil", ["empty", "half", "missing"])
+def test_a_damaged_entry_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, spoil: str) -> None:
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
+    project = project_of('std::ifstream file(WEIGHTS_DIR "/w.txt"); if (!(file >> y[0])) exit(1);', b"7\n")
+    Csim(project)
+    (entry,) = (tmp_path / "csim").iterdir()
+    content = (entry / file).read_bytes()
+    if spoil == "missing":
+        (entry / file).unlink()
+    else:
+        (entry / file).write_bytes(content[: len(content) // 2] if spoil == "half" else b"")
+    assert Csim(project).logits(grid_codes(1))[0, 0] == 7
+    assert (entry / file).stat().st_size == len(content)
+
+
+def test_no_process_stays_when_the_simulation_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
+    csim = Csim(tiny_project(1))
+    csim.logits(grid_codes(1))
+    assert workers(tmp_path)
+    del csim
+    gc.collect()
+    assert not workers(tmp_path)
+
+
+@pytest.mark.parametrize("body", ["y[0] = 1; sleep(60);", "for (;;) { volatile int i = 0; i = i + 1; }"])
+def test_no_process_stays_when_we_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
+    Csim(project_of(body))
+    child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), body])
+    wait_until(lambda: len(workers(tmp_path)) == 1)
+    child.kill()
+    child.wait()
+    wait_until(lambda: not workers(tmp_path))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import numpy as np
+from hw.simulate.csim_process import CsimProcess
+(entry,) = (Path(sys.argv[1]) / "csim").iterdir()
+x, y = np.zeros((1, 64), np.float32), np.zeros((1, 1), np.float32)
+CsimProcess(entry, "csim.so").call({"top": "tiny_float", "samples": 1, "threads": 1}, [x], [y])
+"""
+
+
+def workers(folder: Path) -> list[str]:
+    """Processes that run something of that folder's."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if any(word.endswith(b"csim_worker.py") for word in words) and str(folder).encode() in b" ".join(words):
+                found.append(path.parent.name)
+    return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

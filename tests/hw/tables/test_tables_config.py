@@ -122,4 +122,4 @@ def test_wrong_arguments_are_told(cli: Cli) -> None:
     assert "must look like section.key=value" in cli.refuses("tables", config, "--set", "seed")
     (cli.folder / "other").mkdir()
     (cli.folder / "other" / "thesis.txt").write_text("mine")
-    assert "holds something else than tables" in cli.refuses("tables", config, "--out", "other")
+    assert "not empty, and not made by robust-hls" in cli.refuses("tables", config, "--out", "other")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hw.tools.cache import build_once, cache_root
+from hw.tools.cache import build_once, cache_root, discard
+from qmodels.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +28,9 @@ def slow_build(work: Path, final: Path) -> None:
 
 
 def content(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir()}
+    found = {path.name: path.read_text() for path in folder.iterdir()}
+    assert len(found.pop(".digest")) == 64
+    return found
 
 
 WHOLE = {"first": "1", "second": "d1gest"}
@@ -86,3 +92,84 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert cache_root() == Path("/home/somebody/.cache/robust-hls")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda entry: (entry / "first").write_text(""),
+        lambda entry: (entry / "first").write_text("2"),
+        lambda entry: (entry / "first").unlink(),
+        lambda entry: (entry / "third").write_text("more"),
+        lambda entry: (entry / ".digest").unlink(),
+        lambda entry: (entry / ".digest").write_bytes(b"\xff"),
+        lambda entry: (shutil.rmtree(entry), entry.mkdir()),
+        lambda entry: (shutil.rmtree(entry), entry.write_text("a file")),
+        discard,
+    ],
+)
+def test_an_entry_that_is_not_whole_is_built_anew(spoil: Callable[[Path], object]) -> None:
+    spoil(build_once("kind", "d1gest", slow_build))
+    assert content(build_once("kind", "d1gest", slow_build)) == WHOLE
+    assert [path.name for path in (cache_root() / "kind").iterdir()] == ["d1gest"]
+
+
+def test_what_killed_builds_left_is_cleared_and_what_others_build_is_not() -> None:
+    left = cache_root() / "kind" / ".0123456789ab-xyz"
+    left.mkdir(parents=True)
+    (left / "half").write_text("1")
+    started, finish = threading.Event(), threading.Event()
+
+    def build(work: Path, final: Path) -> None:
+        started.set()
+        assert finish.wait(30)
+        slow_build(work, final)
+
+    other = threading.Thread(target=build_once, args=("kind", "other", build))
+    other.start()
+    assert started.wait(30)
+    build_once("kind", "d1gest", slow_build)
+    finish.set()
+    other.join()
+    assert sorted(path.name for path in (cache_root() / "kind").iterdir()) == ["d1gest", "other"]
+    assert content(cache_root() / "kind" / "other") == WHOLE | {"second": "other"}
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+@pytest.mark.parametrize("place", ["", "kind", "kind/d1gest"])
+def test_a_cache_that_others_can_write_is_refused(mode: int, place: str) -> None:
+    build_once("kind", "d1gest", slow_build)
+    (cache_root() / place).chmod(mode)
+    with pytest.raises(UserError, match=r"others can write to it, .*; chmod go-w it if it is yours, or set ROBUST_HLS"):
+        build_once("kind", "d1gest", slow_build)
+
+
+def test_a_new_cache_is_ours_alone() -> None:
+    entry = build_once("kind", "d1gest", slow_build)
+    for path in (cache_root(), entry.parent, entry):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_relative_cache_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUST_HLS_CACHE", 'it\'s "mine"')
+    assert build_once("kind", "d1gest", slow_build) == tmp_path / 'it\'s "mine"' / "kind" / "d1gest"
+
+
+def test_no_home_and_no_entry_among_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("ROBUST_HLS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(UserError, match=r"no home folder .*; set ROBUST_HLS_CACHE"):
+        cache_root()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_is_not_writable(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="Permission denied; set ROBUST_HLS_CACHE to a writable folder"):
+        build_once("kind", "d1gest", slow_build)

@@ -11,10 +11,10 @@ from pathlib import Path
 from string import Template
 
 from hw.simulate.bitsim.codes import SHARED
-from hw.tools.cache import build_once
-from hw.tools.toolchain import run_gxx
+from hw.tools.cache import build_once, discard
+from hw.tools.toolchain import GXX, run_gxx
 from qmodels.digest import digest
-from qmodels.errors import UserError
+from qmodels.errors import ToolMissing, UserError
 
 SOURCES = Path(__file__).parent
 ISA_VARIABLE = "ROBUST_HLS_ISA"
@@ -41,7 +41,8 @@ def _cpu() -> str:
     return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
 
 
-def _isa() -> str:
+def forced_isa() -> str:
+    """The instruction set that ROBUST_HLS_ISA names; `native` without it. Raises UserError for an unknown one."""
     isa = os.environ.get(ISA_VARIABLE) or "native"
     if isa not in ISA_FLAGS:
         raise UserError(f"{ISA_VARIABLE}={isa}: allowed are {', '.join(ISA_FLAGS)}")
@@ -80,7 +81,14 @@ def build(isa: str = "native") -> Path:
 
 @functools.cache
 def _load(isa: str) -> ctypes.CDLL:
-    lib = ctypes.CDLL(str(build(isa)))
+    path = build(isa)
+    try:
+        lib = ctypes.CDLL(str(path))
+    except OSError as error:
+        discard(path.parent)  # whole, and still no library: another compiler may do better
+        raise ToolMissing(
+            f"what g++ wrote cannot be loaded ({error}); check {GXX.variable} and {ISA_VARIABLE}, run again"
+        ) from None
     lib.bitsim_isa.restype = ctypes.c_char_p
     lib.bitsim_create.restype = ctypes.c_void_p
     lib.bitsim_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
@@ -106,7 +114,7 @@ def _load(isa: str) -> ctypes.CDLL:
 
 def load() -> ctypes.CDLL:
     """The kernels for this machine, or for the instruction set that ROBUST_HLS_ISA forces."""
-    return _load(_isa())
+    return _load(forced_isa())
 
 
 def isa_name() -> str:

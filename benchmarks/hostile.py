@@ -1,0 +1,201 @@
+"""Hostile use of the command: wrong, damaged and misplaced input, and what must come of it.
+
+    python benchmarks/hostile.py [--quick] [--json OUT] [--only config paths ...]
+
+Every check runs `robust-hls` in a folder of its own and knows the exit status and a part of the message that are due.
+A check is wrong when either is another one, when a traceback shows, when it takes longer than a minute, or when a
+command that fails changed one file of its folder. Keys: `checks`, `wrong`, `tracebacks`, `files_lost`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import Report, parser
+from benchmarks.hostile_checks import KINDS, Check, fixtures
+
+LIMIT_SECONDS = 60.0
+FORKING = get_context("forkserver")
+_QUICK_SHARE = 3  # every so many checks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a check."""
+
+    check: Check
+    status: int | None  # None: it took too long
+    words: str
+    lost: tuple[str, ...]  # files that were changed or are gone
+    new: tuple[str, ...]
+
+    @property
+    def traceback(self) -> bool:
+        """Whether Python's own words show."""
+        return "Traceback (most recent call last)" in self.words
+
+    @property
+    def problem(self) -> str:
+        """What is wrong; empty when all is as it must be."""
+        if self.status is None:
+            return f"still ran after {LIMIT_SECONDS:g} s"
+        if self.status not in self.check.statuses:
+            return f"status {self.status} instead of {self.check.statuses}"
+        if self.traceback:
+            return "a traceback"
+        if self.check.told not in self.words:
+            return f"does not say {self.check.told!r}"
+        if self.lost:
+            return f"lost {', '.join(self.lost)}"
+        return f"left {', '.join(self.new)}" if self.new and self.status in (2, 3) and not self.check.writes else ""
+
+
+def run(check: Check, stock: Path) -> Outcome:
+    """Run a check in a copy of the stock of files."""
+    with tempfile.TemporaryDirectory(prefix="hostile-") as name:
+        folder = Path(name) / "work"
+        shutil.copytree(stock, folder, symlinks=True)
+        (Path(name) / "cache").mkdir(mode=0o700)
+        check.prepare(folder)
+        environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("ROBUST_HLS_")},
+            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            "ROBUST_HLS_CACHE": str(Path(name) / "cache"),
+            "COLUMNS": "300",
+            **{key: value.replace("@", str(folder)) for key, value in check.environment.items()},
+        }
+        for key in [key for key, value in environment.items() if value == "-"]:
+            del environment[key]
+        before = _digests(folder)
+        status, words = _run(check, folder, environment)
+        after = _digests(folder)
+        _restore_modes(folder)
+    lost = tuple(path for path, digest in before.items() if after.get(path) != digest)
+    return Outcome(check, status, words, lost, tuple(sorted(set(after) - set(before)))[:5])
+
+
+def _run(check: Check, folder: Path, environment: dict[str, str]) -> tuple[int | None, str]:
+    status: int | None
+    with tempfile.TemporaryFile() as words:
+        if check.kind not in ("machine", "signals"):
+            status = _forked(check, folder, environment, words.fileno())
+            words.seek(0)
+            return status, words.read().decode("utf-8", "replace")
+        child = subprocess.Popen(
+            [sys.executable, "-m", "hw.start", *check.arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=words,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            if check.interrupt_after is not None:
+                time.sleep(check.interrupt_after)
+                child.send_signal(signal.SIGINT)
+            status = child.wait(LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            status = None
+        words.seek(0)
+        return status, words.read().decode("utf-8", "replace")
+
+
+def _forked(check: Check, folder: Path, environment: dict[str, str], words: int) -> int | None:
+    """In a process that has loaded all modules already."""
+    child = FORKING.Process(target=_command, args=(check.arguments, str(folder), environment, DupFd(words)))
+    child.start()
+    child.join(LIMIT_SECONDS)
+    if child.exitcode is None:
+        child.kill()
+        child.join()
+        return None
+    return child.exitcode
+
+
+def _command(arguments: tuple[str, ...], folder: str, environment: dict[str, str], words: Any) -> None:
+    """What the `robust-hls` command does, in this process."""
+    from hw.cli import main
+
+    handle = words.detach()
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout, sys.stderr = (open(fd, "w", encoding="utf-8") for fd in (1, 2))  # noqa: PTH123
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["robust-hls", *arguments]
+    try:
+        main()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Every path that is there, with what is in it."""
+    from qmodels.digest import file_digest
+
+    found = {}
+    for path in folder.rglob("*"):
+        name = os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
+        found[name] = file_digest(path) if path.is_file() and not path.is_symlink() else str(path.is_symlink())
+    return found
+
+
+def _restore_modes(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+
+
+def _chosen(names: list[str], quick: bool) -> list[Check]:
+    checks = [check for name in names for check in KINDS[name]()]
+    return checks[:: _QUICK_SHARE * 3] if quick else checks
+
+
+def main() -> int:
+    """0 when nothing is wrong."""
+    options = parser(__doc__, KINDS).parse_args()
+    FORKING.set_forkserver_preload(["benchmarks.hostile_warm"])
+    report, start = Report(), time.perf_counter()
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="hostile-stock-") as name:
+        stock = fixtures(Path(name) / "stock")
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            started = [pool.submit(run, check, stock) for check in _chosen(options.only, options.quick)]
+            for future in as_completed(started):
+                outcome = future.result()
+                outcomes.append(outcome)
+                if outcome.problem:
+                    last = outcome.words.strip().splitlines()[-1:] or [""]
+                    print(f"{outcome.check}: {outcome.problem}\n    {last[0][:300]}", flush=True)
+    wrong = [outcome for outcome in outcomes if outcome.problem]
+    report.figure("checks", len(outcomes), f"{time.perf_counter() - start:.0f} s")
+    report.figure("wrong", len(wrong))
+    report.figure("tracebacks", sum(outcome.traceback for outcome in outcomes))
+    report.figure("files_lost", sum(len(outcome.lost) for outcome in outcomes))
+    details: dict[str, Any] = {str(outcome.check): outcome.problem for outcome in wrong}
+    report.details = {"wrong": details, "seconds": time.perf_counter() - start}
+    report.write(options.json)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""A g++ that misbehaves: told by what it did, ended with us, never believed blindly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hw.tools.toolchain import run_gxx
+from qmodels.errors import RobustHlsError, ToolMissing, UserError
+
+CALL = [("x.cpp", "-o", "x.so")]
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A g++ whose script a test writes."""
+    tool = tmp_path / "fake g++"
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("ROBUST_HLS_GXX", str(tool))
+    return tool
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "told"),
+    [
+        ("exit 0", ToolMissing, "said that all is well, but wrote no x.so"),
+        (": > x.so", ToolMissing, "said that all is well, but wrote no x.so"),
+        ("echo 'x.s: write failed: No space left on device' >&2; exit 1", UserError, "no space left on the disk"),
+        ("printf 'error: \\351\\n' >&2; exit 1", ToolMissing, "failed: error: \N{REPLACEMENT CHARACTER} "),
+        ("[ \"$LC_ALL\" = C ] || exit 1; echo '?: error: in English' >&2; exit 1", ToolMissing, "error: in English"),
+        ("kill -SEGV $$", ToolMissing, "failed: "),
+        ("sleep 60", ToolMissing, "still ran after 0.5 s and was stopped; .* set ROBUST_HLS_GXX_SECONDS"),
+        ("sleep 60 & exec sleep 60", ToolMissing, "still ran after 0.5 s"),
+    ],
+)
+def test_a_gxx_that_misbehaves(
+    fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: type[RobustHlsError], told: str
+) -> None:
+    monkeypatch.setenv("ROBUST_HLS_GXX_SECONDS", "0.5" if "sleep" in script else "30")
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    with pytest.raises(error, match=told):
+        run_gxx(CALL, tmp_path)
+    wait_until(tmp_path, 0)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "soon"])
+def test_a_time_limit_that_is_none(fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("ROBUST_HLS_GXX_SECONDS", text)
+    with pytest.raises(UserError, match=f"ROBUST_HLS_GXX_SECONDS={text}: must be a number of seconds above 0"):
+        run_gxx(CALL, tmp_path)
+
+
+def test_arguments_and_folders_with_spaces_and_quotes(fake: Path, tmp_path: Path) -> None:
+    fake.write_text('#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done > x.so\n')
+    arguments = ("it's", 'a "b"', "$HOME", "*", "-o", "x.so")
+    run_gxx([arguments], tmp_path)
+    assert (tmp_path / "x.so").read_text().splitlines() == list(arguments)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+def test_it_dies_with_us_and_so_does_all_that_it_started(fake: Path, tmp_path: Path, number: signal.Signals) -> None:
+    fake.write_text("#!/bin/sh\nsleep 61 &\nsleep 62\n")
+    code = f"from pathlib import Path; from hw.tools.toolchain import run_gxx; run_gxx({CALL}, Path({str(tmp_path)!r}))"
+    child = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(tmp_path, 4)  # the guard, its watcher and two sleeps at least
+    os.kill(child.pid, number)
+    child.wait()
+    wait_until(tmp_path, 0)
+
+
+def running(folder: Path) -> list[str]:
+    """Processes in that folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if path.readlink() == folder:
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(folder: Path, count: int) -> None:
+    """Until so many processes, or more, are in the folder; none for 0."""
+    deadline = time.monotonic() + 20
+    while len(running(folder)) < count or (count == 0 and running(folder)):
+        assert time.monotonic() < deadline, running(folder)
+        time.sleep(0.02)
