@@ -16,8 +16,8 @@ from hypothesis import settings
 settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("suite")
 
-# TensorFlow and its graphs are millions of objects that stay: looking for garbage among them so often is a tenth of
-# the suite's time.
+# TensorFlow's graphs are very many objects that stay: looking for garbage among them so often took a tenth of the
+# attack table's time.
 gc.set_threshold(100_000, 20, 50)
 
 #: By the seconds they take, so that no worker is left alone with one of them at the end. `--durations` tells.
