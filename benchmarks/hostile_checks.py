@@ -371,7 +371,8 @@ def machine() -> Iterator[Check]:
     for address in ("tcp://127.0.0.1:9", "nonsense", "tcp://", "http://127.0.0.1:9"):
         arguments = ("size", "s.yaml", "--scheduler", address)
         root = Path(__file__).resolve().parent.parent / "configs" / "sizing_digits.yaml"
-        yield Check("machine", arguments, "no scheduler", prepare=write("s.yaml", root.read_text()))
+        of_the_demo = root.read_text(encoding="utf-8").replace("experiment: digits.yaml\n", "")
+        yield Check("machine", arguments, "no scheduler", prepare=write("s.yaml", of_the_demo))
 
 
 def signals() -> Iterator[Check]:

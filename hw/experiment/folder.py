@@ -166,13 +166,12 @@ class RunFolder:
             UserError: the folder is not ours or cannot be made, or another process works in it.
         """
         self.check()
-        is_new = not self.path.exists()
+        made = [folder for folder in (self.path, *self.path.absolute().parents) if not folder.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except OSError as error:
-            if is_new:
-                self._remove_if_empty()
+            self._remove_if_empty(made)
             raise UserError(f"{self.path}: cannot write there ({error.strerror}); choose another --out") from None
         try:
             try:
@@ -184,8 +183,7 @@ class RunFolder:
             yield
         finally:
             os.close(handle)
-            if is_new:
-                self._remove_if_empty()
+            self._remove_if_empty(made)
 
     def _clear(self) -> None:
         """Remove what writers that were killed left; whoever holds the lock of a run is the only writer."""
@@ -195,13 +193,14 @@ class RunFolder:
             else:
                 path.unlink(missing_ok=True)
 
-    def _remove_if_empty(self) -> None:
-        """A run that could not even start leaves no folder behind."""
+    def _remove_if_empty(self, made: list[Path]) -> None:
+        """A run that could not even start leaves no folder behind: none of those that it made, its own first."""
         with contextlib.suppress(OSError):
-            if {path.name for path in self.path.iterdir()} <= {_LOCK, MARKER}:
+            if made and {path.name for path in self.path.iterdir()} <= {_LOCK, MARKER}:
                 (self.path / MARKER).unlink(missing_ok=True)
                 (self.path / _LOCK).unlink(missing_ok=True)
-                self.path.rmdir()
+                for folder in made:
+                    folder.rmdir()
 
     def is_done(self, step: str, key: str) -> bool:
         """Whether `step` finished with the inputs that `key` stands for, and its outputs are untouched."""

@@ -84,10 +84,10 @@ def _planned(plan: Path | None) -> dict[str, Any]:
 
 
 def _check_model(model: OwnModelConfig) -> None:
-    if model.file is not None and not usable_path(model.file).exists():  # a SavedModel is a folder
-        raise UserError(f"model.file: {model.file}: no such file")
-    if model.weights is not None and not usable_path(model.weights).is_file():
-        raise UserError(f"model.weights: {model.weights}: {'is no file' if model.weights.exists() else 'no such file'}")
+    for key, path, folders in (("model.file", model.file, True), ("model.weights", model.weights, False)):
+        if path is None or usable_path(path).is_file() or (folders and path.is_dir()):  # a SavedModel is a folder
+            continue
+        raise UserError(f"{key}: {path}: {'is no file' if path.exists() else 'no such file'}")
     needs = {"model.weights (--weights)": model.weights is not None, "model.repair (--repair)": model.repair}
     for key, asked in needs.items():
         if asked and model.file is None:

@@ -159,7 +159,8 @@ def test_a_regression_needs_a_tolerance_and_a_model(cli: Cli) -> None:
     assert "task.tolerance is missing: this is a regression" in told and "--set task.tolerance=0.1" in told
     told = cli.refuses("generate", "--data", "data.npz", "--set", "task.kind=regression", "--set", "task.tolerance=1")
     assert "only classifiers are trained here; bring your own trained model" in told
-    told = cli.refuses("generate", "--model", "own.keras", "--data", "data.npz", "--set", "task.tolerance=0.1")
+    apart = ("--set", "task.tolerance=0.1", "--set", "evaluation.black_box=[{name: apart, model: {architecture: mlp}}]")
+    told = cli.refuses("generate", "--model", "own.keras", "--data", "data.npz", *apart)
     assert "evaluation.black_box: these models are trained as classifiers, and the task is regression" in told
 
 
