@@ -18,7 +18,7 @@ lint: $(READY)  ## ruff, mypy --strict, and who may import whom
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 
 bench: $(READY)  ## every speed claim, measured here
-	@for name in bitsim bitsim_fuzz attacks training projects own_models sizing; do \
+	@for name in bitsim bitsim_fuzz attacks training projects own_models sizing hostile; do \
 		$(BIN)/python benchmarks/$$name.py --quick || exit 1; \
 	done
 

@@ -173,6 +173,7 @@ def _chosen(names: list[str], quick: bool) -> list[Check]:
 def main() -> int:
     """0 when nothing is wrong."""
     options = parser(__doc__, KINDS).parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would its own
     FORKING.set_forkserver_preload(["benchmarks.hostile_warm"])
     report, start = Report(), time.perf_counter()
     outcomes: list[Outcome] = []

@@ -24,11 +24,14 @@ gc.set_threshold(100_000, 20, 50)
 #: The second does without bitsim's kernels: the first has them built meanwhile, and they are built once.
 LONGEST_FIRST = (
     "hw/experiment/test_flow.py",
+    "hw/experiment/test_tasks.py",
     "qmodels/attacks/test_table.py",
     "hw/simulate/bitsim/test_random_networks.py",
     "hw/generate/contract/test_contract_repairs.py",
     "qmodels/training/test_session.py",
     "hw/test_accelerator.py",
+    "hw/simulate/test_csim.py",
+    "hw/test_front_ends.py",
     "qmodels/loading/test_quantizers.py",
     "hw/generate/contract/test_contract_reported.py",
     "qmodels/attacks/test_ball.py",
@@ -42,7 +45,7 @@ LONGEST_FIRST = (
     "hw/tables/test_tables.py",
     "qmodels/loading/test_keras3.py",
     "hw/synth/test_synth.py",
-    "hw/simulate/test_csim.py",
+    "hw/experiment/test_reported.py",
 )
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.gxx
+@pytest.mark.slow  # half a minute on all cores, and commands of its own: `make bench` has it too
 @pytest.mark.timeout(600)
 def test_nothing_is_lost_and_nothing_hangs(tmp_path: Path) -> None:
     out = tmp_path / "hostile.json"
