@@ -31,9 +31,9 @@ def overflow_text(record: Any) -> str:
         return f"Overflow: not counted, it needs bitsim, and the engine of this run is {record['engine']}."
     images, rows = record["images"], overflow_rows(record)
     if not rows:
-        return f"Overflow: on {images} clean test images every sum and every result fits its type."
+        return f"Overflow: on {images} clean test inputs every sum and every result fits its type."
     wrapped, saturated = (sum(row[key] for row in rows) for key in ("wrapped", "saturated"))
     return (
-        f"Overflow: on {images} clean test images {wrapped:,} numbers wrapped around and {saturated:,} saturated. "
+        f"Overflow: on {images} clean test inputs {wrapped:,} numbers wrapped around and {saturated:,} saturated. "
         "A quantized ReLU saturates by intent; a number that wraps is wrong by a whole range."
     )

@@ -33,6 +33,9 @@ def find(name: str, data_dir: Path | None, label: str | None, test_share: float,
     if name.endswith((".npz", *TABLES)):
         folder = _folder(data_dir, path.name) if not path.exists() and path.parent == Path() else None
         path = folder / path.name if folder is not None and (folder / path.name).exists() else path
+        if path.parent == Path() and not path.exists():
+            told = f" here or in {folder}" if folder is not None else ""
+            raise UserError(f"{path}: no such file{told}; give its path, or its folder by --data-dir")
         return Raw(str(path), read_npz(path)) if name.endswith(".npz") else read_table(path, label, test_share, seed)
     if path.is_dir():
         return read_pictures(path, test_share, seed)

@@ -65,7 +65,7 @@ def test_a_run_converts_once_and_shows_that_nothing_overflows(cli: Cli, monkeypa
     outcome = cli("simulate", *own_model(cli), "--overflow")
     assert outcome.status == 0, outcome.err
     assert len(calls) == 1
-    assert "Overflow: on 12 clean test images every sum and every result fits its type." in outcome.out
+    assert "Overflow: on 12 clean test inputs every sum and every result fits its type." in outcome.out
     record = json.loads((cli.folder / "run" / "overflow.json").read_text())
     assert {"hidden", "logits"} <= {layer["layer"] for layer in record["layers"]}
     assert json.loads((cli.folder / "run" / "simulation.json").read_text())["mismatched_outputs"] == 0

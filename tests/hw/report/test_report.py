@@ -183,8 +183,8 @@ def test_layers_that_overflow_are_a_table_else_there_is_a_sentence(run_folder):
     wraps = {"layer": "fc1", "place": "accumulator", "saturated": 0, "wrapped": 12345, "of": 640}
     record = {"engine": "bitsim", "images": 10, "layers": [fits]}
     for layers, said, shown in (
-        ([fits], "on 10 clean test images every sum and every result fits its type", False),
-        ([fits, wraps], "on 10 clean test images 12,345 numbers wrapped around and 0 saturated", True),
+        ([fits], "on 10 clean test inputs every sum and every result fits its type", False),
+        ([fits, wraps], "on 10 clean test inputs 12,345 numbers wrapped around and 0 saturated", True),
     ):
         (folder / "overflow.json").write_text(json.dumps(record | {"layers": layers}))
         page = html_report([load_run(folder)])
