@@ -140,7 +140,12 @@ def told_before(run: Run) -> Iterator[str]:
         yield from (f"model: {note}" for note in run.loaded.notes)
     types = run.config.hardware.hls4ml_types
     if types and (not run.has_model or is_quantized(run.own_model)):
-        yield "types: those of your hls4ml configuration are not taken over, they follow from the model's quantizers"
+        places = {"Model": types.get("Model", {}), **types.get("LayerName", {})}
+        named = ", ".join(f"{place}.{key}" for place, entry in places.items() for key in entry)
+        yield (
+            "types: those of your hls4ml configuration are not taken over, they follow from the model's quantizers: "
+            f"{named}"
+        )
     if not (run.has_model and run.brings_hardware) or run.config.exactness == "required":
         return
     found = [broken for broken in contract(run.own_model, run.config.hardware.backend)]

@@ -100,18 +100,20 @@ def _convert(
         hls_config["Model"]["ReuseFactor"] = 1 if config.reuse_factor == "auto" else config.reuse_factor
         for name, (strategy, reuse) in plan.items():
             hls_config["LayerName"][name] |= {"Strategy": strategy, "ReuseFactor": reuse}
-        target = {"board": config.board} if config.backend == "VivadoAccelerator" else {"part": config.part}
-        return convert_from_keras_model(
-            model,
-            hls_config=hls_config,
-            backend=config.backend,
-            io_type=config.io_type,
-            clock_period=config.clock_period_ns,
-            project_name=config.project_name,
-            output_dir=".",  # hw/generate/writing.py sets the real one
-            bit_exact=settings.bit_exact and not own,
-            **target,
-        )
+        exact = settings.bit_exact and not own
+        return convert_from_keras_model(model, hls_config=hls_config, bit_exact=exact, **project_arguments(config))
+
+
+def project_arguments(config: HardwareConfig) -> dict[str, Any]:
+    """What hls4ml's converters take of a hardware config, whatever they convert."""
+    return {
+        "backend": config.backend,
+        "io_type": config.io_type,
+        "clock_period": config.clock_period_ns,
+        "project_name": config.project_name,
+        "output_dir": ".",  # hw/generate/writing.py sets the real one
+        **({"board": config.board} if config.backend == "VivadoAccelerator" else {"part": config.part}),
+    }
 
 
 def _has_own_types(model: Any, config: HardwareConfig) -> bool:

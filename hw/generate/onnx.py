@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hw.generate.convert import quiet
+from hw.generate.convert import project_arguments, quiet
 from hw.generate.hardware import HardwareConfig
 from qmodels.errors import ToolMissing, UserError
 from qmodels.formats import FixedPoint
@@ -43,17 +43,7 @@ def convert_onnx(path: Path, config: HardwareConfig, input_format: FixedPoint) -
             for name in (tensor.name for tensor in model.graph.input):
                 entry = hls_config["LayerName"].setdefault(name, {})
                 entry["Precision"] = {"result": str(input_format)}
-            target = {"board": config.board} if config.backend == "VivadoAccelerator" else {"part": config.part}
-            return convert_from_onnx_model(
-                model,
-                hls_config=hls_config,
-                backend=config.backend,
-                io_type=config.io_type,
-                clock_period=config.clock_period_ns,
-                project_name=config.project_name,
-                output_dir=".",  # hw/generate/writing.py sets the real one
-                **target,
-            )
+            return convert_from_onnx_model(model, hls_config=hls_config, **project_arguments(config))
         except OSError:
             raise
         except Exception as error:  # hls4ml raises bare Exception for layers it does not know

@@ -82,10 +82,6 @@ def worst_of(rows: Sequence[Row], key: str, rises: bool) -> Row:
     return max(rows, key=lambda row: _value(row, key) if rises else -_value(row, key))
 
 
-def _epsilons(rows: Sequence[Row]) -> list[float]:
-    return sorted({row.epsilon_lsb for row in rows})
-
-
 def _hides(results: Results) -> bool:
     criterion = (results.plain.get("task") or {}).get("criterion") or {}
     return bool(criterion.get("direction") == "hide")

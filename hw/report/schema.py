@@ -300,18 +300,6 @@ class OverflowPart(Part):
     layers: list[OverflowLayerPart]
 
 
-class CostLayerPart(Part):
-    """A layer in cost.json."""
-
-    layer: str
-
-
-class CostPart(Part):
-    """cost.json."""
-
-    layers: list[CostLayerPart]
-
-
 #: Of the files beside results.json; of those that are not here any object will do.
 FILES: dict[str, Any] = {
     "training": TrainingPart | None,

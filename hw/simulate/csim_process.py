@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import select
 import signal
@@ -20,7 +19,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.errors import SimulationFailed, ToolMissing, UserError
+from hw.tools.guard import seconds_of
+from qmodels.errors import SimulationFailed, ToolMissing
 
 Array = NDArray[Any]
 
@@ -73,7 +73,7 @@ class _Running:
     def __init__(self, child: subprocess.Popen[bytes], memory: IO[bytes], requests: int, replies: int) -> None:
         self.child, self._memory, self._requests, self._replies = child, memory, requests, replies
         self._unread, self._size = b"", 0
-        self._seconds = _patience()
+        self._seconds = seconds_of(SECONDS_VARIABLE, 600)
 
     def ready(self) -> None:
         reply = self._reply(counters=None)
@@ -188,14 +188,3 @@ def _start(folder: Path, library: str) -> _Running:
 def _memory_folder() -> str | None:
     """Where a file is memory, if there is such a place."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-def _patience() -> float:
-    text = os.environ.get(SECONDS_VARIABLE) or "600"
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UserError(f"{SECONDS_VARIABLE}={text}: must be a number of seconds above 0")
-    return seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
+
+from qmodels.errors import UserError
 
 #: What `run_guarded` gives as the status of a program that took too long.
 TIMED_OUT = -1000
@@ -65,6 +68,18 @@ def run_guarded(commands: Sequence[Sequence[str]], cwd: Path, seconds: float) ->
             words.seek(0)
             outcomes.append((status, words.read().decode("utf-8", "replace")))
     return outcomes
+
+
+def seconds_of(variable: str, default: float) -> float:
+    """The time limit in an environment variable; UserError if it is no positive number of seconds."""
+    text = os.environ.get(variable) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UserError(f"{variable}={text}: must be a number of seconds above 0")
+    return seconds
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -5,7 +5,6 @@ Every tool can be pointed to by an environment variable (ROBUST_HLS_GXX=/opt/gcc
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hw.tools.guard import TIMED_OUT, run_guarded
+from hw.tools.guard import TIMED_OUT, run_guarded, seconds_of
 from qmodels.errors import ToolMissing, UserError
 
 
@@ -157,11 +156,4 @@ def check_gxx() -> None:
 
 def gxx_seconds() -> float:
     """How long one call of g++ may take."""
-    text = os.environ.get(GXX_SECONDS) or "1800"
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise UserError(f"{GXX_SECONDS}={text}: must be a number of seconds above 0")
-    return seconds
+    return seconds_of(GXX_SECONDS, 1800)

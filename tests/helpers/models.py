@@ -116,3 +116,13 @@ def normalised(config: ModelConfig, shape: tuple[int, ...] = (8, 8, 1), classes:
         layer.momentum = 0.0  # the statistics are those of the last batch
     model(grid_images(64, shape, seed) * np.linspace(0, 1, 64, dtype=np.float32)[:, None, None, None], training=True)
     return model
+
+
+def far_from_zero() -> Any:
+    """A small QKeras model whose sums are far from zero."""
+    hidden = runtime().qkeras.QDense(4, name="hidden", **weight_quantizers())
+    model, rng = qkeras_model(hidden), np.random.default_rng(0)
+    for name in ("hidden", "logits"):
+        kernel, bias = model.get_layer(name).get_weights()
+        model.get_layer(name).set_weights([rng.choice([-0.5, 0.5], kernel.shape), bias + 0.5])
+    return model

@@ -6,27 +6,20 @@ import json
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 from helpers.cli import Cli
-from helpers.models import Toolbox, grid_codes, qkeras_model, weight_quantizers, write_data
+from helpers.models import Toolbox, far_from_zero, grid_codes, write_data
 
 from hw.experiment import gate
 from hw.experiment.run import Run
 from hw.simulate.exactness import Exactness
-from qmodels.runtime import runtime
 from qmodels.storage import save_model
 from qmodels.victims import KerasVictim
 
 
 def own_model(cli: Cli) -> tuple[str, ...]:
     """Arguments for a small model of the user's and its data; its sums are far from zero."""
-    hidden = runtime().qkeras.QDense(4, name="hidden", **weight_quantizers())
-    model, rng = qkeras_model(hidden), np.random.default_rng(0)
-    for name in ("hidden", "logits"):
-        kernel, bias = model.get_layer(name).get_weights()
-        model.get_layer(name).set_weights([rng.choice([-0.5, 0.5], kernel.shape), bias + 0.5])
-    save_model(model, cli.folder / "own.keras")
+    save_model(far_from_zero(), cli.folder / "own.keras")
     write_data(cli.folder / "own.npz")
     return "--model", "own.keras", "--data", "own.npz", "--out", "run"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.cli import Cli
 from helpers.conversion import spread
-from helpers.models import qkeras_model, weight_quantizers, write_data
+from helpers.models import far_from_zero, qkeras_model, write_data
 
 from hw.accelerator import Accelerator
 from qmodels.grid import IMAGE_GRID
@@ -93,12 +93,7 @@ def test_a_model_that_must_be_exact_is_refused_with_both_ways_out(scaled: Cli) -
 
 def narrowed(cli: Cli) -> tuple[str, ...]:
     """A model that fulfils the contract, and a sum that is too narrow for it."""
-    hidden = runtime().qkeras.QDense(4, name="hidden", **weight_quantizers())
-    model, rng = qkeras_model(hidden), np.random.default_rng(0)
-    for name in ("hidden", "logits"):
-        kernel, bias = model.get_layer(name).get_weights()
-        model.get_layer(name).set_weights([rng.choice([-0.5, 0.5], kernel.shape), bias + 0.5])
-    save_model(model, cli.folder / "own.keras")
+    save_model(far_from_zero(), cli.folder / "own.keras")
     write_data(cli.folder / "own.npz")
     return "--set", "hardware.layers.logits.precision={accum: 'fixed<20,1>', result: 'fixed<20,4>'}"
 

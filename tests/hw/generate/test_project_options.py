@@ -219,7 +219,9 @@ HLSConfig:
     save_model(qkeras_model(shape=(8, 8, 1), classes=10), cli.folder / "own.keras")
     outcome = cli("generate", "--model", "own.keras", "--hls-config", "mine.yml")
     assert outcome.status == 0, outcome.err
-    assert "types: those of your hls4ml configuration are not taken over" in outcome.out
+    assert (
+        "are not taken over, they follow from the model's quantizers: Model.Precision, logits.Precision" in outcome.out
+    )
     resolved = yaml.safe_load((cli.folder / "hls_projects" / "own" / "config.yaml").read_text())["hardware"]
     assert (resolved["backend"], resolved["part"], resolved["io_type"]) == ("Vivado", "xc7z020clg400-1", "io_stream")
     logits = resolved["layers"]["logits"]
