@@ -56,6 +56,21 @@ class Cost:
     layers: tuple[LayerCost, ...]
     io_type: str
 
+    def __str__(self) -> str:
+        """A line of totals, and a line for each layer that has multipliers or memory."""
+        totals = (
+            f"estimated: {self.total('luts_estimated'):,} LUTs, {self.total('dsps_estimated'):,} DSPs, "
+            f"{self.total('bram_18k'):,} BRAM (18 kbit), {self.total('weight_bits'):,} weight bits, "
+            f"latency {self.latency_cycles:,} cycles, a new input every {self.ii_cycles:,}"
+        )
+        lines = [
+            f"  {layer.layer} ({layer.kind}): {layer.multipliers:,} multipliers, {layer.luts_estimated:,} LUTs, "
+            f"{layer.weight_bits:,} weight bits, a new input every {layer.interval_cycles:,} cycles"
+            for layer in self.layers
+            if layer.multipliers or layer.bram_18k or layer.weight_bits
+        ]
+        return "\n".join([totals, *lines])
+
     def total(self, key: str) -> int:
         """Sum of one key over the layers."""
         return sum(int(getattr(layer, key)) for layer in self.layers)
