@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint bench lock clean check-tools
+.PHONY: demo test lint bench docs lock clean check-tools
 
 demo: $(READY)  ## the whole flow on built-in data: train, map, quantize, generate, simulate, attack, report
 	@$(BIN)/robust-hls run --resume
@@ -22,8 +22,13 @@ bench: $(READY)  ## every speed claim, measured here
 		$(BIN)/python benchmarks/$$name.py --quick || exit 1; \
 	done
 
+docs: $(VENV)/.ready-docs  ## the site, in site/; the tutorials are executed (some minutes)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 lock:  ## resolve pyproject.toml anew for Python 3.10 to 3.13 on every platform (needs uv)
 	uv pip compile --universal --python-version 3.10 --generate-hashes --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.10 --generate-hashes --extra dev --extra docs -c requirements.lock \
+		pyproject.toml -o requirements-docs.lock
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
@@ -33,6 +38,11 @@ $(READY): requirements.lock pyproject.toml | check-tools
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.ready-docs: requirements-docs.lock $(READY)
+	@echo "Installing what the site needs into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@
 
 check-tools:

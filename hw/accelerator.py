@@ -95,7 +95,9 @@ class Accelerator:
             graph: hls4ml's `ModelGraph`. It is left as it is.
             model: the Keras 2 model it was made from, for gradients and for `explain`. Missing where there is none, as
                 with QONNX, PyTorch and Keras 3: score- and decision-based attacks need only the accelerator.
-            grid, engine, threads: as for `Accelerator`.
+            grid: as for `Accelerator`.
+            engine: as for `Accelerator`.
+            threads: as for `Accelerator`.
 
         Raises:
             UserError: this is no `ModelGraph`, or no Keras 2 model.
