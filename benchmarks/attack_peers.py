@@ -1,10 +1,12 @@
 """Attacks of the Adversarial Robustness Toolbox and of Foolbox behind one signature: codes, labels -> codes.
 
-Settings are those of our attacks wherever the library has a setting for it.
+Settings are those of our attacks wherever the library has a setting for it. The libraries get the same folded model as
+ours (`Subject.folded`), and batches of the size at which they are fastest (`fastest`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +20,27 @@ from qmodels.victims import Labels, Victim
 
 Peer = Callable[[Codes, Labels], Codes]
 LEVELS = IMAGE_GRID.span
-BATCH = 250
+BATCHES = (100, 250, 500, 1000)
 CW_RATE, CW_WEIGHT = 5e-2, 1.0  # with these a hundred iterations are enough
+
+
+def fastest(make: Callable[[int], Peer], subject: Subject) -> int:
+    """The batch size at which a library's attack handles most images a second; each is warmed up once.
+
+    Args:
+        make: the attack for a batch size.
+        subject: what it attacks; sizes beyond the number of its images are not tried.
+    """
+    sizes = [size for size in BATCHES if size <= len(subject.y)] or [len(subject.y)]
+
+    def rate(size: int) -> float:
+        attack, part = make(size), subject.first(size)
+        attack(part.x, part.y)
+        start = time.perf_counter()
+        attack(part.x, part.y)
+        return size / (time.perf_counter() - start)
+
+    return max(sizes, key=rate)
 
 
 class Counted:
@@ -34,7 +55,7 @@ class Counted:
         return self.victim.logits(IMAGE_GRID.to_codes(x))
 
 
-def pgd(library: str, subject: Subject, epsilon_lsb: float, steps: int) -> Peer:
+def pgd(library: str, subject: Subject, epsilon_lsb: float, steps: int, batch: int = BATCHES[1]) -> Peer:
     """PGD with one random start and steps of 2.5 epsilon / steps."""
     radius = epsilon_lsb * float(subject.grid.step)
     step = 2.5 * radius / steps
@@ -43,17 +64,17 @@ def pgd(library: str, subject: Subject, epsilon_lsb: float, steps: int) -> Peer:
 
         return _art(
             ProjectedGradientDescent(
-                _art_model(subject), eps=radius, eps_step=step, max_iter=steps, num_random_init=1, batch_size=BATCH,
+                _art_model(subject), eps=radius, eps_step=step, max_iter=steps, num_random_init=1, batch_size=batch,
                 verbose=False,
             ),
             subject,
         )  # fmt: skip
     from foolbox.attacks import LinfPGD
 
-    return _foolbox(LinfPGD(abs_stepsize=step, steps=steps), subject, radius)
+    return _foolbox(LinfPGD(abs_stepsize=step, steps=steps), subject, radius, batch)
 
 
-def carlini(library: str, subject: Subject, steps: int) -> Peer:
+def carlini(library: str, subject: Subject, steps: int, batch: int = BATCHES[1]) -> Peer:
     """CW-L2 with 3 binary steps."""
     if library == "art":
         from art.attacks.evasion import CarliniL2Method
@@ -61,26 +82,26 @@ def carlini(library: str, subject: Subject, steps: int) -> Peer:
         return _art(
             CarliniL2Method(
                 _art_model(subject), max_iter=steps, binary_search_steps=3, learning_rate=CW_RATE,
-                initial_const=CW_WEIGHT, batch_size=BATCH, verbose=False,
+                initial_const=CW_WEIGHT, batch_size=batch, verbose=False,
             ),
             subject,
         )  # fmt: skip
     from foolbox.attacks import L2CarliniWagnerAttack
 
     attack = L2CarliniWagnerAttack(binary_search_steps=3, steps=steps, stepsize=CW_RATE, initial_const=CW_WEIGHT)
-    return _foolbox(attack, subject, None)
+    return _foolbox(attack, subject, None, batch)
 
 
-def deepfool(library: str, subject: Subject) -> Peer:
+def deepfool(library: str, subject: Subject, batch: int = BATCHES[1]) -> Peer:
     """DeepFool, 100 steps, overshoot 0.008, all ten classes."""
     if library == "art":
         from art.attacks.evasion import DeepFool
 
-        settings = {"max_iter": 100, "epsilon": 0.008, "nb_grads": 10, "batch_size": BATCH, "verbose": False}
+        settings = {"max_iter": 100, "epsilon": 0.008, "nb_grads": 10, "batch_size": batch, "verbose": False}
         return _art(DeepFool(_art_model(subject), **settings), subject)
     from foolbox.attacks import L2DeepFoolAttack
 
-    return _foolbox(L2DeepFoolAttack(steps=100, candidates=10, overshoot=0.008), subject, None)
+    return _foolbox(L2DeepFoolAttack(steps=100, candidates=10, overshoot=0.008), subject, None, batch)
 
 
 def hopskipjump(library: str, subject: Subject, rounds: int) -> Callable[[Counted], Peer]:
@@ -107,7 +128,7 @@ def square(subject: Subject, epsilon_lsb: float, budget: int) -> Callable[[Count
     from art.attacks.evasion import SquareAttack
 
     settings = {"norm": np.inf, "eps": epsilon_lsb / LEVELS, "max_iter": budget, "p_init": 0.8, "nb_restarts": 1,
-                "batch_size": BATCH, "verbose": False}  # fmt: skip
+                "batch_size": len(subject.y), "verbose": False}  # fmt: skip
     return lambda asked: _art(SquareAttack(_art_black_box(asked, subject), **settings), subject)
 
 
@@ -126,12 +147,12 @@ def _bounds(subject: Subject) -> tuple[float, float]:
 
 
 def _art_model(subject: Subject) -> Any:
-    """ART's view of the QKeras model, logits and cross-entropy from logits."""
+    """ART's view of the folded model, logits and cross-entropy from logits."""
     from art.estimators.classification import TensorFlowV2Classifier
 
     loss = runtime().keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return TensorFlowV2Classifier(
-        subject.model,
+        subject.folded,
         nb_classes=int(subject.model.output_shape[-1]),
         input_shape=subject.x.shape[1:],
         loss_object=loss,
@@ -147,14 +168,14 @@ def _art_black_box(asked: Counted, subject: Subject) -> Any:
     )
 
 
-def _foolbox(attack: Any, subject: Subject, radius: float | None) -> Peer:
+def _foolbox(attack: Any, subject: Subject, radius: float | None, batch: int) -> Peer:
     import foolbox
 
-    model, tf = foolbox.TensorFlowModel(subject.model, bounds=_bounds(subject)), runtime().tf
+    model, tf = foolbox.TensorFlowModel(subject.folded, bounds=_bounds(subject)), runtime().tf
 
     def generate(x: Codes, y: Labels) -> Codes:
         values: Values = IMAGE_GRID.to_values(x)
-        parts = [slice(start, start + BATCH) for start in range(0, len(x), BATCH)]
+        parts = [slice(start, start + batch) for start in range(0, len(x), batch)]
         found = np.concatenate(
             [attack(model, tf.constant(values[p]), tf.constant(y[p]), epsilons=radius)[1].numpy() for p in parts]
         )

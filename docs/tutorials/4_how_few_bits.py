@@ -52,8 +52,6 @@ done.check_returncode()
 # design within one point of the most robust one.
 
 # %%
-import json
-
 for name in sorted(path.name for path in (folder / "sizing").iterdir()):
     print(name)
 
