@@ -14,8 +14,9 @@ demo: $(READY)  ## the whole flow on built-in data: train, map, quantize, genera
 test: $(READY)  ## the test suite
 	@$(BIN)/python -m pytest
 
-lint: $(READY)  ## ruff, mypy --strict, and who may import whom
+lint: $(READY)  ## ruff, mypy --strict, who may import whom, and the docs' tables against their JSON
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
+	@$(BIN)/python benchmarks/doc_tables.py
 
 bench: $(READY)  ## every speed claim, measured here
 	@for name in bitsim bitsim_fuzz attacks training projects own_models sizing hostile; do \

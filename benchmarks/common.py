@@ -89,12 +89,15 @@ class Report:
     """Figures by key, what was left out, and free-form details."""
 
     figures: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
     def figure(self, key: str, value: float, note: str = "") -> None:
         """Record and show one figure."""
         self.figures[key] = float(value)
+        if note:
+            self.notes[key] = note
         print(f"{key:28s} {value:14.4g}  {note}", flush=True)
 
     def leave_out(self, key: str, why: str) -> None:
@@ -108,6 +111,7 @@ class Report:
             "schema": 1,
             "machine": machine(),
             "figures": self.figures,
+            "notes": self.notes,
             "left_out": self.left_out,
             "details": self.details,
         }

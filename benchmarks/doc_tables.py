@@ -1,0 +1,153 @@
+"""The tables of README and docs, from the JSON files that a command of this repo wrote.
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Without `--write` the script only compares, and ends
+with status 1 if a table is not what its JSON says (`make lint`).
+
+    python benchmarks/doc_tables.py [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from hw.report.headline import MARKS  # noqa: E402
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"(?<=<!-- table: )(?P<name>[\w ./-]+) -->\n(?P<body>.*?)(?=<!-- end -->)", re.DOTALL)
+
+#: README's name of a row of the MNIST tables -> its name in results.json
+MNIST_ROWS = {
+    "plainly trained": "Orig.",
+    "adversarially trained (Adv.)": "Adv.",
+    "Adv., step reaches the largest weight": "Adv., no clipping",
+    "feedback learning (F.L.)": "F.L.",
+    "F.L. + µ-law": "F.L.+mu",
+    "Adv., codes chosen layer by layer (2.97 bits as codes)": "Adv., layer-wise",
+    "robust recipe": "Robust recipe",
+}
+MNIST_COLUMNS = {
+    "clean": "Clean", "FGSM 76": "FGSM (s)", "PGD 76": "PGD", "worst case 26": "worst (w)", "worst case 76": "worst (s)"
+}  # fmt: skip
+DIGITS_ROWS = {
+    "F.L., float": ("F.L.", "float"),
+    "F.L.+µ, float": ("F.L.+mu", "float"),
+    "F.L.+µ, quantized (QKeras)": ("F.L.+mu", "quantized"),
+    "F.L.+µ, accelerator (bitsim)": ("F.L.+mu", "bitsim"),
+}
+
+
+@cache
+def read(path: str) -> Any:
+    """A JSON file of the repo."""
+    return json.loads((ROOT / path).read_text())
+
+
+def markdown(header: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:
+    """A table; `align` has l or r for each column."""
+    bars = ["---:" if side == "r" else "---" for side in align]
+    lines = [header, bars, *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def percent(accuracy: float, flags: Iterable[str] = ()) -> str:
+    """One decimal, and the flags as letters."""
+    return " ".join([f"{100 * accuracy:.1f}", "".join(MARKS[flag] for flag in flags)]).rstrip()
+
+
+def digits() -> str:
+    """The demo's table."""
+    results = read("docs/results/digits/results.json")
+    wanted = [("fgsm", 16, ""), ("pgd-linf", 16, ""), ("pgd-linf", 32, "")]
+    rows = []
+    for name, (model, victim) in DIGITS_ROWS.items():
+        own = [row for row in results["rows"] if (row["model"], row["victim"]) == (model, victim)]
+        clean = next(row for row in own if row["attack"] == "clean")
+        attacked = [_row(own, attack, epsilon) for attack, epsilon, _ in wanted]
+        worst = _worst(results["worst_case"], model, victim, 16)
+        flags = sorted({flag for row in (clean, *attacked) for flag in row["flags"]})
+        numbers = [percent(row["accuracy"]) for row in (clean, *attacked, worst)]
+        rows.append([name, str(clean["bits"] or "–"), *numbers, ", ".join(flags)])
+    header = [f"accuracy in %, n = {results['rows'][0]['n']}", "weight bits", "clean", "FGSM 16", "PGD-40 16"]
+    return markdown([*header, "PGD-40 32", "worst case 16", "flags"], "lrrrrrrl", rows)
+
+
+def _row(rows: list[dict[str, Any]], attack: str, epsilon: float) -> dict[str, Any]:
+    """The white-box row of the model's own examples."""
+    return next(
+        row for row in rows if (row["attack"], row["epsilon_lsb"], row["knowledge"]) == (attack, epsilon, "white-box")
+    )
+
+
+def _worst(entries: list[dict[str, Any]], model: str, victim: str, epsilon: float) -> dict[str, Any]:
+    return next(e for e in entries if (e["model"], e["victim"], e["epsilon_lsb"]) == (model, victim, epsilon))
+
+
+def mnist() -> str:
+    """README's rows of the MNIST tables: 3-bit accelerators, beside the published numbers."""
+    results = read("docs/results/mnist/results.json")
+    cells = {
+        (cell["row"], cell["column"]): cell
+        for cell in results["cells"]
+        if (cell["table"], cell["line"]) == ("white-box", "accelerator")
+    }
+    rows = []
+    for name, row in MNIST_ROWS.items():
+        ours = [cells[row, column] for column in MNIST_COLUMNS.values()]
+        published = [cells[row, column]["published"] for column in ("Clean", "FGSM (s)", "PGD")]
+        told = "–" if None in published else ", ".join(percent(number) for number in published)
+        rows.append([name, *(percent(cell["accuracy"], cell["flags"]) for cell in ours), told])
+    header = ["MNIST, accuracy in %", *MNIST_COLUMNS, "published: clean, FGSM, PGD"]
+    return markdown(header, "lrrrrrr", rows)
+
+
+def figures(name: str) -> str:
+    """All figures of docs/benchmarks/NAME.json, with the notes that the benchmark printed."""
+    content = read(f"docs/benchmarks/{name}.json")
+    notes, machine = content.get("notes", {}), content["machine"]
+    rows = [[f"`{key}`", f"{value:,.4g}", notes.get(key, "")] for key, value in content["figures"].items()]
+    rows += [[f"`{key}`", "left out", why] for key, why in content["left_out"].items()]
+    vectors = ", ".join(machine["vector_extensions"]) or "no vector extensions known"
+    where = f"Machine: {machine['cpu']}, {machine['cpus']} processors, {vectors}; load {machine['load_average']:.1f}.\n"
+    return markdown(["key", "figure", "of"], "lrl", rows) + "\n" + where
+
+
+TABLES: dict[str, Callable[[], str]] = {"digits": digits, "mnist": mnist}
+
+
+def table(name: str) -> str:
+    """The text of a table by its name; `figures NAME` is a benchmark's."""
+    kind, _, argument = name.partition(" ")
+    return figures(argument) if kind == "figures" else TABLES[name]()
+
+
+def main() -> int:
+    """Compare, or write."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--write", action="store_true", help="write the tables into the pages")
+    write, stale = arguments.parse_args().write, []
+    for page in PAGES:
+        text = page.read_text()
+        fresh = BLOCK.sub(lambda found: f"{found['name']} -->\n{table(found['name'])}", text)
+        if fresh != text:
+            stale.append(page.relative_to(ROOT))
+            if write:
+                page.write_text(fresh)
+    for page in stale:
+        print(
+            f"{page}: {'written' if write else 'a table differs from its JSON: python benchmarks/doc_tables.py --write'}"
+        )
+    return int(bool(stale) and not write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
