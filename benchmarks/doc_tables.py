@@ -142,10 +142,9 @@ def main() -> int:
             stale.append(page.relative_to(ROOT))
             if write:
                 page.write_text(fresh)
+    told = "written" if write else "differs from its JSON: python benchmarks/doc_tables.py --write"
     for page in stale:
-        print(
-            f"{page}: {'written' if write else 'a table differs from its JSON: python benchmarks/doc_tables.py --write'}"
-        )
+        print(f"{page}: {told}")
     return int(bool(stale) and not write)
 
 

@@ -28,6 +28,10 @@ MARKS: dict[str, str] = {
 }
 
 
+#: Columns of attacks side by side on a page that is 1280 pixels wide; the first block has other columns too.
+FIRST_BLOCK, NEXT_BLOCKS = 9, 12
+
+
 @dataclass(frozen=True)
 class Number:
     """An accuracy with the flags that spoil it and the row it comes from."""
@@ -120,6 +124,18 @@ class Headline:
         for place, column in enumerate(self.columns):
             found.setdefault(column.title, []).append(place)
         return list(found.items())
+
+    @property
+    def blocks(self) -> list[list[tuple[str, list[int]]]]:
+        """The groups in blocks that fit on a page side by side; the first also has the ball's columns."""
+        found: list[list[tuple[str, list[int]]]] = [[]]
+        for title, places in self.groups:
+            widest = FIRST_BLOCK if len(found) == 1 else NEXT_BLOCKS
+            room = widest - sum(len(own) for _, own in found[-1])
+            if found[-1] and len(places) > room:
+                found.append([])
+            found[-1].append((title, places))
+        return found
 
     @property
     def ball_text(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from hw.report.answer import Fact, answer
 from hw.report.errors import error_records, error_title
 from hw.report.headline import (
     MARKS,
@@ -29,6 +30,7 @@ from hw.report.plots import Plot, accuracy_plots, error_plot, lipschitz_plot, ma
 from hw.report.source import NORMS, FinishedRun
 from hw.report.strength import strength, strength_of, with_unit
 from hw.report.table import Table, records_table, shown
+from hw.report.words import GLOSSARY, in_words
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class RunSection:
     """What the page says about one run."""
 
     run: FinishedRun
+    answer: list[Fact]  # the first screen
     checks: list[str]
     exactness: str
     task: list[str]
@@ -63,6 +66,7 @@ def _section(run: FinishedRun) -> RunSection:
     table, errors = headline([run.results]), error_plot(run.results)
     return RunSection(
         run=run,
+        answer=answer(run.results, table),
         checks=unbounded_checks(run.results),
         exactness=exactness_text(run.results.exactness),
         task=task_texts(run.results),
@@ -103,7 +107,9 @@ def _worst_table(run: FinishedRun, table: Headline) -> Table | None:
 
 def _records(run: FinishedRun) -> dict[str, Table]:
     """Layer by layer tables: quantization always, others where results.json has them."""
+    cost = run.results.plain.get("cost")
     found = {
+        "Hardware cost by layer": _costly(cost.get("layers")) if isinstance(cost, dict) else None,
         "Overflow by layer": overflow_rows(run.overflow),
         "Quantization by layer": run.quantization,
         "Lipschitz constants": run.results.plain.get("lipschitz"),
@@ -112,11 +118,23 @@ def _records(run: FinishedRun) -> dict[str, Table]:
     return {title: records_table(rows) for title, rows in found.items() if isinstance(rows, list) and rows}
 
 
+def _costly(layers: Any) -> list[dict[str, Any]]:
+    """Layers that cost something, without the columns in which none does."""
+    kept = [layer for layer in layers or [] if any(layer.get(key) for key in _COSTS)]
+    empty = {key for key in (kept[0] if kept else {}) if not any(layer.get(key) for layer in kept)}
+    return [{key: value for key, value in layer.items() if key not in empty} for layer in kept]
+
+
+#: Of a layer; a layer without any of these is left out of the table.
+_COSTS = ("multipliers", "weight_bits", "table_bits", "fifo_bits", "bram_18k", "luts_estimated", "dsps_estimated")
+
+
 def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:
     environment = run.environment if isinstance(run.environment, dict) else {}
+    cost = run.results.plain.get("cost")
     found: dict[str, Any] = {
         "µ-law mapping": run.mapping,
-        "Hardware cost": run.results.plain.get("cost"),
+        "Hardware cost": {k: v for k, v in cost.items() if k != "layers"} if isinstance(cost, dict) else None,
         "HLS project": run.project,
         "Environment": {key: value for key, value in environment.items() if key != "packages"},
         "Packages": environment.get("packages"),
@@ -140,6 +158,7 @@ def page_environment() -> Environment:
         "explain": explanation,
         "value": shown,
         "strength": strength_of,
+        "words": in_words,
     }
-    environment.globals |= {"MARKS": MARKS, "NORMS": NORMS}
+    environment.globals |= {"MARKS": MARKS, "NORMS": NORMS, "GLOSSARY": GLOSSARY}
     return environment

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from shutil import get_terminal_size
 from typing import Any, TypeVar
 
+from hw.report.words import in_words
+
 _GAP = "  "
 Item = TypeVar("Item")
 
@@ -134,17 +136,22 @@ def records_csv(records: Sequence[dict[str, Any]]) -> str:
 
 
 def records_table(records: Sequence[dict[str, Any]]) -> Table:
-    """Plain records, as results.json has them, under the keys of the first."""
-    return Table(
-        tuple(
-            Column(key.replace("_", " "), tuple(shown(record.get(key)) for record in records), number=False)
-            for key in records[0]
-        )
-    )
+    """Plain records, as results.json has them, under the keys of the first, in words."""
+    return Table(tuple(_record_column(key, [record.get(key) for record in records]) for key in records[0]))
+
+
+def _record_column(key: str, values: Sequence[Any]) -> Column:
+    numbers = [value for value in values if value is not None]
+    number = bool(numbers) and all(isinstance(value, (int, float)) for value in numbers)
+    return Column(in_words(key), tuple(map(shown, values)), number)
 
 
 def shown(value: Any) -> str:
     """A value of any table: four digits are enough of a float, a dash stands for nothing."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):

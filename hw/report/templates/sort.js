@@ -9,7 +9,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const down = head.getAttribute("aria-sort") === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[place].textContent.trim();
+      const key = (row) => row.cells[place].textContent.trim().replace(/(\d),(?=\d{3}\b)/g, "$1");
       const compare = (a, b) => {
         const [x, y] = [parseFloat(key(a)), parseFloat(key(b))];
         if (Number.isNaN(x) || Number.isNaN(y)) return key(a).localeCompare(key(b));

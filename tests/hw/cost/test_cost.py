@@ -97,6 +97,12 @@ def test_a_depthwise_kernel_has_one_matrix_a_channel() -> None:
     assert found[0] == 2 * found[1] > 0  # nine taps are summed in each channel
 
 
+def test_printed_it_says_totals_and_the_layers_that_cost_something() -> None:
+    told = str(dense_cost(np.full((16, 3), 0.5)))
+    assert told.startswith("estimated: ") and "LUTs" in told.splitlines()[0]
+    assert [line.split()[0] for line in told.splitlines()[1:]] == ["logits"]
+
+
 def test_reuse_divides_multipliers_and_multiplies_cycles() -> None:
     weights = np.full((16, 3), 0.625)
     one = dense_cost(weights, strategy="resource", reuse_factor=1)
