@@ -13,7 +13,7 @@ from hw.report.source import Results
 from hw.report.table import records_table, shown
 
 LINE = HeadlineRow("run", "F.L.", "bitsim", 3, Number(0.96), (), None, Number(0.75), ())
-TABLE = Headline((), (replace(LINE, victim="float"), LINE), ("linf", 16.0), True, "n = 9", (), ball_strength="16 LSB")
+TABLE = Headline((), (replace(LINE, victim="float"), LINE), ("linf", 16.0), True, "n = 9", (), ball_strength="16")
 COST = {"luts_estimated": 1234, "dsps_estimated": 5, "bram_18k": 6, "weight_bits": 78, "ii_cycles_estimated": 9,
         "latency_cycles_estimated": 10}  # fmt: skip
 PLAIN = {"cost": COST, "exactness": {"mismatched_outputs": 0, "inputs": 14547}}
