@@ -44,7 +44,8 @@ for victim in (plain, masked):
     print(f"{victim.name:8s} {result}")
 
 # %% [markdown]
-# The mapped model keeps nine images of ten. Is it robust?
+# The mapped model keeps nine images of ten. Is it robust? (Flags are checked by `Accelerator.attack` and by a run. A single call of
+# an attack does not check them.)
 #
 # ## The same model, other attacks
 #

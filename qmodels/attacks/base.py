@@ -129,7 +129,12 @@ class AttackResult:
     seed: int
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     unbounded: bool = False  # the ball was the whole grid
-    flags: tuple[str, ...] = ()  # what spoils the number, as far as was checked (qmodels/metrics/masking.py)
+    #: What spoils the number (qmodels/metrics/masking.py); None: nobody has checked.
+    flags: tuple[str, ...] | None = None
+
+    @property
+    def _flags_text(self) -> str:
+        return "not checked" if self.flags is None else ", ".join(self.flags) or "none"
 
     def __str__(self) -> str:
         radius = f"{np.max(self.epsilon_lsb):g} steps" if np.all(np.isfinite(self.epsilon_lsb)) else "no bound"
@@ -137,7 +142,7 @@ class AttackResult:
         count = len(self.success)
         return (
             f"{self.attack}, {radius}: accuracy {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of {count} inputs, "
-            f"{self.queries:,} queries, flags: {', '.join(self.flags) or 'none'}"
+            f"{self.queries:,} queries, flags: {self._flags_text}"
         )
 
     @property
