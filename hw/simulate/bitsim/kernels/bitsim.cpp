@@ -36,6 +36,8 @@ volatile int sink;
 
 #if defined(__AVX2__)
 #define BITSIM_REGISTER(v) "+x"(v)
+#elif defined(__aarch64__) && VB == 16
+#define BITSIM_REGISTER(v) "+w"(v)
 #else
 #define BITSIM_REGISTER(v) "+m"(v)
 #endif

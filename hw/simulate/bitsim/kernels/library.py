@@ -118,5 +118,5 @@ def load() -> ctypes.CDLL:
 
 
 def isa_name() -> str:
-    """What was compiled: portable, avx2, avxvnni or avx512vnni."""
+    """What was compiled: portable, neon, avx2, avxvnni or avx512vnni."""
     return str(load().bitsim_isa().decode())

@@ -22,6 +22,8 @@ static inline v16 narrow_pairs(v32 a, v32 b) { // even int16 of each: 2L lanes o
 #if VB == 64
     return __builtin_shufflevector((v16)a, (v16)b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,
                                    38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62);
+#elif VB == 16
+    return __builtin_shufflevector((v16)a, (v16)b, 0, 2, 4, 6, 8, 10, 12, 14);
 #else
     return __builtin_shufflevector((v16)a, (v16)b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
 #endif
@@ -30,6 +32,8 @@ static inline v16 interleave_low(v16 a, v16 b) {
 #if VB == 64
     return __builtin_shufflevector(a, b, 0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11,
                                    43, 12, 44, 13, 45, 14, 46, 15, 47);
+#elif VB == 16
+    return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
 #else
     return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 #endif
@@ -38,6 +42,8 @@ static inline v16 interleave_high(v16 a, v16 b) {
 #if VB == 64
     return __builtin_shufflevector(a, b, 16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57,
                                    26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63);
+#elif VB == 16
+    return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #else
     return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
 #endif

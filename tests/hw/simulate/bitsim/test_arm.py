@@ -1,0 +1,88 @@
+"""The NEON kernels give the bits of this machine's: cross-compiled, and run by qemu.
+
+Debian and Ubuntu: apt install g++-aarch64-linux-gnu qemu-user
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw.simulate.bitsim import BitSim
+from hw.simulate.bitsim.codes import Status
+from hw.simulate.bitsim.encode import encode
+from hw.simulate.bitsim.fuse import fuse
+from hw.simulate.bitsim.inputs import read
+from hw.simulate.bitsim.kernels.library import SOURCES, codes_header
+from hw.simulate.bitsim.lower import lower
+from hw.simulate.bitsim.program import Network, Value
+from tests.helpers.random_networks import random_model
+
+COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+MISSING = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.gxx,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (g++-aarch64-linux-gnu, qemu-user)"),
+]
+DRIVER = Path(__file__).parents[3] / "hw/data/bitsim_driver.cpp"
+LANES, SAMPLES = 8, 21  # of a 128-bit vector; two whole blocks and a part
+SEEDS = [400_000 + n for n in (0, 2, 4, 5, 9, 11, 13, 14, 16, 19, 21)]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arm")
+    (folder / "codes.h").write_text(codes_header())
+    flags = ["-std=c++17", "-O1", "-static", "-pthread", f"-I{folder}"]
+    sources = [str(SOURCES / "bitsim.cpp"), str(DRIVER)]
+    subprocess.run([COMPILER, *flags, "-o", str(folder / "driver"), *sources], check=True)
+    return folder / "driver"
+
+
+def run_there(driver: Path, network: Network, seen: tuple[Value, ...], inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The seen values (N, elements) as the emulated processor computes them."""
+    encoded = encode(network, seen, LANES)
+    samples = read(inputs, None, network.inputs)
+    count = len(samples[0].array)
+    parts: list[bytes] = []
+
+    def say(*numbers: int) -> None:
+        parts.append(np.array(numbers, np.int64).tobytes())
+
+    say(len(encoded.code), *encoded.code)
+    say(len(encoded.blobs))
+    for blob in encoded.blobs:
+        say(blob.nbytes)
+        parts.append(blob.tobytes())
+    say(count, 0, len(samples))
+    for sample in samples:
+        say(int(sample.element), sample.fraction, sample.array.nbytes)
+        parts.append(sample.array.tobytes())
+    say(len(seen), *(4 * count * value.size for value in seen))
+    question, answer = driver.parent / "question", driver.parent / "answer"
+    question.write_bytes(b"".join(parts))
+    done = subprocess.run([EMULATOR, str(driver), str(question), str(answer)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (int(Status.DONE), "neon\n"), done.stderr
+    found = np.frombuffer(answer.read_bytes(), np.float32)
+    ends = np.cumsum([count * value.size for value in seen])[:-1]
+    return [part.reshape(count, -1) for part in np.split(found, ends)]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["io_parallel", "io_stream"])
+def test_random_networks_have_the_same_bits_on_arm(driver: Path, tmp_path: Path, stream: bool) -> None:
+    model = random_model([seed + 100_000 * stream for seed in SEEDS[:9]], tmp_path, stream)
+    inputs = model.inputs(SAMPLES, 1)
+    network = lower(model.graph)
+    simulator = BitSim(network)
+    fused = fuse(network)
+    for here, there in zip(simulator.predict(inputs), run_there(driver, fused, fused.outputs, inputs), strict=True):
+        np.testing.assert_array_equal(there, here.reshape(there.shape))
+    traced = simulator.trace(inputs)
+    layers = run_there(driver, network, tuple(network.traced.values()), inputs)
+    for name, there in zip(network.traced, layers, strict=True):
+        np.testing.assert_array_equal(there, traced[name].reshape(there.shape), err_msg=name)
