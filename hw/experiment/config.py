@@ -279,6 +279,7 @@ class RunConfig(Section):
         if self.model.file is not None:
             return self.model.file.stem
         labels = {"standard": "Orig.", "adversarial": "Adv.", "feedback": "F.L.", "trades": "TRADES"}
+        labels |= {"ensemble": "Ens.", "sinkhorn": "Sinkhorn", "distillation": "Dist."}
         return labels.get(self.training.method, self.training.method)
 
     @property

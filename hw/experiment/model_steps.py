@@ -7,6 +7,7 @@ these steps only.
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
@@ -17,7 +18,7 @@ from qmodels.quantize.mulaw import map_weights
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.runtime import copy_model
 from qmodels.storage import save_model, write_bytes, write_json
-from qmodels.training import train
+from qmodels.training import train, train_static
 from qmodels.training.aware import train_aware
 
 
@@ -35,10 +36,28 @@ def train_step(run: Run) -> tuple[str, ...]:
         run.data.validation,
         seed=run.config.seed,
         checkpoint_dir=run.folder / "checkpoints",
+        static=_static_models(run),
     )
     save_model(fold_batch_norm(model), run.folder / "model.keras")
     write_json(run.folder / "training.json", report.as_json())
     return "model.keras", "training.json"
+
+
+def _static_models(run: Run) -> list[Any]:
+    """The models that stand still while the run's is trained: an ensemble's others, or a distillation's teacher."""
+    config, data = run.config, run.data
+
+    def build(seed: int) -> Any:
+        return build_float(config.model, data.input_shape, data.classes, seed)
+
+    return train_static(
+        build,
+        config.training,
+        data.train,
+        data.validation,
+        seed=config.seed,
+        checkpoint_dir=run.folder / "checkpoints",
+    )
 
 
 def _adopt(run: Run) -> tuple[str, ...]:
@@ -82,6 +101,7 @@ def aware_step(run: Run) -> tuple[str, ...]:
         run.data.validation,
         seed=config.seed,
         checkpoint_dir=run.folder / "checkpoints" / "aware",
+        static=_static_models(run),
     )
     save_model(latent, run.folder / "latent.keras")
     write_json(run.folder / "formats.json", [item.as_json() for item in formats.values()])

@@ -12,7 +12,7 @@ drifts away for good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def train_aware(
     *,
     seed: int,
     checkpoint_dir: Path,
+    static: Sequence[Any] = (),
 ) -> tuple[TrainingReport, dict[str, LayerFormats]]:
     """The quantization-aware phase of a training: `model`, trained already, is trained on in place.
 
@@ -57,6 +58,7 @@ def train_aware(
         validation: decides which epoch's weights are kept.
         seed: of everything random.
         checkpoint_dir: for resuming; not the one of the first phase.
+        static: as for `train`, the same models.
 
     Returns:
         What happened, and the formats that `quantize_model` must use for the weights trained here.
@@ -65,7 +67,9 @@ def train_aware(
     quantized, _ = quantize_as_asked(start, quantization, train_split, validation, seed=seed)
     formats = {item.layer: item for item in quantized.formats}
     aware = quantization_aware(model, formats, mapping)
-    report = train(aware, config.aware_phase(), train_split, validation, seed=seed, checkpoint_dir=checkpoint_dir)
+    report = train(
+        aware, config.aware_phase(), train_split, validation, seed=seed, checkpoint_dir=checkpoint_dir, static=static
+    )
     model.set_weights(aware.get_weights())
     return report, formats
 

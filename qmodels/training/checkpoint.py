@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,13 @@ class State:
     finished: bool = False
 
 
-def training_digest(model: Any, config: TrainingConfig, train: Split, validation: Split, seed: int) -> str:
+def training_digest(
+    model: Any, config: TrainingConfig, train: Split, validation: Split, seed: int, static: Sequence[Any] = ()
+) -> str:
     """Identifies a training: same digest, same result."""
     layers = [f"{type(layer).__name__} {layer.name}" for layer in model.layers]
-    arrays = [*model.get_weights(), *train, *validation]
+    still = [array for other in static for array in other.get_weights()]
+    arrays = [*model.get_weights(), *train, *validation, *still]
     described = (part for array in arrays for part in (f"{array.shape} {array.dtype}", array))
     return digest(f"{FORMAT} {seed} {config.model_dump_json()}", *layers, *described)
 

@@ -9,7 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qmodels.training.augment import Augmentation
 from qmodels.training.regularizer import DefensiveConfig
 
-Method = Literal["standard", "adversarial", "trades", "feedback", "feedback-adversarial"]
+Method = Literal[
+    "standard",
+    "adversarial",
+    "trades",
+    "feedback",
+    "feedback-adversarial",
+    "ensemble",
+    "sinkhorn",
+    "distillation",
+    "tempered",  # at a temperature: a distillation's teacher
+]
 
 
 class AdversarialConfig(BaseModel):
@@ -72,6 +82,38 @@ class FeedbackConfig(BaseModel):
         return self
 
 
+class EnsembleConfig(BaseModel):
+    """Ensemble adversarial training (Tramèr 2018, arXiv:1705.07204): examples also of models that stand still."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: int = Field(default=2, ge=1, description="static models, trained as usual from seeds of their own")
+    epochs: int = Field(default=20, ge=1, description="ours: of each static model")
+    epsilon_lsb: float | None = Field(
+        default=None, gt=0, le=255, description="of FGSM on static models; left out: adversarial.epsilon_lsb"
+    )
+
+
+class SinkhornConfig(BaseModel):
+    """Sinkhorn adversarial training: the attacked logits of a batch stay close to the clean ones, as distributions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    regularization: float = Field(default=1.0, gt=0, description="of the entropy of the transport plan")
+    iterations: int = Field(default=50, ge=1, description="of Sinkhorn's algorithm")
+    weight: float = Field(default=1.0, ge=0, description="ours: of the distance beside the cross-entropy")
+
+
+class DistillationConfig(BaseModel):
+    """Defensive distillation (Papernot 2016, arXiv:1511.04508)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(default=20.0, ge=1, description="logits are divided by it while training")
+    alpha: float = Field(default=0.1, ge=0, le=1, description="share of the true labels beside the teacher's answers")
+    teacher_epochs: int | None = Field(default=None, ge=1, description="left out: epochs")
+
+
 class QuantizationAwareConfig(BaseModel):
     """A second training, through the mapping and the low-bit quantizers, from where the first one ended."""
 
@@ -103,6 +145,9 @@ class TrainingConfig(BaseModel):
     defensive: DefensiveConfig = Field(default_factory=DefensiveConfig)
     adversarial: AdversarialConfig = Field(default_factory=AdversarialConfig)
     feedback: FeedbackConfig = Field(default_factory=FeedbackConfig)
+    ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig)
+    sinkhorn: SinkhornConfig = Field(default_factory=SinkhornConfig)
+    distillation: DistillationConfig = Field(default_factory=DistillationConfig)
 
     def aware_phase(self) -> TrainingConfig:
         """The settings of the quantization-aware phase: the same method, its own length and learning rate.
@@ -118,9 +163,27 @@ class TrainingConfig(BaseModel):
         return self.model_copy(update=changes | {"quantization_aware": None})
 
     @property
+    def static_models(self) -> int:
+        """How many models must have been trained before and stand still: an ensemble's others, or the teacher."""
+        return {"ensemble": self.ensemble.models, "distillation": 1}.get(self.method, 0)
+
+    def static_phase(self) -> TrainingConfig:
+        """The settings of the training of a static model.
+
+        Raises:
+            ValueError: the method has none.
+        """
+        if self.method not in ("ensemble", "distillation"):
+            raise ValueError(f"{self.method} needs no static models")
+        own = {"method": "standard", "epochs": self.ensemble.epochs}
+        if self.method == "distillation":
+            own = {"method": "tempered", "epochs": self.distillation.teacher_epochs or self.epochs}
+        return self.model_copy(update={**own, "quantization_aware": None})
+
+    @property
     def attacks(self) -> bool:
         """Whether training sees adversarial examples."""
-        return self.method in ("adversarial", "trades", "feedback-adversarial")
+        return self.method in ("adversarial", "trades", "feedback-adversarial", "ensemble", "sinkhorn")
 
     @property
     def rounds(self) -> int:

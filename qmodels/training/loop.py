@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import cos, pi
 from typing import Any, NamedTuple
 
@@ -55,14 +56,19 @@ class Score(NamedTuple):
 class Loop:
     """The compiled step of one model and method, with its optimizer (Adam, arXiv:1412.6980)."""
 
-    def __init__(self, model: Any, config: TrainingConfig, grid: InputGrid, seed: int) -> None:
+    def __init__(
+        self, model: Any, config: TrainingConfig, grid: InputGrid, seed: int, static: Sequence[Any] = ()
+    ) -> None:
         self.model, self.config, self.grid, self.seed = model, config, grid, seed
         self.optimizer = runtime().keras.optimizers.Adam(config.learning_rate)
         self.optimizer.build(model.trainable_variables)
-        self._step = _compile_step(model, self.optimizer, config)
+        self._step = _compile_step(model, self.optimizer, config, static)
         self._evaluate = _compile_evaluation(model)
         source = GradientModel(model, grid)
         self._ascent: Ascent | None = compiled_ascent(source, "ce", "linf") if config.attacks else None
+        #: Of an ensemble's other models.
+        others = static if config.method == "ensemble" else ()
+        self._others = [compiled_ascent(GradientModel(other, grid), "ce", "linf") for other in others]
 
     def optimizer_state(self) -> list[NDArray[Any]]:
         """Adam's moments and its step count."""
@@ -125,7 +131,15 @@ class Loop:
         rng = np.random.default_rng([self.seed, plan.phase, plan.epoch, step])
         attack = self.config.adversarial
         ball = Ball(self.grid, x, "linf", plan.epsilon_lsb)
+        if self._others and (turn := int(rng.integers(len(self._others) + 1))):
+            return self._fgsm_elsewhere(self._others[turn - 1], x, y, plan)
         return _pgd(self._ascent, ball, y, attack.steps, attack, rng)[0]
+
+    def _fgsm_elsewhere(self, ascent: Ascent, x: Codes, y: Labels, plan: EpochPlan) -> Codes:
+        """One step on a model that stands still; its radius grows with the other one while that warms up."""
+        full = self.config.adversarial.epsilon_lsb
+        epsilon = max(1.0, (self.config.ensemble.epsilon_lsb or full) * plan.epsilon_lsb / full)
+        return ascent(Ball(self.grid, x, "linf", epsilon), x, y, y, 1, epsilon, epsilon, 0.0).x
 
     def _pgd_accuracy(self, data: Split) -> float | None:
         """Share of validation images that stand a PGD of full epsilon, always from the same random starts."""
@@ -156,9 +170,9 @@ def _pgd(
     return found.x, found.score
 
 
-def _compile_step(model: Any, optimizer: Any, config: TrainingConfig) -> Any:
+def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Sequence[Any]) -> Any:
     tf = runtime().tf
-    loss_of = objective(config)
+    loss_of = objective(config, static)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(clean: Any, attacked: Any, y: Any, rate: Any) -> Any:

@@ -8,6 +8,7 @@ exception: TensorFlow keeps their generators inside its graphs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
@@ -39,7 +40,14 @@ ROUND_FILE = "round.npz"  # examples of the current feedback round
 
 
 def train(
-    model: Any, config: TrainingConfig, train: Split, validation: Split, *, seed: int, checkpoint_dir: Path
+    model: Any,
+    config: TrainingConfig,
+    train: Split,
+    validation: Split,
+    *,
+    seed: int,
+    checkpoint_dir: Path,
+    static: Sequence[Any] = (),
 ) -> TrainingReport:
     """Train `model` in place; go on where an interrupted call with the same arguments was stopped.
 
@@ -50,28 +58,78 @@ def train(
         validation: the data that decides when to stop and which epoch's weights are kept.
         seed: of everything random; not negative.
         checkpoint_dir: where checkpoints are kept. One of other data, settings or initial weights is ignored.
+        static: trained models that stand still, `config.static_models` of them (see `train_static`).
 
     Returns:
         What happened. The model has the weights of the best epoch of the last phase.
 
     Raises:
+        ValueError: another number of static models than the method needs.
         RobustHlsError: the loss is no longer finite.
     """
+    if len(static) != config.static_models:
+        raise ValueError(
+            f"training.method {config.method} needs {config.static_models} static models, got {len(static)}"
+        )
     set_seed(seed)
-    session = _Session(model, config, train, validation, seed, checkpoint_dir)
+    session = _Session(model, config, train, validation, seed, checkpoint_dir, static)
     session.run()
     return session.report()
 
 
+def train_static(
+    build: Callable[[int], Any],
+    config: TrainingConfig,
+    train_split: Split,
+    validation: Split,
+    *,
+    seed: int,
+    checkpoint_dir: Path,
+) -> list[Any]:
+    """The models that must stand still while `config` trains another one; none for most methods.
+
+    Finished ones are read from their checkpoints.
+
+    Args:
+        build: seed -> a fresh model.
+        config: of the training that needs them.
+        train_split: the data trained on.
+        validation: as for `train`.
+        seed: of that training; the static models have the next ones.
+        checkpoint_dir: theirs are in `static_1`, `static_2` below it.
+    """
+    found = []
+    for number in range(1, config.static_models + 1):
+        own = (seed + number) % 2**31
+        model = build(own)
+        train(
+            model,
+            config.static_phase(),
+            train_split,
+            validation,
+            seed=own,
+            checkpoint_dir=checkpoint_dir / f"static_{number}",
+        )
+        found.append(model)
+    return found
+
+
 class _Session:
     def __init__(
-        self, model: Any, config: TrainingConfig, train: Split, validation: Split, seed: int, directory: Path
+        self,
+        model: Any,
+        config: TrainingConfig,
+        train: Split,
+        validation: Split,
+        seed: int,
+        directory: Path,
+        static: Sequence[Any],
     ) -> None:
         self.model, self.config, self.seed = model, config, seed
         self.data, self.validation = train, validation
         self.directory = directory
-        self.digest = training_digest(model, config, train, validation, seed)
-        self.loop = Loop(model, config, train.grid, seed)
+        self.digest = training_digest(model, config, train, validation, seed, static)
+        self.loop = Loop(model, config, train.grid, seed, static)
         self.victim = KerasVictim(model, "float", train.grid, BATCH)
         self.started = perf_counter()
         found = load_state(directory / STATE_FILE, self.digest)
