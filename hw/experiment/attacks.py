@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hw.experiment.ball import headline_ball
 from hw.experiment.config import AttackPlan, EvaluationPlan
+from hw.experiment.contestants import Contestant, Team, attackers
+from hw.experiment.defence import aware_source, is_defended, published_attack, teams
 from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics, GradientAttack, distinct_labels
@@ -18,24 +21,12 @@ from qmodels.data import Dataset, Split
 from qmodels.digest import digest_of
 from qmodels.errors import ARCHIVE_ERRORS
 from qmodels.grid import Codes
-from qmodels.metrics.masking import Row
+from qmodels.metrics.masking import Attacker, Row
 from qmodels.progress import progress_bar
 from qmodels.storage import atomic_path
 from qmodels.tasks import CLASSES
-from qmodels.victims import AcceleratorVictim, KerasVictim, Victim
 
 KNOWN_STARTS = 100  # inputs of the attacker's own, at most
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A model in the table: its row name, its victim, and the bits of a weight (None: float, or the user's QKeras)."""
-
-    label: str
-    victim: Victim
-    bits: float | None = None
-    #: Digest of a model of the attacker's own: examples made on it are black-box attacks. Empty: a model of the run.
-    apart: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,7 @@ class AttackJob:
     samples: int  # the first so many test images
     label: str  # of the attack in this run: tells apart those of one kind
     check: bool = False  # only serves the convergence check of another job
+    attacker: Attacker = "aware"  # whether he knows the defence of what he attacks, or carries his examples to
 
     @property
     def epsilon_lsb(self) -> float:
@@ -60,46 +52,15 @@ class AttackJob:
         return f"{self.label} {self.radius} on {self.source.label} ({self.source.victim.name})"
 
 
-def sources(run: Run) -> list[Contestant]:
-    """The differentiable models: float, float mapped, quantized; one of the first two where they are the same.
-
-    None where the accelerator has no Keras model.
-    """
-    found: list[Contestant] = []
-    if not run.has_model:
-        return found
-    if run.float_victim is not None and (run.config.mapping.mu > 0 or run.mapped_victim is None):
-        found.append(Contestant(run.config.model_label, run.task.view(run.float_victim)))
-    if run.mapped_victim is not None:
-        found.append(Contestant(run.config.mapped_label, run.task.view(run.mapped_victim)))
-    found.append(Contestant(run.config.mapped_label, run.task.view(run.prequantized), run.weight_bits))
-    return found
-
-
-def accelerator_of(run: Run) -> Contestant:
-    """The accelerator, in the simulator that the config asks for."""
-    return Contestant(run.config.mapped_label, run.task.view(run.accelerator), run.weight_bits)
-
-
 def attack_labels(run: Run) -> dict[str, str]:
     """The run's name of every attack, by its digest."""
-    return distinct_labels(plan.attack for plan in _plans(run))
+    return distinct_labels(attack for plan in _plans(run) for attack in attacks_of(run, plan))
 
 
-def attackers(run: Run) -> list[Contestant]:
-    """Models of the attacker's own (`evaluation.black_box`); trained by the attack step."""
-    found = []
-    for own, wanted in zip(run.black_box, run.config.evaluation.black_box, strict=True):
-        if wanted.quantization is None:
-            victim, bits, made = (
-                KerasVictim(own.mapped_model, "float", run.data.grid),
-                None,
-                own.folder.outputs("map")["mapped.keras"],
-            )
-        else:
-            victim, bits, made = own.prequantized, own.weight_bits, own.folder.outputs("quantize")["quantized.keras"]
-        found.append(Contestant(wanted.name, run.task.view(victim), bits, made))
-    return found
+def attacks_of(run: Run, plan: EvaluationPlan) -> list[Attack]:
+    """A plan's attack, and where it was published otherwise against the run's defence that one too."""
+    published = published_attack(run, plan.attack)
+    return [plan.attack] if published is None else [published, plan.attack]
 
 
 def test_images(run: Run) -> Split:
@@ -127,19 +88,31 @@ def _samples(run: Run, plan: EvaluationPlan) -> int:
 
 def attack_jobs(run: Run) -> Iterator[AttackJob]:
     """Everything to be attacked, in a fixed order."""
-    labels = attack_labels(run)
+    labels, groups = attack_labels(run), teams(run)
     for plan in _plans(run):
-        samples = _samples(run, plan)
-        for source in targets(run, plan.attack):
-            for radius in plan_radii(plan, run.data):
-                job = AttackJob(source, plan.attack, radius, samples, labels[plan.attack.digest])
+        samples, radii = _samples(run, plan), plan_radii(plan, run.data)
+        for attack, source, attacker in _duels(run, plan, groups):
+            for radius in radii:
+                job = AttackJob(source, attack, radius, samples, labels[attack.digest], attacker=attacker)
                 yield job
                 if (longer := convergence_job(run, job)) is not None:
                     yield longer
         carried = black_box_radii(plan, run.data)
+        knows: Attacker = "unaware" if is_defended(run) else "aware"
         for source in attackers(run) if carried else ():
             for radius in carried:
-                yield AttackJob(source, plan.attack, radius, samples, labels[plan.attack.digest])
+                yield AttackJob(source, plan.attack, radius, samples, labels[plan.attack.digest], attacker=knows)
+
+
+def _duels(run: Run, plan: EvaluationPlan, groups: Sequence[Team]) -> Iterator[tuple[Attack, Contestant, Attacker]]:
+    """Which attack is run on what: on undefended forms, on defended ones, and as published where that differs."""
+    for attack in attacks_of(run, plan):
+        published = attack is not plan.attack
+        for team in groups:
+            if team is not groups[0] and (published or attack.family == "noise"):  # these know of no defence
+                continue
+            for source in targets(run, attack, team):
+                yield attack, source if published else aware_source(run, source), "unaware" if published else "aware"
 
 
 def black_box_radii(plan: AttackPlan, data: Dataset) -> list[Radius]:
@@ -160,7 +133,7 @@ def convergence_job(run: Run, job: AttackJob) -> AttackJob | None:
     On no more than `evaluation.samples` images: an attack that has many would take three times as long.
     """
     attack = job.attack
-    if job.source.apart or not run.config.evaluation.check_convergence:
+    if job.source.apart or job.attacker == "unaware" or not run.config.evaluation.check_convergence:
         return None
     if not (isinstance(attack, GradientAttack) and attack.iterative):
         return None
@@ -168,19 +141,17 @@ def convergence_job(run: Run, job: AttackJob) -> AttackJob | None:
     return replace(job, attack=attack.doubled(), samples=fewer, label=f"{job.label}, twice the steps", check=True)
 
 
-def targets(run: Run, attack: Attack) -> list[Contestant]:
+def targets(run: Run, attack: Attack, team: Team) -> list[Contestant]:
     """What an attack is run on: gradients exist only in Keras models; outputs are asked of the accelerator itself.
 
     The worst case does both: gradients of the quantized model, judged and queried on the accelerator. So does every
     attack where the model may differ from the accelerator: its gradients are a surrogate.
     """
-    accelerator = accelerator_of(run)
-    if attack.knowledge == "black-box" or not run.has_model:
-        return [accelerator]
+    if attack.knowledge == "black-box" or team.with_gradients is None:
+        return [team.accelerator]
     if attack.family == "worst-case" or run.exactness == "reported":
-        judged = AcceleratorVictim(run.accelerator, run.prequantized.gradient_model)
-        return [*sources(run)[:-1], replace(accelerator, victim=run.task.view(judged))]
-    return sources(run)
+        return [*team.sources[:-1], team.with_gradients]
+    return list(team.sources)
 
 
 def judged_victim(run: Run) -> str:
@@ -192,15 +163,17 @@ def strongest(run: Run, rows: Sequence[Row]) -> AttackJob | None:
     """The attack that did most harm to the hardware's function in the ball of the headline table, if there is one."""
     ball, judge = headline_ball(rows), judged_victim(run)
     knowledge = "white-box" if run.has_model else "black-box"
+    undefended = [row for row in rows if row.model in (run.config.model_label, run.config.mapped_label)]
+    mine = [row for row in undefended if (row.victim, row.knowledge, row.source) == (judge, knowledge, "")]
     lowest = min(
-        (row for row in rows if (row.victim, row.knowledge, row.source) == (judge, knowledge, "") and row.ball == ball),
+        (row for row in mine if row.ball == ball),
         key=lambda row: row.accuracy,
         default=None,
     )
     if lowest is None:
         return None
     wanted = (judge, lowest.attack_digest, lowest.radius, lowest.epsilon_unit)
-    own = (job for job in attack_jobs(run) if not (job.source.apart or job.check))
+    own = (job for job in attack_jobs(run) if not (job.source.apart or job.check or job.source.defence is not None))
     named = ((j, (j.source.victim.name, j.attack.digest, j.radius.epsilon, j.radius.unit)) for j in own)
     return next((job for job, name in named if name == wanted), None)
 
@@ -216,10 +189,14 @@ def run_attacks(run: Run) -> tuple[str, ...]:
             if load_result(path) is None:
                 state, seed = path.with_suffix(".part.npz"), run.config.seed
                 x, y = images.take(job.samples)
-                right, radius = run.task.right(job.source.victim, x, y), job.radius.steps
+                right, radius, criterion = (
+                    run.task.right(job.source.victim, x, y),
+                    job.radius.steps,
+                    job.source.criterion,
+                )
                 result = job.attack(
                     job.source.victim, x, right,
-                    epsilon_lsb=radius, seed=seed, criterion=run.task.criterion, state=state, starts=known_starts(run),
+                    epsilon_lsb=radius, seed=seed, criterion=criterion, state=state, starts=known_starts(run),
                 )  # fmt: skip
                 store_result(path, result)
                 state.unlink(missing_ok=True)
@@ -241,9 +218,10 @@ def known_starts(run: Run) -> Codes | None:
 
 def job_path(run: Run, job: AttackJob) -> Path:
     """Where a job's examples are kept; the name holds the digest of all they depend on."""
-    task = {} if run.task == CLASSES else {"task": run.task.as_json()}
+    special: dict[str, Any] = {} if run.task == CLASSES else {"task": run.task.as_json()}
+    special |= {"own": job.source.own} if job.source.own else {}
     key = digest_of(
-        task
+        special
         | {
             "inputs": job.source.apart or {name: run.folder.outputs(name) for name in _made_by(run, job.source)},
             "data": run.config.data.model_dump(mode="json"),

@@ -36,7 +36,7 @@ def full_bench(run: Run) -> TestBench:
         job, result = attacked[group]
         index = int(orders[group][place])
         origins.append(_origin(job, int(run.attackable[index]), _label(labels[index])))
-        images = np.concatenate([images, result.x[index : index + 1]])
+        images = np.concatenate([images, _shown(job, result.x[index : index + 1])])
     return _bench(run, images, origins)
 
 
@@ -55,6 +55,11 @@ def _fooling_first(result: AttackResult) -> NDArray[np.intp]:
 def _label(target: Any) -> int | None:
     """The class, or the mark of an anomaly; None for a regression."""
     return int(target) if np.issubdtype(np.asarray(target).dtype, np.integer) else None
+
+
+def _shown(job: AttackJob, x: Codes) -> Codes:
+    """What the device sees of an example."""
+    return x if job.source.defence is None else job.source.defence.device_inputs(x)[0]
 
 
 def _origin(job: AttackJob, index: int, label: int | None) -> Origin:

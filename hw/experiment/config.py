@@ -18,6 +18,7 @@ from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack, attack_class
 from qmodels.criteria import GroupMisclassification
 from qmodels.data import InputConfig, Unit
+from qmodels.defences import DefenceConfig
 from qmodels.errors import UserError, allowed_names
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
@@ -231,6 +232,7 @@ class RunConfig(Section):
     task: TaskConfig = TaskConfig()
     model: OwnModelConfig = OwnModelConfig()
     training: TrainingConfig = TrainingConfig()
+    defence: DefenceConfig = DefenceConfig()
     mapping: MappingConfig = MappingConfig()
     quantization: QuantizationConfig = QuantizationConfig()
     hardware: HardwareConfig = HardwareConfig()
@@ -264,6 +266,7 @@ class RunConfig(Section):
                 "mapping": model.mapping,
                 "quantization": model.quantization or self.quantization,
                 "evaluation": EvaluationConfig(),
+                "defence": DefenceConfig(),
             }
         )
 
@@ -272,6 +275,16 @@ class RunConfig(Section):
         """The experiment without the quantization-aware phase."""
         training = self.training.model_copy(update={"quantization_aware": None})
         return self.model_copy(update={"training": training})
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the network comes from defensive distillation."""
+        return self.training.method == "distillation" and self.model.file is None
+
+    @property
+    def defended_training(self) -> bool:
+        """Whether the network was trained to withstand attacks."""
+        return self.model.file is None and (self.training.attacks or self.training.method == "distillation")
 
     @property
     def model_label(self) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.experiment.attacks import Contestant, accelerator_of, attacked_images, job_path, load_result, sources, strongest
+from hw.experiment.attacks import attacked_images, job_path, load_result, strongest
+from hw.experiment.contestants import Contestant, accelerator_of, sources
 from hw.experiment.run import Run
 from qmodels.criteria import Truth
 from qmodels.data import Dataset

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from hw.experiment.attacks import AttackJob, Contestant, accelerator_of, sources, test_images
+from hw.experiment.attacks import AttackJob, test_images
+from hw.experiment.contestants import Contestant, accelerator_of, sources
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
 from qmodels.criteria import AnomalyScore

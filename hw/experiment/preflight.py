@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from hw.experiment.defence import check_defence
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.plan import default_plan
@@ -49,6 +50,7 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         check_shape(run.config.model, shape)
         _check_augmentation(run, shape)
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
+    check_defence(run, task_kind(run.config.task, run.data, run.own_model))
     names = {step.name for step in steps}
     if "attack" in names:
         for plan in run.config.evaluation.attacks:

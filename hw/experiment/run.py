@@ -47,6 +47,7 @@ class Run:
         self.config = config
         self.folder = folder
         self.data_dir = data_dir
+        self.kept: dict[Any, Any] = {}  # what other modules make of its models once: loops are compiled with them
         self.unplanned = False  # nobody said what to attack: `check_run` puts a plan made for the data in the config
         if data is not None:
             self.data = data

@@ -11,31 +11,41 @@ import numpy as np
 
 from hw.experiment.attacks import (
     AttackJob,
-    Contestant,
-    accelerator_of,
     attack_jobs,
     attack_labels,
     attacked_images,
+    attacks_of,
     convergence_job,
     job_path,
     load_result,
-    sources,
     strongest,
 )
 from hw.experiment.clean_accuracy import clean_accuracy
 from hw.experiment.config import EvaluationPlan
+from hw.experiment.contestants import Contestant
+from hw.experiment.defence import is_defended, teams, twin
+from hw.experiment.defence_measures import defence_measures
 from hw.experiment.gate import combined, pass_gate
 from hw.experiment.measures import boundary_record, detection, layer_measures, query_curve
 from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
-from qmodels.attacks import AttackResult
+from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
-from qmodels.criteria import Outputs
+from qmodels.criteria import Outputs, Rejecting
 from qmodels.digest import digest_of
 from qmodels.grid import Codes
 from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
-from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
+from qmodels.metrics.masking import (
+    CLEAN,
+    Attacker,
+    Row,
+    attack_row,
+    clean_row,
+    scored_elsewhere,
+    verdicts,
+    with_flags,
+)
 from qmodels.progress import progress_bar
 from qmodels.storage import finite_or_none
 
@@ -52,7 +62,7 @@ def evaluate(run: Run) -> dict[str, Any]:
     with progress_bar("scoring", len(todo)) as bar:
         for job in todo:
             result = _stored(run, job)
-            adversarial.append(result.x)
+            adversarial += [result.x, *scores.shown_to_device(result.x)]
             scores.add(job, result)
             bar.advance(note=job.title)
     attacked = _distinct(np.concatenate(adversarial))
@@ -71,10 +81,14 @@ def evaluate(run: Run) -> dict[str, Any]:
         "rows": [row.as_json() for row in rows],
         "worst_case": worst_cases(rows),
         "attacks": [
-            attack_settings(plan, labels[plan.attack.digest], plan_radii(plan, run.data))
+            attack_settings(plan, attack, labels[attack.digest], plan_radii(plan, run.data))
             for plan in run.config.evaluation.attacks
+            for attack in attacks_of(run, plan)
         ],
-        "measures": scores.measures() | detection(run) | (layer_measures(run, chosen, shown) if run.has_model else {}),
+        "measures": scores.measures()
+        | defence_measures(run, rows)
+        | detection(run)
+        | (layer_measures(run, chosen, shown) if run.has_model else {}),
         "exactness": combined(gate, record),
         "cost": json.loads((run.folder / "cost.json").read_text()),
     }
@@ -87,23 +101,31 @@ class Scores:
         self.run = run
         self.clean, self.y = attacked_images(run)
         self.task = run.task
-        self.contestants, self.accelerator = sources(run), accelerator_of(run)
-        self.victims = [*self.contestants, self.accelerator]
+        self.teams = teams(run)
+        self.victims = [one for team in self.teams for one in team.all]
         #: What each victim's outputs are compared with: the targets, or its own clean outputs.
-        self.right = {_who(c): self.task.right(c.victim, self.clean, self.y) for c in self.victims}
+        self.right = {c.who: self.task.right(c.victim, self.clean, self.y) for c in self.victims}
         self.rows: list[Row] = [self._clean(c) for c in self.victims]
         self.curves: list[dict[str, Any]] = []
         few = min(len(self.y), run.config.evaluation.samples)  # the images that most attacks have seen
         self.nearest = [BoundaryDistance(few) for _ in self.victims]
 
+    def shown_to_device(self, x: Codes) -> list[Codes]:
+        """What defences make of inputs before the device sees them."""
+        defences = [team.accelerator.defence for team in self.teams]
+        return [view for defence in defences if defence is not None for view in defence.device_inputs(x)]
+
     def _clean(self, victim: Contestant) -> Row:
         outputs = victim.victim.logits(self.clean)
-        correct = ~self.task.criterion.wrong(outputs, self.right[_who(victim)])
+        correct = ~victim.criterion.wrong(outputs, self.right[victim.who])
         row = clean_row(victim.label, victim.victim.name, correct, bits=victim.bits)
-        return self._judged(replace(row, seed=self.run.config.seed), outputs)
+        return self._judged(replace(row, seed=self.run.config.seed), outputs, victim)
 
-    def _judged(self, row: Row, outputs: Outputs) -> Row:
+    def _judged(self, row: Row, outputs: Outputs, victim: Contestant) -> Row:
         """With what the row's number is called, and what is measured beside it."""
+        if isinstance(victim.criterion, Rejecting):
+            refused = float(victim.criterion.refused(outputs).mean())
+            return replace(row, task=self.task.kind, metric=f"{self.task.metric} or refused", refused=refused)
         errors = self.task.errors(outputs, self.y[: len(outputs)])
         return replace(row, task=self.task.kind, metric=self.task.metric, errors=errors)
 
@@ -126,54 +148,70 @@ class Scores:
             own = replace(own, epsilon=radius.epsilon, epsilon_unit=radius.unit, epsilon_lsb=radius.median)
         if source.apart:  # a model that is in no table: only what its examples do to others
             for victim in self.victims:
-                self._score(own, result, lengths, victim, "black-box")
+                knows: Attacker = "unaware" if is_defended(self.run) and self._guarded(victim) else "aware"
+                self._score(own, result, lengths, victim, "black-box", knows)
             return
         answers = source.victim.logits(result.x)
-        self.rows.append(self._judged(own, answers))
+        self.rows.append(self._judged(replace(own, attacker=job.attacker), answers, source))
         if (curve := query_curve(job, result)) is not None:
             self.curves.append(curve)
         self._nearest(source).add(own.attack, result.success, lengths)
         for victim, knowledge in self._others(job):
-            self._score(own, result, lengths, victim, knowledge, answers)
+            self._score(own, result, lengths, victim, knowledge, job.attacker, answers)
+        for victim, knowledge in self._defended_others(job):
+            self._score(own, result, lengths, victim, knowledge, "unaware")
+
+    def _guarded(self, victim: Contestant) -> bool:
+        """Whether a victim is one that the run's defence protects: one of training all of them."""
+        return victim.defence is not None or self.run.config.defended_training
 
     def _others(self, job: AttackJob) -> list[tuple[Contestant, Knowledge]]:
         """Who else is shown a job's examples, the same function first, and what the attacker then knows of him."""
         source, family = job.source, job.attack.family
+        team = next(team for team in self.teams if source.who in [one.who for one in team.all])
+        elsewhere = [one for one in team.sources if one.who != source.who]
         if self.run.exactness == "reported":  # the models are functions of their own: nothing is the same
-            others = [self.accelerator] if source.victim.name != self.accelerator.victim.name else []
-            others += [c for c in self.contestants if (c.label, c.victim.name) != (source.label, source.victim.name)]
-            return [(c, "transfer") for c in others] if family != "noise" else []
-        *floats, quantized = self.contestants
-        if source.victim.name == self.accelerator.victim.name:  # which computes exactly the quantized model
+            others = [team.accelerator] if source.victim.name != team.accelerator.victim.name else []
+            return [(c, "transfer") for c in [*others, *elsewhere]] if family != "noise" else []
+        *floats, quantized = team.sources
+        if source.victim.name == team.accelerator.victim.name:  # which computes exactly the quantized model
             carried = floats if family == "worst-case" else []  # queries tell about the model that was asked
             return [(quantized, job.attack.knowledge), *((c, "transfer") for c in carried)]
         same_function = source.victim.name == "quantized"
         if family == "noise":  # noise knows nothing of its source: no transfer rows
-            return [(self.accelerator, "none")] if same_function else []
-        others = [c for c in self.contestants if (c.label, c.victim.name) != (source.label, source.victim.name)]
-        return [(self.accelerator, "white-box" if same_function else "transfer"), *((c, "transfer") for c in others)]
+            return [(team.accelerator, "none")] if same_function else []
+        return [(team.accelerator, "white-box" if same_function else "transfer"), *((c, "transfer") for c in elsewhere)]
+
+    def _defended_others(self, job: AttackJob) -> list[tuple[Contestant, Knowledge]]:
+        """Who is shown examples of an attacker who did not know the defence: the defended forms of what he attacked."""
+        if len(self.teams) == 1 or job.source.defence is not None:
+            return []
+        guarded = self.teams[1]
+        knowledge: Knowledge = "none" if job.attack.family == "noise" else "transfer"
+        found = [twin(self.run, job.source)]
+        if self.run.exactness == "required" and job.source.victim.name != "float":  # one function, two forms
+            found = [guarded.sources[-1], guarded.accelerator]
+        return [(one, knowledge) for one in found if one is not None]
 
     def _score(
         self, own: Row, result: AttackResult, lengths: dict[str, Lengths], victim: Contestant, knowledge: Knowledge,
-        source_answers: Outputs | None = None,
+        attacker: Attacker, source_answers: Outputs | None = None,
     ) -> None:  # fmt: skip
-        answers, criterion = victim.victim.logits(result.x), self.task.criterion
-        here = judged(result, answers, self.right[_who(victim)][: len(answers)], criterion)
+        answers, criterion = victim.victim.logits(result.x), victim.criterion
+        here = judged(result, answers, self.right[victim.who][: len(answers)], criterion)
         changed = 0 if source_answers is None else int(criterion.differ(source_answers, answers).sum())
         row = scored_elsewhere(own, victim.victim.name, ~here.success, knowledge=knowledge, disagreements=changed)
         broken = here.diagnostics.non_finite_share
         asked_here = knowledge == "black-box" and source_answers is not None  # queries to the very same function
         made_on = "" if asked_here else f"{own.model}/{own.victim}"
-        row = replace(row, model=victim.label, bits=victim.bits, source=made_on, non_finite_share=broken)
-        self.rows.append(self._judged(row, answers))
+        row = replace(
+            row, model=victim.label, bits=victim.bits, source=made_on, non_finite_share=broken, attacker=attacker
+        )
+        self.rows.append(self._judged(row, answers, victim))
         self._nearest(victim).add(own.attack, here.success, lengths)
 
     def _nearest(self, victim: Contestant) -> BoundaryDistance:
-        return self.nearest[[_who(c) for c in self.victims].index(_who(victim))]
-
-
-def _who(victim: Contestant) -> tuple[str, str]:
-    return victim.label, victim.victim.name
+        return self.nearest[[c.who for c in self.victims].index(victim.who)]
 
 
 def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -200,11 +238,11 @@ def worst_cases(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def attack_settings(plan: EvaluationPlan, label: str, radii: Sequence[Radius]) -> dict[str, Any]:
+def attack_settings(plan: EvaluationPlan, attack: Attack, label: str, radii: Sequence[Radius]) -> dict[str, Any]:
     """An attack's parameters as run, under the name its rows have; step lengths worked out for every ε."""
-    settings = plan.attack.model_dump(mode="json")
-    if hasattr(plan.attack, "step_size"):
-        settings["step_lsb"] = [finite_or_none(plan.attack.step_size(radius.median)) for radius in radii]
+    settings = attack.model_dump(mode="json")
+    if hasattr(attack, "step_size"):
+        settings["step_lsb"] = [finite_or_none(attack.step_size(radius.median)) for radius in radii]
     asked = {} if plan.unit == "lsb" else {"epsilons": [radius.epsilon for radius in radii], "epsilon_unit": plan.unit}
     return {
         "attack": label,

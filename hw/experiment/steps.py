@@ -104,19 +104,19 @@ STEPS = (
     ),
     FlowStep(
         "attack",
-        ("hardware", "exactness", "evaluation", "task", "data"),
+        ("hardware", "exactness", "evaluation", "defence", "task", "data"),
         ("train", "map", "quantize", "project"),
         attack_step,
     ),
     FlowStep(
         "testbench",
-        ("testbench", "exactness", "evaluation", "task", "data"),
+        ("testbench", "exactness", "evaluation", "defence", "task", "data"),
         ("quantize", "project", "attack"),
         testbench_step,
     ),
     FlowStep(
         "evaluate",
-        ("evaluation", "task", "hardware", "exactness", "simulation", "data"),
+        ("evaluation", "defence", "task", "hardware", "exactness", "simulation", "data"),
         ("project", "simulate", "attack"),
         evaluate_step,
     ),

@@ -14,6 +14,7 @@ from qmodels.criteria.classes import (
     Targeted,
 )
 from qmodels.criteria.deviation import Deviation
+from qmodels.criteria.rejecting import Rejecting
 
 #: The pydantic type of one criterion, told apart by `kind`.
 AnyCriterion = Annotated[
@@ -30,6 +31,7 @@ __all__ = [
     "GroupMisclassification",
     "Misclassification",
     "Outputs",
+    "Rejecting",
     "Targeted",
     "Truth",
 ]

@@ -81,7 +81,8 @@ class BitDepth:
         dropped, coarse = self._dropped, self.hardware_type
         half = (1 << dropped) >> 1
         steps = np.clip((x.astype(np.int64) + half) >> dropped, coarse.raw_min, coarse.raw_max)
-        return (steps << dropped).astype(x.dtype)
+        shorter: Codes = (steps << dropped).astype(x.dtype)
+        return shorter
 
     def tensors(self, points: Tensor) -> Tensor:
         """Rounded forward, the identity backward."""

@@ -38,6 +38,8 @@ Flag = Literal[
     "accelerator-disagrees",
 ]
 
+Attacker = Literal["aware", "unaware"]
+
 EXPLANATIONS: dict[Flag, str] = {
     "attacked-above-clean": "the attack leaves the model more accurate than no attack: it does not attack",
     "single-step-stronger": "a single gradient step does more harm than this iterative attack, so the attack got lost",
@@ -94,6 +96,8 @@ class Row:
     task: str = "classes"
     metric: str = "accuracy"  # what `accuracy` is the share of: inputs that the victim gets right, or that withstand
     errors: dict[str, float] | None = None  # measured beside: of a regression, scores of an auto-encoder
+    attacker: Attacker = "aware"  # whether he knows the victim's defence; aware also where there is none
+    refused: float | None = None  # share of inputs that a detector refuses
     correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)  # per image, for paired tests
     doubled_correct: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
