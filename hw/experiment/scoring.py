@@ -125,7 +125,7 @@ class Scores:
         """With what the row's number is called, and what is measured beside it."""
         if isinstance(victim.criterion, Rejecting):
             refused = float(victim.criterion.refused(outputs).mean())
-            return replace(row, task=self.task.kind, metric=f"{self.task.metric} or refused", refused=refused)
+            return replace(row, task=self.task.kind, metric=self.task.metric, refused=refused)
         errors = self.task.errors(outputs, self.y[: len(outputs)])
         return replace(row, task=self.task.kind, metric=self.task.metric, errors=errors)
 

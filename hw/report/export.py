@@ -30,6 +30,7 @@ _FIELDS = (
         "doubled_accuracy",
     ),
     *("zero_gradient_share", "non_finite_share", "disagreements", "flags", "task", "metric"),
+    *("attacker", "refused"),
 )
 
 

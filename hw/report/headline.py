@@ -57,13 +57,16 @@ class AttackColumn:
     apart: bool = False  # examples made on models of the attacker's own
     epsilon: float | None = None  # in `unit`
     unit: str = "lsb"
+    attacker: str = "aware"  # of the defence; of examples that were made apart it does not matter
 
     @property
     def title(self) -> str:
         """The attack, with its norm where the name does not tell and it is not L-infinity."""
         tells = self.norm == "linf" or self.norm in self.attack
         name = self.attack if tells else f"{self.attack} {NORMS.get(self.norm, self.norm)}"
-        return f"{name} (black-box)" if self.apart else name
+        if self.apart:
+            return f"{name} (black-box)"
+        return name if self.attacker == "aware" else f"{name} ({self.attacker})"
 
     @property
     def strength(self) -> str:
@@ -74,7 +77,8 @@ class AttackColumn:
         """Whether the row belongs into this column."""
         mine = (row.attack, row.norm) == (self.attack, self.norm)
         mine = mine and (row.epsilon_lsb, row.epsilon, row.epsilon_unit) == (self.epsilon_lsb, self.epsilon, self.unit)
-        return mine and row.knowledge != "transfer" and made_apart(row) == self.apart
+        same = made_apart(row) == self.apart and (self.apart or row.attacker == self.attacker)
+        return mine and same and _has_column(row)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Headline:
     ball_strength: str = ""  # ε of the ball
     unit_note: str = ""  # what ε is counted in
     metric: str = "accuracy"  # what the numbers are the share of
+    refuses: bool = False  # whether some victim may refuse an input
 
     @property
     def groups(self) -> list[tuple[str, list[int]]]:
@@ -145,8 +150,12 @@ class Headline:
     @property
     def notes(self) -> list[str]:
         """What the black-box and the last columns mean."""
+        knows = "unaware: examples made without knowing the defence, or as published; the other columns know it"
+        refused = "inputs that a detector refuses count as withstood, clean ones too: see the defence's table"
+        found = [knows] if any(column.attacker == "unaware" for column in self.columns) else []
+        found += [refused] if self.refuses else []
         own = f"black-box: the strongest of the examples made on the attacker's own {', '.join(self.attackers)}"
-        found = [own] if self.attackers else []
+        found += [own] if self.attackers else []
         if self.ball is None:
             return found
         worst = "share of inputs that survive every row" if self.per_image else "the lowest row"
@@ -207,6 +216,7 @@ def headline(runs: Sequence[Results]) -> Headline:
         ball_strength=next((strength_of(row) for row in rows if row.attack != CLEAN and row.ball == ball), ""),
         unit_note=unit_note(rows, runs[0].step),
         metric=metric_of(rows),
+        refuses=any(row.refused is not None for row in rows),
     )
 
 
@@ -237,12 +247,20 @@ def attack_columns(rows: Iterable[Row]) -> tuple[AttackColumn, ...]:
     Of the unbounded attacks only those that were made apart: on the victim itself they are checks, not measures.
     """
     found = dict.fromkeys(
-        AttackColumn(row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row), row.epsilon, row.epsilon_unit)
+        AttackColumn(
+            row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row), row.epsilon, row.epsilon_unit,
+            "aware" if made_apart(row) else row.attacker,
+        )
         for row in rows
-        if row.attack != CLEAN and row.knowledge != "transfer" and (is_bounded(row) or _roams(row))
-    )
+        if row.attack != CLEAN and _has_column(row) and (is_bounded(row) or _roams(row))
+    )  # fmt: skip
     order = list(dict.fromkeys(column.title for column in found))
     return tuple(sorted(found, key=lambda c: (c.family == "noise", c.apart, order.index(c.title), c.epsilon_lsb)))
+
+
+def _has_column(row: Row) -> bool:
+    """Transfers have one column together; but what an unaware attacker made is told attack by attack."""
+    return row.knowledge != "transfer" or row.attacker == "unaware"
 
 
 def _roams(row: Row) -> bool:
@@ -342,7 +360,7 @@ def _line(
     rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
     clean = _lowest(row for row in rows if row.attack == CLEAN)
     attacked = tuple(_lowest(row for row in rows if column.holds(row)) for column in columns)
-    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and row.ball == ball)
+    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and not _has_column(row) and row.ball == ball)
     worst = _worst(results, model, victim, ball) if ball else None
     shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]
     flags = _ordered(flag for number in shown for flag in number.flags)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from hw.report.plots import Plot, drawn, finish, line_style, plain_label
+from hw.report.source import NORMS
 from hw.report.strength import strength
 
 _TABLES = {
     "detection": "Detection on all clean test samples, at the threshold of the quantized model",
+    "defence": "The defence, per ball: share that withstands an attacker who does not know it, and one who does",
     "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
     "accuracy_over_queries": "Accuracy over queries: what a budget per image buys a black-box attack",
     "quantization_shift": "Quantization shift by layer: what a quantizer leaves of the attack's change",
@@ -19,7 +21,27 @@ _TABLES = {
 def measure_tables(measures: Any) -> dict[str, list[dict[str, Any]]]:
     """Title -> records, for those tables that were measured."""
     found = {title: measures.get(key) for key, title in _TABLES.items()} if isinstance(measures, dict) else {}
+    if defended := found.get(_TABLES["defence"]):
+        found[_TABLES["defence"]] = [_defence_line(record) for record in defended]
     return {title: records for title, records in found.items() if isinstance(records, list) and records}
+
+
+def _defence_line(record: dict[str, Any]) -> dict[str, Any]:
+    """One victim in one ball, in per cent with 95 % intervals."""
+
+    def per_cent(key: str) -> str:
+        share, interval = record.get(key), record.get(f"{key}_ci95")
+        if share is None:
+            return "–"
+        return f"{100 * share:.1f}" + (f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "")
+
+    epsilon = record.get("epsilon")
+    names = {"model": record.get("model"), "victim": record.get("victim"), "bits": record.get("bits")}
+    ball = f"{NORMS.get(str(record.get('norm')), record.get('norm'))} {'∞' if epsilon is None else f'{epsilon:g}'}"
+    shares = ("clean", "clean_refused", "attacked_refused_most", "undefended", "unaware", "aware")
+    heads = ("clean", "refused clean", "refused attacked, at most", "undefended, %", "unaware, %", "aware, %")
+    cells = {head: per_cent(key) for head, key in zip(heads, shares, strict=True)}
+    return names | {"ball": ball} | cells | {"gain": record.get("verdict") or "–"}
 
 
 def measure_plots(measures: Any, metric: str = "accuracy") -> list[Plot]:

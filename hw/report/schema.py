@@ -63,6 +63,8 @@ class RowPart(Part):
     task: str = "classes"
     metric: str = "accuracy"
     errors: dict[str, float] | None = None
+    attacker: Literal["aware", "unaware"] = "aware"
+    refused: Share | None = None
 
 
 class WorstPart(Part):
@@ -124,6 +126,7 @@ class MeasuresPart(Part):
     error_amplification: list[ChangePart] | None = None
     accuracy_over_queries: list[QueryPart] | None = None
     boundary_distance: list[Record] | None = None
+    defence: list[Record] | None = None
     quantization_shift: list[Record] | None = None
     gradients: Record | None = None
     examples: Record | None = None

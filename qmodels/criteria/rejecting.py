@@ -22,8 +22,8 @@ class Rejecting(CriterionConfig):
     """Of the outputs, the first `classes` are logits, further such groups those of other views, and the last one says
     how far the input lies above the detector's threshold: it is refused where that is above zero.
 
-    An attacker who knows the detector climbs the class loss of all views together, and pays for what is above the
-    threshold. A refused input is not wrong, clean or attacked: how many are is told beside.
+    An attacker who knows the detector climbs the class loss; where he is refused, that of all views together, and
+    pays for what is above the threshold. A refused input is not wrong, clean or attacked: how many are is told beside.
     """
 
     kind: Literal["rejecting"] = Field("rejecting", repr=False)
@@ -64,14 +64,14 @@ class Rejecting(CriterionConfig):
         return self.inner.targets(self._logits(outputs), y, count)
 
     def loss(self, name: LossName) -> Any:
-        """The inner loss, a mean over all views, less what lies above the threshold; `margin`: see `_margin`."""
+        """The inner loss; where refused, its mean over the views less what lies above the threshold."""
         if name == "margin":
             return lambda outputs, y, _target: self._margin(outputs, y)
         inner, tf = self.inner.loss(name), runtime().tf
 
         def climbed(outputs: Tensor, y: Tensor, target: Tensor) -> Tensor:
-            losses = [inner(view, y, target) for view in self._views(outputs)]
-            return tf.add_n(losses) / len(losses) - self.weight * tf.nn.relu(outputs[:, -1])
+            losses, above = [inner(view, y, target) for view in self._views(outputs)], outputs[:, -1]
+            return tf.where(above > 0, tf.add_n(losses) / len(losses) - self.weight * above, losses[0])
 
         return climbed
 
