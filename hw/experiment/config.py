@@ -300,6 +300,11 @@ class RunConfig(Section):
         """The row's name after the µ-law mapping."""
         return f"{self.model_label}+mu" if self.mapping.mu > 0 else self.model_label
 
+    @property
+    def table_label(self) -> str:
+        """The same, behind the defence where there is one: what an attacker is up against."""
+        return self.mapped_label + self.defence.label
+
 
 def load_config(source: Path | None, settings: Settings | None = None, origin: str = "--set") -> RunConfig:
     """Read, change and check an experiment.

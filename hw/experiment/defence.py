@@ -58,7 +58,12 @@ def aware_source(run: Run, source: Contestant) -> Contestant:
 
 def published_attack(run: Run, attack: Attack) -> Attack | None:
     """How an attacker who does not know of a distillation attacks: through the softmax; None where he does the same."""
-    if run.config.distilled and isinstance(attack, GradientAttack) and attack.loss == "ce":
+    return through_softmax(attack) if run.config.distilled else None
+
+
+def through_softmax(attack: Attack) -> Attack | None:
+    """The attack on probabilities, as it was published; None where it does not take the cross-entropy of logits."""
+    if isinstance(attack, GradientAttack) and attack.loss == "ce":
         return attack.model_copy(update={"loss": "ce-probabilities"})
     return None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.experiment.attacks import AttackJob, test_images
 from hw.experiment.contestants import Contestant, accelerator_of, sources
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
 from qmodels.criteria import AnomalyScore
-from qmodels.metrics.distance import BoundaryDistance
+from qmodels.metrics.distance import UNITS, BoundaryDistance, Lengths
 from qmodels.metrics.masking import Row
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.storage import finite_or_none
@@ -24,6 +25,26 @@ def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) 
     if clean.correct is None:
         raise ValueError("the clean row must carry the answers")
     return {"model": victim.label, "victim": victim.victim.name, "bits": victim.bits} | distance.summary(clean.correct)
+
+
+def change_record(job: AttackJob, success: NDArray[np.bool_], lengths: dict[str, Lengths]) -> dict[str, Any]:
+    """Medians, in four norms, of how far the successful examples of one attack lie from their clean inputs."""
+    medians = {f"median_{norm}_{UNITS[norm]}": _median(every[success]) for norm, every in lengths.items()}
+    return {
+        "model": job.source.label,
+        "victim": job.source.victim.name,
+        "attack": job.label,
+        "attacker": job.attacker,
+        "norm": job.attack.norm,
+        "epsilon_lsb": finite_or_none(job.epsilon_lsb),
+        "successes": int(success.sum()),
+        "of": len(success),
+        **medians,
+    }
+
+
+def _median(values: NDArray[np.float64]) -> float | None:
+    return float(np.median(values)) if len(values) else None
 
 
 def query_curve(job: AttackJob, result: AttackResult) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from hw.experiment.contestants import Contestant
 from hw.experiment.defence import is_defended, teams, twin
 from hw.experiment.defence_measures import defence_measures
 from hw.experiment.gate import combined, pass_gate
-from hw.experiment.measures import boundary_record, detection, layer_measures, query_curve
+from hw.experiment.measures import boundary_record, change_record, detection, layer_measures, query_curve
 from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
 from qmodels.attacks import Attack, AttackResult
@@ -109,6 +109,7 @@ class Scores:
         self.curves: list[dict[str, Any]] = []
         few = min(len(self.y), run.config.evaluation.samples)  # the images that most attacks have seen
         self.nearest = [BoundaryDistance(few) for _ in self.victims]
+        self.changes: list[dict[str, Any]] = []  # how large the changes of successful examples are
 
     def shown_to_device(self, x: Codes) -> list[Codes]:
         """What defences make of inputs before the device sees them."""
@@ -133,7 +134,7 @@ class Scores:
         """The distance to the boundary, victim by victim, and what queries bought black-box attacks."""
         clean = self.rows[: len(self.victims)]
         near = [boundary_record(*item) for item in zip(self.victims, clean, self.nearest, strict=True)]
-        return {"boundary_distance": near, "accuracy_over_queries": self.curves}
+        return {"boundary_distance": near, "accuracy_over_queries": self.curves, "example_changes": self.changes}
 
     def add(self, job: AttackJob, result: AttackResult) -> None:
         """The row of the attacked model, and the same examples on the accelerator and on the other models."""
@@ -156,6 +157,7 @@ class Scores:
         if (curve := query_curve(job, result)) is not None:
             self.curves.append(curve)
         self._nearest(source).add(own.attack, result.success, lengths)
+        self.changes.append(change_record(job, result.success, lengths))
         for victim, knowledge in self._others(job):
             self._score(own, result, lengths, victim, knowledge, job.attacker, answers)
         for victim, knowledge in self._defended_others(job):

@@ -28,6 +28,7 @@ from hw.experiment.settings import Settings
 from hw.tables.published import published_tables
 from qmodels.attacks import AnyAttack, Attack
 from qmodels.errors import UserError, allowed_names
+from qmodels.metrics.masking import Attacker
 
 TABLES_FILE, EXPERIMENT_FILE = "tables.yaml", "experiment.yaml"
 TableName = Literal["white-box", "black-box"]
@@ -43,6 +44,7 @@ class TableColumn(Section):
     attack: AnyAttack
     epsilon_lsb: float
     samples: int | None = Field(None, ge=1, description="test images; left out: samples")
+    attacker: Attacker = Field("aware", description="unaware: examples made without knowing the row's defence")
 
     @model_validator(mode="after")
     def _fits(self) -> TableColumn:
@@ -86,6 +88,23 @@ class MappingStudy(Section):
     attacks: tuple[AttackPlan, ...] = ()
 
 
+class TransferStudy(Section):
+    """Examples made on every float and quantized form of some rows, tried on all of them."""
+
+    rows: tuple[str, ...] = Field(min_length=1, description="labels of rows")
+    attack: AnyAttack
+    epsilon_lsb: float
+
+    @model_validator(mode="after")
+    def _fits(self) -> TransferStudy:
+        check_epsilon(self.attack, self.epsilon_lsb, "transfer_study.epsilon_lsb")
+        if self.attack.knowledge != "white-box" or self.attack.family == "worst-case":
+            raise ValueError(
+                f"transfer_study: {self.attack.kind} does not follow gradients; take pgd-linf, for example"
+            )
+        return self
+
+
 class TablesConfig(Section):
     """The tables of one data set."""
 
@@ -99,6 +118,8 @@ class TablesConfig(Section):
     black_box: tuple[BlackBoxModel, ...] = Field((), description="the attacker's own models, trained once for all rows")
     bits_study: BitsStudy | None = None
     mapping_study: MappingStudy | None = None
+    transfer_study: TransferStudy | None = None
+    measures: bool = Field(False, description="distances, shift, gradients, defences and cost, in measures.csv")
 
     @model_validator(mode="after")
     def _consistent(self) -> TablesConfig:
@@ -107,7 +128,7 @@ class TablesConfig(Section):
         self._refuse_twins()
         self._refuse_unpublished()
         labels = [row.label for row in self.rows]
-        for study in (self.bits_study, self.mapping_study):
+        for study in (self.bits_study, self.mapping_study, self.transfer_study):
             for label in study.rows if study else ():
                 if label not in labels:
                     raise ValueError(f"a study names the row {label!r}{allowed_names(label, labels)}")
@@ -203,6 +224,8 @@ def _found(target: str) -> Path:
     name = Path("configs") / f"tables_{target}.yaml"
     checkout = Path(hw.__file__).resolve().parent.parent
     found = next((place for place in (name, checkout / name) if place.is_file()), None)
+    if found is None and len(longer := sorted(checkout.glob(f"configs/tables_{target}_*.yaml"))) == 1:
+        return longer[0]
     if found is None:
         known = sorted(p.stem.removeprefix("tables_") for p in (checkout / "configs").glob("tables_*.yaml"))
         also = "the path of a .yaml file", "the folder of earlier tables"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hw.experiment.defence import through_softmax
 from hw.report.headline import made_apart, marked, marks_of
 from hw.report.source import FinishedRun, Results
 from hw.tables.config import LineKind, TableColumn, TableName, TablesConfig, needs_black_box
@@ -152,8 +153,14 @@ def _cells(
 
 
 def _holds(column: TableColumn, row: Row) -> bool:
-    same = (row.attack_digest, row.epsilon_lsb) == (column.attack.digest, column.epsilon_lsb)
-    return same and row.knowledge != "transfer" and made_apart(row) == needs_black_box(column)
+    """An unaware attacker's examples were made on the undefended form, or as published: hw/experiment/defence.py."""
+    unaware = column.attacker == "unaware"
+    published = through_softmax(column.attack) if unaware else None
+    digests = [attack.digest for attack in (column.attack, published) if attack is not None]
+    same = row.attack_digest in digests and row.epsilon_lsb == column.epsilon_lsb
+    if made_apart(row) or needs_black_box(column):
+        return same and made_apart(row) and needs_black_box(column)
+    return same and row.attacker == column.attacker and (unaware or row.knowledge != "transfer")
 
 
 def _worst(results: Results, line: TableLine, column: TableColumn) -> Row | None:
@@ -170,6 +177,15 @@ def _worst(results: Results, line: TableLine, column: TableColumn) -> Row | None
     ]  # fmt: skip
     if not found:
         return None
+    if column.attacker == "unaware":
+        found = [
+            {**item, "accuracy": item["unaware"], "n": item["unaware_n"]}
+            for item in results.plain.get("measures", {}).get("defence", [])
+            if item["model"] == line.model and item["victim"] in same and item["unaware"] is not None
+            and (item["norm"], item["epsilon"]) == (column.attack.norm, column.epsilon_lsb)
+        ]  # fmt: skip
+        if not found:
+            return None
     lowest = min(found, key=lambda item: float(item["accuracy"]))
     accuracy, n = float(lowest["accuracy"]), int(lowest["n"])
     seed = next((row.seed for row in results.rows if row.attack_digest == column.attack.digest), 0)

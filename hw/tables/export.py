@@ -27,6 +27,7 @@ from hw.report.table import (
 from hw.tables.config import TableColumn, TableName
 from hw.tables.content import CLEAN_TITLE, TableCell, TableLine, Tables
 from hw.tables.figures import figures
+from hw.tables.measured import measures_csv, measures_markdown
 from hw.tables.published import SOURCE
 
 SCHEMA = 1
@@ -35,6 +36,7 @@ _FIELDS = (
     *("table", "row", "line", "weight_bits", "column", "accuracy", "n", "ci95_low", "ci95_high", "published_row"),
     *("published", "difference", "attack", "norm", "epsilon_lsb", "seed", "settings", "knowledge", "source", "flags"),
 )
+MEASURES = "measures.csv"
 RESULTS = ("tables.md", "tables.csv", "results.json")
 
 
@@ -42,7 +44,8 @@ def files_of(tables: Tables) -> dict[str, str]:
     """Name -> content of every file of finished tables."""
     plots = {f"{name}.svg": standalone(plot) for name, plot in figures(tables).items()}
     written = dict(zip(RESULTS, (markdown_text(tables, list(plots)), csv_text(tables), json_text(tables)), strict=True))
-    return written | plots
+    more = {MEASURES: measures_csv(tables)} if tables.config.measures else {}
+    return written | more | plots
 
 
 def csv_text(tables: Tables) -> str:
@@ -112,6 +115,7 @@ def markdown_text(tables: Tables, plots: list[str]) -> str:
                 lines += ["", "Published, and in brackets ours minus the published number:", ""]
                 lines += _table(tables, table, _compared, _beside)
             lines.append("")
+    lines += measures_markdown(tables) if tables.config.measures else []
     lines += ["## What the columns are", "", *(f"- {plain_markdown(text)}" for text in _legend(tables)), ""]
     lines += ["## Exactness", ""]
     lines += [

@@ -99,6 +99,9 @@ def _studies(config: TablesConfig, runs: Sequence[Run], folder: RunFolder, say: 
     if config.mapping_study is not None:
         say("study: µ-law mapping")
         found["mapping"] = studies.mapping(config.mapping_study, by_label)
+    if config.transfer_study is not None:
+        say("study: transfer")
+        found["transfer"] = studies.transfer(config.transfer_study, by_label)
     return found
 
 
@@ -125,7 +128,7 @@ def _assemble(
         "environment": environment(runs[0].config.seed),
     }
     loaded = [load_run(run.folder.path) for run in runs]
-    models = [run.config.mapped_label for run in runs]
+    models = [run.config.table_label for run in runs]
     config = config.model_copy(update={"rows": rows})
     return tables_of(config, loaded, models, published_tables(config.published), studies, account)
 

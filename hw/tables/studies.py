@@ -14,7 +14,7 @@ from typing import Any
 
 from hw.experiment.config import AttackPlan
 from hw.experiment.run import Run
-from hw.tables.config import BitsStudy, MappingStudy
+from hw.tables.config import BitsStudy, MappingStudy, TransferStudy
 from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.transfer import judged
 from qmodels.digest import digest_of
@@ -23,6 +23,7 @@ from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.prequantized import prequantize
+from qmodels.statistics import wilson
 from qmodels.storage import finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy
 
@@ -39,7 +40,13 @@ class Variant:
     build: Callable[[], KerasVictim]
     #: The unchanged model: its examples are tried on this one as well.
     original: Variant | None = None
+    form: str = ""  # of the row's network
     _examples: dict[tuple[Attack, float, int], AttackResult] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Row and form."""
+        return f"{self.label} {self.form}".strip()
 
     @cached_property
     def victim(self) -> KerasVictim:
@@ -74,6 +81,36 @@ class Studies:
             variants += [original]
             variants += [_mapped(runs[label], label, mu, study.layers, original) for mu in study.mus if mu > 0]
         return self._all("µ-law mapping", variants, study.attacks)
+
+    def transfer(self, study: TransferStudy, runs: Mapping[str, Run]) -> list[Record]:
+        """Accuracy of every form of the rows' undefended networks on examples made on every form."""
+        forms = [form for label in study.rows for form in _forms(runs[label], label)]
+        todo = [(source, victim) for source in _distinct_forms(forms) for victim in _distinct_forms(forms)]
+        found = []
+        with progress_bar("transfer", len(todo)) as bar:
+            for source, victim in todo:
+                found.append(self._carried(study, source, victim))
+                bar.advance(note=f"{source.name} -> {victim.name}")
+        return found
+
+    def _carried(self, study: TransferStudy, source: Variant, victim: Variant) -> Record:
+        question = {
+            "transfer": [source.settings, victim.settings],
+            "attack": study.attack.model_dump(mode="json"),
+            "epsilon_lsb": study.epsilon_lsb,
+            "n": self.samples,
+            "seed": source.run.config.seed,
+            "data": source.run.config.data.model_dump(mode="json"),
+        }
+        path = self.folder / f"{digest_of(question)[:24]}.json"
+        if not path.exists():
+            carried = source.attacked(study.attack, study.epsilon_lsb, self.samples)
+            y = victim.run.data.test.take(self.samples).y
+            right = int((~judged(carried, victim.victim.logits(carried.x), y).success).sum())
+            write_json(path, {"accuracy": right / len(y), "n": len(y), "ci95": list(wilson(right, len(y)))})
+        record: Record = json.loads(path.read_text())
+        names = {"made_on": source.name, "tried_on": victim.name}
+        return names | {"attack": study.attack.label, "epsilon_lsb": study.epsilon_lsb} | record
 
     def _all(self, title: str, variants: Sequence[Variant], plans: Sequence[AttackPlan]) -> list[Record]:
         todo = [(variant, *item) for variant in variants for item in _strengths(plans)]
@@ -147,6 +184,21 @@ def _mapped(run: Run, label: str, mu: float, layers: tuple[str, ...], original: 
         return KerasVictim(map_weights(_float(run), MappingConfig(mu=mu, layers=layers))[0], "float", run.data.grid)
 
     return Variant(run, label, {"mu": mu, "layers": list(layers)}, build, original)
+
+
+def _forms(run: Run, label: str) -> list[Variant]:
+    """The float network of a row, where there is one, and the quantized one, which the accelerator computes."""
+    forms = []
+    trained = run.folder.outputs("train") | run.folder.outputs("map")
+    if (mapped := run.mapped_victim) is not None:
+        forms.append(Variant(run, label, {"float": trained}, lambda: mapped, form="float"))
+    rounded = {"quantized": run.folder.outputs("quantize") or trained}
+    return [*forms, Variant(run, label, rounded, lambda: run.prequantized, form="quantized")]
+
+
+def _distinct_forms(forms: Sequence[Variant]) -> list[Variant]:
+    """Rows of one training have the same float network: it stands there once."""
+    return list({digest_of(form.settings): form for form in reversed(forms)}.values())[::-1]
 
 
 def _float(run: Run) -> Any:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from helpers.models import Toolbox
 
-from hw.experiment.attacks import accelerator_of, attack_jobs, attacked_images, job_path, sources
+from hw.experiment.attacks import attack_jobs, attacked_images, job_path
 from hw.experiment.config import RunConfig
+from hw.experiment.contestants import accelerator_of, sources
 from hw.experiment.folder import RunFolder
 from hw.experiment.model_steps import map_step, quantize_step
 from hw.experiment.run import Run
