@@ -32,7 +32,7 @@ _SLOW_PURIFICATION = {"evaluation.samples": 60, "defence.pixeldefend": {"reach":
 
 
 def _training(method: str, **more: Any) -> Settings:
-    training = {"method": method, "epochs": 20, **more}
+    training = {"method": method, "epochs": 20} | more
     return {"defence.kind": "none", "training": training}
 
 
@@ -42,7 +42,7 @@ CASES: dict[str, Settings] = {
     "adversarial": _training("adversarial", adversarial=_ADVERSARIAL),
     "ensemble": _training("ensemble", adversarial=_ADVERSARIAL, ensemble={"epochs": 10}),
     "sinkhorn": _training("sinkhorn", adversarial=_ADVERSARIAL, sinkhorn={"weight": 0.1}),
-    "distillation": _training("distillation", learning_rate=0.01),
+    "distillation": _training("distillation", epochs=40, learning_rate=0.01),
     "squeezing": {"defence.squeezing": {"bits": 2, "window": None, "role": "filter"}},
     "detector": {"defence.squeezing": {"bits": 3, "window": None, "role": "detector"}},
     "pixeldefend": {"defence.kind": "pixeldefend", **_SLOW_PURIFICATION},
@@ -59,7 +59,7 @@ def main() -> int:
         folder = asked.out or Path(scratch)
         records = {case: _case(case, folder / case, asked.quick) for case in asked.only}
     undefended = records.get("none", {}).get("aware")
-    print(f"\nL∞ {EPSILON} LSB, worst case over all attacks of the 4-bit accelerator, %")
+    print(f"\nL∞ {EPSILON} LSB, worst case over all attacks of the int8 accelerator, %")
     for case, record in records.items():
         print(_line(case, record, undefended))
     mismatches = sum(record["mismatched_outputs"] for record in records.values())

@@ -100,9 +100,12 @@ class PixelDefend:
 
     def codes(self, x: Codes) -> Codes:
         """(N, H, W, C) -> the same shape, each number within ε of what it was."""
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
         key = digest(str(x.shape), x)
         if key not in self._known:
-            self._known[key] = self._purified(x)
+            with threadpool_limits(1, "blas"):  # thousands of small products: threads would wait for each other
+                self._known[key] = self._purified(x)
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         return self._known[key]
