@@ -37,6 +37,11 @@ def test_designs_are_told_apart_by_what_reaches_the_accelerator() -> None:
     assert base.key != design(quantization__weight_bits=3, seed=1).key
 
 
+def test_a_defence_before_the_network_is_refused() -> None:
+    with pytest.raises(UserError, match=r"defence\.kind pixeldefend: sizing attacks the network alone"):
+        design(defence__kind="pixeldefend")
+
+
 def test_without_mapping_the_mapped_layers_do_not_matter() -> None:
     same = [design(mapping__mu=0, mapping__layers=[layers]) for layers in ("last-1", "last-2")]
     assert len(unique(same)) == 1

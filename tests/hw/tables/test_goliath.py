@@ -16,6 +16,7 @@ WORST = {"attack": {"kind": "worst-case", "attacks": [{"kind": "square", "querie
 SQUEEZED = {"defence": {"kind": "feature-squeezing", "squeezing": {"bits": 2, "window": 2, "role": "filter"}}}
 
 
+@pytest.mark.slow
 @pytest.mark.gxx
 @pytest.mark.timeout(900)
 def test_a_defended_row(cli: Cli) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qmodels.attacks import APGD, FGSM, PGD, DeepFool, FMNLinf, HopSkipJumpLinf, Square, WorstCase
+from qmodels.attacks import APGD, PGD, DeepFool, FMNLinf, HopSkipJumpLinf, Square
 from qmodels.criteria import MISCLASSIFICATION, Rejecting
 from qmodels.defences import BitDepth, Defence, Median, TemperedModel, defended, detector
 from qmodels.grid import IMAGE_GRID
@@ -68,8 +68,7 @@ def test_an_attack_succeeds_when_the_class_is_wrong_and_the_input_accepted():
 
 @pytest.mark.parametrize(
     "attack",
-    [FGSM(), PGD(steps=5), APGD(steps=5), FMNLinf(steps=20), DeepFool(steps=5), Square(queries=30),
-     HopSkipJumpLinf(queries=60), PGD(steps=5, loss="margin"), PGD(steps=5, loss="dlr")],
+    [APGD(steps=5), FMNLinf(steps=10), DeepFool(steps=3), Square(queries=20), HopSkipJumpLinf(queries=40)],
     ids=lambda attack: attack.label,
 )  # fmt: skip
 def test_attacks_run_on_a_detector_and_their_success_is_its_own(parts, attack):
@@ -89,8 +88,6 @@ def test_who_knows_the_detector_does_more_harm(parts):
     unaware = CRITERION.fooled(guarded.logits(carried.x), y).mean()
     aware = attack(guarded, x, y, epsilon_lsb=10, seed=0, criterion=CRITERION).success.mean()
     assert aware > unaware + 0.1
-    worst = WorstCase(attacks=(APGD(steps=10), Square(queries=40)))
-    assert worst(guarded, x, y, epsilon_lsb=10, seed=0, criterion=CRITERION).success.mean() > unaware
 
 
 def test_a_tempered_attacker_sees_a_gradient_where_the_softmax_is_saturated(parts):
