@@ -23,9 +23,10 @@ class Fact:
 
 def answer(results: Results, table: Headline) -> list[Fact]:
     """The facts of one run's first screen; what the run has not measured is left out."""
-    line = next((line for name in _ACCELERATORS for line in table.lines if line.victim == name), None)
+    # of a defended network the defended line, which comes after the other one
+    line = next((line for name in _ACCELERATORS for line in table.lines[::-1] if line.victim == name), None)
     line = line or next(iter(table.lines[::-1]), None)
-    facts = [] if line is None else [*_robustness(line, table), _verdict(line)]
+    facts = [] if line is None else [*_robustness(line, table), *_defence(results, line, table), _verdict(line)]
     return [*facts, *_exactness(results.exactness), *_cost(results.plain.get("cost"))]
 
 
@@ -36,6 +37,19 @@ def _robustness(line: HeadlineRow, table: Headline) -> list[Fact]:
     if line.clean is not None:
         found.append(Fact(f"{percent(line.clean.accuracy)} %", f"clean {table.metric}", line.name))
     return found
+
+
+def _defence(results: Results, line: HeadlineRow, table: Headline) -> list[Fact]:
+    """What the defence seems to be worth to an attacker who does not know it."""
+    records = (results.plain.get("measures") or {}).get("defence") or []
+    mine = [r for r in records if (r.get("model"), r.get("victim")) == (line.model, line.victim)]
+    found = next((r for r in mine if table.ball and (r.get("norm"), r.get("epsilon")) == table.ball[:2]), None)
+    if found is None or not isinstance(found.get("unaware"), (int, float)):
+        return []
+    undefended = found.get("undefended")
+    beside = f"; undefended {percent(undefended)} %" if isinstance(undefended, (int, float)) else ""
+    note = f"the worst case is of one who does{beside}"
+    return [Fact(f"{percent(found['unaware'])} %", "against an attacker who does not know the defence", note)]
 
 
 def _verdict(line: HeadlineRow) -> Fact:

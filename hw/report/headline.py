@@ -93,7 +93,7 @@ class HeadlineRow:
     attacked: tuple[Number | None, ...]  # beside the table's columns
     transfer: Number | None
     worst: Number | None
-    flags: tuple[str, ...]
+    flags: tuple[str, ...]  # of an attacker who knows the defence, if there is one
 
     @property
     def bits_text(self) -> str:
@@ -211,7 +211,7 @@ def headline(runs: Sequence[Results]) -> Headline:
         ball=ball,
         per_image=all(results.worst for results in runs),
         setting=_setting(runs),
-        flags=_ordered(flag for line in lines for flag in line.flags),
+        flags=_ordered(flag for line in lines for flag in (*line.flags, *_beside(line))),
         attackers=tuple(dict.fromkeys(row.source for row in rows if made_apart(row))),
         ball_strength=next((strength_of(row) for row in rows if row.attack != CLEAN and row.ball == ball), ""),
         unit_note=unit_note(rows, runs[0].step),
@@ -236,7 +236,8 @@ def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str, metr
     reached = f"worst case {percent(worst.accuracy)} %" if worst else ""
     start = f"clean {percent(clean.accuracy)} %, " if clean else ""
     shown = zip(columns, line.attacked, strict=True)
-    spoilt = [f"{c.title} {c.strength} ({', '.join(n.flags)})" for c, n in shown if n is not None and n.flags]
+    known = [(c, n) for c, n in shown if n is not None and c.attacker == "aware"]
+    spoilt = [f"{c.title} {c.strength} ({', '.join(n.flags)})" for c, n in known if n.flags]
     trust = f"do not believe {'; '.join(spoilt)}" if spoilt else "no flag: the columns may be believed"
     return f"{line.name}{metric}: {start}{reached} within {ball}; {trust}"
 
@@ -362,9 +363,15 @@ def _line(
     attacked = tuple(_lowest(row for row in rows if column.holds(row)) for column in columns)
     transfer = _lowest(row for row in rows if row.knowledge == "transfer" and not _has_column(row) and row.ball == ball)
     worst = _worst(results, model, victim, ball) if ball else None
-    shown = [number for number in (clean, *attacked, transfer, worst) if number is not None]
+    aware = (number for number, column in zip(attacked, columns, strict=True) if column.attacker == "aware")
+    shown = [number for number in (clean, *aware, transfer, worst) if number is not None]
     flags = _ordered(flag for number in shown for flag in number.flags)
     return HeadlineRow(results.run, model, victim, bits, clean, attacked, transfer, worst, flags)
+
+
+def _beside(line: HeadlineRow) -> list[str]:
+    """Flags of all numbers of a line, an unaware attacker's among them."""
+    return [flag for number in line.attacked if number is not None for flag in number.flags]
 
 
 def _worst(results: Results, model: str, victim: str, ball: Ball) -> Number | None:

@@ -17,6 +17,9 @@ from hw.experiment.open import open_run
 from hw.experiment.pipeline import run_steps
 from hw.experiment.preflight import check_run
 from hw.experiment.run import Run
+from hw.report.answer import answer
+from hw.report.headline import headline
+from hw.report.source import load_run
 from hw.report.step import FLOW
 from qmodels.errors import UserError
 
@@ -137,6 +140,14 @@ def test_the_test_bench_holds_what_the_device_is_shown(run):
 def test_the_report_tells_both_attackers(run):
     page = (run.folder / "report.html").read_text()
     assert "(unaware)" in page and "an attacker who does not know it" in page
+    found = load_run(run.folder.path).results
+    table = headline([found])
+    assert [line.model for line in table.lines if line.victim == "bitsim"] == ["Dist.", "Dist.+detector"]
+    first = answer(found, table)
+    assert first[0].note.startswith("Dist.+detector bitsim")  # the defended accelerator, against who knows
+    assert first[2].name == "against an attacker who does not know the defence"
+    published = next(line for line in table.lines if (line.model, line.victim) == ("Dist.", "bitsim"))
+    assert "softmax-outputs" in table.flags and "softmax-outputs" not in published.flags  # the unaware attacker's
 
 
 @pytest.mark.parametrize(
