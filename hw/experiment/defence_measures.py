@@ -35,7 +35,8 @@ def defence_measures(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         for ball in dict.fromkeys(row.ball for row in mine if row.attack != CLEAN and is_bounded(row)):
             inside = [row for row in mine if row.attack != CLEAN and row.ball == ball]
             without = [r for r in rows if (r.model, r.victim) == undefended and r.attack != CLEAN and r.ball == ball]
-            found.append(_record(clean, inside, without) | {"bits": one.bits})
+            where = "weights" if one.defence is None else one.defence.place
+            found.append(_record(clean, inside, without) | {"bits": one.bits, "place": where})
     return {"defence": found} if found else {}
 
 

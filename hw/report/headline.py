@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw.experiment.ball import Ball, headline_ball
+from hw.report.columns import AttackColumn, attack_columns, has_column, made_apart
 from hw.report.errors import error_texts
 from hw.report.source import NORMS, Results
-from hw.report.strength import strength, strength_of, unit_note, with_unit
+from hw.report.strength import strength_of, unit_note, with_unit
 from hw.report.table import Column, column_of
 from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
 
@@ -44,41 +45,6 @@ class Number:
     def marks(self) -> str:
         """The flags as letters."""
         return marks_of(self.flags)
-
-
-@dataclass(frozen=True)
-class AttackColumn:
-    """One attack at one ε."""
-
-    attack: str
-    norm: str
-    epsilon_lsb: float
-    family: str
-    apart: bool = False  # examples made on models of the attacker's own
-    epsilon: float | None = None  # in `unit`
-    unit: str = "lsb"
-    attacker: str = "aware"  # of the defence; of examples that were made apart it does not matter
-
-    @property
-    def title(self) -> str:
-        """The attack, with its norm where the name does not tell and it is not L-infinity."""
-        tells = self.norm == "linf" or self.norm in self.attack
-        name = self.attack if tells else f"{self.attack} {NORMS.get(self.norm, self.norm)}"
-        if self.apart:
-            return f"{name} (black-box)"
-        return name if self.attacker == "aware" else f"{name} ({self.attacker})"
-
-    @property
-    def strength(self) -> str:
-        """ε in LSBs, and in the unit it was asked for."""
-        return strength(self.epsilon_lsb, self.epsilon, self.unit)
-
-    def holds(self, row: Row) -> bool:
-        """Whether the row belongs into this column."""
-        mine = (row.attack, row.norm) == (self.attack, self.norm)
-        mine = mine and (row.epsilon_lsb, row.epsilon, row.epsilon_unit) == (self.epsilon_lsb, self.epsilon, self.unit)
-        same = made_apart(row) == self.apart and (self.apart or row.attacker == self.attacker)
-        return mine and same and _has_column(row)
 
 
 @dataclass(frozen=True)
@@ -225,11 +191,6 @@ def metric_of(rows: Iterable[Row]) -> str:
     return " / ".join(dict.fromkeys(row.metric for row in rows)) or "accuracy"
 
 
-def made_apart(row: Row) -> bool:
-    """Whether the examples were made on a model of the attacker's own, not on the victim and not on the run's."""
-    return row.knowledge == "black-box" and bool(row.source)
-
-
 def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str, metric: str) -> str:
     """The worst case, and every column that is spoilt with what spoils it."""
     worst, clean = line.worst, line.clean
@@ -240,33 +201,6 @@ def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str, metr
     spoilt = [f"{c.title} {c.strength} ({', '.join(n.flags)})" for c, n in known if n.flags]
     trust = f"do not believe {'; '.join(spoilt)}" if spoilt else "no flag: the columns may be believed"
     return f"{line.name}{metric}: {start}{reached} within {ball}; {trust}"
-
-
-def attack_columns(rows: Iterable[Row]) -> tuple[AttackColumn, ...]:
-    """Every bounded attack at every ε, white-box, black-box, then noise; else in the results' order, ε rising.
-
-    Of the unbounded attacks only those that were made apart: on the victim itself they are checks, not measures.
-    """
-    found = dict.fromkeys(
-        AttackColumn(
-            row.attack, row.norm, row.epsilon_lsb, row.family, made_apart(row), row.epsilon, row.epsilon_unit,
-            "aware" if made_apart(row) else row.attacker,
-        )
-        for row in rows
-        if row.attack != CLEAN and _has_column(row) and (is_bounded(row) or _roams(row))
-    )  # fmt: skip
-    order = list(dict.fromkeys(column.title for column in found))
-    return tuple(sorted(found, key=lambda c: (c.family == "noise", c.apart, order.index(c.title), c.epsilon_lsb)))
-
-
-def _has_column(row: Row) -> bool:
-    """Transfers have one column together; but what an unaware attacker made is told attack by attack."""
-    return row.knowledge != "transfer" or row.attacker == "unaware"
-
-
-def _roams(row: Row) -> bool:
-    """Whether a minimal-norm attack without a bound was made apart: how far its short changes carry over."""
-    return made_apart(row) and row.family == "minimal-norm"
 
 
 def unbounded_checks(results: Results) -> list[str]:
@@ -361,7 +295,7 @@ def _line(
     rows = [row for row in results.rows if (row.model, row.victim, row.bits) == key]
     clean = _lowest(row for row in rows if row.attack == CLEAN)
     attacked = tuple(_lowest(row for row in rows if column.holds(row)) for column in columns)
-    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and not _has_column(row) and row.ball == ball)
+    transfer = _lowest(row for row in rows if row.knowledge == "transfer" and not has_column(row) and row.ball == ball)
     worst = _worst(results, model, victim, ball) if ball else None
     aware = (number for number, column in zip(attacked, columns, strict=True) if column.attacker == "aware")
     shown = [number for number in (clean, *aware, transfer, worst) if number is not None]

@@ -37,6 +37,7 @@ def _defence_line(record: dict[str, Any]) -> dict[str, Any]:
 
     epsilon = record.get("epsilon")
     names = {"model": record.get("model"), "victim": record.get("victim"), "bits": record.get("bits")}
+    names["runs in"] = record.get("place")
     ball = f"{NORMS.get(str(record.get('norm')), record.get('norm'))} {'∞' if epsilon is None else f'{epsilon:g}'}"
     shares = ("clean", "clean_refused", "attacked_refused_most", "undefended", "unaware", "aware")
     heads = ("clean", "refused clean", "refused attacked, at most", "undefended, %", "unaware, %", "aware, %")

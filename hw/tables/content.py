@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hw.experiment.defence import through_softmax
-from hw.report.headline import made_apart, marked, marks_of
+from hw.report.columns import made_apart
+from hw.report.headline import marked, marks_of
 from hw.report.source import FinishedRun, Results
 from hw.tables.config import LineKind, TableColumn, TableName, TablesConfig, needs_black_box
 from hw.tables.published import Published

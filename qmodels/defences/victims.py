@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.defences.filters import Filter, Identity
+from qmodels.defences.filters import Filter, Identity, Place
 from qmodels.grid import Codes
 from qmodels.runtime import runtime
 from qmodels.tasks import anomaly_threshold
@@ -29,6 +29,12 @@ class Defence:
 
     views: tuple[Filter, ...]  # what it is shown; its answer is that to the first
     threshold: float | None = None  # of the disagreement between the first view and the others; None: no detector
+
+    @property
+    def place(self) -> Place:
+        """In hardware only what is a function of one input on the grid there; comparing answers is for the host."""
+        alone = self.threshold is None and all(view.place == "hardware" for view in self.views)
+        return "hardware" if alone else "host"
 
     def device_inputs(self, x: Codes) -> list[Codes]:
         """All that the device sees of inputs (N, ...)."""

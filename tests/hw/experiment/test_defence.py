@@ -121,6 +121,7 @@ def test_the_worst_case_is_the_aware_attackers(results):
         (worst,) = [w for w in results["worst_case"] if (w["model"], w["victim"], w["epsilon_lsb"], w["norm"])
                     == (record["model"], record["victim"], record["epsilon"], record["norm"])]  # fmt: skip
         assert worst["accuracy"] <= record["aware"]
+        assert record["place"] == "host"  # it compares answers
     assert {record["model"] for record in results["measures"]["defence"]} == {"Dist.+detector"}
 
 

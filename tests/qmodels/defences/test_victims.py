@@ -30,6 +30,7 @@ def test_a_filtered_victim_answers_for_what_it_is_shown(parts):
     x = data.test.x[:20]
     np.testing.assert_array_equal(filtered.logits(x), victim.logits(BitDepth(IMAGE_GRID, 3).codes(x)))
     assert isinstance(filtered, GradientVictim)
+    assert filtered.defence.place == "hardware" and parts[1].defence.place == "host"
 
 
 def test_no_more_validation_inputs_are_refused_than_asked_for(parts):
