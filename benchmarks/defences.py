@@ -110,7 +110,8 @@ def _line(case: str, record: dict[str, Any], undefended: float | None) -> str:
         n = record["aware_n"]
         gains = {who: record[who] is not None and unpaired_p_value(beside, record[who], n, n) < 0.01
                  for who in ("unaware", "aware")}  # fmt: skip
-        stays = "gain stays" if gains["aware"] else "gain disappears" if gains["unaware"] else "no gain"
+        stays = "stays" if gains["aware"] else "disappears" if gains["unaware"] else "no gain"
+        stays = record.get("verdict") or stays  # of one run: paired, image by image
     against = "–" if beside is None else f"{100 * beside:.1f}"
     numbers = f"clean {100 * record['clean']:.1f}, undefended {against}, {shown('unaware')}, {shown('aware')}"
     return f"{case:13s} {numbers}: {stays}"
