@@ -27,9 +27,19 @@ def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) 
     return {"model": victim.label, "victim": victim.victim.name, "bits": victim.bits} | distance.summary(clean.correct)
 
 
-def change_record(job: AttackJob, success: NDArray[np.bool_], lengths: dict[str, Lengths]) -> dict[str, Any]:
-    """Medians, in four norms, of how far the successful examples of one attack lie from their clean inputs."""
-    medians = {f"median_{norm}_{UNITS[norm]}": _median(every[success]) for norm, every in lengths.items()}
+def change_record(
+    job: AttackJob, right: NDArray[np.bool_], success: NDArray[np.bool_], lengths: dict[str, Lengths]
+) -> dict[str, Any]:
+    """Medians, in four norms, of how far the successful examples of one attack lie from their clean inputs.
+
+    Args:
+        job: what was run.
+        right: which inputs (N,) the victim got right when clean; others need no change.
+        success: which of them the attack fooled.
+        lengths: of the changes.
+    """
+    fooled = right & success
+    medians = {f"median_{norm}_{UNITS[norm]}": _median(every[fooled]) for norm, every in lengths.items()}
     return {
         "model": job.source.label,
         "victim": job.source.victim.name,
@@ -37,8 +47,8 @@ def change_record(job: AttackJob, success: NDArray[np.bool_], lengths: dict[str,
         "attacker": job.attacker,
         "norm": job.attack.norm,
         "epsilon_lsb": finite_or_none(job.epsilon_lsb),
-        "successes": int(success.sum()),
-        "of": len(success),
+        "fooled": int(fooled.sum()),
+        "right_when_clean": int(right.sum()),
         **medians,
     }
 

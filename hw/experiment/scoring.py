@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.experiment.attacks import (
     AttackJob,
@@ -157,11 +158,18 @@ class Scores:
         if (curve := query_curve(job, result)) is not None:
             self.curves.append(curve)
         self._nearest(source).add(own.attack, result.success, lengths)
-        self.changes.append(change_record(job, result.success, lengths))
+        self.changes.append(
+            change_record(job, self._right_when_clean(source)[: len(result.x)], result.success, lengths)
+        )
         for victim, knowledge in self._others(job):
             self._score(own, result, lengths, victim, knowledge, job.attacker, answers)
         for victim, knowledge in self._defended_others(job):
             self._score(own, result, lengths, victim, knowledge, "unaware")
+
+    def _right_when_clean(self, victim: Contestant) -> NDArray[np.bool_]:
+        clean = next(row for row in self.rows if (row.model, row.victim) == victim.who)  # clean rows come first
+        assert clean.correct is not None
+        return clean.correct
 
     def _guarded(self, victim: Contestant) -> bool:
         """Whether a victim is one that the run's defence protects: one of training all of them."""

@@ -65,6 +65,7 @@ GLOSSARY = {
     "white-box": "the attacker knows the model",
     "black-box": "the attacker has a model of his own and only shows the victim its examples",
     "transfer": "examples made on another model of the run",
+    "unaware, aware": "whether who made the examples knows the victim's defence; aware where there is none",
     "worst case": "an input counts as robust only if every attack fails; an upper bound of the true robustness",
     "flag": "a sign that masked gradients or a broken attack spoil a number",
     "EBOPs": "multiplications, weighted by the bits of both factors",

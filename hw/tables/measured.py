@@ -87,7 +87,7 @@ def _distances(tables: Tables) -> list[Record]:
 
 
 def _changes(tables: Tables) -> list[Record]:
-    shown = ("model", "victim", "attack", "attacker", "epsilon_lsb", "successes", "of", "median_l0_values",
+    shown = ("model", "victim", "attack", "attacker", "epsilon_lsb", "fooled", "right_when_clean", "median_l0_values",
              "median_l1_lsb", "median_l2_lsb", "median_linf_lsb")  # fmt: skip
     return [
         {"row": label} | {key: record.get(key) for key in shown}

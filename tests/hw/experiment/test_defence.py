@@ -125,6 +125,16 @@ def test_the_worst_case_is_the_aware_attackers(results):
     assert {record["model"] for record in results["measures"]["defence"]} == {"Dist.+detector"}
 
 
+def test_changes_are_those_of_inputs_that_were_right(results):
+    clean = {(row["model"], row["victim"]): row["accuracy"] * row["n"] for row in rows_of(results, attack="clean")}
+    assert results["measures"]["example_changes"]
+    for record in results["measures"]["example_changes"]:
+        assert record["right_when_clean"] == pytest.approx(clean[record["model"], record["victim"]])
+        assert record["fooled"] <= record["right_when_clean"]
+        assert (record["median_linf_lsb"] is None) == (record["fooled"] == 0)
+        assert record["fooled"] == 0 or 0 < record["median_linf_lsb"] <= record["epsilon_lsb"]
+
+
 def test_each_form_has_examples_of_its_own(run):
     jobs = list(attack_jobs(run))
     paths = [job_path(run, job) for job in jobs]
