@@ -44,6 +44,7 @@ class DataConfig(Section):
     label: str | None = Field(None, description="a table's column that holds the class")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="of tables and folders of pictures")
     input: InputConfig = InputConfig()
+    inputs: dict[str, InputConfig] = Field({}, description="as input, for single ones of a model's several inputs")
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     limit_train: int | None = Field(None, ge=2)
     limit_test: int | None = Field(None, ge=1)

@@ -85,7 +85,7 @@ def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None)
     found["quantization_shift"] = [
         {"layer": s.layer, "mean_ratio": finite_or_none(s.mean), "median_ratio": finite_or_none(s.median),
          "absorbed_share": finite_or_none(s.absorbed_share)}
-        for s in quantization_shift(run.quantized_model, values, harmed)
+        for s in quantization_shift(run.quantized_model, values, harmed, run.data.grid.feed)
     ]  # fmt: skip
     if run.mapped_model is not None:
         found["error_amplification"] = [

@@ -20,6 +20,7 @@ from hw.simulate.bitsim.kernels.library import forced_isa
 from hw.tools.cache import check_cache
 from hw.tools.toolchain import check_gxx, gxx_seconds
 from qmodels.architectures import build_float, check_shape
+from qmodels.data import Dataset
 from qmodels.errors import UserError
 from qmodels.layers import input_shape_of, is_quantized, select_layers
 from qmodels.pixel_scale import check_scale
@@ -89,11 +90,13 @@ def _check_augmentation(run: Run, shape: tuple[int, ...]) -> None:
 
 def _check_own(run: Run, classes: int) -> None:
     model = run.own_model
+    assert model is not None  # `check_run` asks for your own
     kind = task_kind(run.config.task, run.data, model)
-    expected, wanted = (None, *run.data.input_shape), output_shape(kind, run.data)
-    if getattr(model, "input_shape", None) != expected or getattr(model, "output_shape", None) != wanted:
+    expected, wanted = _one([(None, *shape) for shape in _shapes(run.data)]), output_shape(kind, run.data)
+    taken = _one([tuple(image.shape) for image in model.inputs])
+    if taken != expected or getattr(model, "output_shape", None) != wanted:
         raise UserError(
-            f"{run.config.model.file}: takes {getattr(model, 'input_shape', None)} and gives "
+            f"{run.config.model.file}: takes {taken} and gives "
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
             + _mend_shape(model, run.data.input_shape, classes)
         )
@@ -111,6 +114,16 @@ def _check_own(run: Run, classes: int) -> None:
         raise UserError(f"{error}{_AS_IT_IS}") from None
 
 
+def _shapes(data: Dataset) -> list[tuple[int, ...]]:
+    """Of one sample of every input."""
+    return [port.shape for port in data.grid.ports] or [data.input_shape]
+
+
+def _one(shapes: list[Any]) -> Any:
+    """The only one, or all."""
+    return shapes[0] if len(shapes) == 1 else shapes
+
+
 _AS_IT_IS = (
     "\nOr have it converted as it is, with hls4ml's types, and the difference told: --set exactness=reported, or your "
     "own types by --hls-config FILE"
@@ -119,9 +132,9 @@ _AS_IT_IS = (
 
 def _mend_shape(model: Any, shape: tuple[int, ...], classes: int) -> str:
     """How to get there from here, where we know."""
-    taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if isinstance(taken, list):
-        return f"; a model of {len(taken)} inputs has no data set here: give it one input, and split that in the model"
+    given = getattr(model, "output_shape", None)
+    if len(model.inputs) > 1:
+        return ""
     own = input_shape_of(model)
     if own is not None and own != shape and prod(own) == prod(shape):
         return f"; reshape x_train and x_test: x.reshape(-1, {', '.join(map(str, own))})"

@@ -64,5 +64,7 @@ def _radius(plan: AttackPlan, epsilon: float, data: Dataset) -> Radius:
     if plan.unit != "lsb" and plan.attack.norm == "linf":
         steps = np.rint(steps) if np.ndim(steps) else float(np.rint(steps))
     if np.max(steps) <= 0:
-        raise UserError(f"{where}: is less than half a grid step ({data.grid.step:g}) of every feature; raise it")
+        raise UserError(
+            f"{where}: is less than half a grid step ({np.min(data.grid.step):g}) of every feature; raise it"
+        )
     return Radius(epsilon, plan.unit, steps)

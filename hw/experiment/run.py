@@ -130,13 +130,14 @@ class Run:
         model = self._own_model_as_it_is
         if model is None or not self.config.model.repair or not is_quantized(model):
             return None
-        return repair_model(model, self.config.hardware.backend, input_format=self.data.grid.format)
+        return repair_model(model, self.config.hardware.backend, input_formats=self.data.grid.formats)
 
     def repair_change(self) -> OutputChange | None:
         """How the repairs changed the outputs on test images."""
         if self.repaired is None:
             return None
-        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).values)
+        few = self.data.test.take(1000)
+        return output_change(self._own_model_as_it_is, self.repaired, few.grid.feed(few.values))
 
     @cached_property
     def float_model(self) -> Any | None:
@@ -272,6 +273,7 @@ def load_run_data(
         limit_test=wanted.limit_test,
         label=wanted.label,
         inputs=wanted.input,
+        inputs_of=wanted.inputs,
         model=model,
         targets=targets,
     )

@@ -149,10 +149,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-class InputPart(Part):
-    """How the inputs lie on their grid; only the step is read."""
+_Step = Annotated[float, Field(gt=0.0)]
+Step = _Step | Annotated[list[_Step], Field(min_length=1)]
 
-    step: Annotated[float, Field(gt=0.0)]
+
+class InputPart(Part):
+    """How the inputs lie on their grid; only the step is read: one, or one of every number of several inputs."""
+
+    step: Step
 
 
 class CriterionPart(Part):
@@ -260,7 +264,7 @@ class ExamplesPart(Part):
     samples: list[SamplePart]
     dtype: Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"] = "uint8"
     task: str = "classes"
-    step: Annotated[float, Field(gt=0.0)] = 1 / 256
+    step: Step = 1 / 256
     labels: list[str] | None = None
     epsilon: Strength | None = None
     epsilon_unit: Unit = "lsb"

@@ -73,7 +73,7 @@ class Csim:
 
     def logits(self, x: Codes) -> Logits:
         """Logits (N, classes) of codes (N, ...) on the grid, sample by sample as the accelerator would."""
-        return np.asarray(self.predict(self.grid.to_values(x)))
+        return np.asarray(self.predict(self.grid.feed(self.grid.to_values(x))))
 
     def predict(self, x: Array | Sequence[Array]) -> Any:
         """Outputs for x, shape (N, *input_shape) float32 or float64; a list of such arrays for several inputs.

@@ -100,6 +100,11 @@ class Inputs:
             told.append(f"steps of {self.format.lsb:g} are too coarse for {', '.join(self.erased)}: always one code")
         return tuple(told)
 
+    @property
+    def lsb(self) -> float | FloatArray:
+        """Value of a grid step."""
+        return self.format.lsb
+
     def scaled(self, numbers: NDArray[Any]) -> FloatArray:
         """Values (N, ...) of the user's numbers."""
         values = np.asarray(numbers, np.float64)
@@ -127,9 +132,9 @@ class Inputs:
             return float(epsilon)
         one = np.ones(1)
         if unit == "value":
-            each = epsilon / (self.divisor if self.divisor is not None else one) / self.format.lsb
+            each = epsilon / (self.divisor if self.divisor is not None else one) / self.lsb
         else:
-            each = epsilon * (self.deviation if self.deviation is not None else one) / self.format.lsb
+            each = epsilon * (self.deviation if self.deviation is not None else one) / self.lsb
         whole = np.rint(each)
         if np.all(whole == whole.flat[0]):
             return float(np.mean(each))
@@ -140,7 +145,7 @@ class Inputs:
         arrays = {name: getattr(self, name) for name in ("offset", "divisor", "deviation")}
         return {
             "format": short(self.format),
-            "step": self.format.lsb,
+            "step": self.lsb if isinstance(self.lsb, float) else self.lsb.tolist(),
             "scale": self.scale,
             **{name: None if array is None else array.tolist() for name, array in arrays.items()},
             "features": list(self.names),
