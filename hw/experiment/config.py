@@ -19,6 +19,7 @@ from qmodels.attacks import AnyAttack, Attack, attack_class
 from qmodels.criteria import GroupMisclassification
 from qmodels.data import InputConfig, Unit
 from qmodels.errors import UserError, allowed_names
+from qmodels.grid import MAX_INPUT_BITS
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
 from qmodels.training import TrainingConfig
@@ -162,16 +163,16 @@ def check_epsilon(attack: Attack, epsilon: float, key: str) -> None:
     whole = attack.norm != "linf" or math.isinf(epsilon) or float(epsilon).is_integer()
     if least <= epsilon <= most and whole:  # NaN is in no range; a pixel moves by whole LSBs
         return
-    bounded = f"whole numbers {least:g} .. {most:g} LSB"
+    bounded = f"whole numbers {least:g} .. {most:.0f} LSB, of 8-bit images .. 255"
     allowed = bounded if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
     meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
     raise ValueError(f"{key}: {attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
 
 
 def epsilon_range(attack: Attack) -> tuple[float, float]:
-    """Smallest and largest radius in LSBs: a pixel moves by 1 to 255; in other norms pixels add up."""
+    """Smallest and largest radius in LSBs, whatever the data, which `plan_radii` knows; other norms add features up."""
     if attack.norm == "linf":
-        return 1.0, math.inf if attack.family == "minimal-norm" else 255.0
+        return 1.0, math.inf if attack.family == "minimal-norm" else 2.0**MAX_INPUT_BITS - 1
     return math.nextafter(0.0, 1.0), math.inf
 
 

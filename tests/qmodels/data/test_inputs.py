@@ -17,6 +17,7 @@ from qmodels.data.inputs import auto_format, encode_numbers
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.runtime import runtime
 from qmodels.victims import GradientModel, Logits
 
 SHAPES = st.sampled_from([(3,), (5, 2), (2, 3, 2)])
@@ -242,21 +243,17 @@ def test_pixels_may_be_scaled_as_other_numbers_are(tmp_path: Path) -> None:
     assert data.grid.format.signed and abs(float(data.train.values.mean())) < 0.1
 
 
-class OwnModel:
-    """As much of a model as the loader looks at."""
-
-    inputs = (None, None)
-
-    def __init__(self, *shape: int) -> None:
-        self.input_shape = (None, *shape)
+def flattening(shape: tuple[int, ...]) -> Any:
+    keras = runtime().keras
+    return keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (4, 4, 1, 1)])
 def test_last_axes_of_size_one_come_and_go_as_the_model_wants_them(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = image_data(tmp_path / "pixels.npz", 1.0)
-    data = load_data(str(path), model=lambda: OwnModel(*shape))
+    data = load_data(str(path), model=lambda: flattening(shape))
     assert data.input_shape == shape
-    assert load_data(str(path), model=lambda: OwnModel(16)).input_shape == (4, 4, 1)  # the mend is told later
+    assert load_data(str(path), model=lambda: flattening((16,))).input_shape == (4, 4, 1)  # the mend is told later
 
 
 def test_gradients_know_the_grid() -> None:
