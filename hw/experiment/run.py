@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -21,10 +22,19 @@ from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.task import make_task, target_kind, task_kind
-from hw.generate.contract import Exactness, OutputChange, Repaired, Violation, output_change, repair_model
+from hw.generate.contract import (
+    Exactness,
+    OutputChange,
+    Repaired,
+    Violation,
+    fold_scale,
+    output_change,
+    repair_model,
+)
 from hw.generate.onnx import ONNX_FILE, convert_onnx, is_onnx
 from qmodels.data import Dataset, load_data
 from qmodels.errors import UserError
+from qmodels.grid import InputGrid
 from qmodels.heads import ReconstructionError, strip_probabilities
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import LoadedModel, load_model, load_model_with_notes
@@ -210,6 +220,25 @@ class Run:
         return KerasVictim(prequantize(self.quantized_model), "quantized", self.data.grid)
 
     @cached_property
+    def hardware_model(self) -> Any:
+        """What hls4ml is given: the QKeras model, with a power of two in `data.input.scale` folded into its weights."""
+        return self.quantized_model if self._folded is None else self._folded
+
+    @cached_property
+    def hardware_grid(self) -> InputGrid:
+        """The data's grid as the accelerator reads it: with such a scale the same codes are your own numbers."""
+        grid, shift = self.data.grid, self.data.inputs.shift
+        moved = grid.format._replace(integer=grid.format.integer + shift)
+        return grid if self._folded is None else replace(grid, format=moved)
+
+    @cached_property
+    def _folded(self) -> Any | None:
+        shift = self.data.inputs.shift
+        if not shift or not self.has_model or self.task.head is not None:  # heads look at the model's own values
+            return None
+        return fold_scale(self.quantized_model, shift, self.data.grid.format, self.config.hardware.backend)
+
+    @cached_property
     def accelerator(self) -> Accelerator:
         """The accelerator, simulated by the engine that the config asks for; it stands in attacks and scores.
 
@@ -221,9 +250,9 @@ class Run:
             return Accelerator.from_hls4ml(graph, grid=self.data.grid, engine=None if engine == "bitsim" else engine)
         lenient = wanted == "reported" or (wanted == "auto" and self.brings_hardware)
         return Accelerator(
-            self.quantized_model,
+            self.hardware_model,
             self.config.hardware,
-            grid=self.data.grid,
+            grid=self.hardware_grid,
             exactness="reported" if lenient else "required",
             engine=None if lenient and engine == "bitsim" else engine,
         )

@@ -17,6 +17,7 @@ from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.experiment.scoring import evaluate
 from hw.simulate.exactness import probe_inputs
+from qmodels.data.inputs import short
 from qmodels.grid import EXTREMES
 from qmodels.metrics.masking import Row
 from qmodels.quantize.lipschitz_tables import bits_rows, lipschitz_rows
@@ -37,10 +38,19 @@ def project_step(run: Run) -> tuple[str, ...]:
             "digest": project.digest,
             "files": len(project.files),
             "warnings": [str(warning) for warning in accelerator.warnings],
+            **({"scale": _scale_told(run)} if run.data.inputs.shift else {}),
         },
     )
     write_json(run.folder / "cost.json", accelerator.cost.as_json())
     return ("project.json", "cost.json", *(f"hls/{name}" for name in project.files))
+
+
+def _scale_told(run: Run) -> str:
+    """Whether the device reads the user's own numbers, where they are scaled by a power of two."""
+    scale, read = run.data.inputs.scale, short(run.hardware_grid.format)
+    if run.hardware_grid is run.data.grid:
+        return f"{scale:g} is not in the weights: the device reads your numbers divided by it, as {read}"
+    return f"{scale:g} is in the first layer's weights: the device reads your numbers, as {read}"
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:
@@ -95,7 +105,7 @@ def _weights_measured(run: Run) -> dict[str, Any]:
 #: What a run does to its models and its accelerator; the report comes after it (hw/report/step.py).
 STEPS = (
     *MODEL_STEPS,
-    FlowStep("project", ("hardware", "exactness", "testbench"), ("train", "quantize"), project_step),
+    FlowStep("project", ("hardware", "exactness", "testbench", "data"), ("train", "quantize"), project_step),
     FlowStep(
         "simulate",
         ("hardware", "exactness", "simulation", "evaluation.samples", "data"),

@@ -34,9 +34,13 @@ def show_summary(run: Run, until: str) -> None:
     if until == "simulate":
         typer.echo(exactness_text(json.loads((run.folder / "simulation.json").read_text())))
     _show_choice(run)
+    project = run.folder / "project.json"
+    made = json.loads(project.read_text()) if project.exists() else {}
+    if "scale" in made:
+        typer.echo(f"data.input.scale: {made['scale']}")
     if until == "project":
         show_cost(json.loads((run.folder / "cost.json").read_text()))
-        for warning in json.loads((run.folder / "project.json").read_text()).get("warnings", []):
+        for warning in made.get("warnings", []):
             typer.echo(f"warning: {warning}")
     for product in _PRODUCTS[until]:
         path = run.folder / product

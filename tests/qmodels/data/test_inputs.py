@@ -260,3 +260,20 @@ def test_gradients_know_the_grid() -> None:
     grid = InputGrid(FixedPoint(10, 5))
     model = type("Model", (), {"name": "double", "__call__": lambda self, x, training: 2 * x})()
     assert GradientModel(model, grid).outputs(np.float32(32)) == 2.0
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(4096, 12), (0.25, -2), (1, 0), (3, 0), (100.0, 0)])
+def test_a_number_divides_and_a_power_of_two_is_known(scale: float, shift: int) -> None:
+    numbers = np.random.default_rng(0).uniform(-50, 50, (40, 3))
+    config = InputConfig(scale=scale, format="fixed<20,9>")
+    (codes, *_), grid, inputs = encode_numbers([numbers] * 3, config, (), "own", lambda: None)
+    np.testing.assert_allclose(grid.to_values(codes), numbers / scale, atol=2.0**-12)
+    np.testing.assert_allclose(inputs.unscaled(grid.to_values(codes)), numbers, atol=scale * 2.0**-12)
+    assert inputs.shift == shift and inputs.as_json()["scale"] == scale
+    assert any("is no power of two: divide your numbers before" in note for note in inputs.notes) == (scale in (3, 100))
+
+
+@pytest.mark.parametrize("scale", [0, -2, np.inf, np.nan, True, "std", None])
+def test_what_is_no_scale_is_refused(scale: Any) -> None:
+    with pytest.raises(ValidationError, match="is no scale; allowed: none, standard, min-max, or a number above 0"):
+        InputConfig(scale=scale)
