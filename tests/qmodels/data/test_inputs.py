@@ -136,7 +136,7 @@ def test_bounds_of_the_users_own_are_in_his_unit() -> None:
         ({"format": "fixed<25,6>"}, "has 25 bits; allowed: up to 24"),
         ({"lower": "dataa"}, "'dataa' is no bound; allowed: data, format, a number"),
         ({"upper": [1, float("nan")]}, "is no bound"),
-        ({"scale": "log"}, "'none', 'standard' or 'min-max'"),
+        ({"scale": "log"}, "'log' is no scale; allowed: none, standard, min-max"),
     ],
 )
 def test_settings_that_are_none(settings: dict[str, Any], message: str) -> None:
