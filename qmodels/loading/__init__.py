@@ -18,6 +18,7 @@ from qmodels.loading.limits import bounded_weights, check_outputs, check_sizes
 from qmodels.loading.names import allow_names
 from qmodels.loading.pruning import strip_pruning
 from qmodels.loading.quantizers import check_quantizers, write_as_text
+from qmodels.loading.shared import write_out_shared
 from qmodels.loading.tree import Json, is_model, nodes
 from qmodels.loading.weights import Place, check_finite, load_weights, places
 from qmodels.loading.whitelist import refuse_code
@@ -75,6 +76,9 @@ def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedMode
             raise UserError(f"{beside}: does not hold the weights of {path}: {str(error)[:300]}") from None
         raise _unloadable(path, error) from None
     check_finite(model, path)
+    model, shared = write_out_shared(model)
+    if shared:
+        notes.append(f"called several times, so a layer with the same weights for every call: {', '.join(shared)}")
     return LoadedModel(model, tuple(notes))
 
 
