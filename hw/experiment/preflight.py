@@ -133,6 +133,8 @@ _AS_IT_IS = (
 def _mend_shape(model: Any, shape: tuple[int, ...], classes: int) -> str:
     """How to get there from here, where we know."""
     given = getattr(model, "output_shape", None)
+    if len(model.outputs) > 1:
+        return "; take one of its outputs, model = keras.Model(model.inputs, model.outputs[0]), and save that"
     if len(model.inputs) > 1:
         return ""
     own = input_shape_of(model)
