@@ -133,9 +133,15 @@ class InputGrid:
 
         Args:
             values: array or tensor, (N, ...), of several inputs (N, F).
+
+        Raises:
+            UserError: several inputs, and another shape.
         """
         if not self.ports:
             return values
+        numbers = sum(port.size for port in self.ports)
+        if tuple(values.shape[1:]) != (numbers,):
+            raise UserError(f"{self}: flat samples of several inputs have shape (N, {numbers}); got {values.shape}")
         parts, start = [], 0
         for port in self.ports:
             part, start = values[:, start : start + port.size], start + port.size

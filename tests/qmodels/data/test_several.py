@@ -44,6 +44,8 @@ def test_tensors_are_split_as_arrays_are() -> None:
         np.testing.assert_array_equal(tensor.numpy(), array)
     with pytest.raises(UserError, match=r"wanted arrays a \(N, 2, 2\), b \(N, 3\); got \(4, 3\), \(4, 2, 2\)"):
         grid.flat(grid.feed(values)[::-1])
+    with pytest.raises(UserError, match=r"flat samples of several inputs have shape \(N, 7\); got \(4, 6\)"):
+        grid.feed(values[:, :6])
 
 
 def arrays(rng: np.random.Generator, samples: int = 60) -> dict[str, Any]:
