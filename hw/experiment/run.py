@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.experiment.stored import FormatsPart, QuantizationPart
 from hw.experiment.task import make_task, target_kind, task_kind
 from hw.generate.contract import (
     Exactness,
@@ -41,6 +41,7 @@ from qmodels.loading import LoadedModel, load_model, load_model_with_notes
 from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
+from qmodels.shapes import read_stored
 from qmodels.targets import TargetKind
 from qmodels.tasks import Task
 from qmodels.victims import KerasVictim
@@ -153,40 +154,43 @@ class Run:
     def float_model(self) -> Any | None:
         """The trained float model; None when you brought a QKeras model."""
         path = self.folder / "model.keras"
-        return load_model(path) if path.exists() else None
+        return load_model(path, ours=True) if path.exists() else None
 
     @cached_property
     def latent_model(self) -> Any | None:
         """Float weights from quantization-aware training; None without it."""
         path = self.folder / "latent.keras"
-        return load_model(path) if path.exists() else None
+        return load_model(path, ours=True) if path.exists() else None
 
     def trained_formats(self) -> dict[str, LayerFormats]:
         """The formats that quantization-aware training saw; none without it."""
         path = self.folder / "formats.json"
         if not path.exists():
             return {}
-        items = [LayerFormats.from_json(item) for item in json.loads(path.read_text())]
+        items = [LayerFormats.from_json(item) for item in read_stored(path, list[FormatsPart])]
         return {item.layer: item for item in items}
 
     @cached_property
     def mapped_model(self) -> Any | None:
         """The float model after the µ-law mapping."""
         path = self.folder / "mapped.keras"
-        return load_model(path) if path.exists() else None
+        return load_model(path, ours=True) if path.exists() else None
 
     @cached_property
     def quantized_model(self) -> Any:
         """The QKeras model that the accelerator computes."""
-        return load_model(self.folder / "quantized.keras")
+        return load_model(self.folder / "quantized.keras", ours=True)
 
     @cached_property
     def weight_bits(self) -> float | None:
         """Bits of a weight's code, the mean over the weights where layers differ; None for your own QKeras model."""
         if self.mapped_model is None:
             return None
-        bits = {row["layer"]: row["bits"] for row in json.loads((self.folder / "quantization.json").read_text())}
+        path = self.folder / "quantization.json"
+        bits = {row["layer"]: row.get("bits") for row in read_stored(path, list[QuantizationPart])}
         layers = weighted_layers(self.quantized_model)
+        if missing := [layer.name for layer in layers if not bits.get(layer.name)]:
+            raise UserError(f"{path}: must have the bits of layer {missing[0]!r}")
         if len(used := {int(bits[layer.name]) for layer in layers}) == 1:
             return used.pop()
         sizes = [prod(kernel_of(layer).shape) for layer in layers]
@@ -328,7 +332,7 @@ def environment(seed: int) -> dict[str, Any]:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

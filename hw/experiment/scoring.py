@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +27,7 @@ from hw.experiment.gate import combined, pass_gate
 from hw.experiment.measures import boundary_record, detection, layer_measures, query_curve
 from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
+from hw.experiment.stored import CostPart, SimulationPart
 from qmodels.attacks import AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
@@ -37,6 +37,7 @@ from qmodels.grid import Codes
 from qmodels.metrics.distance import BoundaryDistance, Lengths, change_lengths
 from qmodels.metrics.masking import CLEAN, Row, attack_row, clean_row, scored_elsewhere, verdicts, with_flags
 from qmodels.progress import progress_bar
+from qmodels.shapes import read_stored
 from qmodels.storage import finite_or_none
 
 
@@ -57,7 +58,7 @@ def evaluate(run: Run) -> dict[str, Any]:
             bar.advance(note=job.title)
     attacked = _distinct(np.concatenate(adversarial))
     record = pass_gate(run, attacked, adversarial=True)
-    gate = json.loads((run.folder / "simulation.json").read_text())
+    gate = read_stored(run.folder / "simulation.json", SimulationPart)
     rows, labels = with_flags(scores.rows), attack_labels(run)
     chosen = strongest(run, rows)
     shown = _stored(run, chosen) if chosen is not None else None
@@ -76,7 +77,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         ],
         "measures": scores.measures() | detection(run) | (layer_measures(run, chosen, shown) if run.has_model else {}),
         "exactness": combined(gate, record),
-        "cost": json.loads((run.folder / "cost.json").read_text()),
+        "cost": read_stored(run.folder / "cost.json", CostPart),
     }
 
 

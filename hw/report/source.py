@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.ball import Ball
-from hw.report.schema import FILES, ResultsPart, check_shape
+from hw.report.schema import FILES, ResultsPart
 from hw.synth.record import stored_synthesis
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
+from qmodels.shapes import check_shape
 from qmodels.storage import read_json
 
 SCHEMA = 1

@@ -5,7 +5,6 @@ Every attack on every variant is kept in `OUT/studies/` under the digest of all 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,10 +22,21 @@ from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.prequantized import prequantize
+from qmodels.shapes import Count, Part, Share, Strength, read_stored
 from qmodels.storage import finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy
 
 Record = dict[str, Any]
+
+
+class StudyPart(Part):
+    """A file of `studies/`."""
+
+    attack: str
+    accuracy: Share
+    n: Count
+    epsilon_lsb: Strength | None = None
+    accuracy_on_unmapped_models_examples: Share | None = None
 
 
 @dataclass
@@ -100,7 +110,7 @@ class Studies:
         path = self.folder / f"{digest_of(question)[:24]}.json"
         if not path.exists():
             write_json(path, self._computed(variant, attack, epsilon))
-        record: Record = json.loads(path.read_text())
+        record: Record = read_stored(path, StudyPart)
         return {"row": variant.label, **variant.settings, **record}
 
     def _computed(self, variant: Variant, attack: Attack | None, epsilon: float) -> Record:
