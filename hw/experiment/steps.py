@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -16,11 +15,13 @@ from hw.experiment.overflow import OVERFLOW_FILE, overflow_record
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.experiment.scoring import evaluate
+from hw.experiment.stored import LayerwisePart
 from hw.simulate.exactness import probe_inputs
 from qmodels.data.inputs import short
 from qmodels.grid import EXTREMES
 from qmodels.metrics.masking import Row
 from qmodels.quantize.lipschitz_tables import bits_rows, lipschitz_rows
+from qmodels.shapes import read_stored
 from qmodels.storage import write_json
 
 
@@ -71,7 +72,7 @@ def attack_step(run: Run) -> tuple[str, ...]:
 def testbench_step(run: Run) -> tuple[str, ...]:
     """Put clean and adversarial inputs, with the outputs they must give, into the HLS project's test bench."""
     bench = full_bench(run)
-    names = bench.write(run.folder / "hls")
+    names = bench.write(run.folder / "hls", lambda path: run.folder.replacing(f"hls/{path.name}"))
     record = {
         "digest": bench.digest,
         "project_digest": run.accelerator.project.digest,
@@ -95,7 +96,7 @@ def _weights_measured(run: Run) -> dict[str, Any]:
     if run.mapped_model is None:  # your own quantized model, or no model at all
         return {}
     path = run.folder / "layerwise.json"
-    chosen = {"layerwise": json.loads(path.read_text())} if path.exists() else {}
+    chosen = {"layerwise": read_stored(path, LayerwisePart)} if path.exists() else {}
     return chosen | {
         "lipschitz": lipschitz_rows(run.mapped_model, run.quantized_model),
         "lipschitz_by_bits": bits_rows(run.mapped_model, run.config.quantization),
