@@ -8,6 +8,7 @@ from typing import Any
 
 from hw.generate.convert import project_arguments, quiet
 from hw.generate.hardware import HardwareConfig
+from hw.generate.onnx_checks import read_onnx
 from qmodels.errors import ToolMissing, UserError
 from qmodels.formats import FixedPoint
 
@@ -64,11 +65,11 @@ def _cleaned(path: Path) -> Any:
         from qonnx.util.cleanup import cleanup_model
 
         try:
-            model = cleanup_model(ModelWrapper(str(path)))
+            model = cleanup_model(ModelWrapper(read_onnx(path)))
             if len(model.get_tensor_shape(model.graph.input[0].name)) > 2:
                 model = model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
             return cleanup_model(model.transform(GemmToMatMul()))
-        except OSError:
+        except (OSError, UserError):
             raise
         except Exception as error:  # protobuf and qonnx raise almost anything
             told = " ".join(str(error).split())[:300]

@@ -194,6 +194,10 @@ HUGE = 99999999999999999999
         ({"class_name": "quantized_bits", "config": {"bits": HUGE}}, f"quantized_bits has bits={HUGE}"),
         ({"class_name": "quantized_bits", "config": {"bits": 10**400}}, "quantized_bits has bits=1000"),
         ({"class_name": "ternary", "config": {"alpha": float("nan")}}, "ternary has alpha=nan"),
+        ("quantized_relu(9**9**9, 0)", r"quantized_relu has bits=9\*\*9\*\*9; allowed: a number$"),
+        ("quantized_relu(6, 'x' * 10**10)", r"quantized_relu has integer='x' \* 10\*\*10; allowed: a number$"),
+        ("ternary(alpha=open('x'))", r"ternary has alpha=open\('x'\); allowed: a number, True, False, None, or a word"),
+        ({"class_name": "quantized_bits", "config": {"bits": "many"}}, "quantized_bits has bits=many; allowed: a numb"),
     ],
 )
 @pytest.mark.parametrize("key", ["activation", "kernel_quantizer"])
