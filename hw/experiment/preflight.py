@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.model_steps import MODEL_STEPS
-from hw.experiment.pipeline import FlowStep
+from hw.experiment.pipeline import FlowStep, step_key
 from hw.experiment.plan import default_plan
 from hw.experiment.radius import plan_radii
 from hw.experiment.run import Run
@@ -29,13 +29,21 @@ from qmodels.quantize.model import check_layers, check_quantizable
 _ROOM = 100 << 20  # bytes; a small run and its simulators
 
 
-def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
-    """Look at the data, the model, the choice of layers and the tools that `steps` will need.
+def check_run(run: Run, steps: Sequence[FlowStep], *, machine: bool = True) -> None:
+    """Look at the tools that `steps` will need, the data, the model and the choice of layers.
+
+    Args:
+        run: nothing of it is written.
+        steps: those that will run.
+        machine: look at the machine too, first of all; False where it has been looked at.
 
     Raises:
         UserError: data, model and config do not fit together; nothing was written.
         ToolMissing: a new run will need g++ and there is none.
     """
+    names = {step.name for step in steps}
+    if machine and "simulate" in names:
+        check_machine(run.folder.path, needs_gxx=not run.folder.exists())  # an older run may have all in the cache
     shape, classes = run.data.input_shape, run.data.classes
     if run.unplanned:
         run.config = run.config.model_copy(update={"evaluation": default_plan(run.config.evaluation, run)})
@@ -50,15 +58,11 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         check_shape(run.config.model, shape)
         _check_augmentation(run, shape)
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
-    names = {step.name for step in steps}
     if "attack" in names:
         for plan in run.config.evaluation.attacks:
             plan_radii(plan, run.data)
         for model in run.black_box:
             check_run(model, MODEL_STEPS)
-    compiles = "simulate" in names
-    if compiles:
-        check_machine(run.folder.path, needs_gxx=not run.folder.exists())  # an older run may have all in the cache
 
 
 def check_machine(folder: Path, *, needs_gxx: bool = True) -> None:
@@ -100,7 +104,8 @@ def _check_own(run: Run, classes: int) -> None:
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
             + _mend_shape(model, run.data.input_shape, classes)
         )
-    if kind == "classes":
+    train = MODEL_STEPS[0]  # it began once the scale was found right, for this model and these data
+    if kind == "classes" and not run.folder.is_done(train.name, step_key(run, train)):
         check_scale(model, run.data, str(run.config.model.file))
     if run.brings_hardware:
         asked, backend = run.config.exactness, run.config.hardware.backend
