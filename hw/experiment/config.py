@@ -301,7 +301,11 @@ def load_config(source: Path | None, settings: Settings | None = None, origin: s
         UserError: names the file, the key, what is allowed, and for a misspelt key the nearest one.
     """
     where = str(source) if source else f"embedded {DEFAULT_CONFIG}.yaml"
-    text = read_text(source) if source else files("hw.experiment").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
+    text = (
+        read_text(source)
+        if source
+        else files("hw.experiment").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text(encoding="utf-8")
+    )
     return parse_config(RunConfig, text, where, settings, origin)
 
 

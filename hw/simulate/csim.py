@@ -133,7 +133,7 @@ def _build(project: HlsProject, flags: Sequence[str], work: Path) -> None:
     wanted = (f"firmware/{project.name}.cpp", f"firmware/{project.name}_axi.cpp", f"{project.name}_bridge.cpp")
     sources = [source for source in wanted if source in project.files]
     # One unit for all: every source alone would parse the number types again, a fifth of the compiler's time.
-    (work / "csim.cpp").write_text("".join(f'#include "{source}"\n' for source in sources))
+    (work / "csim.cpp").write_text("".join(f'#include "{source}"\n' for source in sources), encoding="utf-8")
     includes = [f"-I{folder}" for folder in _INCLUDES if any(path.startswith(f"{folder}/") for path in project.files)]
     # The weights are read from text files at the first call; the process that makes it runs in this folder.
     run_gxx([(*flags, *includes, '-DWEIGHTS_DIR="firmware/weights"', "csim.cpp", "-o", LIBRARY)], work)
