@@ -95,7 +95,7 @@ COMMANDS = {
         "sizing.json",
     ),
     "tables": Command(
-        "tables", ("tables", "tables.yaml", "--out", "@"), ("tables", "tables.yaml", "--out", "@"), "tables.json"
+        "tables", ("tables", "tables.yaml", "--out", "@"), ("tables", "tables.yaml", "--out", "@"), "results.json"
     ),
 }
 
@@ -181,7 +181,12 @@ def _numbers(value: Any) -> Any:
 
 def measure(command: Command, kills: int, rng: random.Random) -> tuple[dict[str, int], list[str]]:
     """Counts, and what went wrong."""
-    counts, wrong = dict.fromkeys(("kills", "differing", "left_over", "failed"), 0), []
+    counts, wrong = dict.fromkeys(("kills", "differing", "left_over", "failed"), 0), list[str]()
+
+    def tell(line: str) -> None:
+        wrong.append(line)
+        print(line, flush=True)
+
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         folder = Path(name)
         (folder / "cache").mkdir(mode=0o700)
@@ -199,18 +204,18 @@ def measure(command: Command, kills: int, rng: random.Random) -> tuple[dict[str,
                 told = f"{command.name}, {number.name} after {after:.1f} of {seconds:.1f} s"
                 if status not in _ENDED:
                     counts["failed"] += 1
-                    wrong.append(f"{told}: status {status}: {trial.words()}")
+                    tell(f"{told}: status {status}: {trial.words()}")
                 if left := trial.left_over():
                     counts["left_over"] += len(left)
-                    wrong.append(f"{told}: left {left}")
+                    tell(f"{told}: left {left}")
             try:
                 trial.finish()
                 if trial.numbers() != expected:
                     counts["differing"] += 1
-                    wrong.append(f"{told}: {_difference(expected, trial.numbers())}")
+                    tell(f"{told}: {_difference(expected, trial.numbers())}")
             except RuntimeError as error:
                 counts["failed"] += 1
-                wrong.append(f"{told}, then: {error}")
+                tell(f"{told}, then: {error}")
             print(f"{command.name}: {counts}", flush=True)
     return counts, wrong
 
@@ -237,8 +242,6 @@ def main() -> int:
         for key, value in counts.items():
             report.figure(f"{name}_{key}", value)
         wrong += found
-    for line in wrong:
-        print(line, flush=True)
     report.details = {"wrong": wrong}
     report.write(options.json)
     return int(bool(wrong))

@@ -11,6 +11,7 @@ from hw.generate.hardware import HardwareConfig
 from hw.generate.onnx_checks import read_onnx
 from qmodels.errors import ToolMissing, UserError
 from qmodels.formats import FixedPoint
+from qmodels.runtime import runtime
 
 #: The name of your file in a run folder.
 ONNX_FILE = "model.onnx"
@@ -34,6 +35,7 @@ def convert_onnx(path: Path, config: HardwareConfig, input_format: FixedPoint) -
         UserError: this is no ONNX model, or hls4ml cannot convert it.
     """
     model = _cleaned(path)
+    runtime()  # hls4ml loads QKeras, which finds Keras 3 unless we came first
     with quiet():
         from hls4ml.converters import convert_from_onnx_model
         from hls4ml.utils import config_from_onnx_model
