@@ -21,14 +21,14 @@ class StartPart(Part):
     """One start in wall.json."""
 
     started: str
-    commit: str = ""
+    commit: str | None = None  # outside a git repository
     seconds: Strength
 
 
 class WallClock:
     """Seconds and commit of this start of the command and of earlier ones, in `OUT/wall.json`."""
 
-    def __init__(self, folder: Path, commit: str) -> None:
+    def __init__(self, folder: Path, commit: str | None) -> None:
         self._path = folder / WALL_FILE
         self._started = perf_counter()
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -9,6 +9,9 @@ import yaml
 from helpers.cli import Cli
 from tiny_tables import write
 
+from hw.tables.account import WallClock
+from qmodels.errors import UserError
+
 SIZING = {
     "name": "tiny",
     "space": {"quantization.weight_bits": [2, 4]},
@@ -42,3 +45,14 @@ def test_a_report_of_a_sizing_needs_no_gxx(cli: Cli, monkeypatch: pytest.MonkeyP
     (cli.folder / "sizing.yaml").write_text(yaml.safe_dump(SIZING))
     monkeypatch.setenv("ROBUST_HLS_GXX", "/nonexistent/g++")
     assert "no results to report yet" in cli.refuses("size", cli.folder / "sizing.yaml", "--report-only")
+
+
+def test_the_clock_goes_on_where_it_was_outside_a_git_repository_too(tmp_path: Path) -> None:
+    for start in range(2):
+        clock = WallClock(tmp_path, None)
+        assert len(clock.starts) == start + 1
+        with clock.running():
+            pass
+    (tmp_path / "wall.json").write_text('[{"started": "now", "seconds": "long"}]')
+    with pytest.raises(UserError, match=r"wall.json: \[0\].seconds must be a number"):
+        WallClock(tmp_path, None)
