@@ -2,47 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-Prepare = Callable[[Path], object]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One command in a folder that was made hostile.
-
-    Args:
-        kind: the group it belongs to.
-        arguments: of `robust-hls`.
-        told: part of what it must say.
-        statuses: exit statuses that are right.
-        prepare: changes the folder before.
-        environment: variables; `@` stands for the folder, `-` removes one.
-        writes: it may leave new files although it fails (a run that had begun).
-        interrupt_after: seconds until Ctrl-C.
-    """
-
-    kind: str
-    arguments: tuple[str, ...]
-    told: str
-    statuses: tuple[int, ...] = (2,)
-    prepare: Prepare = lambda folder: None
-    environment: dict[str, str] = field(default_factory=dict)
-    writes: bool = False
-    interrupt_after: float | None = None
-    note: str = ""
-
-    def __str__(self) -> str:
-        shown = " ".join(word if len(word) < 60 else f"{word[:60]}..." for word in self.arguments)
-        return f"{self.kind}: {shown!a} {self.note}".rstrip()
-
+from benchmarks.hostile_check import Check, Prepare, write
+from benchmarks.hostile_edits import edited
+from benchmarks.hostile_models import contents
 
 #: A run of seconds.
 TINY = (
@@ -52,6 +21,13 @@ TINY = (
 )
 SET = tuple(word for setting in TINY for word in ("--set", setting))
 LONG = "x" * 300
+#: Two designs.
+SIZING = """
+name: tiny
+space: {quantization.weight_bits: [2, 4]}
+screening: {attacks: [{attack: {kind: fgsm}, epsilons_lsb: [16]}]}
+worst_case: {epsilon_lsb: 16, attack: {kind: worst-case, attacks: [{kind: square}]}}
+"""
 
 
 def fixtures(stock: Path) -> Path:
@@ -65,18 +41,10 @@ def fixtures(stock: Path) -> Path:
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout[-1000:] + done.stderr[-3000:])
+    models = [sys.executable, "-W", "ignore", "-m", "benchmarks.hostile_models", str(stock / "models")]
+    subprocess.run(models, env={**os.environ, "PYTHONPATH": root}, cwd=root, capture_output=True, check=True)
     (stock / "mine" / "model.keras").write_bytes((stock / "run" / "quantized.keras").read_bytes())
     return stock
-
-
-def write(name: str, content: str | bytes) -> Prepare:
-    """Makes a file."""
-
-    def prepare(folder: Path) -> None:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    return prepare
 
 
 # Config
@@ -239,7 +207,7 @@ def files() -> Iterator[Check]:
         "zeros": bytes(10_000),
     }
     for note, content in contents.items():
-        for name in ("m.keras", "m.h5", "m.json"):
+        for name in ("m.keras", "m.h5", "m.json", *(["m.onnx"] if find_spec("qonnx") else [])):
             yield Check("files", ("generate", "--model", name), name, prepare=write(name, content), note=note)
         yield Check("files", ("train", "--data", "d.npz"), "d.npz", prepare=write("d.npz", content), note=note)
 
@@ -254,63 +222,6 @@ def files() -> Iterator[Check]:
         yield Check("files", ("generate", "--model", "m.keras"), "m.keras", prepare=cut(share), note=f"{share:g} of it")
     yield Check("files", ("generate", "--weights", "notes.txt"), "--model")
     yield Check("files", ("generate", "--repair"), "--model")
-
-
-# Edited results
-
-_EDITS: dict[str, tuple[tuple[Any, ...], ...]] = {
-    "results": (("rows",), ("rows", 0), ("rows", 1, "accuracy"), ("rows", 1, "n"), ("rows", 1, "ci95"), ("rows", 1, "flags"),  # noqa: E501
-                ("rows", 1, "epsilon_lsb"), ("worst_case", 0, "accuracy"), ("attacks", 0, "epsilons_lsb"), ("cost",), ("run",)),  # noqa: E501
-    "training": ((), ("history",), ("history", 0, "loss"), ("epochs",)),
-    "quantization": ((), (0,)),
-    "examples": ((), ("samples",), ("samples", 0, "clean"), ("shape",), ("victims",), ("samples", 0, "answers")),
-    "overflow": ((), ("layers",), ("images",)),
-    "mapping": ((),),
-}  # fmt: skip
-
-
-def edit(name: str, place: tuple[Any, ...], value: Any) -> Prepare:
-    """Puts a value into one of the run's files."""
-
-    def prepare(folder: Path) -> None:
-        path = folder / "run" / f"{name}.json"
-        plain = json.loads(path.read_text())
-        node = plain
-        for part in place[:-1]:
-            node = node[part]
-        if place:
-            node[place[-1]] = value
-        path.write_text(json.dumps(plain if place else value))
-
-    return prepare
-
-
-def edited() -> Iterator[Check]:
-    """Results that somebody edited: named by file and key."""
-    for name, places in _EDITS.items():
-        for place in places:
-            for value in ("text", -1, float("nan")):
-                if (place[-1:], value) in ((("run",), "text"), (("loss",), -1)):  # as good as any other
-                    continue
-                told = f"run/{name}.json: " + (
-                    ""
-                    if value != value
-                    else "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in place).lstrip(".")
-                )
-                yield Check(
-                    "edited",
-                    ("report", "run", "-o", "new.html"),
-                    told,
-                    prepare=edit(name, place, value),
-                    note=f"{name} {place} {value}",
-                )
-        yield Check(
-            "edited",
-            ("report", "run"),
-            f"run/{name}.json: not readable as JSON",
-            prepare=write(f"run/{name}.json", "{half"),
-            note=name,
-        )
 
 
 # The machine
@@ -353,6 +264,8 @@ def machine() -> Iterator[Check]:
             status = 3 if variable == "ROBUST_HLS_GXX" else 2
             told = "notes.txt" if variable == "ROBUST_HLS_CACHE" else variable
             yield Check("machine", (command, *SET), told, (status,), environment={variable: value})
+        for words in (("tables", "mnist"), ("size", "sizing.yaml")):
+            yield Check("machine", words, told, (status,), write("sizing.yaml", SIZING), environment={variable: value})
     yield Check("machine", ("simulate", *SET), "others can write", environment={"ROBUST_HLS_CACHE": "@/open"},
                 prepare=lambda folder: ((folder / "open").mkdir(), (folder / "open").chmod(0o777)))  # fmt: skip
     for name, environment in {
@@ -392,6 +305,7 @@ def signals() -> Iterator[Check]:
 
 KINDS: dict[str, Callable[[], Iterator[Check]]] = {
     "config": config,
+    "contents": contents,
     "paths": paths,
     "folders": folders,
     "files": files,

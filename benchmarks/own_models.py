@@ -95,7 +95,7 @@ def _brought(path: Path, kind: Kind, samples: int) -> Outcome:
     loaded = load_model_with_notes(path)
     model, told, result = loaded.model, list(loaded.notes), "accepted"
     if is_quantized(model) and any(found.repair is not None for found in contract(model)):
-        repaired = repair_model(model, input_format=kind.grid.format)
+        repaired = repair_model(model, input_formats=kind.grid.formats)
         model, told, result = repaired.model, [*told, *repaired.repairs], "repaired"
     if not is_quantized(model):
         model = fold_batch_norm(model)  # as the flow does
@@ -103,7 +103,8 @@ def _brought(path: Path, kind: Kind, samples: int) -> Outcome:
     accelerator = Accelerator(model, HardwareConfig(), grid=kind.grid, exactness="required" if exact else "reported")
     outcome = Outcome("reported" if not exact else result, "; ".join(told))  # type: ignore[arg-type]
     assert accelerator.project.files and accelerator.cost.total("multipliers") >= 0
-    x = codes(kind.grid, model.input_shape[1:], samples)
+    flat = (sum(port.size for port in accelerator.grid.ports),)
+    x = codes(accelerator.grid, flat if accelerator.grid.ports else model.input_shape[1:], samples)
     _simulated(accelerator, model, x, outcome)
     _attacked(accelerator, x, outcome)
     return outcome
@@ -123,7 +124,8 @@ def _simulated(accelerator: Accelerator, model: Any, x: Codes, outcome: Outcome)
         accelerator.csim = csim
     judged = np.asarray(csim.logits(x)).reshape(len(x), -1)
     ours = np.asarray(accelerator.logits(x)).reshape(len(x), -1)
-    found = difference(model.predict(accelerator.grid.to_values(x), verbose=0).reshape(len(x), -1), ours)
+    values = accelerator.grid.feed(accelerator.grid.to_values(x))
+    found = difference(model.predict(values, verbose=0).reshape(len(x), -1), ours)
     outcome.engine, outcome.outputs = accelerator.name, judged.size
     outcome.differing = int(np.count_nonzero(judged != ours))
     outcome.from_model, outcome.of_model = found.outputs, found.of_outputs

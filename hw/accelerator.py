@@ -62,7 +62,8 @@ class Accelerator:
         Args:
             model: it must fulfil the exactness contract, or with exactness "reported" be well defined as hardware.
             config: what it is generated for; None: the defaults.
-            grid: what its inputs can be; integer arrays are codes on it.
+            grid: what its inputs can be; integer arrays are codes on it. Of several inputs `InputGrid.join` of theirs,
+                or one that each of them has.
             exactness: "required": the accelerator gives the model's bits. "reported": it may differ from the model.
             engine: the simulator that stands for the accelerator; None: bitsim, or csim where bitsim does not know
                 the backend or a layer.
@@ -72,10 +73,10 @@ class Accelerator:
             UserError: the model breaks the contract, hls4ml cannot convert it, or the config does not suit it.
         """
         config = config or HardwareConfig()
-        converted = convert(model, config, exactness=exactness, input_format=grid.format)
+        converted = convert(model, config, exactness=exactness, input_formats=grid.formats)
         self._take(converted, model, config, grid, engine, threads)
         if exactness == "required":  # the contract is what makes the view equal to the model
-            self.gradient_model = GradientModel(model, grid, prepare=prequantize)
+            self.gradient_model = GradientModel(model, self.grid, prepare=prequantize)
 
     @classmethod
     def from_hls4ml(
@@ -126,14 +127,14 @@ class Accelerator:
         engine: Engine | None,
         threads: int | None,
     ) -> None:
-        self.model, self.grid = model, grid
+        self.model, self.grid = model, grid.over(_inputs_of(converted.graph))
         self.config = config  # None: the graph is its user's
         self.graph, self.warnings = converted.graph, converted.warnings
         #: Of kernels that are stored as codes, by the weight variable's name.
         self.codebooks: dict[str, Codebook] = choose_codebooks(self.graph, config) if config is not None else {}
         self._wanted, self._threads = engine, threads
         if model is not None:  # an attribute only then: protocols look at what is there
-            self.gradient_model = GradientModel(model, grid)
+            self.gradient_model = GradientModel(model, self.grid)
 
     def __repr__(self) -> str:
         options = self.graph.config.config
@@ -216,15 +217,20 @@ class Accelerator:
         return self.engine.name
 
     def predict(self, x: Array | Sequence[Array]) -> Any:
-        """Outputs (N, outputs) for x (N, *input_shape), codes or real numbers; lists for several inputs or outputs."""
+        """Outputs (N, outputs) for x (N, *input_shape), codes or real numbers.
+
+        Of several inputs x is a list, or the grid's flat samples (N, F). Several outputs come as a list.
+        """
         return self.engine.predict(self._values(x))
 
     def _values(self, x: Array | Sequence[Array]) -> Any:
-        """Real numbers; integer arrays are codes on the grid."""
+        """Real numbers, a list of several inputs; integer arrays are codes on the grid."""
         if isinstance(x, (list, tuple)):
-            return [self._values(part) for part in x]
+            if not all(np.issubdtype(np.asarray(part).dtype, np.integer) for part in x):
+                return list(x)
+            x = self.grid.flat(x)
         array = np.asarray(x)
-        return self.grid.to_values(array) if np.issubdtype(array.dtype, np.integer) else array
+        return self.grid.feed(self.grid.to_values(array) if np.issubdtype(array.dtype, np.integer) else array)
 
     def logits(self, x: Codes) -> Logits:
         """Logits (N, classes) of codes (N, ...) on the grid."""
@@ -312,3 +318,11 @@ class Accelerator:
             raise UserError(
                 f"the C simulation of {backend} needs the vendor's compiler; with g++: {', '.join(BACKENDS)}"
             )
+
+
+def _inputs_of(graph: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every input of hls4ml's graph, in order."""
+    return [
+        (str(layer), tuple(int(size) for size in variable.shape))
+        for layer, variable in zip(graph.inputs, graph.get_input_variables(), strict=True)
+    ]

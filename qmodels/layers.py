@@ -83,16 +83,18 @@ def calls_of(model: Any) -> dict[str, list[Any]]:
     return calls
 
 
-def input_format(model: Any) -> FixedPoint | None:
-    """The format to which a QKeras model rounds its input first; None where nothing does, or several formats.
+def input_format(model: Any, place: int = 0) -> FixedPoint | None:
+    """The format to which a QKeras model rounds an input first; None where nothing does, or several formats.
 
     `QActivation(quantized_bits(b, i, alpha=1))` is fixed<b, i+1>: QKeras does not count the sign.
     """
-    if len(model.inputs) != 1:
-        return None
-    calls = calls_of(model)
-    readers = [layer for layer in model.layers if any(reads_input(call, model) for call in calls[layer.name])]
-    readers = [layer for layer in readers if type(layer).__name__ != "InputLayer"]
+    calls, image = calls_of(model), model.inputs[place]
+    readers = [
+        layer
+        for layer in model.layers
+        if type(layer).__name__ != "InputLayer"
+        and any(taken is image for call in calls[layer.name] for taken in call.keras_inputs)
+    ]
     formats = {_activation_format(layer) for layer in readers}
     return formats.pop() if len(formats) == 1 else None
 
@@ -109,9 +111,7 @@ def _activation_format(layer: Any) -> FixedPoint | None:
     return FixedPoint(bits, integer + signed, signed)
 
 
-def input_shape_of(model: Any) -> tuple[int, ...] | None:
-    """Shape of a model's one input without the batch; None for several inputs, or sizes that are not fixed."""
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) < 2 or any(size is None for size in shape[1:]):
-        return None
-    return tuple(int(size) for size in shape[1:])
+def input_shape_of(model: Any, place: int = 0) -> tuple[int, ...] | None:
+    """Shape of one of a model's inputs without the batch; None for sizes that are not fixed."""
+    shape = tuple(model.inputs[place].shape[1:])
+    return tuple(int(size) for size in shape) if shape and None not in shape else None

@@ -33,7 +33,7 @@ def check_scale(model: Any, data: Dataset, where: str) -> None:
         where: the model's file, for the message.
     """
     grid = data.grid
-    if grid.format.width != 8 or grid.format.signed or data.inputs.scale != "none":
+    if grid.ports or grid.format.width != 8 or grid.format.signed or data.inputs.scale != "none":
         return
     few = data.train.take(SAMPLES)
     right = _right(model, few, float(grid.step))

@@ -15,8 +15,9 @@ from typing import Any
 
 from qmodels.errors import UserError
 
-#: How the names of files begin that are not whole yet.
+#: How the names of files begin that are not whole yet, and those of folders that are being replaced.
 PARTIAL = ".part-"
+REPLACED = ".old-"
 
 
 def usable_path(path: Path) -> Path:
@@ -77,13 +78,32 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         fresh = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{target.name}-", dir=target.parent))
         yield fresh
         fresh.chmod(0o755)
-        shutil.rmtree(target, ignore_errors=True)
+        old = target.with_name(REPLACED + target.name)
+        put_back(old)
+        if os.path.lexists(target):
+            target.rename(old)
         fresh.rename(target)
+        put_back(old)
     except OSError as error:
         raise UserError(f"{target}: writing failed ({error.strerror or error}); make room, then --resume") from None
     finally:
         if fresh is not None:
             shutil.rmtree(fresh, ignore_errors=True)
+
+
+def put_back(old: Path) -> None:
+    """End what a writer that was killed while it replaced a folder began: nothing is lost at any moment.
+
+    Args:
+        old: the folder that was moved away (`REPLACED`); it need not be there.
+    """
+    target = old.with_name(old.name.removeprefix(REPLACED))
+    if not os.path.lexists(old):
+        return
+    if os.path.lexists(target):
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.rename(target)
 
 
 def write_bytes(target: Path, content: bytes) -> None:

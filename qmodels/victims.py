@@ -78,7 +78,7 @@ class GradientModel:
     def outputs(self, points: Any) -> Any:
         """Outputs (tensor) of points (tensor) in grid steps."""
         values = points * self.grid.step
-        outputs = self.model(values, training=False)
+        outputs = self.model(self.grid.feed(values), training=False)
         if len(outputs.shape) > 2:  # a picture: simulators and criteria see one row of numbers
             outputs = runtime().tf.reshape(outputs, [runtime().tf.shape(outputs)[0], prod(outputs.shape[1:])])
         return outputs if self.head is None else self.head.tensors(outputs, values)
@@ -124,10 +124,9 @@ class KerasVictim:
     def logits(self, x: Points) -> Logits:
         """Logits (N, classes) of codes, batch by batch; points between the codes are taken too."""
         tf, width = runtime().tf, prod(self.model.output_shape[1:])
-        batches = [
-            self._forward(tf.convert_to_tensor(self.grid.to_values(x[start : start + self.batch_size]))).numpy()
-            for start in range(0, len(x), self.batch_size)
-        ]
+        parts = (x[start : start + self.batch_size] for start in range(0, len(x), self.batch_size))
+        values = (tf.convert_to_tensor(self.grid.to_values(part)) for part in parts)
+        batches = [self._forward(self.grid.feed(batch)).numpy() for batch in values]
         return np.concatenate(batches).reshape(len(x), width) if batches else np.empty((0, width), np.float32)
 
 

@@ -21,31 +21,32 @@ settings.load_profile("suite")
 gc.set_threshold(100_000, 20, 50)
 
 #: By the seconds they take, so that no worker is left alone with one of them at the end. `--durations` tells.
-#: The second does without bitsim's kernels: the first has them built meanwhile, and they are built once.
+#: The second does without bitsim's kernels: the first has them built meanwhile. Two workers that want them at once
+#: would both build them.
 LONGEST_FIRST = (
     "hw/experiment/test_flow.py",
-    "hw/experiment/test_tasks.py",
-    "qmodels/attacks/test_table.py",
-    "hw/simulate/bitsim/test_random_networks.py",
-    "hw/generate/contract/test_contract_repairs.py",
     "qmodels/training/test_session.py",
+    "hw/experiment/test_tasks.py",
+    "hw/simulate/bitsim/test_random_networks.py",
     "hw/test_accelerator.py",
-    "hw/simulate/test_csim.py",
-    "hw/test_front_ends.py",
-    "qmodels/loading/test_quantizers.py",
+    "hw/generate/contract/test_contract_repairs.py",
     "hw/generate/contract/test_contract_reported.py",
-    "qmodels/attacks/test_ball.py",
+    "qmodels/loading/test_quantizers.py",
+    "hw/test_front_ends.py",
+    "qmodels/attacks/test_table.py",
+    "hw/simulate/test_csim.py",
     "hw/generate/test_weight_codes.py",
-    "hw/generate/test_models.py",
-    "hw/test_attacks_on_bitsim.py",
+    "hw/simulate/bitsim/test_number_formats.py",
     "hw/sizing/test_crews.py",
     "hw/generate/test_codes.py",
-    "hw/simulate/bitsim/test_number_formats.py",
-    "hw/sizing/test_size.py",
-    "hw/tables/test_tables.py",
-    "qmodels/loading/test_keras3.py",
-    "hw/synth/test_synth.py",
     "hw/experiment/test_reported.py",
+    "hw/tables/test_tables.py",
+    "hw/generate/test_models.py",
+    "hw/sizing/test_size.py",
+    "qmodels/loading/test_keras3.py",
+    "qmodels/attacks/test_ball.py",
+    "hw/test_attacks_on_bitsim.py",
+    "hw/synth/test_synth.py",
 )
 
 
@@ -62,8 +63,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"  # one for all workers
     folder.mkdir(exist_ok=True, mode=0o700)
+    sanitized = ("ROBUST_HLS_BITSIM_SANITIZE", "ROBUST_HLS_ISA")  # benchmarks/sanitize.py runs tests with both
+    kept = sanitized if sanitized[0] in os.environ else ()
     with pytest.MonkeyPatch.context() as patch:
-        for variable in [name for name in os.environ if name.startswith("ROBUST_HLS_")]:
+        for variable in [name for name in os.environ if name.startswith("ROBUST_HLS_") and name not in kept]:
             patch.delenv(variable)
         patch.setenv("ROBUST_HLS_CACHE", str(folder))
         patch.setenv("COLUMNS", "300")  # rich would wrap messages at the width of a terminal that is not there

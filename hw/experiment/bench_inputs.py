@@ -69,4 +69,4 @@ def _origin(job: AttackJob, index: int, label: int | None) -> Origin:
 
 def _bench(run: Run, images: Codes, origins: list[Origin]) -> TestBench:
     truth = run.quantized if run.exactness == "required" else run.accelerator
-    return TestBench(images, truth.logits(images), tuple(origins), run.data.grid)
+    return TestBench(images, truth.logits(images), tuple(origins), run.hardware_grid)

@@ -20,6 +20,7 @@ from qmodels.criteria import GroupMisclassification
 from qmodels.data import InputConfig, Unit
 from qmodels.defences import DefenceConfig
 from qmodels.errors import UserError, allowed_names
+from qmodels.grid import MAX_INPUT_BITS
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
 from qmodels.training import TrainingConfig
@@ -45,6 +46,7 @@ class DataConfig(Section):
     label: str | None = Field(None, description="a table's column that holds the class")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="of tables and folders of pictures")
     input: InputConfig = InputConfig()
+    inputs: dict[str, InputConfig] = Field({}, description="as input, for single ones of a model's several inputs")
     validation_share: float = Field(0.1, gt=0, lt=0.9)
     limit_train: int | None = Field(None, ge=2)
     limit_test: int | None = Field(None, ge=1)
@@ -162,16 +164,16 @@ def check_epsilon(attack: Attack, epsilon: float, key: str) -> None:
     whole = attack.norm != "linf" or math.isinf(epsilon) or float(epsilon).is_integer()
     if least <= epsilon <= most and whole:  # NaN is in no range; a pixel moves by whole LSBs
         return
-    bounded = f"whole numbers {least:g} .. {most:g} LSB"
+    bounded = f"whole numbers {least:g} .. {most:.0f} LSB, of 8-bit images .. 255"
     allowed = bounded if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
     meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
     raise ValueError(f"{key}: {attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
 
 
 def epsilon_range(attack: Attack) -> tuple[float, float]:
-    """Smallest and largest radius in LSBs: a pixel moves by 1 to 255; in other norms pixels add up."""
+    """Smallest and largest radius in LSBs, whatever the data, which `plan_radii` knows; other norms add features up."""
     if attack.norm == "linf":
-        return 1.0, math.inf if attack.family == "minimal-norm" else 255.0
+        return 1.0, math.inf if attack.family == "minimal-norm" else 2.0**MAX_INPUT_BITS - 1
     return math.nextafter(0.0, 1.0), math.inf
 
 
@@ -318,7 +320,11 @@ def load_config(source: Path | None, settings: Settings | None = None, origin: s
         UserError: names the file, the key, what is allowed, and for a misspelt key the nearest one.
     """
     where = str(source) if source else f"embedded {DEFAULT_CONFIG}.yaml"
-    text = read_text(source) if source else files("hw.experiment").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text()
+    text = (
+        read_text(source)
+        if source
+        else files("hw.experiment").joinpath(f"{DEFAULT_CONFIG}.yaml").read_text(encoding="utf-8")
+    )
     return parse_config(RunConfig, text, where, settings, origin)
 
 

@@ -134,6 +134,11 @@ def check_defence(run: Run, kind: str) -> None:
         raise UserError(
             f"defence.kind {config.kind}: defends classifiers, and the task is {kind}; use defence.kind: none"
         )
+    if run.data.grid.ports:
+        raise UserError(
+            f"defence.kind {config.kind}: defends models of one input, and this one has {len(run.data.grid.ports)}; "
+            "use defence.kind: none"
+        )
     needs_image = config.kind == "pixeldefend" or config.squeezing.window is not None
     if needs_image and len(shape) != 3:
         mend = "" if config.kind == "pixeldefend" else "; set defence.squeezing.window: null, which leaves the bits"

@@ -48,7 +48,7 @@ def pick_examples(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
         "task": run.task.kind,
         "shape": list(x.shape[1:]),
         "dtype": str(x.dtype),
-        "step": float(run.data.grid.step),
+        "step": run.data.grid.step.tolist(),
         **({"labels": list(run.data.labels)} if run.data.labels else {}),
         "victims": [{"model": c.label, "victim": c.victim.name, "bits": c.bits} for c in victims],
         "samples": [

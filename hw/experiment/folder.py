@@ -10,17 +10,36 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator
+
+from hw.experiment.made import MadeFiles
 from qmodels.digest import file_digest
 from qmodels.errors import UserError
-from qmodels.storage import PARTIAL, atomic_folder, usable_path, write_bytes, write_json
+from qmodels.shapes import Part, Strength, read_stored
+from qmodels.storage import PARTIAL, REPLACED, atomic_folder, put_back, usable_path, write_bytes, write_json
 
 Kind = Literal["run", "sizing", "tables"]
 #: The file that makes a folder ours. We write into, and remove from, folders that have it, and new ones.
 MARKER = ".robust-hls.json"
 MARKER_SCHEMA = 1
 _LOCK = ".lock"
+_TOLD = 5  # files that are kept
+
+
+def _inside(name: str) -> str:
+    if name.startswith("/") or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        raise ValueError("must be a path inside the folder")
+    return name
+
+
+class RecordPart(Part):
+    """A file of `.steps/`."""
+
+    key: str
+    outputs: dict[Annotated[str, AfterValidator(_inside)], str]
+    seconds: Strength = 0.0
 
 
 class RunFolder:
@@ -93,11 +112,24 @@ class RunFolder:
 
     @contextlib.contextmanager
     def replacing(self, name: str) -> Iterator[Path]:
-        """A new folder that takes the place of `name` here when the block succeeds; see `atomic_folder`."""
+        """A new folder that takes the place of `name` here when the block succeeds; see `atomic_folder`.
+
+        Files in the old one that are not ours are kept, and told.
+        """
         if os.path.lexists(self.path / name):
             self.require()
         with atomic_folder(self.path / name) as fresh:
             yield fresh
+            kept = self.made().keep(name, fresh)
+        for source, target in [*kept.items()][:_TOLD]:
+            why = "was not made by robust-hls" if source == target else f"was edited; your version is {target}"
+            sys.stderr.write(f"{self.path / source}: {why}; it is kept\n")
+        if len(kept) > _TOLD:
+            sys.stderr.write(f"{self.path / name}: {len(kept) - _TOLD} more files are kept\n")
+
+    def made(self) -> MadeFiles:
+        """Which files of `hls/` and `synthesis/` are ours."""
+        return MadeFiles(self.path, self.outputs("project") | self.outputs("testbench"))
 
     def owns(self, path: Path) -> bool:
         """Whether a file inside is part of the work here: replacing it would spoil that."""
@@ -187,6 +219,8 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what writers that were killed left; whoever holds the lock of a run is the only writer."""
+        for path in self.path.rglob(f"{REPLACED}*") if self.kind == "run" else ():
+            put_back(path)
         for path in self.path.rglob(f"{PARTIAL}*") if self.kind == "run" else ():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -234,10 +268,10 @@ class RunFolder:
         return self.path / ".steps" / f"{step}.json"
 
     def _record(self, step: str) -> dict[str, Any]:
-        with contextlib.suppress(OSError, ValueError):
-            record = json.loads(self._record_path(step).read_text())
-            if isinstance(record, dict):
-                return record
+        """What was noted of a finished step; nothing where somebody edited it: the step is done again."""
+        with contextlib.suppress(UserError):
+            record: dict[str, Any] = read_stored(self._record_path(step), RecordPart)
+            return record
         return {}
 
 

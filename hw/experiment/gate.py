@@ -66,16 +66,19 @@ def pass_gate(run: Run, images: Codes, *, adversarial: bool, always: int = 0) ->
 
 def _required(run: Run, images: Codes, judged: NDArray[np.intp]) -> int:
     """QKeras model, prequantized view, bitsim and csim; the number of differing outputs."""
-    accelerator, to_values = run.accelerator, run.data.grid.to_values
+    accelerator, grid = run.accelerator, run.data.grid
+
+    def unfolded(x: Codes) -> Traced:
+        return model_trace(run.quantized_model, grid.feed(grid.to_values(x)))
 
     def reference(x: Codes) -> Traced:
-        return model_trace(run.quantized_model, to_values(x))
+        return model_trace(run.hardware_model, grid.feed(run.hardware_grid.to_values(x)))
 
     def suspect(layer: str) -> str:
         return _suspect(run, layer) + _REPORTED
 
     expected = Known(run.quantized.name, run.quantized.logits(images))  # slower than all but csim: asked once
-    prequantized = (reference, lambda x: model_trace(run.prequantized.model, to_values(x)))
+    prequantized = (unfolded, lambda x: model_trace(run.prequantized.model, grid.feed(grid.to_values(x))))
     compared = [require_exact(expected, run.prequantized, images, traces=prequantized)]
     formats = accelerator.formats
     if accelerator.name == "bitsim":

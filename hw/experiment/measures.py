@@ -16,7 +16,7 @@ from qmodels.metrics.distance import UNITS, BoundaryDistance, Lengths
 from qmodels.metrics.masking import Row
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.storage import finite_or_none
-from qmodels.tasks import area_under_curve
+from qmodels.tasks import anomaly_threshold, area_under_curve
 from qmodels.victims import GradientModel
 
 
@@ -77,21 +77,36 @@ def query_curve(job: AttackJob, result: AttackResult) -> dict[str, Any] | None:
 
 
 def detection(run: Run) -> dict[str, Any]:
-    """How well an auto-encoder tells anomalies apart, clean, on all test samples; nothing for other tasks."""
+    """How well an auto-encoder tells anomalies apart, clean, on all test samples; nothing for other tasks.
+
+    At the run's threshold, and at the victim's own: from its scores of the normal validation samples, as the run's was.
+    """
     criterion, (x, y) = run.task.criterion, run.data.test
+    normal = run.data.validation.x[run.data.validation.y == 0]
     if not isinstance(criterion, AnomalyScore):
         return {}
     found = []
     for victim in [*sources(run), accelerator_of(run)]:
         scores = victim.victim.logits(x)
-        alarms, anomalies = criterion.alarms(scores), y == 1
-        rates = {
-            "detection_rate": float(alarms[anomalies].mean()) if anomalies.any() else None,
-            "false_positive_rate": float(alarms[~anomalies].mean()) if not anomalies.all() else None,
-        }
+        anomalies = y == 1
+        normal_scores = victim.victim.logits(normal)[:, 0].astype(np.float64)
+        own = anomaly_threshold(normal_scores, run.config.task.false_positive_rate)
+        at_own = _rates(scores[:, 0] > own, anomalies)
         area = area_under_curve(scores[:, 0].astype(np.float64), anomalies)
-        found.append({"model": victim.label, "victim": victim.victim.name} | rates | {"area_under_curve": area})
+        found.append(
+            {"model": victim.label, "victim": victim.victim.name}
+            | _rates(criterion.alarms(scores), anomalies)
+            | {"own_threshold": own, **{f"{name}_at_own": rate for name, rate in at_own.items()}}
+            | {"area_under_curve": area}
+        )
     return {"detection": found}
+
+
+def _rates(alarms: NDArray[np.bool_], anomalies: NDArray[np.bool_]) -> dict[str, float | None]:
+    return {
+        "detection_rate": float(alarms[anomalies].mean()) if anomalies.any() else None,
+        "false_positive_rate": float(alarms[~anomalies].mean()) if not anomalies.all() else None,
+    }
 
 
 def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None) -> dict[str, Any]:
@@ -117,7 +132,7 @@ def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None)
     found["quantization_shift"] = [
         {"layer": s.layer, "mean_ratio": finite_or_none(s.mean), "median_ratio": finite_or_none(s.median),
          "absorbed_share": finite_or_none(s.absorbed_share)}
-        for s in quantization_shift(run.quantized_model, values, harmed)
+        for s in quantization_shift(run.quantized_model, values, harmed, run.data.grid.feed)
     ]  # fmt: skip
     if run.mapped_model is not None:
         found["error_amplification"] = [

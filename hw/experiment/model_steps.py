@@ -6,7 +6,7 @@ these steps only.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from hw.experiment.pipeline import FlowStep
@@ -18,6 +18,7 @@ from qmodels.quantize.mulaw import map_weights
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.runtime import copy_model
 from qmodels.storage import save_model, write_bytes, write_json
+from qmodels.tasks import CLASSES, Task
 from qmodels.training import train, train_static
 from qmodels.training.aware import train_aware
 
@@ -132,6 +133,7 @@ def quantize_step(run: Run) -> tuple[str, ...]:
         run.data.validation,
         seed=run.config.seed,
         formats=run.trained_formats(),
+        task=_judging(run),
     )
     save_model(quantized.model, run.folder / "quantized.keras")
     write_json(run.folder / "quantization.json", [formats.as_row() for formats in quantized.formats])
@@ -141,9 +143,16 @@ def quantize_step(run: Run) -> tuple[str, ...]:
     return "quantized.keras", "quantization.json", "layerwise.json"
 
 
+def _judging(run: Run) -> Task:
+    """By what a layer-wise choice is judged: plain accuracy, or what the task asks of one or of real outputs."""
+    if run.config.quantization.layerwise is None or run.task.kind == "classes":
+        return CLASSES
+    return replace(run.task, reference="truth")
+
+
 MODEL_STEPS = (
     FlowStep("train", ("data", "model", "training"), (), train_step),
     FlowStep("aware", ("data", "training", "mapping", "quantization"), ("train",), aware_step),
     FlowStep("map", ("mapping",), ("train", "aware"), map_step),
-    FlowStep("quantize", ("quantization", "data"), ("aware", "map"), quantize_step),
+    FlowStep("quantize", ("quantization", "data", "task"), ("aware", "map"), quantize_step),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
 from hw.experiment.run import Run
+from hw.experiment.stored import OverflowPart
 from qmodels.grid import Codes
+from qmodels.shapes import read_stored
 from qmodels.storage import write_json
 
 OVERFLOW_FILE = "overflow.json"
@@ -25,5 +26,5 @@ def stored_overflow(run: Run) -> dict[str, Any]:
     path = run.folder / OVERFLOW_FILE
     if not path.exists():
         write_json(path, overflow_record(run, run.data.test.take(run.config.evaluation.samples).x))
-    record: dict[str, Any] = json.loads(path.read_text())
+    record: dict[str, Any] = read_stored(path, OverflowPart)
     return record

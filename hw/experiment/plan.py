@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from hw.experiment.config import EvaluationConfig, EvaluationPlan
+from hw.experiment.config import EpsilonConfig, EvaluationConfig, EvaluationPlan
 from hw.experiment.run import Run
 from qmodels.attacks import FGSM, PGD, Attack, HopSkipJumpLinf, Square, UniformNoise, WorstCase
 from qmodels.grid import IMAGE_GRID, InputGrid
@@ -17,6 +15,8 @@ MOST_COSTLY = 100
 #: ε of other inputs than 8-bit images, in shares of the range of a feature: in the middle of the range if they differ.
 SHARES = (0.01, 0.02, 0.04)
 _PIXELS = (4.0, 8.0, 16.0)
+#: ε of several inputs with different formats, whose steps cannot be compared.
+_DEVIATIONS = EpsilonConfig(unit="sigma", values=(0.1, 0.25, 0.5))
 
 
 def default_epsilons(grid: InputGrid) -> tuple[float, ...]:
@@ -25,6 +25,11 @@ def default_epsilons(grid: InputGrid) -> tuple[float, ...]:
         return _PIXELS
     span = float(np.median(np.asarray(grid.upper) - np.asarray(grid.lower)))
     return tuple(dict.fromkeys(max(1.0, round(share * span)) for share in SHARES))
+
+
+def default_radii(grid: InputGrid) -> EpsilonConfig:
+    """`default_epsilons`, or where a step is worth something else in every input, standard deviations."""
+    return _DEVIATIONS if np.ndim(grid.step) else EpsilonConfig(unit="lsb", values=default_epsilons(grid))
 
 
 def default_plan(asked: EvaluationConfig, run: Run) -> EvaluationConfig:
@@ -36,27 +41,31 @@ def default_plan(asked: EvaluationConfig, run: Run) -> EvaluationConfig:
         asked: what you set otherwise; a number of samples among it is kept.
         run: its data and whether it has a model.
     """
-    test, epsilons = len(run.data.test.y), default_epsilons(run.data.grid)
+    test, radii = len(run.data.test.y), default_radii(run.data.grid)
     given = "samples" in asked.model_fields_set
     samples = min(asked.samples if given else MOST_SAMPLES, test)
-    middle, few = (epsilons[len(epsilons) // 2],), min(samples, MOST_COSTLY)
+    middle = radii.model_copy(update={"values": (radii.values[len(radii.values) // 2],)})
+    few = min(samples, MOST_COSTLY)
     if run.has_model:
-        plans = [_plan(FGSM(), epsilons), _plan(PGD(steps=40), epsilons), _plan(WorstCase(), middle, few)]
+        plans = [_plan(FGSM(), radii), _plan(PGD(steps=40), radii), _plan(WorstCase(), middle, few)]
     else:
         asking: list[Attack] = [Square(queries=2000), HopSkipJumpLinf(queries=2000)]
-        plans = [_plan(UniformNoise(), epsilons), *(_plan(attack, epsilons, few) for attack in asking)]
+        plans = [_plan(UniformNoise(), radii), *(_plan(attack, radii, few) for attack in asking)]
     return asked.model_copy(update={"attacks": tuple(plans), "samples": samples})
 
 
 def plan_text(evaluation: EvaluationConfig) -> str:
     """A plan in one line."""
     attacks = (
-        f"{plan.attack.label} at ε {', '.join(f'{epsilon:g}' for epsilon in plan.epsilons_lsb)} on "
+        f"{plan.attack.label} at ε {', '.join(f'{epsilon:g}' for epsilon in plan.radii)} on "
         f"{plan.samples or evaluation.samples}"
         for plan in evaluation.attacks
     )
-    return f"plan: {'; '.join(attacks)} test samples (ε in input steps); --plan FILE takes another one"
+    units = {plan.unit for plan in evaluation.attacks}
+    counted = "input steps" if units == {"lsb"} else "standard deviations"
+    return f"plan: {'; '.join(attacks)} test samples (ε in {counted}); --plan FILE takes another one"
 
 
-def _plan(attack: Attack, epsilons: Sequence[float], samples: int | None = None) -> EvaluationPlan:
-    return EvaluationPlan.model_validate({"attack": attack, "epsilons_lsb": epsilons, "samples": samples})
+def _plan(attack: Attack, radii: EpsilonConfig, samples: int | None = None) -> EvaluationPlan:
+    asked = {"epsilons_lsb": radii.values} if radii.unit == "lsb" else {"epsilon": radii}
+    return EvaluationPlan.model_validate({"attack": attack, "samples": samples, **asked})

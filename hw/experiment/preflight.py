@@ -10,7 +10,7 @@ from typing import Any
 
 from hw.experiment.defence import check_defence
 from hw.experiment.model_steps import MODEL_STEPS
-from hw.experiment.pipeline import FlowStep
+from hw.experiment.pipeline import FlowStep, step_key
 from hw.experiment.plan import default_plan
 from hw.experiment.radius import plan_radii
 from hw.experiment.run import Run
@@ -21,6 +21,7 @@ from hw.simulate.bitsim.kernels.library import forced_isa
 from hw.tools.cache import check_cache
 from hw.tools.toolchain import check_gxx, gxx_seconds
 from qmodels.architectures import build_float, check_shape
+from qmodels.data import Dataset
 from qmodels.errors import UserError
 from qmodels.layers import input_shape_of, is_quantized, select_layers
 from qmodels.pixel_scale import check_scale
@@ -29,13 +30,21 @@ from qmodels.quantize.model import check_layers, check_quantizable
 _ROOM = 100 << 20  # bytes; a small run and its simulators
 
 
-def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
-    """Look at the data, the model, the choice of layers and the tools that `steps` will need.
+def check_run(run: Run, steps: Sequence[FlowStep], *, machine: bool = True) -> None:
+    """Look at the tools that `steps` will need, the data, the model and the choice of layers.
+
+    Args:
+        run: nothing of it is written.
+        steps: those that will run.
+        machine: look at the machine too, first of all; False where it has been looked at.
 
     Raises:
         UserError: data, model and config do not fit together; nothing was written.
         ToolMissing: a new run will need g++ and there is none.
     """
+    names = {step.name for step in steps}
+    if machine and "simulate" in names:
+        check_machine(run.folder.path, needs_gxx=not run.folder.exists())  # an older run may have all in the cache
     shape, classes = run.data.input_shape, run.data.classes
     if run.unplanned:
         run.config = run.config.model_copy(update={"evaluation": default_plan(run.config.evaluation, run)})
@@ -51,15 +60,11 @@ def check_run(run: Run, steps: Sequence[FlowStep]) -> None:
         _check_augmentation(run, shape)
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
     check_defence(run, task_kind(run.config.task, run.data, run.own_model))
-    names = {step.name for step in steps}
     if "attack" in names:
         for plan in run.config.evaluation.attacks:
             plan_radii(plan, run.data)
         for model in run.black_box:
             check_run(model, MODEL_STEPS)
-    compiles = "simulate" in names
-    if compiles:
-        check_machine(run.folder.path, needs_gxx=not run.folder.exists())  # an older run may have all in the cache
 
 
 def check_machine(folder: Path, *, needs_gxx: bool = True) -> None:
@@ -91,15 +96,18 @@ def _check_augmentation(run: Run, shape: tuple[int, ...]) -> None:
 
 def _check_own(run: Run, classes: int) -> None:
     model = run.own_model
+    assert model is not None  # `check_run` asks for your own
     kind = task_kind(run.config.task, run.data, model)
-    expected, wanted = (None, *run.data.input_shape), output_shape(kind, run.data)
-    if getattr(model, "input_shape", None) != expected or getattr(model, "output_shape", None) != wanted:
+    expected, wanted = _one([(None, *shape) for shape in _shapes(run.data)]), output_shape(kind, run.data)
+    taken = _one([tuple(image.shape) for image in model.inputs])
+    if taken != expected or getattr(model, "output_shape", None) != wanted:
         raise UserError(
-            f"{run.config.model.file}: takes {getattr(model, 'input_shape', None)} and gives "
+            f"{run.config.model.file}: takes {taken} and gives "
             f"{getattr(model, 'output_shape', None)}; the data set {run.data.name!r} needs {expected} and {wanted}"
             + _mend_shape(model, run.data.input_shape, classes)
         )
-    if kind == "classes":
+    train = MODEL_STEPS[0]  # it began once the scale was found right, for this model and these data
+    if kind == "classes" and not run.folder.is_done(train.name, step_key(run, train)):
         check_scale(model, run.data, str(run.config.model.file))
     if run.brings_hardware:
         asked, backend = run.config.exactness, run.config.hardware.backend
@@ -113,6 +121,16 @@ def _check_own(run: Run, classes: int) -> None:
         raise UserError(f"{error}{_AS_IT_IS}") from None
 
 
+def _shapes(data: Dataset) -> list[tuple[int, ...]]:
+    """Of one sample of every input."""
+    return [port.shape for port in data.grid.ports] or [data.input_shape]
+
+
+def _one(shapes: list[Any]) -> Any:
+    """The only one, or all."""
+    return shapes[0] if len(shapes) == 1 else shapes
+
+
 _AS_IT_IS = (
     "\nOr have it converted as it is, with hls4ml's types, and the difference told: --set exactness=reported, or your "
     "own types by --hls-config FILE"
@@ -121,9 +139,11 @@ _AS_IT_IS = (
 
 def _mend_shape(model: Any, shape: tuple[int, ...], classes: int) -> str:
     """How to get there from here, where we know."""
-    taken, given = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if isinstance(taken, list):
-        return f"; a model of {len(taken)} inputs has no data set here: give it one input, and split that in the model"
+    given = getattr(model, "output_shape", None)
+    if len(model.outputs) > 1:
+        return "; take one of its outputs, model = keras.Model(model.inputs, model.outputs[0]), and save that"
+    if len(model.inputs) > 1:
+        return ""
     own = input_shape_of(model)
     if own is not None and own != shape and prod(own) == prod(shape):
         return f"; reshape x_train and x_test: x.reshape(-1, {', '.join(map(str, own))})"

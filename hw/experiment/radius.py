@@ -61,8 +61,13 @@ def _radius(plan: AttackPlan, epsilon: float, data: Dataset) -> Radius:
             f"{where}: is another number of grid steps for every feature, which only L-infinity attacks can keep to; "
             "give epsilons_lsb, or data.input.scale: standard, where one sigma is one number"
         )
+    most = data.grid.format.raw_max - data.grid.format.raw_min
+    if plan.unit == "lsb" and plan.attack.norm == "linf" and most < epsilon < np.inf:
+        raise UserError(f"{where}: inputs of {data.name!r} move by {most} grid steps at most; allowed: 1 .. {most}")
     if plan.unit != "lsb" and plan.attack.norm == "linf":
         steps = np.rint(steps) if np.ndim(steps) else float(np.rint(steps))
     if np.max(steps) <= 0:
-        raise UserError(f"{where}: is less than half a grid step ({data.grid.step:g}) of every feature; raise it")
+        raise UserError(
+            f"{where}: is less than half a grid step ({np.min(data.grid.step):g}) of every feature; raise it"
+        )
     return Radius(epsilon, plan.unit, steps)

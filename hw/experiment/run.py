@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -20,17 +20,28 @@ from numpy.typing import NDArray
 from hw.accelerator import Accelerator
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
+from hw.experiment.stored import FormatsPart, QuantizationPart
 from hw.experiment.task import make_task, target_kind, task_kind
-from hw.generate.contract import Exactness, OutputChange, Repaired, Violation, output_change, repair_model
+from hw.generate.contract import (
+    Exactness,
+    OutputChange,
+    Repaired,
+    Violation,
+    fold_scale,
+    output_change,
+    repair_model,
+)
 from hw.generate.onnx import ONNX_FILE, convert_onnx, is_onnx
 from qmodels.data import Dataset, load_data
 from qmodels.errors import UserError
+from qmodels.grid import InputGrid
 from qmodels.heads import ReconstructionError, strip_probabilities
 from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import LoadedModel, load_model, load_model_with_notes
 from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prequantized import prequantize
+from qmodels.shapes import read_stored
 from qmodels.targets import TargetKind
 from qmodels.tasks import Task
 from qmodels.victims import KerasVictim
@@ -131,52 +142,56 @@ class Run:
         model = self._own_model_as_it_is
         if model is None or not self.config.model.repair or not is_quantized(model):
             return None
-        return repair_model(model, self.config.hardware.backend, input_format=self.data.grid.format)
+        return repair_model(model, self.config.hardware.backend, input_formats=self.data.grid.formats)
 
     def repair_change(self) -> OutputChange | None:
         """How the repairs changed the outputs on test images."""
         if self.repaired is None:
             return None
-        return output_change(self._own_model_as_it_is, self.repaired, self.data.test.take(1000).values)
+        few = self.data.test.take(1000)
+        return output_change(self._own_model_as_it_is, self.repaired, few.grid.feed(few.values))
 
     @cached_property
     def float_model(self) -> Any | None:
         """The trained float model; None when you brought a QKeras model."""
         path = self.folder / "model.keras"
-        return load_model(path) if path.exists() else None
+        return load_model(path, ours=True) if path.exists() else None
 
     @cached_property
     def latent_model(self) -> Any | None:
         """Float weights from quantization-aware training; None without it."""
         path = self.folder / "latent.keras"
-        return load_model(path) if path.exists() else None
+        return load_model(path, ours=True) if path.exists() else None
 
     def trained_formats(self) -> dict[str, LayerFormats]:
         """The formats that quantization-aware training saw; none without it."""
         path = self.folder / "formats.json"
         if not path.exists():
             return {}
-        items = [LayerFormats.from_json(item) for item in json.loads(path.read_text())]
+        items = [LayerFormats.from_json(item) for item in read_stored(path, list[FormatsPart])]
         return {item.layer: item for item in items}
 
     @cached_property
     def mapped_model(self) -> Any | None:
         """The float model after the µ-law mapping."""
         path = self.folder / "mapped.keras"
-        return load_model(path) if path.exists() else None
+        return load_model(path, ours=True) if path.exists() else None
 
     @cached_property
     def quantized_model(self) -> Any:
         """The QKeras model that the accelerator computes."""
-        return load_model(self.folder / "quantized.keras")
+        return load_model(self.folder / "quantized.keras", ours=True)
 
     @cached_property
     def weight_bits(self) -> float | None:
         """Bits of a weight's code, the mean over the weights where layers differ; None for your own QKeras model."""
         if self.mapped_model is None:
             return None
-        bits = {row["layer"]: row["bits"] for row in json.loads((self.folder / "quantization.json").read_text())}
+        path = self.folder / "quantization.json"
+        bits = {row["layer"]: row.get("bits") for row in read_stored(path, list[QuantizationPart])}
         layers = weighted_layers(self.quantized_model)
+        if missing := [layer.name for layer in layers if not bits.get(layer.name)]:
+            raise UserError(f"{path}: must have the bits of layer {missing[0]!r}")
         if len(used := {int(bits[layer.name]) for layer in layers}) == 1:
             return used.pop()
         sizes = [prod(kernel_of(layer).shape) for layer in layers]
@@ -210,6 +225,25 @@ class Run:
         return KerasVictim(prequantize(self.quantized_model), "quantized", self.data.grid)
 
     @cached_property
+    def hardware_model(self) -> Any:
+        """What hls4ml is given: the QKeras model, with a power of two in `data.input.scale` folded into its weights."""
+        return self.quantized_model if self._folded is None else self._folded
+
+    @cached_property
+    def hardware_grid(self) -> InputGrid:
+        """The data's grid as the accelerator reads it: with such a scale the same codes are your own numbers."""
+        grid, shift = self.data.grid, self.data.inputs.shift
+        moved = grid.format._replace(integer=grid.format.integer + shift)
+        return grid if self._folded is None else replace(grid, format=moved)
+
+    @cached_property
+    def _folded(self) -> Any | None:
+        shift = self.data.inputs.shift
+        if not shift or not self.has_model or self.task.head is not None:  # heads look at the model's own values
+            return None
+        return fold_scale(self.quantized_model, shift, self.data.grid.format, self.config.hardware.backend)
+
+    @cached_property
     def accelerator(self) -> Accelerator:
         """The accelerator, simulated by the engine that the config asks for; it stands in attacks and scores.
 
@@ -221,9 +255,9 @@ class Run:
             return Accelerator.from_hls4ml(graph, grid=self.data.grid, engine=None if engine == "bitsim" else engine)
         lenient = wanted == "reported" or (wanted == "auto" and self.brings_hardware)
         return Accelerator(
-            self.quantized_model,
+            self.hardware_model,
             self.config.hardware,
-            grid=self.data.grid,
+            grid=self.hardware_grid,
             exactness="reported" if lenient else "required",
             engine=None if lenient and engine == "bitsim" else engine,
         )
@@ -273,6 +307,7 @@ def load_run_data(
         limit_test=wanted.limit_test,
         label=wanted.label,
         inputs=wanted.input,
+        inputs_of=wanted.inputs,
         model=model,
         targets=targets,
     )
@@ -298,7 +333,7 @@ def environment(seed: int) -> dict[str, Any]:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

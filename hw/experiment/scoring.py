@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +29,7 @@ from hw.experiment.gate import combined, pass_gate
 from hw.experiment.measures import boundary_record, change_record, detection, layer_measures, query_curve
 from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
+from hw.experiment.stored import CostPart, SimulationPart
 from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.base import Knowledge
 from qmodels.attacks.transfer import judged
@@ -48,6 +48,7 @@ from qmodels.metrics.masking import (
     with_flags,
 )
 from qmodels.progress import progress_bar
+from qmodels.shapes import read_stored
 from qmodels.storage import finite_or_none
 
 
@@ -68,7 +69,7 @@ def evaluate(run: Run) -> dict[str, Any]:
             bar.advance(note=job.title)
     attacked = _distinct(np.concatenate(adversarial))
     record = pass_gate(run, attacked, adversarial=True)
-    gate = json.loads((run.folder / "simulation.json").read_text())
+    gate = read_stored(run.folder / "simulation.json", SimulationPart)
     rows, labels = with_flags(scores.rows), attack_labels(run)
     chosen = strongest(run, rows)
     shown = _stored(run, chosen) if chosen is not None else None
@@ -91,7 +92,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         | detection(run)
         | (layer_measures(run, chosen, shown) if run.has_model else {}),
         "exactness": combined(gate, record),
-        "cost": json.loads((run.folder / "cost.json").read_text()),
+        "cost": read_stored(run.folder / "cost.json", CostPart),
     }
 
 

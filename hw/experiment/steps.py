@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -16,10 +15,13 @@ from hw.experiment.overflow import OVERFLOW_FILE, overflow_record
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.experiment.scoring import evaluate
+from hw.experiment.stored import LayerwisePart
 from hw.simulate.exactness import probe_inputs
+from qmodels.data.inputs import short
 from qmodels.grid import EXTREMES
 from qmodels.metrics.masking import Row
 from qmodels.quantize.lipschitz_tables import bits_rows, lipschitz_rows
+from qmodels.shapes import read_stored
 from qmodels.storage import write_json
 
 
@@ -37,10 +39,19 @@ def project_step(run: Run) -> tuple[str, ...]:
             "digest": project.digest,
             "files": len(project.files),
             "warnings": [str(warning) for warning in accelerator.warnings],
+            **({"scale": _scale_told(run)} if run.data.inputs.shift else {}),
         },
     )
     write_json(run.folder / "cost.json", accelerator.cost.as_json())
     return ("project.json", "cost.json", *(f"hls/{name}" for name in project.files))
+
+
+def _scale_told(run: Run) -> str:
+    """Whether the device reads the user's own numbers, where they are scaled by a power of two."""
+    scale, read = run.data.inputs.scale, short(run.hardware_grid.format)
+    if run.hardware_grid is run.data.grid:
+        return f"{scale:g} is not in the weights: the device reads your numbers divided by it, as {read}"
+    return f"{scale:g} is in the first layer's weights: the device reads your numbers, as {read}"
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:
@@ -61,7 +72,7 @@ def attack_step(run: Run) -> tuple[str, ...]:
 def testbench_step(run: Run) -> tuple[str, ...]:
     """Put clean and adversarial inputs, with the outputs they must give, into the HLS project's test bench."""
     bench = full_bench(run)
-    names = bench.write(run.folder / "hls")
+    names = bench.write(run.folder / "hls", lambda path: run.folder.replacing(f"hls/{path.name}"))
     record = {
         "digest": bench.digest,
         "project_digest": run.accelerator.project.digest,
@@ -85,7 +96,7 @@ def _weights_measured(run: Run) -> dict[str, Any]:
     if run.mapped_model is None:  # your own quantized model, or no model at all
         return {}
     path = run.folder / "layerwise.json"
-    chosen = {"layerwise": json.loads(path.read_text())} if path.exists() else {}
+    chosen = {"layerwise": read_stored(path, LayerwisePart)} if path.exists() else {}
     return chosen | {
         "lipschitz": lipschitz_rows(run.mapped_model, run.quantized_model),
         "lipschitz_by_bits": bits_rows(run.mapped_model, run.config.quantization),
@@ -95,7 +106,7 @@ def _weights_measured(run: Run) -> dict[str, Any]:
 #: What a run does to its models and its accelerator; the report comes after it (hw/report/step.py).
 STEPS = (
     *MODEL_STEPS,
-    FlowStep("project", ("hardware", "exactness", "testbench"), ("train", "quantize"), project_step),
+    FlowStep("project", ("hardware", "exactness", "testbench", "data"), ("train", "quantize"), project_step),
     FlowStep(
         "simulate",
         ("hardware", "exactness", "simulation", "evaluation.samples", "data"),

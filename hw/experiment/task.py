@@ -90,9 +90,10 @@ def check_task(config: RunConfig, data: Dataset, model: Any | None) -> None:
             f"evaluation.black_box: these models are trained as classifiers, and the task is {kind}; "
             "use evaluation.black_box: []"
         )
-    if config.quantization.layerwise is not None:
+    if config.quantization.layerwise is not None and kind == "anomaly":
         raise UserError(
-            f"quantization.layerwise: chooses by the accuracy of classes, and the task is {kind}; leave it out"
+            "quantization.layerwise: chooses by what is right on validation data, and the threshold of anomaly scores "
+            "is known only when a choice is made; leave it out"
         )
 
 

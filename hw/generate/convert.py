@@ -7,7 +7,7 @@ import copy
 import io
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hw.generate.contract import (
@@ -19,7 +19,7 @@ from hw.generate.contract import (
     contract,
     conversion_settings,
     set_activation_types,
-    set_input_type,
+    set_input_types,
     teach_bit_exact,
 )
 from hw.generate.hardware import HardwareConfig
@@ -39,7 +39,7 @@ class Converted(NamedTuple):
 
 
 def convert(
-    model: Any, config: HardwareConfig, *, exactness: Exactness = "required", input_format: FixedPoint | None = None
+    model: Any, config: HardwareConfig, *, exactness: Exactness = "required", input_formats: Sequence[FixedPoint] = ()
 ) -> Converted:
     """Convert a Keras or QKeras model, with bit-exact precision inference where hls4ml can. Nothing is written.
 
@@ -47,7 +47,7 @@ def convert(
         model: one that fulfils the contract; with "reported", one whose accelerator is well defined.
         config: backend, part, clock, io type, ...
         exactness: "required": the accelerator gives the model's bits. "reported": it may differ from the model.
-        input_format: of the inputs, for a model whose first layer does not round them.
+        input_formats: of every input, or one for all, for a model whose first layer does not round them.
 
     Raises:
         UserError: the model breaks the exactness contract, or hls4ml cannot convert it.
@@ -61,7 +61,7 @@ def convert(
         )
     plan = plan_layers(model, config)
     try:
-        graph = _convert(model, config, plan, conversion_settings(found), input_format)
+        graph = _convert(model, config, plan, conversion_settings(found), input_formats)
     except OSError:  # a full disk is no fault of the model
         raise
     except Exception as error:  # hls4ml raises bare Exception for layers it does not know
@@ -82,7 +82,7 @@ def _convert(
     config: HardwareConfig,
     plan: Mapping[str, tuple[str, int]],
     settings: ConversionSettings,
-    input_format: FixedPoint | None,
+    input_formats: Sequence[FixedPoint],
 ) -> Any:
     with legacy_keras(), quiet():
         from hls4ml.converters import convert_from_keras_model
@@ -93,8 +93,8 @@ def _convert(
         hls_config = config_from_keras_model(model, granularity=settings.granularity, backend=config.backend)
         set_activation_types(hls_config, model)
         own = _has_own_types(model, config)
-        if input_format is not None and not settings.bit_exact:
-            set_input_type(hls_config, model, input_format)
+        if input_formats and not settings.bit_exact:
+            set_input_types(hls_config, model, input_formats)
         if own:
             overlay(hls_config, config.hls4ml_types)
         hls_config["Model"]["ReuseFactor"] = 1 if config.reuse_factor == "auto" else config.reuse_factor

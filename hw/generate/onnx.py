@@ -8,8 +8,10 @@ from typing import Any
 
 from hw.generate.convert import project_arguments, quiet
 from hw.generate.hardware import HardwareConfig
+from hw.generate.onnx_checks import read_onnx
 from qmodels.errors import ToolMissing, UserError
 from qmodels.formats import FixedPoint
+from qmodels.runtime import runtime
 
 #: The name of your file in a run folder.
 ONNX_FILE = "model.onnx"
@@ -33,6 +35,7 @@ def convert_onnx(path: Path, config: HardwareConfig, input_format: FixedPoint) -
         UserError: this is no ONNX model, or hls4ml cannot convert it.
     """
     model = _cleaned(path)
+    runtime()  # hls4ml loads QKeras, which finds Keras 3 unless we came first
     with quiet():
         from hls4ml.converters import convert_from_onnx_model
         from hls4ml.utils import config_from_onnx_model
@@ -64,11 +67,11 @@ def _cleaned(path: Path) -> Any:
         from qonnx.util.cleanup import cleanup_model
 
         try:
-            model = cleanup_model(ModelWrapper(str(path)))
+            model = cleanup_model(ModelWrapper(read_onnx(path)))
             if len(model.get_tensor_shape(model.graph.input[0].name)) > 2:
                 model = model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
             return cleanup_model(model.transform(GemmToMatMul()))
-        except OSError:
+        except (OSError, UserError):
             raise
         except Exception as error:  # protobuf and qonnx raise almost anything
             told = " ".join(str(error).split())[:300]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -24,6 +25,8 @@ from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.storage import atomic_folder
 from qmodels.victims import Logits
 
+#: Gives a new folder that takes the place of one.
+Replacing = Callable[[Path], AbstractContextManager[Path]]
 FOLDER = "tb_data"
 INPUTS = "tb_input_features.dat"
 OUTPUTS = "tb_output_predictions.dat"
@@ -78,9 +81,17 @@ class TestBench:
         """How many inputs are adversarial examples."""
         return sum(origin.kind == "adversarial" for origin in self.origins)
 
-    def write(self, project: Path) -> tuple[str, ...]:
-        """Replace the project's `tb_data` folder as a whole; names of the files, relative to the project."""
-        with atomic_folder(project / FOLDER) as fresh:
+    def write(self, project: Path, replacing: Replacing = atomic_folder) -> tuple[str, ...]:
+        """Replace the project's `tb_data` folder as a whole.
+
+        Args:
+            project: the HLS project's folder.
+            replacing: gives a new folder that takes the place of one.
+
+        Returns:
+            names of the files, relative to the project.
+        """
+        with replacing(project / FOLDER) as fresh:
             for name, content in self.files.items():
                 (fresh / name).write_bytes(content)
         return tuple(f"{FOLDER}/{name}" for name in self.files)

@@ -140,15 +140,16 @@ def _mended(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
 def _with_checks(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
     """The test bench compares and fails; `tb_data` is written apart, because the attacks come later.
 
-    hls4ml's own stays where there are several inputs or outputs (our `tb_data` has one of each), and for backends that
-    we do not know.
+    A line of `tb_data` holds the numbers of all inputs, one after the other. hls4ml's own stays where there are several
+    outputs, and for backends that we do not know.
     """
     inputs, outputs = graph.get_input_variables(), graph.get_output_variables()
     backend = str(graph.config.get_config_value("Backend"))
-    if len(inputs) != 1 or len(outputs) != 1 or backend.lower() not in BACKENDS:
+    if len(outputs) != 1 or backend.lower() not in BACKENDS:
         return files
     bench = f"{graph.config.get_project_name()}_test.cpp"
-    checked = with_checks(files[bench].decode(), backend, prod(inputs[0].shape), prod(outputs[0].shape))
+    numbers = sum(prod(variable.shape) for variable in inputs)
+    checked = with_checks(files[bench].decode(), backend, numbers, prod(outputs[0].shape))
     return files | {bench: checked.encode()}
 
 

@@ -81,10 +81,13 @@ def markdown_text(runs: Sequence[Results]) -> str:
 
 
 def _record(results: Results, row: Row) -> dict[str, Any]:
+    epsilon, unit = row.epsilon, row.epsilon_unit
+    if epsilon is None and results.step is not None:
+        epsilon, unit = row.epsilon_lsb * results.step, "value" if row.attack != CLEAN else unit
     known = row.as_json() | {
         "run": results.run,
-        "epsilon": finite_or_none(row.epsilon if row.epsilon is not None else row.epsilon_lsb * results.step),
-        "epsilon_unit": "value" if row.epsilon_unit == "lsb" and row.attack != CLEAN else row.epsilon_unit,
+        "epsilon": None if epsilon is None else finite_or_none(epsilon),
+        "epsilon_unit": unit,
         "ci95_low": row.ci95[0],
         "ci95_high": row.ci95[1],
         "settings": results.settings_of(row),

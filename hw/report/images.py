@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -47,13 +48,16 @@ def _named(label: Any, names: list[str]) -> Any:
     return names[label] if isinstance(label, int) and 0 <= label < len(names) else label
 
 
-def line_drawing(clean: NDArray[Any], attacked: NDArray[Any], step: float) -> str:
-    """An input before and after, value by value, as an SVG element; several channels one after the other."""
+def line_drawing(clean: NDArray[Any], attacked: NDArray[Any], step: float | Sequence[float]) -> str:
+    """An input before and after, value by value, as an SVG element; several channels one after the other.
+
+    `step`: value of a grid step, one or that of every number.
+    """
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for number, (name, codes) in enumerate((("clean", clean), ("attacked", attacked))):
-            values = codes.astype(np.float64).ravel() * step
+            values = codes.astype(np.float64).ravel() * np.asarray(step)
             style = line_style(number) | ({"marker": ""} if codes.size > 40 else {"markersize": 3.0})
             axes.plot(range(len(values)), values, label=name, **style)
         axes.set(xlabel="input number", ylabel="value")

@@ -9,10 +9,10 @@ from hw.report.source import NORMS
 from hw.report.strength import strength
 
 _TABLES = {
-    "detection": "Detection on all clean test samples, at the threshold of the quantized model",
+    "detection": "Detection on all clean test samples, at the quantized model's threshold and at each one's own",
     "defence": "The defence, per ball: share that withstands an attacker who does not know it, and one who does",
     "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
-    "accuracy_over_queries": "Accuracy over queries: what a budget per image buys a black-box attack",
+    "accuracy_over_queries": "Accuracy over queries: what a budget per input buys a black-box attack",
     "quantization_shift": "Quantization shift by layer: what a quantizer leaves of the attack's change",
     "error_amplification": "Error amplification by layer: relative change, float and quantized",
 }
@@ -78,7 +78,7 @@ def _query_plot(curves: list[dict[str, Any]], metric: str) -> Plot:
             name = f"{curve['attack']} {at}, {curve['victim']}"
             shares = [100 * accuracy for accuracy in curve["accuracy"]]
             axes.plot(curve["queries_per_image"], shares, label=plain_label(name), **line_style(number))
-        axes.set(xlabel="queries per image", ylabel=f"{metric}, %", ylim=(0, 100), xscale="log")
+        axes.set(xlabel="queries per input", ylabel=f"{metric}, %", ylim=(0, 100), xscale="log")
         finish(axes)
 
     return Plot(f"{metric} over queries", drawn(draw, (4.6, 3.4)))

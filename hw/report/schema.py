@@ -8,27 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 from math import prod
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from hw.experiment.stored import OverflowPart, ProjectPart, QuantizationPart
 from qmodels.data import Unit
-from qmodels.errors import UserError
-
-Value = TypeVar("Value")
-
-
-class Part(BaseModel):
-    """An object of a JSON file."""
-
-    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
-
-
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
-Strength = Annotated[float, Field(ge=0.0)]
-Record = dict[str, Any]
+from qmodels.shapes import Count, Part, Record, Share, Strength
 
 
 class RowPart(Part):
@@ -42,7 +29,7 @@ class RowPart(Part):
     bits: float | None = None
     knowledge: str = "none"
     epsilon_lsb: Strength | None = 0.0
-    ci95: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 1.0]
+    ci95: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(default=[0.0, 1.0])
     queries: Count = 0
     seconds: Strength = 0.0
     seed: int = 0
@@ -57,7 +44,7 @@ class RowPart(Part):
     disagreements: Count = 0
     attack_digest: str = ""
     unbounded: bool = False
-    flags: list[str] = []
+    flags: list[str] = Field(default=[])
     epsilon: Strength | None = None
     epsilon_unit: Unit = "lsb"
     task: str = "classes"
@@ -152,10 +139,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-class InputPart(Part):
-    """How the inputs lie on their grid; only the step is read."""
+_Step = Annotated[float, Field(gt=0.0)]
+Step = _Step | Annotated[list[_Step], Field(min_length=1)]
 
-    step: Annotated[float, Field(gt=0.0)]
+
+class InputPart(Part):
+    """How the inputs lie on their grid; only the step is read: one, or one of every number of several inputs."""
+
+    step: Step
 
 
 class CriterionPart(Part):
@@ -172,6 +163,35 @@ class TaskPart(Part):
     criterion: CriterionPart | None = None
 
 
+class ExactnessPart(Part):
+    """The gate's figures; runs of earlier versions lack some."""
+
+    inputs: Count = 0
+    adversarial_inputs: Count = 0
+    mismatched_outputs: Count = 0
+    csim_inputs: Count | None = None
+    engine: str = ""
+    model_difference: Record | None = None
+
+
+class CostLayerPart(Part):
+    """A layer's cost."""
+
+    layer: str
+
+
+class CostFiguresPart(Part):
+    """What the network costs; runs of earlier versions lack some of it."""
+
+    luts_estimated: Count = 0
+    dsps_estimated: Count = 0
+    bram_18k: Count = 0
+    weight_bits: Count = 0
+    ii_cycles_estimated: Count = 0
+    latency_cycles_estimated: Count = 0
+    layers: list[CostLayerPart] = Field(default=[])
+
+
 class ResultsPart(Part):
     """results.json."""
 
@@ -179,10 +199,10 @@ class ResultsPart(Part):
     rows: list[RowPart]
     input: InputPart | None = None
     task: TaskPart | None = None
-    worst_case: list[WorstPart] = []
-    attacks: list[AttackPart] = []
-    exactness: Record = {}
-    cost: Record | None = None
+    worst_case: list[WorstPart] = Field(default=[])
+    attacks: list[AttackPart] = Field(default=[])
+    exactness: ExactnessPart = Field(default=ExactnessPart())
+    cost: CostFiguresPart | None = None
     lipschitz: list[Record] | None = None
     lipschitz_by_bits: list[Annotated[Record, BeforeValidator(_bits_row)]] | None = None
     measures: Annotated[MeasuresPart | None, BeforeValidator(_known_measures)] = None
@@ -210,7 +230,7 @@ class RoundPart(Part):
     """A round of feedback learning."""
 
     before: list[MarginPart]
-    after: list[MarginPart] = []
+    after: list[MarginPart] = Field(default=[])
 
 
 class TrainingPart(Part):
@@ -241,7 +261,7 @@ class SamplePart(Part):
     attacked: str
     answers: list[Annotated[list[Any], Field(min_length=2, max_length=2)]]
     right: list[Annotated[list[bool], Field(min_length=2, max_length=2)]] | None = None
-    changes: list[FeaturePart] = []
+    changes: list[FeaturePart] = Field(default=[])
 
 
 class VictimPart(Part):
@@ -263,7 +283,7 @@ class ExamplesPart(Part):
     samples: list[SamplePart]
     dtype: Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"] = "uint8"
     task: str = "classes"
-    step: Annotated[float, Field(gt=0.0)] = 1 / 256
+    step: Step = 1 / 256
     labels: list[str] | None = None
     epsilon: Strength | None = None
     epsilon_unit: Unit = "lsb"
@@ -285,82 +305,13 @@ class ExamplesPart(Part):
         return self
 
 
-class OverflowLayerPart(Part):
-    """What does not fit in one place of a layer."""
-
-    layer: str
-    place: Annotated[str, Field(pattern="^(accumulator|result)$")]
-    saturated: Count
-    wrapped: Count
-    of: Count
-
-
-class OverflowPart(Part):
-    """overflow.json."""
-
-    engine: str
-    images: Count
-    layers: list[OverflowLayerPart]
-
-
 #: Of the files beside results.json; of those that are not here any object will do.
 FILES: dict[str, Any] = {
     "training": TrainingPart | None,
-    "quantization": list[Record] | None,
+    "quantization": list[QuantizationPart] | None,
     "examples": ExamplesPart | dict[str, None] | None,
     "overflow": OverflowPart | None,
-    "project": Record | None,
+    "project": ProjectPart | None,
     "mapping": Record | None,
     "environment": Record | None,
 }
-
-
-def check_shape(shape: Any, plain: Any, where: str) -> None:
-    """Whether what was read has a shape.
-
-    Args:
-        shape: a class or type of this module.
-        plain: values as JSON has them.
-        where: the file's name, for the message.
-
-    Raises:
-        UserError: names the first key that is wrong, and what it must be.
-    """
-    try:
-        TypeAdapter(shape).validate_python(plain)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{where.removesuffix(':')}: {_key(first['loc'])}{_must(first)}") from None
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif part.isidentifier() and not part.endswith("Part"):  # not the name of one of several types
-            text += f".{part}" if text else part
-    return f"{text} " if text else ""
-
-
-def _must(error: Any) -> str:
-    limits = error.get("ctx", {})
-    words = {
-        "missing": "is missing",
-        "float_type": "must be a number",
-        "int_type": "must be a whole number",
-        "string_type": "must be a text",
-        "bool_type": "must be true or false",
-        "list_type": "must be a list",
-        "dict_type": "must be an object",
-        "model_type": "must be an object",
-        "finite_number": "must be a finite number",
-        "greater_than_equal": f"must be {limits.get('ge')} or more",
-        "greater_than": f"must be more than {limits.get('gt')}",
-        "less_than_equal": f"must be {limits.get('le')} or less",
-        "less_than": f"must be less than {limits.get('lt')}",
-        "too_short": f"must have {limits.get('min_length')} items or more",
-        "too_long": f"must have {limits.get('max_length')} items or less",
-        "value_error": str(error["msg"]).removeprefix("Value error, "),
-    }
-    return words.get(error["type"], str(error["msg"]))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.ball import Ball
-from hw.report.schema import FILES, ResultsPart, check_shape
+from hw.report.schema import FILES, ResultsPart
 from hw.synth.record import stored_synthesis
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
+from qmodels.shapes import check_shape
 from qmodels.storage import read_json
 
 SCHEMA = 1
@@ -46,10 +47,11 @@ class Results:
     plain: dict[str, Any] = field(default_factory=dict)  # as it was read, `synthesis` added
 
     @property
-    def step(self) -> float:
-        """Value of one grid step of the input."""
+    def step(self) -> float | None:
+        """Value of one grid step of the input; None where several inputs have different ones."""
         told = self.plain.get("input")
-        return float(told["step"]) if isinstance(told, dict) and "step" in told else 1 / 256
+        step = told["step"] if isinstance(told, dict) and "step" in told else 1 / 256
+        return None if isinstance(step, list) else float(step)
 
     def settings_of(self, row: Row) -> str:
         """The parameters of the row's attack; empty for clean rows and where results.json does not tell."""

@@ -29,11 +29,11 @@ def with_unit(text: str) -> str:
     return f"{text[:-1]} LSB)" if text.endswith(")") else f"{text} LSB"
 
 
-def unit_note(rows: Iterable[Row], step: float) -> str:
-    """What ε is counted in."""
+def unit_note(rows: Iterable[Row], step: float | None) -> str:
+    """What ε is counted in; `step` is None where inputs have different ones."""
     units = dict.fromkeys(row.epsilon_unit for row in rows if row.attack != CLEAN)
     told = " or ".join(_WORDS[unit] for unit in units if unit in _WORDS)
-    lsb = f"1 LSB = {fraction(step)}"
+    lsb = f"1 LSB = {fraction(step)}" if step is not None else "1 LSB: a step of the input's own format"
     if not told:
         return f"ε in LSB ({lsb})"
     return f"ε in {told}; in brackets LSB, the median over features ({lsb})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import fields
 from typing import Any
 
 import typer
@@ -10,10 +10,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hw.experiment.run import Run
+from hw.experiment.stored import AdoptedPart, CostPart, LayerwisePart, ProjectPart, RepairPart, SimulationPart
 from hw.generate.contract import OutputChange
 from hw.report import console_table
 from hw.report.headline import exactness_text
 from hw.report.overflow import overflow_rows, overflow_text
+from hw.report.schema import ResultsPart
+from qmodels.shapes import read_stored
 
 #: What each last step leaves for you to look at.
 _PRODUCTS = {
@@ -29,14 +32,18 @@ _PRODUCTS = {
 def show_summary(run: Run, until: str) -> None:
     """The table, where there is one, and the paths."""
     if until in ("evaluate", "report"):
-        console_table(json.loads((run.folder / "results.json").read_text()))
+        console_table(read_stored(run.folder / "results.json", ResultsPart))
     _show_repairs(run)
     if until == "simulate":
-        typer.echo(exactness_text(json.loads((run.folder / "simulation.json").read_text())))
+        typer.echo(exactness_text(read_stored(run.folder / "simulation.json", SimulationPart)))
     _show_choice(run)
+    project = run.folder / "project.json"
+    made = read_stored(project, ProjectPart) if project.exists() else {}
+    if "scale" in made:
+        typer.echo(f"data.input.scale: {made['scale']}")
     if until == "project":
-        show_cost(json.loads((run.folder / "cost.json").read_text()))
-        for warning in json.loads((run.folder / "project.json").read_text()).get("warnings", []):
+        show_cost(read_stored(run.folder / "cost.json", CostPart))
+        for warning in made.get("warnings", []):
             typer.echo(f"warning: {warning}")
     for product in _PRODUCTS[until]:
         path = run.folder / product
@@ -91,16 +98,17 @@ _COLUMNS = {
 def _show_repairs(run: Run) -> None:
     """What was taken off your model, what --repair did to it, and what that did to its outputs."""
     adopted = run.folder / "adopted.json"
-    for change in json.loads(adopted.read_text())["changes"] if adopted.exists() else ():
+    for change in read_stored(adopted, AdoptedPart)["changes"] if adopted.exists() else ():
         typer.echo(f"adopted: {change}")
     path = run.folder / "repair.json"
     if not path.exists():
         return
-    record = json.loads(path.read_text())
+    record = read_stored(path, RepairPart)
     for repair in record["repairs"]:
         typer.echo(f"repaired: {repair}")
     rounded = "" if record.get("exact", True) else "weights were rounded again; "
-    typer.echo(f"repaired: {rounded}{OutputChange(**record['change'])}")
+    change = OutputChange(**{field.name: record["change"][field.name] for field in fields(OutputChange)})
+    typer.echo(f"repaired: {rounded}{change}")
 
 
 def _show_choice(run: Run) -> None:
@@ -108,7 +116,7 @@ def _show_choice(run: Run) -> None:
     path = run.folder / "layerwise.json"
     if not path.exists():
         return
-    record = json.loads(path.read_text())
+    record = read_stored(path, LayerwisePart)
     chosen, common = record["candidates"][record["chosen"]], record["common"]
     keys = ("layer", "method", "bits", "granularity", "clip", "delta_w_2", "stored_bits", "hardware_type")
     columns = (Column(key.replace("_", " "), overflow="fold") for key in keys)  # a type cut off would say nothing

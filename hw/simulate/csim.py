@@ -73,7 +73,7 @@ class Csim:
 
     def logits(self, x: Codes) -> Logits:
         """Logits (N, classes) of codes (N, ...) on the grid, sample by sample as the accelerator would."""
-        return np.asarray(self.predict(self.grid.to_values(x)))
+        return np.asarray(self.predict(self.grid.feed(self.grid.to_values(x))))
 
     def predict(self, x: Array | Sequence[Array]) -> Any:
         """Outputs for x, shape (N, *input_shape) float32 or float64; a list of such arrays for several inputs.
@@ -133,7 +133,7 @@ def _build(project: HlsProject, flags: Sequence[str], work: Path) -> None:
     wanted = (f"firmware/{project.name}.cpp", f"firmware/{project.name}_axi.cpp", f"{project.name}_bridge.cpp")
     sources = [source for source in wanted if source in project.files]
     # One unit for all: every source alone would parse the number types again, a fifth of the compiler's time.
-    (work / "csim.cpp").write_text("".join(f'#include "{source}"\n' for source in sources))
+    (work / "csim.cpp").write_text("".join(f'#include "{source}"\n' for source in sources), encoding="utf-8")
     includes = [f"-I{folder}" for folder in _INCLUDES if any(path.startswith(f"{folder}/") for path in project.files)]
     # The weights are read from text files at the first call; the process that makes it runs in this folder.
     run_gxx([(*flags, *includes, '-DWEIGHTS_DIR="firmware/weights"', "csim.cpp", "-o", LIBRARY)], work)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hw.experiment.run import load_run_data
-from hw.report.schema import check_shape
 from hw.sizing.config import SizingConfig
 from hw.sizing.crew import Crew, Job, JobOutcome, SoloCrew
 from hw.sizing.questions import Question, stage_key
@@ -17,6 +16,7 @@ from hw.sizing.stages import MODEL_FILE, STAGES
 from hw.sizing.store import Answer, Store
 from qmodels.data import Dataset
 from qmodels.progress import progress_bar
+from qmodels.shapes import check_shape
 from qmodels.storage import write_bytes
 
 TITLES = {

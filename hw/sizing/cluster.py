@@ -12,6 +12,7 @@ import os
 import queue
 import re
 import signal
+import socket
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from hw.sizing.crew import ATTEMPTS, THREADS, Job, JobOutcome, StopTheRun, attem
 from qmodels.errors import ToolMissing, UserError
 
 _CONNECT_SECONDS = 4  # for the scheduler, and again for a worker
+_ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss)://)?\[?(?P<host>[^/\s\[\]]+?)\]?:(?P<port>\d{1,5})/?")
 _POLL_SECONDS = 0.5  # short waits let Ctrl-C through, and find workers that came
 _GONE = ("cancelled", "lost")
 _LOCAL = {
@@ -51,6 +53,7 @@ def remote_crew(scheduler: str) -> DaskCrew:
     Raises:
         UserError: nobody answers, or a worker has several threads.
     """
+    _check_address(scheduler)
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
         client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
@@ -62,6 +65,17 @@ def remote_crew(scheduler: str) -> DaskCrew:
         client.close()
         raise UserError(f"--scheduler {scheduler}: workers have {threads} threads; start them with --nthreads 1")
     return DaskCrew(client)
+
+
+def _check_address(scheduler: str) -> None:
+    """Look for somebody there: a client of dask's that found nobody ends with a traceback when it is thrown away."""
+    found = _ADDRESS.fullmatch(scheduler)
+    if found is None or not 0 < int(found["port"]) < 1 << 16:
+        raise UserError(f"--scheduler {scheduler}: no scheduler has this address; it must be tcp://HOST:PORT")
+    try:
+        socket.create_connection((found["host"], int(found["port"])), _CONNECT_SECONDS).close()
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--scheduler {scheduler}: no scheduler with workers answers there ({error})") from None
 
 
 class DaskCrew:

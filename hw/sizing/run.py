@@ -47,15 +47,17 @@ def size(source: Path, settings: Settings | None = None, options: SizingOptions 
         options: where and with whom.
 
     Raises:
-        UserError: the config or the experiment is wrong, or the folder is in use.
+        UserError: the config or the experiment is wrong, the machine will not do, or the folder is in use.
+        ToolMissing: g++ is missing, or fails on a line of C++.
         ExactnessError: the simulator of some design differed from its model; the report was written and names it.
     """
     options = options or SizingOptions()
     config, experiment, folder = _open(source, settings, options)
+    if not options.report_only:
+        check_machine(folder.path)
     with folder.lock(), _terminate_as_interrupt():
         if options.report_only:
             return _conducted(config, folder.path, None, options)
-        check_machine(folder.path)
         crew = _crew(options, folder.path)  # before anything is written: there may be none
         try:
             write_bytes(folder / SIZING, dump_sizing(config).encode())

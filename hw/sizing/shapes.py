@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from hw.report.schema import Part, Share, Strength
+from qmodels.shapes import Part, Share, Strength
 
 
 class ScorePart(Part):

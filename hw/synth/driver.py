@@ -21,7 +21,6 @@ from hw.synth.reports import read_stage, verdict
 from hw.synth.stages import BENCHED, Stage, by_hand, plan_stages
 from hw.tools.toolchain import require_tool, tool_version
 from qmodels.errors import ToolMissing
-from qmodels.storage import atomic_folder
 
 WORK = "synthesis"
 Say = Callable[[str], None]
@@ -86,23 +85,25 @@ def _require_tools(stages: Sequence[Stage], folder: RunFolder) -> None:
 
 def _prepare(folder: RunFolder, record: dict[str, Any], sources: dict[str, str]) -> None:
     """A work folder of this project; with the test bench's data of today."""
-    work, stamp = folder / WORK, folder / WORK / ".project"
-    if not stamp.is_file() or stamp.read_text() != record["project_digest"]:
+    stamp = folder / WORK / ".project"
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != record["project_digest"]:
         record["stages"] = {name: entry for name, entry in record["stages"].items() if "from" in entry}
         with folder.replacing(WORK) as fresh:
             shutil.copytree(folder / "hls", fresh, dirs_exist_ok=True)
             (fresh / ".project").write_text(record["project_digest"])
         return
-    with atomic_folder(work / "tb_data") as fresh:
+    with folder.replacing(f"{WORK}/tb_data") as fresh:
         shutil.copytree(folder / "hls" / "tb_data", fresh, dirs_exist_ok=True)
 
 
 def _run(folder: RunFolder, stage: Stage, config: HardwareConfig, sources: dict[str, str], say: Say) -> dict[str, Any]:
     work, log = folder / WORK, folder / WORK / f"{stage.name}.log"
+    made = folder.made()
+    made.begin(WORK)
     for name in stage.reports:  # of an earlier, unfinished call
         (work / name).unlink(missing_ok=True)
     for name, text in stage.writes.items():
-        (work / name).write_text(text)
+        (work / name).write_text(text, encoding="utf-8")
     tool = stage.tool()
     try:
         seconds = run_tool(stage.command(tool, require_tool(tool)), work, log, say)
@@ -112,6 +113,8 @@ def _run(folder: RunFolder, stage: Stage, config: HardwareConfig, sources: dict[
     except ToolMissing:
         _tell_difference(log)
         raise
+    finally:
+        made.end(WORK)
     numbers = read_stage(stage, work, log, config)
     data = bench_inputs(folder) if stage.name in BENCHED else {}
     return {

@@ -12,9 +12,24 @@ from hw.generate.hardware import HardwareConfig
 from hw.synth.stages import BENCHED
 from qmodels.digest import digest_of, file_digest
 from qmodels.errors import UserError
+from qmodels.shapes import Part, read_stored
 from qmodels.storage import write_json
 
 RECORD = "synthesis.json"
+
+
+class StagePart(Part):
+    """A finished stage: plain figures."""
+
+    key: str
+    __pydantic_extra__: dict[str, int | float | str | bool | None]
+
+
+class SynthesisPart(Part):
+    """synthesis.json."""
+
+    project_digest: str
+    stages: dict[str, StagePart]
 
 
 def open_project(path: Path) -> tuple[RunFolder, HardwareConfig]:
@@ -46,11 +61,11 @@ def _digest(sources: dict[str, str], with_data: bool) -> str:
 
 
 def _read(folder: RunFolder) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
+    """The record; UserError where somebody edited it."""
+    if not (folder / RECORD).is_file():
         return {}
-    return found if isinstance(found, dict) and isinstance(found.get("stages"), dict) else {}
+    found: dict[str, Any] = read_stored(folder / RECORD, SynthesisPart)
+    return found
 
 
 def load_record(folder: RunFolder, sources: dict[str, str]) -> dict[str, Any]:
@@ -73,10 +88,14 @@ def stored_synthesis(path: Path) -> dict[str, Any] | None:
     """The record of a run whose HLS project is still the synthesized one; None where there is nothing to tell.
 
     Simulations of other test bench data than today's are left out.
+
+    Raises:
+        UserError: somebody edited the record.
     """
     folder = RunFolder(path)
     if not (folder / RECORD).is_file():
         return None
+    _read(folder)  # what somebody edited is told
     try:
         record = load_record(folder, sources_of(folder))
     except UserError:  # the project was changed by hand or is not finished: what was synthesized is another one
@@ -87,7 +106,7 @@ def stored_synthesis(path: Path) -> dict[str, Any] | None:
 def bench_inputs(folder: RunFolder) -> dict[str, int]:
     """How many of the replayed inputs are adversarial."""
     try:
-        lines = json.loads((folder / "hls" / "tb_data" / "tb_index.json").read_text())["lines"]
+        lines = json.loads((folder / "hls" / "tb_data" / "tb_index.json").read_text(encoding="utf-8"))["lines"]
         return {"adversarial_inputs": sum(line["kind"] == "adversarial" for line in lines)}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -11,16 +10,25 @@ from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
+from qmodels.shapes import Part, Strength, read_stored
 from qmodels.storage import write_json
 
 WALL_FILE = "wall.json"
 EVERY_SECONDS = 20.0
 
 
+class StartPart(Part):
+    """One start in wall.json."""
+
+    started: str
+    commit: str | None = None  # outside a git repository
+    seconds: Strength
+
+
 class WallClock:
     """Seconds and commit of this start of the command and of earlier ones, in `OUT/wall.json`."""
 
-    def __init__(self, folder: Path, commit: str) -> None:
+    def __init__(self, folder: Path, commit: str | None) -> None:
         self._path = folder / WALL_FILE
         self._started = perf_counter()
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -56,8 +64,7 @@ class WallClock:
 
 
 def _earlier(path: Path) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    if not path.is_file():
         return []
-    return found if isinstance(found, list) else []
+    found: list[dict[str, Any]] = read_stored(path, list[StartPart])
+    return found

@@ -18,7 +18,9 @@ def published_tables(name: str | None) -> Published:
     """Both tables of a data set (`mnist`, `cifar10`); empty for None."""
     found: Published = {}
     for table in ("white-box", "black-box") if name else ():
-        text = files("hw.tables").joinpath(f"published/{name}_{table.replace('-', '_')}.csv").read_text()
+        text = (
+            files("hw.tables").joinpath(f"published/{name}_{table.replace('-', '_')}.csv").read_text(encoding="utf-8")
+        )
         for record in csv.DictReader(text.splitlines()):
             row = record.pop("Model")
             found |= {(table, row, column): float(value) / 100 for column, value in record.items()}

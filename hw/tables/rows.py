@@ -28,13 +28,18 @@ def row_runs(configs: Sequence[RunConfig], folder: Path, data_dir: Path | None) 
     data: dict[str, Dataset] = {}
     runs = []
     for config in configs:
-        run = Run(config, RunFolder(folder / "rows" / config.name), data_dir)
+        run = Run(config, row_folder(config, folder), data_dir)
         key = digest_of([config.seed, config.data.model_dump(mode="json")])
         if key in data:
             run.data = data[key]
         data[key] = run.data
         runs.append(run)
     return runs
+
+
+def row_folder(config: RunConfig, folder: Path) -> RunFolder:
+    """Of one row, in the tables' folder."""
+    return RunFolder(folder / "rows" / config.name)
 
 
 def finish_row(run: Run, others: Sequence[Run], say: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hw.experiment.folder import RunFolder
 from hw.experiment.open import OUTPUT_ROOT
-from hw.experiment.preflight import check_run
+from hw.experiment.preflight import check_machine, check_run
 from hw.experiment.run import Run, environment
 from hw.experiment.settings import Settings
 from hw.report import load_run
@@ -28,7 +28,7 @@ from hw.tables.config import (
 from hw.tables.content import Tables, tables_of
 from hw.tables.export import files_of
 from hw.tables.published import published_tables
-from hw.tables.rows import finish_row, is_finished, row_runs
+from hw.tables.rows import finish_row, is_finished, row_folder, row_runs
 from hw.tables.studies import Studies
 from qmodels.storage import write_bytes
 
@@ -58,7 +58,8 @@ def make_tables(target: str, options: TablesOptions, say: Say) -> tuple[Tables, 
         The tables and their folder.
 
     Raises:
-        UserError: a config is wrong, or the folder is in use; then nothing was written.
+        UserError: a config is wrong, the machine will not do, or the folder is in use; then nothing was written.
+        ToolMissing: g++ is missing, or fails on a line of C++; nothing was written.
         ExactnessError: an accelerator differs from its model in one bit.
     """
     config = load_tables(target, options.settings, options.attacks, options.images)
@@ -66,9 +67,10 @@ def make_tables(target: str, options: TablesOptions, say: Say) -> tuple[Tables, 
     folder = RunFolder(options.out or (Path(target) if earlier else OUTPUT_ROOT / config.name), "tables")
     folder.check()
     experiment, configs = base_experiment(config), row_configs(config)
+    check_machine(folder.path, needs_gxx=not all(row_folder(config, folder.path).exists() for config in configs))
     runs = row_runs(configs, folder.path, options.data_dir)
     for run in runs:
-        check_run(run, FLOW)
+        check_run(run, FLOW, machine=False)
     with folder.lock():
         write_bytes(folder / EXPERIMENT_FILE, experiment.encode())
         write_bytes(folder / TABLES_FILE, dump_tables(config).encode())

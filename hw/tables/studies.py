@@ -5,7 +5,6 @@ Every attack on every variant is kept in `OUT/studies/` under the digest of all 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,11 +22,30 @@ from qmodels.progress import progress_bar
 from qmodels.quantize.model import quantize_model
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.prequantized import prequantize
+from qmodels.shapes import Count, Part, Share, Strength, read_stored
 from qmodels.statistics import wilson
 from qmodels.storage import finite_or_none, write_json
 from qmodels.victims import KerasVictim, accuracy
 
 Record = dict[str, Any]
+
+
+class TransferPart(Part):
+    """A file of `studies/`: one cell of the transfer matrix."""
+
+    accuracy: Share
+    n: Count
+    ci95: list[Share]
+
+
+class StudyPart(Part):
+    """A file of `studies/`."""
+
+    attack: str
+    accuracy: Share
+    n: Count
+    epsilon_lsb: Strength | None = None
+    accuracy_on_unmapped_models_examples: Share | None = None
 
 
 @dataclass
@@ -108,7 +126,7 @@ class Studies:
             y = victim.run.data.test.take(self.samples).y
             right = int((~judged(carried, victim.victim.logits(carried.x), y).success).sum())
             write_json(path, {"accuracy": right / len(y), "n": len(y), "ci95": list(wilson(right, len(y)))})
-        record: Record = json.loads(path.read_text())
+        record: Record = read_stored(path, TransferPart)
         names = {"made_on": source.name, "tried_on": victim.name}
         return names | {"attack": study.attack.label, "epsilon_lsb": study.epsilon_lsb} | record
 
@@ -137,7 +155,7 @@ class Studies:
         path = self.folder / f"{digest_of(question)[:24]}.json"
         if not path.exists():
             write_json(path, self._computed(variant, attack, epsilon))
-        record: Record = json.loads(path.read_text())
+        record: Record = read_stored(path, StudyPart)
         return {"row": variant.label, **variant.settings, **record}
 
     def _computed(self, variant: Variant, attack: Attack | None, epsilon: float) -> Record:

@@ -94,7 +94,7 @@ def _content(folder: Path) -> str:
 
 def _is_whole(entry: Path) -> bool:
     try:
-        return (entry / _SEAL).read_text() == _content(entry)
+        return (entry / _SEAL).read_text(encoding="utf-8") == _content(entry)
     except (OSError, ValueError):
         return False
 

@@ -18,6 +18,7 @@ from qmodels.architectures.mobilenet import mobilenet_body
 from qmodels.architectures.plain import cnn4_body, mlp_body
 from qmodels.architectures.residual import resnet8_body, wrn32_body
 from qmodels.errors import UserError
+from qmodels.loading.limits import bounded_weights
 from qmodels.runtime import runtime, set_seed
 
 __all__ = ["INPUT_GRID", "ModelConfig", "build_float", "check_shape"]
@@ -36,17 +37,18 @@ def build_float(config: ModelConfig, input_shape: tuple[int, ...], classes: int,
     """A fresh, seeded float Keras model: inputs (N, *input_shape) -> logits (N, classes).
 
     Raises:
-        UserError: the sizes do not fit the architecture or the inputs.
+        UserError: the sizes do not fit the architecture or the inputs, or are larger than memory.
     """
     check_shape(config, input_shape)
     set_seed(seed)
     layers, keras = runtime().keras.layers, runtime().keras
-    image = layers.Input(input_shape, name="image")
-    x = layers.Activation("linear", name=INPUT_GRID)(image)
-    if config.binary_input:
-        x = _binary(x)
-    logits = layers.Dense(classes, name="logits")(_BODIES[config.architecture](config, x))
-    return keras.Model(image, logits, name=config.architecture)
+    with bounded_weights("model"):
+        image = layers.Input(input_shape, name="image")
+        x = layers.Activation("linear", name=INPUT_GRID)(image)
+        if config.binary_input:
+            x = _binary(x)
+        logits = layers.Dense(classes, name="logits")(_BODIES[config.architecture](config, x))
+        return keras.Model(image, logits, name=config.architecture)
 
 
 def check_shape(config: ModelConfig, input_shape: tuple[int, ...]) -> None:

@@ -13,34 +13,40 @@ from qmodels.errors import UserError
 SHAPES = "(N, features), (N, steps, channels), (N, height, width) or (N, height, width, channels)"
 
 
-def check_arrays(arrays: dict[str, NDArray[Any]], source: str) -> dict[str, NDArray[Any]]:
+def check_arrays(arrays: dict[str, NDArray[Any]], source: str, of: str = "") -> dict[str, NDArray[Any]]:
     """Inputs (N, ...) and as many targets as they came, or a UserError that names the array.
 
-    Inputs come back as uint8 if they are 8-bit data (see `as_pixels`), else as float64.
+    Args:
+        arrays: `ARRAYS` by name, or of one of several inputs x_train_NAME and x_test_NAME for x_train and x_test.
+        source: of the data, for messages.
+        of: what the names of the inputs' arrays end in: "", or "_NAME".
+
+    Returns:
+        `ARRAYS`. Inputs are uint8 if they are 8-bit data (see `as_pixels`), else float64.
     """
-    for key in ARRAYS:
+    names = [f"x_train{of}", f"x_test{of}"]
+    for key in (names[0], "y_train", names[1], "y_test"):
         if key not in arrays:
-            raise UserError(f"{source}: array {key!r} is missing; an .npz needs {', '.join(ARRAYS)}")
-    checked: dict[str, NDArray[Any]] = {}
-    for part in ("train", "test"):
-        inputs = _check_inputs(arrays[f"x_{part}"], f"{source}: x_{part}")
-        labels = arrays[f"y_{part}"]
-        if labels.ndim and len(labels) and len(inputs) != len(labels):
-            raise UserError(f"{source}: x_{part} has {len(inputs)} samples, y_{part} {len(labels)}; they must agree")
-        checked[f"x_{part}"], checked[f"y_{part}"] = inputs, labels
-    shapes = [checked[name].shape[1:] for name in ("x_train", "x_test")]
-    if shapes[0] != shapes[1]:
-        whole = [checked[name].shape for name in ("x_train", "x_test")]
+            wanted = ", ".join(ARRAYS) if not of else f"{', '.join(names)}, y_train, y_test"
+            raise UserError(f"{source}: array {key!r} is missing; an .npz needs {wanted}")
+    inputs = [_check_inputs(arrays[name], f"{source}: {name}") for name in names]
+    targets = [arrays["y_train"], arrays["y_test"]]
+    for name, y, x, labels in zip(names, ("y_train", "y_test"), inputs, targets, strict=True):
+        if labels.ndim and len(labels) and len(x) != len(labels):
+            raise UserError(f"{source}: {name} has {len(x)} samples, {y} {len(labels)}; they must agree")
+    first, second = (part.shape for part in inputs)
+    if first[1:] != second[1:]:
         raise UserError(
-            f"{source}: x_train and x_test hold images of different shapes"
-            if len(whole[0]) == len(whole[1]) > 2
-            else f"{source}: x_train has shape {whole[0]}, x_test {whole[1]}; they must agree, but for the first number"
+            f"{source}: {names[0]} and {names[1]} hold images of different shapes"
+            if len(first) == len(second) > 2
+            else f"{source}: {names[0]} has shape {first}, {names[1]} {second}; they must agree, "
+            "but for the first number"
         )
-    pixels = [as_pixels(checked[name]) for name in ("x_train", "x_test")]
-    for name, found in zip(("x_train", "x_test"), pixels, strict=True):
-        both = all(part is not None for part in pixels)
-        checked[name] = found if both and found is not None else checked[name].astype(np.float64)
-    return checked
+    pixels = [as_pixels(part) for part in inputs]
+    both = all(part is not None for part in pixels)
+    for place, found in enumerate(pixels):
+        inputs[place] = found if both and found is not None else inputs[place].astype(np.float64)
+    return dict(zip(ARRAYS, (inputs[0], targets[0], inputs[1], targets[1]), strict=True))
 
 
 def as_pixels(inputs: NDArray[Any]) -> NDArray[np.uint8] | None:

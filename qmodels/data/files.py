@@ -23,7 +23,8 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Arrays of an .npz file; object arrays are refused, since unpickling could run code."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files if key in ARRAYS}
+            named = ("x_train_", "x_test_")  # of several inputs
+            return {key: archive[key] for key in archive.files if key in ARRAYS or key.startswith(named)}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     # TypeError, AttributeError: a single array (.npy) under the name of an archive

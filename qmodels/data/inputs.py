@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, frexp, log2
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, MAX_INPUT_BITS, Codes, InputGrid
 
-Scale = Literal["none", "standard", "min-max"]
+Scale = Literal["none", "standard", "min-max"] | float
 Unit = Literal["lsb", "value", "sigma"]  # of epsilon: grid steps, the user's own unit, standard deviations
 FloatArray = NDArray[np.float64]
 
@@ -40,7 +40,11 @@ class InputConfig(BaseModel):
         description="fixed<16,6>, ufixed<8,0>, ...; auto: ufixed<8,0> (pixels k/256) for 8-bit images, else that of "
         f"your model's input quantizer, else {AUTO_BITS} signed bits that hold the training data",
     )
-    scale: Scale = Field("none", description="standard: mean 0, deviation 1; min-max: 0..1; fitted on training data")
+    scale: Scale = Field(
+        "none",
+        description="standard: mean 0, deviation 1; min-max: 0..1; fitted on training data. A number: what all are "
+        "divided by; a power of two goes into the first layer's weights, and the device reads your numbers",
+    )
     lower: Any = Field(
         None, description="data, format, a number or one for each feature, in your unit; auto: data, images: format"
     )
@@ -69,6 +73,16 @@ class InputConfig(BaseModel):
             return bound
         raise ValueError(f"{bound!r} is no bound; allowed: data, format, a number, or a list with one for each feature")
 
+    @field_validator("scale", mode="before")
+    @classmethod
+    def _scale_is_one(cls, scale: Any) -> Any:
+        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
+        if scale in ("none", "standard", "min-max") or (number and np.isfinite(scale) and scale > 0):
+            return scale
+        raise ValueError(
+            f"{scale!r} is no scale; allowed: none, standard, min-max, or a number above 0, for example 256"
+        )
+
     @property
     def given_format(self) -> FixedPoint | None:
         """The format, if it is not automatic."""
@@ -90,15 +104,28 @@ class Inputs:
     plain: bool = False  # 8-bit pixels k that stand for k/256, all bounds the format's: nothing to tell
 
     @property
+    def shift(self) -> int:
+        """Binary places between the user's numbers and the values, if all that was done to them is a power of two."""
+        power = isinstance(self.scale, float) and frexp(self.scale)[0] == 0.5
+        return frexp(self.scale)[1] - 1 if isinstance(self.scale, float) and power else 0
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know."""
         told = []
+        if isinstance(self.scale, float) and not self.shift and self.scale != 1:
+            told.append(f"data.input.scale {self.scale:g} is no power of two: divide your numbers before the device")
         if self.saturated:
             share = f"{100 * self.saturated:.2g} % of the data"
             told.append(f"{share} lie beyond the input format {short(self.format)}, and saturate")
         if self.erased:
             told.append(f"steps of {self.format.lsb:g} are too coarse for {', '.join(self.erased)}: always one code")
         return tuple(told)
+
+    @property
+    def lsb(self) -> float | FloatArray:
+        """Value of a grid step."""
+        return self.format.lsb
 
     def scaled(self, numbers: NDArray[Any]) -> FloatArray:
         """Values (N, ...) of the user's numbers."""
@@ -127,9 +154,9 @@ class Inputs:
             return float(epsilon)
         one = np.ones(1)
         if unit == "value":
-            each = epsilon / (self.divisor if self.divisor is not None else one) / self.format.lsb
+            each = epsilon / (self.divisor if self.divisor is not None else one) / self.lsb
         else:
-            each = epsilon * (self.deviation if self.deviation is not None else one) / self.format.lsb
+            each = epsilon * (self.deviation if self.deviation is not None else one) / self.lsb
         whole = np.rint(each)
         if np.all(whole == whole.flat[0]):
             return float(np.mean(each))
@@ -140,7 +167,7 @@ class Inputs:
         arrays = {name: getattr(self, name) for name in ("offset", "divisor", "deviation")}
         return {
             "format": short(self.format),
-            "step": self.format.lsb,
+            "step": self.lsb if isinstance(self.lsb, float) else self.lsb.tolist(),
             "scale": self.scale,
             **{name: None if array is None else array.tolist() for name, array in arrays.items()},
             "features": list(self.names),
@@ -218,6 +245,8 @@ def _fit(scale: Scale, train: NDArray[Any]) -> tuple[FloatArray | None, FloatArr
     if scale == "none":
         return None, None
     flat = np.asarray(train, np.float64).reshape(-1, train.shape[-1])
+    if isinstance(scale, float):
+        return np.zeros(train.shape[-1]), np.full(train.shape[-1], scale)
     offset = flat.mean(axis=0) if scale == "standard" else flat.min(axis=0)
     spread = flat.std(axis=0) if scale == "standard" else flat.max(axis=0) - offset
     constant = flat.max(axis=0) == flat.min(axis=0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from qmodels.data.checks import check_arrays
 from qmodels.data.dataset import Dataset, Split
 from qmodels.data.holdout import hold_out
 from qmodels.data.inputs import InputConfig, Inputs, encode_numbers, encode_pixels
+from qmodels.data.raw import Raw
+from qmodels.data.several import ONE, check_configs, in_models_order, input_names, join, suffix
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import Codes, InputGrid
@@ -32,6 +35,7 @@ def load_data(
     limit_test: int | None = None,
     label: str | None = None,
     inputs: InputConfig | None = None,
+    inputs_of: Mapping[str, InputConfig] | None = None,
     model: Callable[[], Any] | None = None,
     targets: Callable[[], TargetKind | Literal["auto"]] | TargetKind | Literal["auto"] = "classes",
 ) -> Dataset:
@@ -39,8 +43,8 @@ def load_data(
 
     Args:
         name: `digits`, `breast_cancer`, `wine`, `mnist`, `fashion_mnist`, `cifar10`, or a path: of an `.npz` with
-            x_train, y_train, x_test, y_test, of a `.csv` (or `.parquet`) table, or of a folder with one subfolder of
-            pictures per class.
+            x_train, y_train, x_test, y_test (of several inputs x_train_NAME and x_test_NAME for each), of a `.csv` (or
+            `.parquet`) table, or of a folder with one subfolder of pictures per class.
         seed: of the shuffle that picks the validation samples, and the test samples of tables and pictures.
         data_dir: where `<name>.npz` is looked for first; default: $ROBUST_HLS_DATA.
         validation_share: share of the training samples held out.
@@ -49,6 +53,7 @@ def load_data(
         limit_test: use only so many test samples.
         label: a table's column that holds the class.
         inputs: how numbers become codes; None: the defaults.
+        inputs_of: the same for single ones of several inputs, by name.
         model: gives the user's own model: its input quantizer is the default format, its input shape decides about
             channels. Asked only after the arrays were checked.
         targets: what y holds, or how to find out once the arrays were checked; see `check_targets`.
@@ -57,9 +62,11 @@ def load_data(
         UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
     """
     raw = find(str(name), data_dir, label, test_share, seed)
-    checked = check_arrays(raw.arrays, raw.source)
+    names, each = input_names(raw.arrays), inputs_of or {}
+    checked = {of: check_arrays(raw.arrays, raw.source, suffix(of)) for of in names}
+    check_configs(each, names, raw.source)
     wanted = targets() if callable(targets) else targets
-    found = check_targets(checked["y_train"], checked["y_test"], raw.source, wanted)
+    found = check_targets(raw.arrays["y_train"], raw.arrays["y_test"], raw.source, wanted)
     y, classes = found.train, found.classes
     order = np.random.default_rng(seed).permutation(len(y))[:limit_train]
     held_out = max(1, round(len(order) * validation_share))
@@ -72,11 +79,25 @@ def load_data(
             f"limiting to {len(order)} samples and holding {held_out} out; raise data.limit_train"
         )
     own = model() if model is not None else None
-    x = [checked["x_train"][train], checked["x_train"][validation], checked["x_test"][:limit_test]]
-    codes, grid, how = _encoded(_aligned(x, own), inputs or InputConfig(), raw.features, raw.source, own)
-    parts = zip(codes, (y[train], y[validation], found.test[:limit_test]), strict=True)
-    first, second, third = (Split(x_part, y_part, grid) for x_part, y_part in parts)
+    parts = []
+    for place, of in enumerate(names := in_models_order(names, own, raw.source)):
+        train_x, test_x = checked[of]["x_train"], checked[of]["x_test"]
+        x = _aligned([train_x[train], train_x[validation], test_x[:limit_test]], own, place)
+        with _named(of):
+            parts.append(_encoded(x, each.get(of, inputs or InputConfig()), raw, own, place))
+    codes, grid, how = parts[0] if names == ONE else join(names, parts)
+    splits = zip(codes, (y[train], y[validation], found.test[:limit_test]), strict=True)
+    first, second, third = (Split(x_part, y_part, grid) for x_part, y_part in splits)
     return Dataset(Path(name).stem, first, second, third, classes, how, raw.labels, found.kind)
+
+
+@contextlib.contextmanager
+def _named(of: str) -> Iterator[None]:
+    """Messages about one of several inputs name it, and its keys."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace("data.input", f"data.inputs.{of}") if of else str(error)) from None
 
 
 def with_channels(images: NDArray[Any]) -> NDArray[Any]:
@@ -84,11 +105,11 @@ def with_channels(images: NDArray[Any]) -> NDArray[Any]:
     return images[..., None] if images.ndim == 3 else images
 
 
-def _aligned(parts: list[NDArray[Any]], model: Any | None) -> list[NDArray[Any]]:
+def _aligned(parts: list[NDArray[Any]], model: Any | None, place: int) -> list[NDArray[Any]]:
     """8-bit images (N, H, W) get a channel; last axes of size one come and go as the model wants them."""
     if parts[0].dtype == np.uint8:
         parts = [with_channels(part) for part in parts]
-    wanted, found = input_shape_of(model) if model is not None else None, parts[0].shape[1:]
+    wanted, found = input_shape_of(model, place) if model is not None else None, parts[0].shape[1:]
     if wanted is None or wanted == found or _without_ones(wanted) != _without_ones(found):
         return parts
     return [part.reshape(len(part), *wanted) for part in parts]
@@ -102,15 +123,15 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _encoded(
-    parts: list[NDArray[Any]], config: InputConfig, features: tuple[str, ...], source: str, model: Any | None
+    parts: list[NDArray[Any]], config: InputConfig, raw: Raw, model: Any | None, place: int
 ) -> tuple[list[Codes], InputGrid, Inputs]:
     fmt = config.given_format
     eight = fmt is None or (fmt.width == 8 and not fmt.signed)
     if parts[0].dtype == np.uint8 and config.scale == "none" and eight:
-        return encode_pixels(parts, config, features, source)
+        return encode_pixels(parts, config, raw.features, raw.source)
 
     def model_format() -> FixedPoint | None:
-        fits = model is not None and input_shape_of(model) == parts[0].shape[1:]
-        return input_format(model) if fits else None
+        fits = model is not None and input_shape_of(model, place) == parts[0].shape[1:]
+        return input_format(model, place) if fits else None
 
-    return encode_numbers(parts, config, features, source, model_format)
+    return encode_numbers(parts, config, raw.features, raw.source, model_format)

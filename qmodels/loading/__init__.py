@@ -6,6 +6,7 @@ A file is read (`files`), what Keras 2 does not know is written down as what it 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from qmodels.loading.limits import bounded_weights, check_outputs, check_sizes
 from qmodels.loading.names import allow_names
 from qmodels.loading.pruning import strip_pruning
 from qmodels.loading.quantizers import check_quantizers, write_as_text
+from qmodels.loading.shared import write_out_shared
 from qmodels.loading.tree import Json, is_model, nodes
 from qmodels.loading.weights import Place, check_finite, load_weights, places
 from qmodels.loading.whitelist import refuse_code
@@ -37,24 +39,26 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def load_model(path: Path | str, weights: Path | str | None = None) -> Any:
+def load_model(path: Path | str, weights: Path | str | None = None, *, ours: bool = False) -> Any:
     """Load a model of Keras 2, QKeras or Keras 3 as a Keras 2 model.
 
     Args:
         path: a `.keras` or HDF5 file, whatever its name, an architecture `.json`, or a SavedModel folder of Keras 2.
             Nothing in it runs: classes that are not Keras' or QKeras' own are refused.
         weights: of an architecture `.json`: a file of `model.save_weights()`; default: the one beside it.
+        ours: a `.keras` file that this software wrote: its arrays are not read in a process of their own first, where
+            a damaged file can do no harm. That takes half a second.
 
     Raises:
         UserError: the file is missing, unreadable, too large, names a class that could run code, or has weights that
             are not finite.
     """
-    return load_model_with_notes(Path(path), Path(weights) if weights is not None else None).model
+    return load_model_with_notes(Path(path), Path(weights) if weights is not None else None, ours=ours).model
 
 
-def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedModel:
+def load_model_with_notes(path: Path, weights: Path | None = None, *, ours: bool = False) -> LoadedModel:
     """`load_model`, and what was written differently to load the model. None of it changes an output."""
-    stored = read(path)
+    stored = read(path, ours=ours)
     notes: list[str] = []
     if stored.kind is Kind.HDF5 and path.suffix not in (".h5", ".hdf5"):
         notes.append(f"{path.name} is an HDF5 file, and was read as one")
@@ -72,9 +76,12 @@ def load_model_with_notes(path: Path, weights: Path | None = None) -> LoadedMode
         load_weights(model, stored, beside, found)
     except Exception as error:  # a damaged or foreign file makes Keras, h5py and zipfile raise almost anything
         if beside is not None:
-            raise UserError(f"{beside}: does not hold the weights of {path}: {str(error)[:300]}") from None
+            raise UserError(f"{beside}: does not hold the weights of {path}: {_reason(error)}") from None
         raise _unloadable(path, error) from None
     check_finite(model, path)
+    model, shared = write_out_shared(model)
+    if shared:
+        notes.append(f"called several times, so a layer with the same weights for every call: {', '.join(shared)}")
     return LoadedModel(model, tuple(notes))
 
 
@@ -106,8 +113,8 @@ def _check(architecture: Json, path: Path) -> None:
     """Everything about an architecture that must hold before any of it is built; loads no TensorFlow."""
     refuse_code(architecture, path)
     check_calls(architecture, path)
-    check_sizes(architecture, path)
     check_quantizers(architecture, path)
+    check_sizes(architecture, path)
 
 
 def _allowed_names(architecture: Json, found: list[Place] | None, notes: list[str]) -> list[Place] | None:
@@ -139,4 +146,13 @@ def _built(architecture: Json, path: Path) -> Any:
 
 
 def _unloadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be loaded as a Keras 2 / QKeras model: {str(error)[:300]}")
+    return UserError(f"{path}: cannot be loaded as a Keras 2 / QKeras model: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """What Keras has to say, without the layer's whole config before it, or lines of its own code."""
+    layer = re.search(r"using config=\{'name': ('[^']*')", str(error))
+    told = str(error).rpartition("Exception encountered: ")[2]
+    if "in user code:" in told and (found := re.search(r"^ *\w+(?:Error|Exception): (.*)$", told, re.MULTILINE)):
+        told = found[1]
+    return (f"layer {layer[1]}: " if layer else "") + " ".join(told.split())[:300]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qmodels.errors import ARCHIVE_ERRORS, UserError
+from qmodels.loading.hdf5 import check_readable
 from qmodels.loading.limits import MAX_ARCHITECTURE
 from qmodels.loading.tree import Json, plain
 from qmodels.runtime import runtime
@@ -42,6 +43,7 @@ class Stored:
     kind: Kind
     architecture: Json
     version: str | None  # of the Keras that wrote it, where the file says so
+    ours: bool = False  # we wrote it: HDF5's library may read it in this process
 
 
 def kind_of(path: Path) -> Kind:
@@ -73,8 +75,12 @@ def kind_of(path: Path) -> Kind:
     raise UserError(f"{path}: unknown model format {path.suffix!r}{told}; allowed: {', '.join(FORMATS)}")
 
 
-def read(path: Path) -> Stored:
+def read(path: Path, *, ours: bool = False) -> Stored:
     """A model's architecture as plain JSON, read with bounds; nothing is built, and no code runs.
+
+    Args:
+        path: of the file.
+        ours: we wrote it.
 
     Raises:
         UserError: the file is damaged, or holds no Keras model.
@@ -83,7 +89,7 @@ def read(path: Path) -> Stored:
     readers = {Kind.ARCHIVE: _archive, Kind.HDF5: _hdf5, Kind.JSON: _json, Kind.SAVED_MODEL: _saved_model}
     try:
         architecture, version = readers[kind](path)
-        return Stored(path, kind, _checked(architecture), version)
+        return Stored(path, kind, _checked(architecture), version, ours)
     except (OSError, KeyError, ValueError, TypeError, RecursionError, *ARCHIVE_ERRORS) as error:
         shown = kind.value if path.suffix not in _SUFFIXES else path.suffix
         raise UserError(
@@ -166,6 +172,7 @@ def _version(metadata: Any) -> str | None:
 def _hdf5(path: Path) -> tuple[Any, str | None]:
     import h5py
 
+    check_readable(path)
     with h5py.File(path, "r") as archive:
         stored = archive.attrs.get("model_config")
         if stored is None:

@@ -48,8 +48,11 @@ def check_sizes(architecture: Json, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def bounded_weights(path: Path) -> Iterator[None]:
+def bounded_weights(where: Path | str) -> Iterator[None]:
     """Count the weights that Keras makes in this block, before each is made.
+
+    Args:
+        where: the file or the section of the config that asks for them, for the message.
 
     Raises:
         UserError: they are more than MAX_NUMBERS together.
@@ -64,8 +67,8 @@ def bounded_weights(path: Path) -> Iterator[None]:
         if made > MAX_NUMBERS:
             name = runtime().tf.get_current_name_scope() or "?"
             raise UserError(
-                f"{path}: layer {name!r}: with its weights of shape {tuple(sizes)} the model has {made} weights; at "
-                f"most {MAX_NUMBERS} are loaded; {_MEND}"
+                f"{where}: layer {name!r}: with its weights of shape {tuple(sizes)} the model has {made} weights; at "
+                f"most {MAX_NUMBERS} are allowed; {_MEND}"
             )
         return create(**settings)
 

@@ -31,7 +31,7 @@ def allow_names(architecture: Json) -> dict[str, str]:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    name = name if _ALLOWED.fullmatch(name) else f"layer{name}"
+    name = name if name[:1].isalpha() else f"layer{name}"  # hls4ml makes it a C++ name, where no digit comes first
     number = 1
     free = name
     while free in taken:

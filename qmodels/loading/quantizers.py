@@ -28,6 +28,8 @@ QUANTIZERS: dict[str, tuple[str, ...]] = {
 _BITS = {"quantized_po2": 16, "quantized_relu_po2": 16}  # bits of an exponent: QKeras takes 2 to its power
 _MAX_BITS = 64
 _LARGEST = 1e9
+#: What is no number in a quantizer's text, and no calculation: True, auto_po2, 'auto'.
+_WORD = re.compile(r"""[\w '".:/-]*""")
 _TEXT = re.compile(r"\s*(\w+)\s*\((.*)\)\s*", re.DOTALL)
 #: What the config of a quantizer holds and its class does not take, with the value that it always has.
 _FIXED = {("quantized_hswish", "keep_negative"): True}
@@ -37,12 +39,18 @@ def check_quantizers(architecture: Json, path: Path) -> None:
     """See that no quantizer has settings that would take for ever, or all memory; loads no TensorFlow.
 
     Raises:
-        UserError: bits, integer bits or another number is out of all bounds.
+        UserError: bits, integer bits or another number is out of all bounds, or a text holds something to calculate.
     """
     for layer, name, settings in _quantizers(architecture):
         for key, value in settings.items():
             allowed = _allowed(name, key)
             number = _number(value)
+            calculated = number is None and isinstance(value, str) and not _WORD.fullmatch(value)
+            if calculated or (number is None and key in ("bits", "integer")):
+                raise UserError(
+                    f"{path}: layer {layer!r}: {name} has {key}={str(value)[:40]}; allowed: a number"
+                    + ("" if key in ("bits", "integer") else ", True, False, None, or a word such as 'auto'")
+                )
             if number is not None and not (allowed[0] <= number <= allowed[1]):
                 told = str(value)[:40]
                 raise UserError(
@@ -120,7 +128,7 @@ def _quantizers(architecture: Json) -> Iterator[tuple[str, str, Json]]:
 
 def _arguments(name: str, text: str) -> Json:
     arguments: Json = {}
-    for place, item in enumerate(text.split(",")):
+    for place, item in enumerate(text.split(",") if text.strip() else ()):
         key, equals, value = item.partition("=")
         named = QUANTIZERS[name][place] if place < len(QUANTIZERS[name]) else f"argument {place + 1}"
         arguments[key.strip() if equals else named] = value.strip() if equals else item.strip()

@@ -16,14 +16,15 @@ import numpy as np
 
 from qmodels.errors import UserError
 from qmodels.loading.files import Kind, Stored, member
+from qmodels.loading.hdf5 import MAX_BYTES, check_content, check_readable
 from qmodels.loading.limits import MAX_NUMBERS
 from qmodels.loading.pruning import is_pruning_state, is_wrapper
 from qmodels.loading.tree import Json, is_model, name_of
 from qmodels.runtime import runtime
 
-#: A model's weights, and twice as many for an optimizer.
+#: A model's weights, and what an optimizer keeps for each of them; of a SavedModel, and in any file.
 _MAX_STORED = 4 * MAX_NUMBERS
-_MAX_BYTES = 4 * _MAX_STORED
+_BYTES_OF_A_WEIGHT, _BYTES_AROUND = 64, 16 << 20
 _SNAKE = (re.compile(r"\W+"), re.compile(r"(.)([A-Z][a-z]+)"), re.compile(r"([a-z])([A-Z])"))
 
 
@@ -72,7 +73,8 @@ def load_weights(model: Any, stored: Stored, weights: Path | None, found: list[P
     if stored.kind is Kind.SAVED_MODEL:
         _load_checkpoint(model, stored.path / "variables" / "variables")
         return
-    with _as_hdf5(stored, weights) as file:
+    count = sum(prod(weight.shape) for weight in model.weights)
+    with _as_hdf5(stored, weights, min(MAX_BYTES, _BYTES_OF_A_WEIGHT * count + _BYTES_AROUND)) as file:
         if found is None:
             model.load_weights(file)
         else:
@@ -106,8 +108,8 @@ def leaves(model: Any, outer: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any
 
 
 @contextlib.contextmanager
-def _as_hdf5(stored: Stored, weights: Path | None) -> Iterator[Path]:
-    """The weights as a file whose name tells Keras the layout: `.weights.h5` or another `.h5`."""
+def _as_hdf5(stored: Stored, weights: Path | None, most: int) -> Iterator[Path]:
+    """The weights as a file whose name tells Keras the layout: `.weights.h5` or another `.h5`; `most`: its bytes."""
     import h5py
 
     with tempfile.TemporaryDirectory(prefix="robust-hls-") as folder:
@@ -115,36 +117,15 @@ def _as_hdf5(stored: Stored, weights: Path | None) -> Iterator[Path]:
         if stored.kind is Kind.ARCHIVE:
             source = Path(folder) / "content"
             with zipfile.ZipFile(stored.path) as archive:
-                source.write_bytes(member(archive, "model.weights.h5", _MAX_BYTES))
+                source.write_bytes(member(archive, "model.weights.h5", most))
+        if stored.kind is not Kind.HDF5 and not stored.ours:  # of an .h5 model this has happened
+            check_readable(source)
         with h5py.File(source, "r") as file:
-            _check_content(file)
+            check_content(file, most)
             layout = "legacy.h5" if "layer_names" in file.attrs or "model_weights" in file else "model.weights.h5"
         link = Path(folder) / layout
         link.symlink_to(source)
         yield link
-
-
-def _check_content(file: Any) -> None:
-    """See that an HDF5 file holds all it says, itself, within bounds: links could read other files of the user."""
-    import h5py
-
-    numbers, groups = 0, [file]
-    while groups:
-        group = groups.pop()
-        for name in group:
-            if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-                raise ValueError(f"{group.name}/{name} is a link to another file")
-            if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
-                raise ValueError(f"{group.name}/{name} is a link")
-            content = group[name]
-            if isinstance(content, h5py.Group):
-                groups.append(content)
-                continue
-            if content.external or content.is_virtual:
-                raise ValueError(f"{content.name} keeps its numbers in another file")
-            numbers += prod(content.shape or ())
-            if numbers > _MAX_STORED:
-                raise ValueError(f"{content.name} has shape {content.shape}; at most {_MAX_STORED} numbers are read")
 
 
 def _load_layers(model: Any, file: Path, found: list[Place]) -> None:

@@ -7,7 +7,7 @@ arXiv:1904.08444.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from qmodels.runtime import runtime
 from qmodels.victims import GradientModel
 
 BATCH = 500
+Feed = Callable[[Values], Any]
 _TINY = 1e-12
 
 
@@ -54,14 +55,15 @@ class GradientAgreement:
     zero_share_quantized: float
 
 
-def quantization_shift(model: Any, clean: Values, attacked: Values) -> list[LayerShift]:
+def quantization_shift(model: Any, clean: Values, attacked: Values, feed: Feed = lambda x: x) -> list[LayerShift]:
     """The shift at every `QActivation` of a QKeras model, its ReLU taken out: what rounding and clipping alone do.
 
     A sample whose change has vanished before the layer says nothing about it and is left out (NaN if all are).
+    `feed` makes of values (N, ...) what the model takes: `InputGrid.feed`, for several inputs.
     """
     layers = [layer for layer in model.layers if type(layer).__name__ == "QActivation"]
     values = [_unquantized(layer) for layer in layers] + [layer.output for layer in layers]
-    changes = [change for change, _ in _changes(model, values, clean, attacked)]
+    changes = [change for change, _ in _changes(model, values, clean, attacked, feed)]
     count = len(layers)
     return [_shift(layer.name, changes[i], changes[i + count]) for i, layer in enumerate(layers)]
 
@@ -134,7 +136,7 @@ def zero_gradient_share(
 
 
 def _changes(
-    model: Any, values: list[Any], clean: Values, attacked: Values
+    model: Any, values: list[Any], clean: Values, attacked: Values, feed: Feed = lambda x: x
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Per inner tensor: length of its change (N,) and its length on the clean images (N,), batch by batch."""
     if not values:
@@ -143,16 +145,16 @@ def _changes(
     sizes = np.empty((len(values), 2, len(clean)))
     for start in range(0, len(clean), BATCH):
         rows = slice(start, start + BATCH)
-        pairs = zip(_flat(inner, values, clean[rows]), _flat(inner, values, attacked[rows]), strict=True)
-        for index, (a, b) in enumerate(pairs):
+        both = (_flat(inner, values, feed(x[rows]), len(x[rows])) for x in (clean, attacked))
+        for index, (a, b) in enumerate(zip(*both, strict=True)):
             sizes[index, :, rows] = _norms(b - a), _norms(a)
     return [(change, size) for change, size in sizes]
 
 
-def _flat(inner: Any, values: list[Any], x: Values) -> list[NDArray[np.float64]]:
+def _flat(inner: Any, values: list[Any], x: Any, count: int) -> list[NDArray[np.float64]]:
     found = inner.predict(x, batch_size=BATCH, verbose=0)
     outputs = found if len(values) > 1 else [found]
-    return [np.asarray(output, np.float64).reshape(len(x), -1) for output in outputs]
+    return [np.asarray(output, np.float64).reshape(count, -1) for output in outputs]
 
 
 def _norms(x: NDArray[np.float64]) -> NDArray[np.float64]:

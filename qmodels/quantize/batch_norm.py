@@ -81,8 +81,10 @@ def _obstacle(layers: list[Any], norm: Any, before: Any | None) -> str:
 def _rebuild(model: Any, partners: dict[str, str]) -> Any:
     """The same graph without the batch normalizations, not trained yet."""
     keras = runtime().keras
-    image = keras.Input(model.input_shape[1:], name=model.input_names[0])
-    made: dict[int, Any] = {id(model.input): image}
+    images = [
+        keras.Input(image.shape[1:], name=name) for name, image in zip(model.input_names, model.inputs, strict=True)
+    ]
+    made: dict[int, Any] = {id(image): fresh for image, fresh in zip(model.inputs, images, strict=True)}
     for layer in model.layers:
         if type(layer).__name__ == "InputLayer":
             continue
@@ -92,7 +94,7 @@ def _rebuild(model: Any, partners: dict[str, str]) -> Any:
             continue
         config = layer.get_config() | ({"use_bias": True} if layer.name in partners.values() else {})
         made[id(layer.output)] = type(layer).from_config(config)(sources if len(sources) > 1 else sources[0])
-    return keras.Model(image, made[id(model.output)], name=model.name)
+    return keras.Model(images, made[id(model.output)], name=model.name)
 
 
 def _sources(layer: Any) -> list[Any]:

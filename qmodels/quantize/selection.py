@@ -34,7 +34,8 @@ from qmodels.quantize.layerwise import (
 from qmodels.quantize.model import LayerFormats, QuantizationConfig, QuantizedModel, check_layers, quantize_model
 from qmodels.quantize.prequantized import prequantize
 from qmodels.runtime import runtime
-from qmodels.victims import KerasVictim, accuracy
+from qmodels.tasks import CLASSES, Task
+from qmodels.victims import KerasVictim
 
 _INPUT_BITS = 9  # the device's pixels, with hls4ml's sign bit
 
@@ -47,7 +48,7 @@ class Candidate:
     mean_delta_w: float  # mean over the layers of ||Q(W) - W||_2, reshaped kernels
     stored_bits: int
     bound: float | None  # of ||δ_L||; None for a network with branches
-    clean: float  # validation accuracy
+    clean: float  # validation accuracy, or share within the tolerance
     attacked: float
 
     def as_json(self) -> dict[str, Any]:
@@ -89,14 +90,15 @@ class Selection:
 
 
 def select_formats(
-    float_model: Any, config: QuantizationConfig, train: Values, validation: Split, *, seed: int
+    float_model: Any, config: QuantizationConfig, train: Values, validation: Split, *, seed: int, task: Task = CLASSES
 ) -> Selection:
     """Choose every layer's weight code under the budget of `config.layerwise`.
 
     An exact search finds the choices of least total ||ΔW||_2: of all, of those in which no layer has fewer bits than
     with the section's own settings, of those in which no layer errs more than it needs to at its cost there, and of
     those in which one layer may, to pay for the others. They are re-scored end to end: by the bound, and by accuracy
-    on clean and on attacked (PGD) validation images. The highest sum of the two accuracies wins.
+    (of a regression: the share within the tolerance of the truth) on clean and on attacked (PGD) validation inputs. The
+    highest sum of the two wins.
 
     Args:
         float_model: as for `quantize_model`.
@@ -104,6 +106,7 @@ def select_formats(
         train: values of inputs that calibrate activations and measure the layers' inputs.
         validation: inputs and labels that are attacked.
         seed: of the attack.
+        task: what the model is for; of a regression y is the reference.
 
     Raises:
         UserError: nothing fits into the budget, or the config names a layer that does not exist.
@@ -118,7 +121,7 @@ def select_formats(
     common = Choice(tuple(option_of(layer, base[layer.name], ebops=ebops) for layer in layers))
     unit = "EBOPs" if ebops else "stored bits"
     choices = _choices([layer_options(layer, base[layer.name], wanted) for layer in layers], common, budget, wanted)
-    judge = _Judge(model, config, layers, train, validation, seed)
+    judge = _Judge(model, config, layers, train, validation, seed, task)
     with progress_bar("comparing", len(choices) + 1) as bar:
         measured = []
         for choice in (common, *choices):
@@ -167,12 +170,13 @@ def quantize_as_asked(
     *,
     seed: int,
     formats: Mapping[str, LayerFormats] | None = None,
+    task: Task = CLASSES,
 ) -> tuple[QuantizedModel, Selection | None]:
     """`quantize_model`, after the layer-wise choice where the config asks for one and `formats` are not given."""
     values, grid = train.take(config.calibration_samples).values, train.grid
     if config.layerwise is None or formats:
         return quantize_model(float_model, config, values, grid=grid, formats=formats), None
-    selection = select_formats(float_model, config, values, validation, seed=seed)
+    selection = select_formats(float_model, config, values, validation, seed=seed, task=task)
     return quantize_model(float_model, config, values, grid=grid, formats=selection.formats), selection
 
 
@@ -187,7 +191,9 @@ class _Judge:
         train: Values,
         validation: Split,
         seed: int,
+        task: Task,
     ) -> None:
+        self.task = task
         self.model, self.config, self.layers, self.train, self.seed = model, config, layers, train, seed
         self.wanted = config.layerwise or LayerwiseConfig()
         self.x, self.y = validation.take(self.wanted.samples)
@@ -199,15 +205,17 @@ class _Judge:
         """Bound and validation accuracies of one choice."""
         formats = _formats(self.layers, choice)
         quantized = quantize_model(self.model, self.config, self.train, grid=self.grid, formats=formats)
-        victim = KerasVictim(prequantize(quantized.model), "quantized", self.grid)
-        attack = PGD(steps=self.wanted.steps)
-        attacked = attack(victim, self.x, self.y, epsilon_lsb=self.wanted.epsilon_lsb, seed=self.seed).accuracy
+        victim = self.task.view(KerasVictim(prequantize(quantized.model), "quantized", self.grid))
+        attack, criterion = PGD(steps=self.wanted.steps), self.task.criterion
+        result = attack(
+            victim, self.x, self.y, epsilon_lsb=self.wanted.epsilon_lsb, seed=self.seed, criterion=criterion
+        )
         stored = sum(
             option.code.stored_bits(layer.kernel.size)
             for layer, option in zip(self.layers, choice.options, strict=True)
         )
-        clean = accuracy(victim, self.x, self.y)
-        return Candidate(choice, choice.mean_score, stored, self._bound(choice), clean, float(attacked))
+        clean = float(np.mean(~criterion.wrong(victim.logits(self.x), self.y)))
+        return Candidate(choice, choice.mean_score, stored, self._bound(choice), clean, float(result.accuracy))
 
     def _bound(self, choice: Choice) -> float | None:
         if self.inputs is None:

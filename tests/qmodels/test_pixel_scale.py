@@ -56,6 +56,22 @@ def test_a_model_of_0_to_255_is_refused_on_k_256_and_the_setting_is_named(bright
     check_scale(nearest_centre(1), raw(bright), "own.keras")
 
 
+def test_the_scale_is_looked_at_once(cli: Cli, bright: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that began remembers it: for that model file and those data only."""
+    looked: list[str] = []
+    monkeypatch.setattr("hw.experiment.preflight.check_scale", lambda model, data, where: looked.append(where))
+    save_model(nearest_centre(1 / 256), cli.folder / "own.keras")
+    command = ("train", "--model", "own.keras", "--data", bright, "--out", "run")
+    assert cli(*command).status == 0
+    assert cli(*command, "--resume").status == 0
+    assert len(looked) == 1
+    assert cli(*command, "--resume", "--set", "data.limit_train=100").status == 0
+    assert len(looked) == 2
+    save_model(nearest_centre(1 / 250), cli.folder / "own.keras")
+    assert cli(*command, "--resume", "--set", "data.limit_train=100").status == 0
+    assert len(looked) == 3
+
+
 def test_a_model_of_k_256_is_refused_on_0_to_255(bright: Path) -> None:
     with pytest.raises(UserError, match=r"on the scale k/256. Set data.input.format: ufixed<8,0>"):
         check_scale(nearest_centre(1 / 256), raw(bright), "own.keras")

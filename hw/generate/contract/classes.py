@@ -35,8 +35,8 @@ _FIXES = {
     "AlphaDropout": _ONLY_IN_TRAINING,
     "ActivityRegularization": _ONLY_IN_TRAINING,
     "DepthwiseConv1D": "use QDepthwiseConv2D on a Reshape, or QConv1D",
-    "Rescaling": "scale the images beforehand",
-    "Normalization": "scale the images beforehand",
+    "Rescaling": "leave it out: 8-bit pictures are k/256 already, other data are scaled by data.input.scale: 256",
+    "Normalization": "leave it out, train on standardized data, and set data.input.scale: standard",
 }
 _STOPS = "the conversion stops, or outputs differ"
 #: Limits with which there is an accelerator all the same, and it differs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,12 +14,12 @@ from hw.generate.contract.activations import head_of
 from hw.generate.contract.draft import Draft
 from hw.generate.contract.norms import take_in
 from hw.generate.contract.quantizers import weight_quantizers
-from hw.generate.contract.rules import contract
+from hw.generate.contract.rules import contract, unrounded_inputs
 from hw.generate.contract.violation import RepairKind, Violation
 from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, grid_text, weight_values
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
-from qmodels.grid import IMAGE_GRID, Values
+from qmodels.grid import IMAGE_GRID
 
 Head = Literal["", "softmax", "sigmoid"]
 
@@ -55,16 +55,18 @@ class OutputChange:
         )
 
 
-def repair_model(model: Any, backend: str = "Vitis", *, input_format: FixedPoint = IMAGE_GRID.format) -> Repaired:
+def repair_model(
+    model: Any, backend: str = "Vitis", *, input_formats: Sequence[FixedPoint] = (IMAGE_GRID.format,)
+) -> Repaired:
     """A copy of the model with all repairs applied; violations without one are left for `check_contract`.
 
     Args:
         model: a QKeras model.
         backend: hls4ml's name of the backend.
-        input_format: of the data, for a model that does not round its input.
+        input_formats: of the data of every input, or one for all, for a model that does not round its inputs.
 
     Raises:
-        UserError: the model has several inputs or outputs, a model in it, or a layer that is called twice; or the input
+        UserError: the model has several outputs, a model in it, or a layer that is called twice; or the input
             format is too wide for a quantizer.
     """
     blocking = [violation for violation in contract(model, backend) if violation.blocks_repair]
@@ -81,7 +83,7 @@ def repair_model(model: Any, backend: str = "Vitis", *, input_format: FixedPoint
         if kind == "head":
             head = _head(repaired.get_layer(now[0].layer))
         draft = Draft(repaired)
-        done += [_mend(draft, repaired, violation, input_format) for violation in now]
+        done += [_mend(draft, repaired, violation, input_formats) for violation in now]
         tried.update(now)
         kinds.add(kind)
         repaired = draft.build()
@@ -100,15 +102,18 @@ def add_input_quantizer(model: Any, fmt: FixedPoint) -> Any:
     return draft.build()
 
 
-def output_change(original: Any, repaired: Repaired, images: Values) -> OutputChange:
-    """Compare outputs; where a softmax or sigmoid was stripped, that of the new logits with the old probabilities."""
+def output_change(original: Any, repaired: Repaired, images: Any) -> OutputChange:
+    """Compare outputs; where a softmax or sigmoid was stripped, that of the new logits with the old probabilities.
+
+    `images` are values (N, ...), of several inputs a list.
+    """
     before = original.predict(images, batch_size=500, verbose=0)
     after = repaired.model.predict(images, batch_size=500, verbose=0)
     changed = int(np.sum(_decisions(before, 0.5) != _decisions(after, 0.0 if repaired.head else 0.5)))
     compared = "outputs"
     if repaired.head:
         after, compared = _PROBABILITIES[repaired.head](after.astype(np.float64)), f"{repaired.head} of the new logits"
-    return OutputChange(len(images), float(np.max(np.abs(before - after), initial=0.0)), changed, compared)
+    return OutputChange(len(before), float(np.max(np.abs(before - after), initial=0.0)), changed, compared)
 
 
 def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[Any]:
@@ -164,13 +169,16 @@ _ORDER: tuple[RepairKind, ...] = (
 )
 
 
-def _mend(draft: Draft, model: Any, violation: Violation, input_format: FixedPoint) -> str:
+def _mend(draft: Draft, model: Any, violation: Violation, formats: Sequence[FixedPoint]) -> str:
     kind, layer = violation.repair, violation.layer
     if kind in ("norm", "requantize"):
         return take_in(draft, model, layer, exact=kind == "norm")
     if kind == "fold":
         return _fold(draft, layer, violation.setting.partition(".")[0])
     if kind == "input":
-        return mends.insert_grid(draft, model.input_names[0], input_format)
+        each = dict(
+            zip(model.input_names, formats if len(formats) > 1 else [*formats] * len(model.inputs), strict=True)
+        )
+        return "; ".join(mends.insert_grid(draft, name, each[name]) for name in unrounded_inputs(model))
     assert kind is not None
     return _STRUCTURE[kind](draft, layer)

@@ -111,17 +111,32 @@ def _input(model: Any, backend: str) -> Iterator[Violation]:
         )
 
 
+def unrounded_inputs(model: Any) -> list[str]:
+    """Names of the inputs that a layer reads without rounding them first."""
+    calls = calls_of(model)
+    return [
+        name
+        for name, image in zip(model.input_names, model.inputs, strict=True)
+        if any(
+            taken is image and not _rounds_input(layer)
+            for layer in model.layers
+            for call in calls[layer.name]
+            for taken in call.keras_inputs
+        )
+    ]
+
+
 def _rounds_input(layer: Any) -> bool:
     quantizer = type(getattr(layer, "quantizer", None)).__name__
     return type(layer).__name__ == "QActivation" and quantizer == "quantized_bits"
 
 
 def _ports(model: Any, backend: str) -> Iterator[Violation]:
-    for what, tensors in (("input", model.inputs), ("output", model.outputs)):
-        if len(tensors) != 1:
-            problem = f"model {model.name}: it has {len(tensors)} {what}s; the simulators and the test bench take one"
-            silently = "only the first one would be compared"
-            yield Violation("", what, problem, f"give it one {what}", silently, blocks_repair=True)
+    if len(model.outputs) != 1:
+        problem = f"model {model.name}: it has {len(model.outputs)} outputs; attacks and the test bench judge one"
+        silently = "only the first one would be compared"
+        fix = "choose one, or join them: keras.Model(model.inputs, Concatenate()(model.outputs))"
+        yield Violation("", "output", problem, fix, silently, blocks_repair=True)
 
 
 def _averages(model: Any, backend: str) -> Iterator[Violation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,16 +33,23 @@ def set_activation_types(hls_config: dict[str, Any], model: Any) -> None:
             entry["Precision"]["result"] = str(format_of(quantizer))
 
 
-def set_input_type(hls_config: dict[str, Any], model: Any, fmt: FixedPoint) -> None:
+def set_input_types(hls_config: dict[str, Any], model: Any, formats: Sequence[FixedPoint]) -> None:
     """Give the model's inputs a type, where no quantizer rounds them (a conversion without bit_exact).
 
-    hls4ml's C++ feeds an LSTM's state to the multiplier of its input, so both get one type that holds either.
+    hls4ml's C++ feeds an LSTM's state to the multiplier of its input, so all get one type that holds each of them.
+
+    Args:
+        hls_config: hls4ml's configuration, granularity "name".
+        model: Keras.
+        formats: of every input, or one for all.
     """
     states = [layer.name for layer in model.layers if type(layer).__name__ == "LSTM"]
     if states:
-        integer = max(_DEFAULT.integer, fmt.integer + (not fmt.signed))
-        fmt = FixedPoint(integer + max(_DEFAULT.fraction, fmt.fraction), integer, signed=True)
-    for name in [*model.input_names, *states]:
+        integer = max(_DEFAULT.integer, *(fmt.integer + (not fmt.signed) for fmt in formats))
+        fraction = max(_DEFAULT.fraction, *(fmt.fraction for fmt in formats))
+        formats = [FixedPoint(integer + fraction, integer, signed=True)]
+    names = [*model.input_names, *states]
+    for name, fmt in zip(names, formats if len(formats) == len(names) else [formats[0]] * len(names), strict=True):
         hls_config["LayerName"][name]["Precision"]["result"] = str(fmt)
 
 

@@ -180,7 +180,8 @@ class BitSim:
 
     def logits(self, x: Codes) -> Logits:
         """Logits (N, classes) of codes (N, ...) on the grid."""
-        return np.asarray(self.predict(x, fraction=self.grid.format.fraction))
+        fractions = [fmt.fraction for fmt in self.grid.formats]
+        return np.asarray(self.predict(self.grid.feed(x), fraction=fractions))
 
     def trace(self, x: Arrays, threads: int | None = None, *, fraction: Fractions = None) -> dict[str, Array]:
         """Every layer's output, with the names and shapes of hls4ml's `ModelGraph.trace`: (N, *shape).

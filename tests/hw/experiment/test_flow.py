@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import yaml
 from helpers.cli import Cli, snapshot
 from helpers.models import write_data
 
+from hw.cli import main
 from hw.experiment.attacks import load_result
 from hw.report.step import FLOW
 from qmodels.loading import load_model
@@ -52,10 +54,14 @@ EXPERIMENT: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
-    """A folder with data, config and a finished run in `tiny`, made by a real process."""
+    """A folder with data, config and a finished run in `tiny`, made in this process: those that are killed are not."""
     folder = tmp_path_factory.mktemp("undisturbed")
     experiment(folder)
-    start(folder, "run", "tiny.yaml", "--out", "tiny").communicate(timeout=400)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["robust-hls", "run", "tiny.yaml", "--out", "tiny"])
+        with contextlib.suppress(SystemExit):
+            main()
     assert (folder / "tiny" / "report.html").is_file()
     return folder
 
@@ -252,26 +258,14 @@ def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> N
     assert process.returncode == -signal.SIGKILL
 
 
-def test_killed_in_training_it_ends_as_if_undisturbed(cli: Cli, undisturbed: Path) -> None:
+def test_killed_in_training_and_in_the_attack_it_ends_as_if_undisturbed(cli: Cli, undisturbed: Path) -> None:
     experiment(cli.folder)
-    checkpoint = cli.folder / "tiny" / "checkpoints" / "training.npz"
+    checkpoint, attacks = cli.folder / "tiny" / "checkpoints" / "training.npz", cli.folder / "tiny" / "attacks"
     kill_when(start(cli.folder, "run", "tiny.yaml", "--out", "tiny"), checkpoint.exists)
     assert not (cli.folder / "tiny" / "model.keras").exists()
-    outcome = cli("run", "tiny.yaml", "--out", "tiny", "--resume")
-    assert outcome.status == 0, outcome.err
-    assert json.loads((cli.folder / "tiny" / "training.json").read_text())["resumed_from"]
-    assert results(cli.folder / "tiny") == results(undisturbed / "tiny")
-    own, other = (load_model(folder / "tiny" / "model.keras") for folder in (cli.folder, undisturbed))
-    for weights, expected in zip(own.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(weights, expected)
-
-
-def test_killed_in_the_attack_it_goes_on_with_the_next_one(cli: Cli, undisturbed: Path, finished: Path) -> None:
-    attacks = finished / "attacks"
-    for path in attacks.iterdir():
-        path.unlink()
     process = start(cli.folder, "run", "tiny.yaml", "--out", "tiny", "--resume")
     kill_when(process, lambda: len(list(attacks.glob("[!.]*.npz"))) >= 2)
+    assert json.loads((cli.folder / "tiny" / "training.json").read_text())["resumed_from"]
     kept = {path.name: path.stat().st_mtime_ns for path in attacks.glob("[!.]*.npz")}
     outcome = cli("run", "tiny.yaml", "--out", "tiny", "--resume")
     assert outcome.status == 0, outcome.err
@@ -279,3 +273,6 @@ def test_killed_in_the_attack_it_goes_on_with_the_next_one(cli: Cli, undisturbed
     assert {name: (attacks / name).stat().st_mtime_ns for name in kept} == kept
     assert len(list(attacks.glob("[!.]*.npz"))) > len(kept)
     assert results(cli.folder / "tiny") == results(undisturbed / "tiny")
+    own, other = (load_model(folder / "tiny" / "model.keras") for folder in (cli.folder, undisturbed))
+    for weights, expected in zip(own.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, expected)

@@ -203,3 +203,18 @@ def test_a_run_does_not_go_into_a_sizing(theirs: Cli) -> None:
     marked(theirs.folder / "sizing", "sizing")
     told = theirs.refuses("generate", "--model", "mine/model.keras", "--out", "sizing", "--resume")
     assert told == "robust-hls: sizing: holds a sizing, not a run; choose another --out\n"
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["[]", "{", '{"key": 1, "outputs": {}}', '{"key": "k", "outputs": []}', '{"key": "k", "outputs": {"../a": "d"}}',
+     '{"key": "k", "outputs": {"/a": "d"}}', '{"key": "k", "outputs": {"a": 3}}',
+     '{"key": "k", "outputs": {}, "seconds": "x"}'],
+)  # fmt: skip
+def test_a_step_whose_record_was_edited_is_done_again(tmp_path: Path, record: str) -> None:
+    folder = RunFolder(tmp_path)
+    folder.mark_done("train", "k", (), 1.0)
+    assert folder.is_done("train", "k")
+    (tmp_path / ".steps" / "train.json").write_text(record)
+    assert not folder.is_done("train", "k")
+    assert folder.outputs("train") == {} and folder.seconds("train") == 0.0

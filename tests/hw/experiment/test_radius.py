@@ -52,6 +52,13 @@ def test_radii_that_attacks_cannot_keep_to() -> None:
     assert plan_radii(plan("pgd-l2", "value", 0.3), data)[0].steps == pytest.approx(4.8)
 
 
+def test_the_format_of_the_data_is_the_most() -> None:
+    told = AttackPlan.model_validate({"attack": {"kind": "fgsm"}, "epsilons_lsb": [256]})
+    with pytest.raises(UserError, match=r"fgsm: epsilon 256 lsb: inputs of 'digits' move by 255 grid steps at most"):
+        plan_radii(told, load_data("digits"))
+    assert plan_radii(told, wine(format="fixed<16,12>"))[0].steps == 256
+
+
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -61,7 +68,7 @@ def test_radii_that_attacks_cannot_keep_to() -> None:
         ("{attack: {kind: fgsm}, epsilon: {unit: sigma, values: []}}", "epsilon.values"),
         ("{attack: {kind: fgsm}, epsilon: {unit: sigma, values: [-1]}}", "cannot use -1, allowed: numbers above 0"),
         ("{attack: {kind: fgsm}, epsilon: {unit: sigma, values: [.inf]}}", "cannot use inf"),
-        ("{attack: {kind: fgsm}, epsilon: {unit: lsb, values: [0.5]}}", "whole numbers 1 .. 255 LSB"),
+        ("{attack: {kind: fgsm}, epsilon: {unit: lsb, values: [0.5]}}", "whole numbers 1 .. 16777215 LSB"),
         ("{attack: {kind: fmn-l0}, epsilon: {unit: sigma, values: [1]}}", "counts features; give epsilons_lsb"),
         ("{attack: {kind: fgsm}, epsilon: {unit: value, values: [0.0001]}}", "is less than half a grid step"),
     ],

@@ -81,7 +81,7 @@ def test_a_model_of_two_inputs_is_told_what_is_accepted(cli: Cli) -> None:
     save_model(keras.Model(two, out), cli.folder / "own.keras")
     sequences(cli.folder / "mine.npz", (6,))
     told = cli.refuses("run", "--model", "own.keras", "--data", "mine.npz")
-    assert "a model of 2 inputs has no data set here: give it one input, and split that in the model" in told
+    assert "mine.npz: holds x_train; the model's inputs (a, b) need x_train_a, x_train_b, and x_test likewise" in told
 
 
 @pytest.mark.parametrize("name", ["tabular", "jets"])

@@ -91,6 +91,8 @@ def test_an_autoencoder_from_file_to_report(cli: Cli, direction: str) -> None:
     metric = {"hide": "detection rate", "alarm": "share without false alarm"}[direction]
     assert {(row["task"], row["metric"], row["n"]) for row in results["rows"]} == {("anomaly", metric, 30)}
     (seen,) = [one for one in results["measures"]["detection"] if one["victim"] == "bitsim"]
+    assert seen["own_threshold"] == results["task"]["criterion"]["threshold"]  # whose bits the quantized model's are
+    assert seen["detection_rate_at_own"] == seen["detection_rate"]
     assert seen["area_under_curve"] > 0.9 and seen["detection_rate"] > 0.8 and seen["false_positive_rate"] < 0.4
     (clean,) = rows_of(results, "bitsim", "clean")
     share = seen["detection_rate"] if direction == "hide" else 1 - seen["false_positive_rate"]

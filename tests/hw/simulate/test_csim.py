@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import shutil
 import subprocess
 import sys
 import threading
@@ -121,35 +122,37 @@ def test_it_is_compiled_once_even_when_asked_for_at_the_same_time(
 
 def project_of(body: str, weights: bytes = b"1\n") -> HlsProject:
     """A top function with that body."""
-    headers = "".join(f"#include <{name}>\n" for name in ("cstdlib", "fstream", "signal.h", "unistd.h"))
+    names = ("cstdlib", "signal.h", "unistd.h", *(("fstream",) if "std::ifstream" in body else ()))
+    headers = "".join(f"#include <{name}>\n" for name in names)
     code = f'{headers}extern "C" void tiny_float(float* x, float* y) {{ {body} }}\n'
     files = {"firmware/tiny.cpp": b"\n", "tiny_bridge.cpp": code.encode(), "firmware/weights/w.txt": weights}
     return HlsProject("tiny", files, Ports(((8, 8, 1),), ((1,),), reentrant=True))
 
 
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ("*(volatile int*)nullptr = 1;", "crashed: SIGSEGV in the generated C++"),
-        ("abort();", "crashed: SIGABRT in the generated C++"),
-        ("if (x[5] > 0.5f) exit(3); y[0] = 1;", r"ended itself: its C\+\+ called exit\(3\)"),
-        ("_exit(0);", r"ended itself: its C\+\+ called exit\(0\)"),
-        ("kill(getpid(), 9);", "crashed: SIGKILL in the generated C.*; too little memory"),
-        (
-            "for (;;) { volatile int i = 0; i = i + 1; }",
-            "finished no sample for 1 s and was stopped; .*: set ROBUST_HLS_CSIM_SECONDS",
-        ),
-    ],
+#: What the generated code does, and what is told of it.
+WRONG = (
+    ("*(volatile int*)nullptr = 1;", "crashed: SIGSEGV in the generated C++"),
+    ("abort();", "crashed: SIGABRT in the generated C++"),
+    ("if (x[5] > 0.5f) exit(3); y[0] = 1;", r"ended itself: its C\+\+ called exit\(3\)"),
+    ("_exit(0);", r"ended itself: its C\+\+ called exit\(0\)"),
+    ("kill(getpid(), 9);", "crashed: SIGKILL in the generated C.*; too little memory"),
+    (
+        "for (;;) { volatile int i = 0; i = i + 1; }",
+        "finished no sample for 1 s and was stopped; .*: set ROBUST_HLS_CSIM_SECONDS",
+    ),
 )
-def test_generated_code_that_goes_wrong_is_one_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, told: str
-) -> None:
-    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize("which", range(len(WRONG)))
+def test_generated_code_that_goes_wrong_is_one_message(monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     monkeypatch.setenv("ROBUST_HLS_CSIM_SECONDS", "1")
-    csim = Csim(project_of(body))
+    # One library for all: the first pixel chooses.
+    csim = Csim(project_of("".join(f"if (x[0] * 256 == {n}) {{ {body} }}\n" for n, (body, _) in enumerate(WRONG))))
+    images = np.full((9, 8, 8, 1), 255, np.uint8)
+    images[:, 0, 0] = which
     for _ in range(2):  # and the next call starts anew
-        with pytest.raises(SimulationFailed, match=told):
-            csim.logits(np.full((9, 8, 8, 1), 255, np.uint8))
+        with pytest.raises(SimulationFailed, match=WRONG[which][1]):
+            csim.logits(images)
 
 
 def test_weights_are_read_wherever_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,12 +167,27 @@ def test_weights_are_read_wherever_the_cache_is(tmp_path: Path, monkeypatch: pyt
     assert Csim(project).logits(grid_codes(1))[0, 0] == 5
 
 
+READS = project_of('std::ifstream file(WEIGHTS_DIR "/w.txt"); if (!(file >> y[0])) exit(1);', b"7\n")
+
+
+@pytest.fixture(scope="module")
+def whole_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with `READS` in it; for copying only."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUST_HLS_CACHE", str(folder))
+        Csim(READS)
+    return folder
+
+
 @pytest.mark.parametrize("file", ["csim.so", "firmware/weights/w.txt"])
 @pytest.mark.parametrize("spoil", ["empty", "half", "missing"])
-def test_a_damaged_entry_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, spoil: str) -> None:
+def test_a_damaged_entry_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_cache: Path, file: str, spoil: str
+) -> None:
+    shutil.copytree(whole_cache, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
-    project = project_of('std::ifstream file(WEIGHTS_DIR "/w.txt"); if (!(file >> y[0])) exit(1);', b"7\n")
-    Csim(project)
+    project = READS
     (entry,) = (tmp_path / "csim").iterdir()
     content = (entry / file).read_bytes()
     if spoil == "missing":

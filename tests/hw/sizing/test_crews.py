@@ -159,3 +159,9 @@ def test_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.3)
     with pytest.raises(UserError, match="no scheduler"):
         remote_crew("tcp://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://", "http://127.0.0.1:9", "127.0.0.1:99999", "tcp://a b:1", ""])
+def test_what_is_no_address_of_a_scheduler(address: str) -> None:
+    with pytest.raises(UserError, match="no scheduler has this address; it must be tcp://HOST:PORT"):
+        remote_crew(address)

@@ -17,6 +17,7 @@ from qmodels.data.inputs import auto_format, encode_numbers
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.runtime import runtime
 from qmodels.victims import GradientModel, Logits
 
 SHAPES = st.sampled_from([(3,), (5, 2), (2, 3, 2)])
@@ -135,7 +136,7 @@ def test_bounds_of_the_users_own_are_in_his_unit() -> None:
         ({"format": "fixed<25,6>"}, "has 25 bits; allowed: up to 24"),
         ({"lower": "dataa"}, "'dataa' is no bound; allowed: data, format, a number"),
         ({"upper": [1, float("nan")]}, "is no bound"),
-        ({"scale": "log"}, "'none', 'standard' or 'min-max'"),
+        ({"scale": "log"}, "'log' is no scale; allowed: none, standard, min-max"),
     ],
 )
 def test_settings_that_are_none(settings: dict[str, Any], message: str) -> None:
@@ -242,24 +243,37 @@ def test_pixels_may_be_scaled_as_other_numbers_are(tmp_path: Path) -> None:
     assert data.grid.format.signed and abs(float(data.train.values.mean())) < 0.1
 
 
-class OwnModel:
-    """As much of a model as the loader looks at."""
-
-    inputs = (None, None)
-
-    def __init__(self, *shape: int) -> None:
-        self.input_shape = (None, *shape)
+def flattening(shape: tuple[int, ...]) -> Any:
+    keras = runtime().keras
+    return keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 4, 1), (4, 4, 1, 1)])
 def test_last_axes_of_size_one_come_and_go_as_the_model_wants_them(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = image_data(tmp_path / "pixels.npz", 1.0)
-    data = load_data(str(path), model=lambda: OwnModel(*shape))
+    data = load_data(str(path), model=lambda: flattening(shape))
     assert data.input_shape == shape
-    assert load_data(str(path), model=lambda: OwnModel(16)).input_shape == (4, 4, 1)  # the mend is told later
+    assert load_data(str(path), model=lambda: flattening((16,))).input_shape == (4, 4, 1)  # the mend is told later
 
 
 def test_gradients_know_the_grid() -> None:
     grid = InputGrid(FixedPoint(10, 5))
     model = type("Model", (), {"name": "double", "__call__": lambda self, x, training: 2 * x})()
     assert GradientModel(model, grid).outputs(np.float32(32)) == 2.0
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(4096, 12), (0.25, -2), (1, 0), (3, 0), (100.0, 0)])
+def test_a_number_divides_and_a_power_of_two_is_known(scale: float, shift: int) -> None:
+    numbers = np.random.default_rng(0).uniform(-50, 50, (40, 3))
+    config = InputConfig(scale=scale, format="fixed<20,9>")
+    (codes, *_), grid, inputs = encode_numbers([numbers] * 3, config, (), "own", lambda: None)
+    np.testing.assert_allclose(grid.to_values(codes), numbers / scale, atol=2.0**-12)
+    np.testing.assert_allclose(inputs.unscaled(grid.to_values(codes)), numbers, atol=scale * 2.0**-12)
+    assert inputs.shift == shift and inputs.as_json()["scale"] == scale
+    assert any("is no power of two: divide your numbers before" in note for note in inputs.notes) == (scale in (3, 100))
+
+
+@pytest.mark.parametrize("scale", [0, -2, np.inf, np.nan, True, "std", None])
+def test_what_is_no_scale_is_refused(scale: Any) -> None:
+    with pytest.raises(ValidationError, match="is no scale; allowed: none, standard, min-max, or a number above 0"):
+        InputConfig(scale=scale)

@@ -13,6 +13,7 @@ from helpers.models import qkeras_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmodels.architectures import ModelConfig, build_float
 from qmodels.errors import UserError
 from qmodels.loading import load_model, load_model_with_notes
 from qmodels.loading.limits import MAX_NUMBERS
@@ -71,6 +72,21 @@ def test_layers_larger_than_memory(tmp_path: Path, settings: dict[str, Any], sai
         load_model(path)
 
 
+def test_what_keras_refuses_is_told_by_layer_in_a_few_words(tmp_path: Path) -> None:
+    path = stored(tmp_path, lambda layers: layers[3]["config"].update(units=-1))
+    with pytest.raises(UserError) as caught:
+        load_model(path)
+    assert str(caught.value).endswith(
+        "QKeras model: layer 'logits': Received an invalid value for `units`, expected a positive integer. Received: "
+        "units=-1"
+    )
+
+
+def test_a_model_of_ours_larger_than_memory() -> None:
+    with pytest.raises(UserError, match=r"model: layer 'fc1/?': with its weights of shape \(16, 1000000000\)"):
+        build_float(ModelConfig(architecture="mlp", hidden=(10**9,)), (4, 4, 1), 3, 0)
+
+
 def test_inputs_larger_than_memory(tmp_path: Path) -> None:
     path = stored(tmp_path, lambda layers: layers[0]["config"].update(batch_input_shape=[None, 10**5, 10**5, 1]))
     with pytest.raises(
@@ -123,7 +139,7 @@ def test_calls_that_never_come(tmp_path: Path, inbound: Any) -> None:
         load_model(path)
 
 
-@pytest.mark.parametrize("name", ["fc 1", "_private", "größe", "a:0", "", "x" * 100 + "!"])
+@pytest.mark.parametrize("name", ["fc 1", "_private", "größe", "a:0", "", "x" * 100 + "!", "1 + 1"])
 def test_names_that_tensorflow_forbids(tmp_path: Path, name: str) -> None:
     def edit(layers: list[dict[str, Any]]) -> None:
         layers[2]["name"] = layers[2]["config"]["name"] = name
@@ -132,6 +148,7 @@ def test_names_that_tensorflow_forbids(tmp_path: Path, name: str) -> None:
     loaded = load_model_with_notes(stored(tmp_path, edit))
     (note,) = loaded.notes
     assert f"{name!r} is now {loaded.model.layers[2].name!r}" in note
+    assert loaded.model.layers[2].name[0].isalpha()  # hls4ml makes it a C++ name
     x = np.random.default_rng(0).random((8, 4, 4, 1), dtype=np.float32)
     assert loaded.model(x).shape == (8, 3)
 

@@ -43,6 +43,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("ternary", {"number_of_unrolls": 3}),
 ]
 Store = Callable[[Any, Path], Path]
+SAVED_AGAIN: set[str] = set()  # models as JSON
 
 
 def values() -> Any:
@@ -72,12 +73,14 @@ def as_hdf5(model: Any, folder: Path) -> Path:
 def same_bits_twice(model: Any, path: Path, folder: Path) -> Any:
     """Load a file, save what was loaded, load that: all three compute the same."""
     loaded = load_model(path)
-    save_model(loaded, folder / "again.keras")
-    again = load_model_with_notes(folder / "again.keras")
     x = values()
     expected = model(x).numpy()
     np.testing.assert_array_equal(loaded(x).numpy(), expected)
-    np.testing.assert_array_equal(again.model(x).numpy(), expected)
+    if loaded.to_json() not in SAVED_AGAIN:  # of another format the same model came out: what is saved is the same
+        SAVED_AGAIN.add(loaded.to_json())
+        save_model(loaded, folder / "again.keras")
+        again = load_model_with_notes(folder / "again.keras")
+        np.testing.assert_array_equal(again.model(x).numpy(), expected)
     return loaded
 
 
@@ -191,6 +194,10 @@ HUGE = 99999999999999999999
         ({"class_name": "quantized_bits", "config": {"bits": HUGE}}, f"quantized_bits has bits={HUGE}"),
         ({"class_name": "quantized_bits", "config": {"bits": 10**400}}, "quantized_bits has bits=1000"),
         ({"class_name": "ternary", "config": {"alpha": float("nan")}}, "ternary has alpha=nan"),
+        ("quantized_relu(9**9**9, 0)", r"quantized_relu has bits=9\*\*9\*\*9; allowed: a number$"),
+        ("quantized_relu(6, 'x' * 10**10)", r"quantized_relu has integer='x' \* 10\*\*10; allowed: a number$"),
+        ("ternary(alpha=open('x'))", r"ternary has alpha=open\('x'\); allowed: a number, True, False, None, or a word"),
+        ({"class_name": "quantized_bits", "config": {"bits": "many"}}, "quantized_bits has bits=many; allowed: a numb"),
     ],
 )
 @pytest.mark.parametrize("key", ["activation", "kernel_quantizer"])

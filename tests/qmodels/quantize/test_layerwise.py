@@ -11,6 +11,8 @@ from helpers.models import BITS, Toolbox
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qmodels.criteria import Deviation
+from qmodels.data import Split
 from qmodels.errors import UserError
 from qmodels.layers import kernel_of
 from qmodels.metrics.lipschitz import difference_norms
@@ -20,6 +22,8 @@ from qmodels.quantize.layerwise import Choice, LayerKernel, LayerwiseConfig, Opt
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.selection import quantize_as_asked, select_formats
 from qmodels.quantize.weights import WeightConfig
+from qmodels.tasks import Task
+from qmodels.victims import KerasVictim
 
 CODE = fit_code(np.ones((2, 2)), WeightConfig())
 OPTIONS = st.builds(Option, st.just(WeightConfig()), st.just(CODE), st.integers(1, 30), st.floats(0, 5, width=16))
@@ -104,3 +108,15 @@ def test_a_budget_too_small_says_what_would_do(toolbox: Toolbox) -> None:
 def test_two_budgets_are_refused() -> None:
     with pytest.raises(ValueError, match="give one of average_bits, weight_bits and ebops"):
         layerwise.BudgetConfig(average_bits=3, ebops=1000)
+
+
+def test_a_regression_is_judged_by_its_tolerance(toolbox: Toolbox) -> None:
+    data, model, task = toolbox.data, toolbox.float_model, Task("regression", Deviation(tolerance=0.4))
+    validation = Split(data.validation.x, model.predict(data.validation.values, verbose=0))
+    wanted, seen = config(candidates=2, samples=60, epsilon_lsb=4), validation.take(60)
+    quantized, selection = quantize_as_asked(model, wanted, data.train, validation, seed=0, task=task)
+    assert selection is not None
+    chosen = selection.candidates[selection.chosen]
+    outputs = KerasVictim(quantized.model, "quantized").logits(seen.x)
+    assert chosen.clean == np.mean(np.abs(outputs - seen.y).max(axis=1) <= 0.4)
+    assert 0 <= chosen.attacked <= chosen.clean < 1 and chosen.clean > 0

@@ -28,13 +28,18 @@ ISA_FLAGS = {
     "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
     "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
 }
+#: `address,undefined`: kernels that stop at the first access beside an array, or undefined result
+#: (benchmarks/sanitize.py).
+SANITIZE_VARIABLE = "ROBUST_HLS_BITSIM_SANITIZE"
+_SANITIZERS = ("address", "undefined")
+_SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 
 
 @functools.cache
 def _cpu() -> str:
     """The processor, as far as code generation cares: a cache shared between machines must not mix them."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     wanted = ("flags", "model name", "Features", "CPU part")
@@ -49,9 +54,25 @@ def forced_isa() -> str:
     return isa
 
 
+def sanitizer_flags() -> list[str]:
+    """g++'s options for the sanitizers that ROBUST_HLS_BITSIM_SANITIZE names; none without it.
+
+    Raises:
+        UserError: an unknown one, or `address` without its library in LD_PRELOAD, which would end this process.
+    """
+    wanted = os.environ.get(SANITIZE_VARIABLE, "")
+    if not wanted:
+        return []
+    if not set(wanted.split(",")) <= set(_SANITIZERS):
+        raise UserError(f"{SANITIZE_VARIABLE}={wanted}: allowed are {', '.join(_SANITIZERS)}")
+    if "address" in wanted and "libasan" not in os.environ.get("LD_PRELOAD", ""):
+        raise UserError(f"{SANITIZE_VARIABLE}={wanted}: LD_PRELOAD must name libasan.so; use benchmarks/sanitize.py")
+    return [*_SANITIZED, f"-fsanitize={wanted}"]
+
+
 def codes_header() -> str:
     """The C++ side of bitsim/codes.py: a namespace of constants for every enum."""
-    template = Template((SOURCES / "codes.h.template").read_text())
+    template = Template((SOURCES / "codes.h.template").read_text(encoding="utf-8"))
 
     def constants(enum: type[IntEnum]) -> str:
         members = ", ".join(f"{member.name} = {member.value}" for member in enum)
@@ -66,14 +87,14 @@ def build(isa: str = "native") -> Path:
     Raises:
         ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
     """
-    flags = [*_COMMON, *ISA_FLAGS[isa]]
+    flags = [*_COMMON, *ISA_FLAGS[isa], *sanitizer_flags()]
     texts = sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp"))
     header = codes_header()
     sources = [source.name.encode() + b"\0" + source.read_bytes() for source in texts]
     key = digest("\0".join([*flags, _cpu()]), *sources, header)
 
     def compile_into(work: Path, final: Path) -> None:
-        (work / "codes.h").write_text(header)
+        (work / "codes.h").write_text(header, encoding="utf-8")
         run_gxx([[*flags, f"-I{work}", "-o", str(work / "bitsim.so"), str(SOURCES / "bitsim.cpp")]], work)
 
     return build_once("bitsim", f"{isa}-{key}", compile_into) / "bitsim.so"

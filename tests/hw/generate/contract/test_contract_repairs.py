@@ -121,7 +121,7 @@ def test_a_repair_keeps_every_output(name: str) -> None:
     build, told = KINDS[name]
     model = build()
     assert {violation.grade for violation in contract(model)} == {"repairable"}
-    repaired = repair_model(model, input_format=SIGNED)
+    repaired = repair_model(model, input_formats=[SIGNED])
     check_contract(repaired.model)
     (done,) = repaired.repairs
     assert told in done and repaired.exact
@@ -172,7 +172,7 @@ def q_dense(name: str, units: int = 3) -> Any:
 @pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
 def test_repaired_models_are_exact_on_every_side(build: Callable[[], Any], io_type: IoType, tmp_path: Path) -> None:
     model = build()
-    repaired = repair_model(model, input_format=SIGNED)
+    repaired = repair_model(model, input_formats=[SIGNED])
     assert contract(repaired.model) == () and repaired.exact
     x = signed_inputs(12, model.input_shape[1:])
     change = output_change(model, repaired, x)

@@ -75,9 +75,9 @@ def pixels():
 
 @pytest.fixture
 def quick_build(monkeypatch):
-    """Libraries of other instruction sets are compiled with -O1, in a third of the time; this machine's is as ever."""
+    """Libraries of other instruction sets are compiled with -O0, in a fifth of the time; this machine's is as ever."""
     library.load()
-    monkeypatch.setattr(library, "_COMMON", [*library._COMMON, "-O1"])
+    monkeypatch.setattr(library, "_COMMON", [*library._COMMON, "-O0"])
     yield
     library._load.cache_clear()
 

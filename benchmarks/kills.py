@@ -1,0 +1,251 @@
+"""Commands that are killed at random moments: the same numbers after all, and nothing left running.
+
+    python benchmarks/kills.py [--quick] [--json OUT] [--only run size tables] [--kills 30] [--seed 0]
+
+A command is started, ended by SIGKILL, SIGTERM or SIGINT at a random moment, started again in the same folder, ended
+again, five times, and then left alone. Its numbers must be those of a folder that was never disturbed; seconds, dates
+and the folder's name are no numbers. Five seconds after each kill no process that it started may be left. Keys, for
+each command: `<command>_kills` (30), `<command>_differing` (0), `<command>_left_over` (0), `<command>_failed` (0).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.common import Report, parser
+from benchmarks.hostile_checks import SET
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS, IN_A_ROW = 30, 5
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+AFTER_SECONDS = 5.0
+MARK = "ROBUST_HLS_KILLS_MARK"
+#: Statuses of a command that was ended, or had finished before the signal came.
+_ENDED = (0, 130, 143, *(-number for number in SIGNALS))
+#: Keys that tell of time, place and machine.
+_NO_NUMBERS = frozenset(
+    "seconds started finished wall_seconds step_seconds starts environment commit out folder path worker "
+    "computed elapsed processor_seconds command".split()
+)
+
+_EXPERIMENT: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"name": "digits", "limit_train": 200, "limit_test": 40},
+    "model": {"architecture": "mlp", "hidden": [4]},
+    "training": {"method": "standard", "epochs": 2},
+    "quantization": {"calibration_samples": 50},
+    "simulation": {"verify_samples": 2, "verify_random": 1},
+    "evaluation": {"check_convergence": False},
+    "testbench": {"clean": 2, "adversarial": 2},
+}
+_FGSM: dict[str, Any] = {"kind": "fgsm"}
+_SIZING: dict[str, Any] = {
+    "name": "tiny_sizing",
+    "experiment": "experiment.yaml",
+    "space": {"quantization.weight_bits": [2, 4]},
+    "screening": {"off": True, "images": 12, "attacks": [{"attack": _FGSM, "epsilons_lsb": [16]}]},
+    "worst_case": {
+        "epsilon_lsb": 16,
+        "images": 12,
+        "attack": {"kind": "worst-case", "attacks": [{"kind": "square", "queries": 5}]},
+    },
+    "final": {"images": 12, "designs": 1},
+}
+_TABLES: dict[str, Any] = {
+    "name": "tiny_tables",
+    "experiment": "experiment.yaml",
+    "published": "mnist",
+    "samples": 12,
+    "rows": [{"label": "Orig."}],
+    "columns": [{"title": "FGSM (w)", "table": "white-box", "attack": _FGSM, "epsilon_lsb": 8, "samples": 12}],
+    "bits_study": {"rows": ["Orig."], "bits": [2], "attacks": []},
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One of the three, with what tells its numbers."""
+
+    name: str
+    arguments: tuple[str, ...]  # `@` is the output folder
+    again: tuple[str, ...]
+    numbers: str
+
+
+COMMANDS = {
+    "run": Command("run", ("run", *SET, "--out", "@"), ("run", *SET, "--out", "@", "--resume"), "results.json"),
+    "size": Command(
+        "size",
+        ("size", "sizing.yaml", "--out", "@", "--workers", "1"),
+        ("size", "sizing.yaml", "--out", "@", "--workers", "1"),
+        "sizing.json",
+    ),
+    "tables": Command(
+        "tables", ("tables", "tables.yaml", "--out", "@"), ("tables", "tables.yaml", "--out", "@"), "results.json"
+    ),
+}
+
+
+class Trial:
+    """A folder in which a command is started again and again."""
+
+    def __init__(self, command: Command, folder: Path, out: str) -> None:
+        self.command, self.folder, self.out = command, folder, folder / out
+        self._mark = f"{os.getpid()}-{out}-{time.monotonic_ns()}"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """The command, or the one that goes on with it."""
+        words = self.command.again if (self.out / ".robust-hls.json").exists() else self.command.arguments
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("ROBUST_HLS_")}
+        environment |= {"PYTHONPATH": str(ROOT), "ROBUST_HLS_CACHE": str(self.folder / "cache"), MARK: self._mark}
+        return subprocess.Popen(
+            [sys.executable, "-m", "hw.start", *(str(self.out) if word == "@" else word for word in words)],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "words.txt").open("wb"),
+            start_new_session=True,
+        )
+
+    def finish(self) -> float:
+        """To the end; seconds. RuntimeError when it fails."""
+        start = time.perf_counter()
+        child = self.start()
+        if child.wait() != 0:
+            raise RuntimeError(f"status {child.returncode}: {self.words()}")
+        return time.perf_counter() - start
+
+    def kill(self, number: signal.Signals, after: float) -> int:
+        """Start it, and end it after so many seconds; its status."""
+        child = self.start()
+        try:
+            return child.wait(after)
+        except subprocess.TimeoutExpired:
+            child.send_signal(number)
+        try:
+            return child.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            return child.wait()
+
+    def left_over(self) -> list[str]:
+        """Processes that it started and that are there after five seconds."""
+        deadline = time.monotonic() + AFTER_SECONDS
+        while (left := self._processes()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for process, _ in left:
+            os.kill(process, signal.SIGKILL)
+        return [command for _, command in left]
+
+    def numbers(self) -> Any:
+        """What it computed."""
+        return _numbers(json.loads((self.out / self.command.numbers).read_text()))
+
+    def words(self) -> str:
+        """The end of what it said."""
+        return (self.folder / "words.txt").read_text(errors="replace")[-1500:]
+
+    def _processes(self) -> list[tuple[int, str]]:
+        wanted, found = f"{MARK}={self._mark}".encode(), []
+        for path in Path("/proc").iterdir():
+            if path.name.isdigit():
+                try:
+                    if wanted in (path / "environ").read_bytes().split(b"\0"):
+                        command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                        found.append((int(path.name), command[:200]))
+                except OSError:  # it has ended since, or is another user's
+                    continue
+        return found
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(child) for key, child in value.items() if key not in _NO_NUMBERS}
+    return [_numbers(child) for child in value] if isinstance(value, list) else value
+
+
+def measure(command: Command, kills: int, rng: random.Random) -> tuple[dict[str, int], list[str]]:
+    """Counts, and what went wrong."""
+    counts, wrong = dict.fromkeys(("kills", "differing", "left_over", "failed"), 0), list[str]()
+
+    def tell(line: str) -> None:
+        wrong.append(line)
+        print(line, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="kills-") as name:
+        folder = Path(name)
+        (folder / "cache").mkdir(mode=0o700)
+        for file, content in (("experiment", _EXPERIMENT), ("sizing", _SIZING), ("tables", _TABLES)):
+            (folder / f"{file}.yaml").write_text(yaml.safe_dump(content))
+        calm = Trial(command, folder, "calm")
+        seconds = calm.finish()
+        expected = calm.numbers()
+        while counts["kills"] < kills:
+            trial = Trial(command, folder, f"out{counts['kills']}")
+            for _ in range(min(IN_A_ROW, kills - counts["kills"])):
+                number, after = rng.choice(SIGNALS), rng.uniform(0.05, seconds)
+                status = trial.kill(number, after)
+                counts["kills"] += 1
+                told = f"{command.name}, {number.name} after {after:.1f} of {seconds:.1f} s"
+                if status not in _ENDED:
+                    counts["failed"] += 1
+                    tell(f"{told}: status {status}: {trial.words()}")
+                if left := trial.left_over():
+                    counts["left_over"] += len(left)
+                    tell(f"{told}: left {left}")
+            try:
+                trial.finish()
+                if trial.numbers() != expected:
+                    counts["differing"] += 1
+                    tell(f"{told}: {_difference(expected, trial.numbers())}")
+            except RuntimeError as error:
+                counts["failed"] += 1
+                tell(f"{told}, then: {error}")
+            print(f"{command.name}: {counts}", flush=True)
+    return counts, wrong
+
+
+def _difference(one: Any, other: Any, where: str = "") -> str:
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return "; ".join(_difference(one[key], other[key], f"{where}.{key}") for key in one if one[key] != other[key])
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return "; ".join(_difference(a, b, f"{where}[{number}]") for number, (a, b) in pairs if a != b)
+    return f"{where}: {str(one)[:80]} became {str(other)[:80]}"
+
+
+def main() -> int:
+    """0 when nothing is wrong."""
+    arguments = parser(__doc__, COMMANDS)
+    arguments.add_argument("--seed", type=int, default=0, help="of the moments and signals")
+    arguments.add_argument("--kills", type=int, default=KILLS, help="of each command")
+    options = arguments.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would its own
+    report, rng, wrong = Report(), random.Random(options.seed), []
+    for name in options.only:
+        counts, found = measure(COMMANDS[name], IN_A_ROW if options.quick else options.kills, rng)
+        for key, value in counts.items():
+            report.figure(f"{name}_{key}", value)
+        wrong += found
+    report.details = {"wrong": wrong}
+    report.write(options.json)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
