@@ -82,9 +82,9 @@ def detection(run: Run) -> dict[str, Any]:
     At the run's threshold, and at the victim's own: from its scores of the normal validation samples, as the run's was.
     """
     criterion, (x, y) = run.task.criterion, run.data.test
-    normal = run.data.validation.x[run.data.validation.y == 0]
     if not isinstance(criterion, AnomalyScore):
         return {}
+    normal = run.data.validation.x[run.data.validation.y == 0]
     found = []
     for victim in [*sources(run), accelerator_of(run)]:
         scores = victim.victim.logits(x)
