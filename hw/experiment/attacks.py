@@ -78,7 +78,7 @@ def sources(run: Run) -> list[Contestant]:
 
 def accelerator_of(run: Run) -> Contestant:
     """The accelerator, in the simulator that the config asks for."""
-    return Contestant(run.config.mapped_label, run.task.view(run.accelerator), run.weight_bits)
+    return Contestant(run.config.mapped_label, run.task.view(run.device), run.weight_bits)
 
 
 def attack_labels(run: Run) -> dict[str, str]:
@@ -175,23 +175,23 @@ def targets(run: Run, attack: Attack) -> list[Contestant]:
     attack where the model may differ from the accelerator: its gradients are a surrogate.
     """
     accelerator = accelerator_of(run)
-    if attack.knowledge == "black-box" or not run.has_model:
+    if attack.knowledge == "black-box" or not run.has_gradients:
         return [accelerator]
     if attack.family == "worst-case" or run.exactness == "reported":
-        judged = AcceleratorVictim(run.accelerator, run.prequantized.gradient_model)
+        judged = AcceleratorVictim(run.device, run.device_gradients)
         return [*sources(run)[:-1], replace(accelerator, victim=run.task.view(judged))]
     return sources(run)
 
 
 def judged_victim(run: Run) -> str:
     """Whose success counts for the hardware: the quantized model's, or the accelerator's where that may differ."""
-    return "quantized" if run.exactness == "required" else run.accelerator.name
+    return "quantized" if run.exactness == "required" else run.device.name
 
 
 def strongest(run: Run, rows: Sequence[Row]) -> AttackJob | None:
     """The attack that did most harm to the hardware's function in the ball of the headline table, if there is one."""
     ball, judge = headline_ball(rows), judged_victim(run)
-    knowledge = "white-box" if run.has_model else "black-box"
+    knowledge = "white-box" if run.has_gradients else "black-box"
     lowest = min(
         (row for row in rows if (row.victim, row.knowledge, row.source) == (judge, knowledge, "") and row.ball == ball),
         key=lambda row: row.accuracy,
@@ -262,7 +262,7 @@ def _made_by(run: Run, source: Contestant) -> tuple[str, ...]:
     """The steps that a model of the run came from: the float network is the same, however it is mapped and rounded."""
     if source.victim.name != "float":
         own = run.exactness == "reported"  # then the accelerator's bits depend on how it was generated
-        return ("train", "map", "quantize", "project") if own else ("train", "map", "quantize")
+        return run.device_steps if own else ("train", "map", "quantize")
     return ("train",) if source.label == run.config.model_label else ("train", "map")
 
 

@@ -44,13 +44,17 @@ from qmodels.quantize.prequantized import prequantize
 from qmodels.shapes import read_stored
 from qmodels.targets import TargetKind
 from qmodels.tasks import Task
-from qmodels.victims import KerasVictim
+from qmodels.tflite import is_tflite
+from qmodels.victims import GradientModel, KerasVictim, Victim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
 
 
 class Run:
     """Config + folder + lazily loaded data and models."""
+
+    #: The steps that the device comes from: attacks on it are made anew when these have made something else.
+    device_steps: tuple[str, ...] = ("train", "map", "quantize", "project")
 
     def __init__(
         self, config: RunConfig, folder: RunFolder, data_dir: Path | None = None, data: Dataset | None = None
@@ -123,7 +127,22 @@ class Run:
     @property
     def has_model(self) -> bool:
         """Whether there is a Keras model beside the accelerator: ONNX goes to hls4ml alone, without gradients."""
-        return not is_onnx(self.config.model.file)
+        return not is_onnx(self.config.model.file) and not is_tflite(self.config.model.file)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether there is a model whose gradients an attack on the device may follow."""
+        return self.has_model
+
+    @property
+    def device_gradients(self) -> GradientModel:
+        """That model; only where there is one."""
+        return self.prequantized.gradient_model
+
+    @property
+    def device(self) -> Victim:
+        """What is deployed, and judged in the end: the accelerator."""
+        return self.accelerator
 
     @cached_property
     def brings_hardware(self) -> bool:

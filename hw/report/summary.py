@@ -51,6 +51,13 @@ def show_summary(run: Run, until: str) -> None:
             typer.echo(f"{product:16s}{path}")
 
 
+def show_exports(run: Run) -> None:
+    """The `.tflite` files that were made, and how accurate they are."""
+    for item in json.loads((run.folder / "tflite.json").read_text()):
+        accuracy = f"{100 * item['test_accuracy']:.1f} % of {item['test_samples']:,} test samples"
+        typer.echo(f"{item['precision']:10s}{accuracy}; {item['inputs']}; {run.folder / item['file']}")
+
+
 def show_cost(cost: dict[str, Any]) -> None:
     """The cost of every layer that has one, and the totals."""
     table = Table(
