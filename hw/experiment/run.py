@@ -217,8 +217,15 @@ class Run:
 
     @cached_property
     def quantized(self) -> KerasVictim:
-        """The QKeras model as a victim."""
+        """The QKeras model as a victim; in float64 where float32 does not hold its sums."""
+        if self.has_wide_sums:
+            return self.prequantized
         return KerasVictim(self.quantized_model, "quantized", self.data.grid)
+
+    @property
+    def has_wide_sums(self) -> bool:
+        """Whether we quantized the model to so many bits that float32, in which QKeras computes, rounds its sums."""
+        return self.config.quantization.has_wide_sums and not self.brings_hardware
 
     @cached_property
     def float_victim(self) -> KerasVictim | None:
@@ -238,9 +245,10 @@ class Run:
 
         Only the contract promises these bits: where the model breaks it, the model itself.
         """
-        if self.exactness == "reported":
+        if self.exactness == "reported" and not self.has_wide_sums:
             return self.quantized
-        return KerasVictim(prequantize(self.quantized_model), "quantized", self.data.grid)
+        double = self.has_wide_sums
+        return KerasVictim(prequantize(self.quantized_model, double=double), "quantized", self.data.grid)
 
     @cached_property
     def hardware_model(self) -> Any:

@@ -16,6 +16,7 @@ from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.settings import merge
 from hw.sizing.config import Choice
 from qmodels.digest import digest_of, file_digest
+from qmodels.errors import UserError
 from qmodels.loading import weights_file
 from qmodels.quantize.mulaw import MappingConfig
 
@@ -90,6 +91,8 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
         UserError: a key or value the experiment does not know.
     """
     config = check_config(RunConfig, merge(_parsed(experiment, where), settings, f"{where}:"), lambda key: where)
+    if config.quantization.activation_bits > 8:
+        raise UserError(f"{where}: quantization.activation_bits: sizing takes up to 8; a run takes up to 16")
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
     return DesignPoint(tuple(settings.items()), config)
