@@ -29,5 +29,5 @@ class ModelConfig(BaseModel):
         None,
         gt=0,
         le=16,
-        description="resnet8, mobilenet_v1_025, coffee_cnn: filters times this, default 1; wrn32: widening factor, default 4",
+        description="filters times this, default 1; wrn32: widening factor, default 4",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
@@ -37,7 +38,8 @@ def export_tflite(model: Any, target: Target, calibration: Values, *, grid: Inpu
     if not len(calibration):
         raise UserError("export to .tflite: no training inputs to find the ranges of activations with")
     tf = runtime().tf
-    with quiet_stderr():
+    with quiet_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says of its own settings that they are unusual
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
         if target != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]

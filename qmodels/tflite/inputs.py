@@ -18,6 +18,8 @@ Pixels = Literal["grid", "0..1", "-1..1", "codes"]
 PIXELS: tuple[Pixels, ...] = get_args(Pixels)
 #: Codes that are looked at where there are more: enough to tell what rounding does.
 _MOST = 1 << 16
+#: What is so near to a half is one: the file has its scale in float32.
+_HALF = 1e-4
 
 
 @dataclass(frozen=True)
@@ -104,5 +106,5 @@ class InputMap:
             stored = codes.astype(np.int64) + limits.min
         else:
             steps = self._values(codes) / self.tensor.scale
-            stored = np.sign(steps) * np.floor(np.abs(steps) + 0.5) + self.tensor.zero
+            stored = np.sign(steps) * np.floor(np.abs(steps) + 0.5 + _HALF) + self.tensor.zero
         return np.clip(stored, limits.min, limits.max).astype(dtype)
