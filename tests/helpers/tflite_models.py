@@ -35,7 +35,8 @@ def keras_model(head: str | None = None) -> Any:
     kernel = rng.normal(0, 0.05, (4, 4, 4, width)).astype(np.float32)
     for row in range(width):
         kernel[row, :, :, row] += 0.5
-    model.get_layer("logits").set_weights([kernel.reshape(64, width), np.zeros(width, np.float32)])
+    bias = np.full(width, -5.0 if head == "sigmoid" else 0.0, np.float32)  # one logit: the first class, above 0
+    model.get_layer("logits").set_weights([kernel.reshape(64, width), bias])
     return model
 
 

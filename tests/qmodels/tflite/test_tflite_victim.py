@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.tflite_models import images, keras_model, hidden_softmax, tflite_content
+from helpers.tflite_models import hidden_softmax, images, keras_model, tflite_content
 from hypothesis import given
 from hypothesis import strategies as st
 
