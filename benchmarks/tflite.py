@@ -82,17 +82,19 @@ class Subject:
         return np.linalg.norm((x.astype(np.float64) - self.x).reshape(len(x), -1), axis=1)
 
 
-def data_set() -> tuple[Dataset, ModelConfig]:
-    """CIFAR-10, if it is here, and the network for it."""
+def data_set() -> tuple[Dataset, ModelConfig, int]:
+    """CIFAR-10, if it is here, the network for it, and epochs."""
+    folder = os.environ.get("ROBUST_HLS_DATA")
     try:
-        return load_data("cifar10", limit_train=10_000), ModelConfig(architecture="resnet8")
+        data = load_data("cifar10", limit_train=10_000, data_dir=Path(folder) if folder else None)
+        return data, ModelConfig(architecture="resnet8"), 6
     except RobustHlsError:
-        return load_data("digits"), ModelConfig(filters=(8, 16), hidden=(32,))
+        return load_data("digits"), ModelConfig(filters=(8, 16), hidden=(32,)), 20
 
 
-def subject(folder: Path, count: int, epochs: int) -> tuple[Subject, str]:
+def subject(folder: Path, count: int) -> tuple[Subject, str]:
     """Train, export, and take the first test images that the file gets right."""
-    data, config = data_set()
+    data, config, epochs = data_set()
     model = build_float(config, data.input_shape, data.classes, seed=0)
     settings = TrainingConfig(epochs=epochs, batch_size=64, learning_rate=3e-3)
     train(model, settings, data.train, data.validation, seed=0, checkpoint_dir=folder / "checkpoints")
@@ -198,7 +200,7 @@ def main() -> int:
     report = Report()
     images = asked.images or (40 if asked.quick else 200)
     with tempfile.TemporaryDirectory() as folder:
-        found, told = subject(Path(folder), images, 2 if asked.quick else 5)
+        found, told = subject(Path(folder), images)
         print(told)
         report.details["subject"] = told
         if importlib.util.find_spec("art") is None:
