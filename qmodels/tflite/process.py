@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.errors import UserError
+from qmodels.errors import ToolMissing, UserError
 
 WORKER = Path(__file__).with_name("worker.py")
 MAGIC = b"TFL3"  # at the fifth byte
@@ -63,6 +63,7 @@ class Interpreter:
 
         Raises:
             UserError: it is no such file, is damaged, or has what a classifier need not have.
+            ToolMissing: there is no interpreter.
         """
         self.path, content = path, read_content(path)
         self._lock = threading.Lock()
@@ -78,6 +79,9 @@ class Interpreter:
         self._ended = weakref.finalize(self, _end, self._child)
         self._unread = b""
         found = self._ask({"threads": threads, "bytes": len(content), "path": sys.path}, content, BUILD_SECONDS)
+        if "missing" in found:
+            self._ended()
+            raise ToolMissing(f"{path}: {found['missing']}")
         if "refused" in found:
             self._ended()
             raise UserError(f"{path}: {found['refused']}")

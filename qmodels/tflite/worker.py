@@ -7,6 +7,7 @@ line of JSON, with the bytes of an array behind it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+WRAPPER = "interpreter_wrapper._pywrap_tensorflow_interpreter_wrapper"
 #: Processor seconds that building the interpreter may take; a damaged file may ask for anything.
 BUILD_SECONDS = 4
 #: Address space, likewise; the library alone maps one gigabyte.
@@ -39,6 +41,10 @@ class Refused(Exception):
     """The file is no classifier that we can attack; the message says why."""
 
 
+class Missing(Exception):
+    """There is no interpreter that could read it; the message says how to get one."""
+
+
 def main() -> None:
     """Take a file, describe it, then compute batches until the pipe closes."""
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
@@ -52,6 +58,9 @@ def main() -> None:
         _send(answers, file.describe() | network.describe())
     except Refused as reason:
         _send(answers, {"refused": str(reason)})
+        return
+    except Missing as reason:
+        _send(answers, {"missing": str(reason)})
         return
     except MemoryError:
         _send(answers, {"refused": "its arrays do not fit into memory"})
@@ -79,11 +88,13 @@ class _limited:
     def __enter__(self) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         self._set(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + BUILD_SECONDS)
-        self._set(resource.RLIMIT_AS, BUILD_BYTES)
+        with contextlib.suppress(OSError, ValueError):  # not every system has this limit
+            self._set(resource.RLIMIT_AS, BUILD_BYTES)
 
     def __exit__(self, *_: object) -> None:
         for limit in (resource.RLIMIT_CPU, resource.RLIMIT_AS):
-            self._set(limit, resource.getrlimit(limit)[1])
+            with contextlib.suppress(OSError, ValueError):
+                self._set(limit, resource.getrlimit(limit)[1])
 
     def _set(self, limit: int, wanted: int) -> None:
         hard = resource.getrlimit(limit)[1]
@@ -236,7 +247,7 @@ def _package() -> str:
         return "ai_edge_litert"
     found = importlib.util.find_spec("tensorflow")
     if found is None or found.origin is None:
-        raise Refused("neither tensorflow nor ai-edge-litert is installed")
+        raise Missing("neither tensorflow nor ai-edge-litert is installed")
     names = ["tensorflow", "tensorflow.python"]
     names += [f"tensorflow.lite{part}" for part in ("", ".python", ".python.interpreter_wrapper")]
     for name in names:
@@ -249,19 +260,22 @@ def _package() -> str:
 def _interpreter(content: bytes, threads: int) -> Any:
     """The library's interpreter of a file's content, with XNNPACK where it knows the operators."""
     package = _package()
-    if package == "ai_edge_litert":
-        return (
-            importlib.import_module(f"{package}.interpreter")
-            .Interpreter(model_content=content, num_threads=threads)
-            ._interpreter
-        )
-    wrapper = importlib.import_module(f"{package}.interpreter_wrapper._pywrap_tensorflow_interpreter_wrapper")
     # operators: built-in; no custom ones; keep no inner tensors; delegates may be clustered
     settings = [1, [], [], False, False, threads]
     try:
-        return wrapper.CreateWrapperFromBuffer(content, *settings, False)
+        if package == "ai_edge_litert":
+            made = importlib.import_module(f"{package}.interpreter").Interpreter
+            return made(model_content=content, num_threads=threads)._interpreter
+        create = importlib.import_module(f"{package}.{WRAPPER}").CreateWrapperFromBuffer
+    except (ImportError, AttributeError, RuntimeError) as error:
+        if package == "ai_edge_litert" and isinstance(error, RuntimeError):
+            raise  # of the file
+        told = f"the interpreter of the installed {package} cannot be loaded ({error}); pip install ai-edge-litert"
+        raise Missing(told) from None
+    try:
+        return create(content, *settings, False)
     except TypeError:  # before 2.17
-        return wrapper.CreateWrapperFromBuffer(content, *settings)
+        return create(content, *settings)
 
 
 if __name__ == "__main__":
