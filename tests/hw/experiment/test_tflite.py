@@ -55,6 +55,7 @@ def test_from_the_file_to_the_report(cli: Cli, own: tuple[str, ...]) -> None:
     assert found["tflite"]["precision"] == "int8"
     page = (cli.folder / "run" / "report.html").read_text()
     assert "no accelerator: a .tflite file" in page and "hopskipjump-linf" in page
+    assert "the accelerator that computes it" not in page and "White-box attacks on the" not in page
     again = cli("attack", "run")
     assert again.status == 0 and again.out.count("done before, nothing changed") == 4
     shown = cli("report", "run")
