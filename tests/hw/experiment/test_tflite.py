@@ -13,7 +13,7 @@ from helpers.cli import Cli
 from helpers.models import write_data
 from helpers.tflite_models import hidden_softmax, keras_model, tflite_content
 
-FEW = ("--set", "evaluation.samples=12", "--set", "seed=0")
+FEW = ("--set", "evaluation.samples=6", "--set", "seed=0")
 SQUARE = "evaluation.attacks=[{attack: {kind: square, queries: 40}, epsilons_lsb: [16, 64]}]"
 CHEAP = ("--set", SQUARE)
 

@@ -79,6 +79,7 @@ def wide(config: ModelConfig) -> tuple[Any, np.ndarray[Any, Any]]:
     return model, KerasVictim(prequantize(model, double=True), "quantized").logits(IMAGES)
 
 
+@pytest.mark.slow  # in the default run a whole flow does the same: hw/experiment/test_wide_activations.py
 @pytest.mark.gxx
 def test_activations_of_16_bits_are_exact() -> None:
     model, expected = wide(ModelConfig(architecture="mlp", hidden=(12,)))
