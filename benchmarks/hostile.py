@@ -46,21 +46,26 @@ class Outcome:
     new: tuple[str, ...]
 
     @property
+    def before_us(self) -> bool:
+        """Whether Ctrl-C ended Python's own start: none of our modules beyond the package itself was being read."""
+        ours = ("/hw/cli", "/hw/experiment", "/hw/sizing", "/hw/tables", "/qmodels/", "in main", "in _stop")
+        return self.status == -signal.SIGINT and not any(place in self.words for place in ours)
+
+    @property
     def traceback(self) -> bool:
         """Whether Python's own words show."""
-        return "Traceback (most recent call last)" in self.words and self.status != -signal.SIGINT  # Python's own start
+        return "Traceback (most recent call last)" in self.words and not self.before_us
 
     @property
     def problem(self) -> str:
         """What is wrong; empty when all is as it must be."""
         if self.status is None:
             return "still ran after the time limit"
-        if self.status not in self.check.statuses:
+        if self.status not in self.check.statuses and not self.before_us:
             return f"status {self.status} instead of {self.check.statuses}"
         if self.traceback:
             return "a traceback"
-        before_us = self.status == -signal.SIGINT  # ended before our first line ran
-        if self.check.told not in self.words and not before_us:
+        if self.check.told not in self.words and not self.before_us:
             return f"does not say {self.check.told!r}"
         if self.lost:
             return f"lost {', '.join(self.lost)}"

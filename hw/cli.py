@@ -67,7 +67,7 @@ OwnModel = Annotated[
         "--model",
         metavar="FILE",
         parser=_path,
-        help="Your own model: .keras, .h5, a SavedModel folder, .json with weights, or .onnx.",
+        help="Your own model: .keras, .h5, a SavedModel folder, .json with weights, .onnx; attack: .tflite.",
     ),
 ]
 Weights = Annotated[
@@ -110,6 +110,7 @@ def _flow(
         from hw.experiment.preflight import check_run, told_before
         from hw.report.step import FLOW
         from hw.report.summary import show_summary
+        from qmodels.tflite import is_tflite
 
         run = open_run(
             target,
@@ -122,6 +123,9 @@ def _flow(
             engine=engine,
             plan=plan,
         )
+        if is_tflite(run.config.model.file):
+            _attack_tflite(run, until)
+            return
         steps = steps_until(until, FLOW)
         check_run(run, steps)
         for line in told_before(run):
@@ -138,6 +142,29 @@ def _flow(
             raise
         if overflow:
             _show_overflow(run)
+
+
+def _attack_tflite(run: Run, until: str) -> None:
+    """The short flow of a file that is attacked as it is: from the file to the report."""
+    from hw.experiment.pipeline import run_steps
+    from hw.experiment.plan import plan_text
+    from hw.experiment.tflite import TFLiteRun, check_tflite, told
+    from hw.report.step import TFLITE_FLOW
+    from hw.report.summary import show_summary
+
+    if until != "attack":
+        raise UserError(
+            f"{run.config.model.file}: a .tflite file is attacked as it is: robust-hls attack; for an accelerator "
+            "bring the Keras model that it was made from"
+        )
+    own = TFLiteRun.of(run)
+    check_tflite(own)
+    for line in told(own):
+        typer.echo(line)
+    typer.echo(plan_text(own.config.evaluation))
+    with own.folder.lock():
+        run_steps(own, TFLITE_FLOW, typer.echo)
+        show_summary(own, "report")
 
 
 def _show_overflow(run: Run) -> None:
@@ -228,8 +255,66 @@ def simulate_command(
     _flow("simulate", target, changes, out, resume, data_dir, model, data, engine, plan, overflow)
 
 
-_add_step("attack", "attack", "Up to the adversarial examples.")
+@app.command("attack")
+def attack_command(
+    target: Target = None,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    out: Out = None,
+    resume: Resume = False,
+    data_dir: DataDir = None,
+    model: OwnModel = None,
+    data: OwnData = None,
+    engine: Engine = None,
+    weights: Weights = None,
+    repair: Repair = False,
+    hls_config: HlsConfig = None,
+    plan: Plan = None,
+    surrogate: Annotated[
+        Path | None,
+        typer.Option(
+            "--surrogate", metavar="FILE", parser=_path, help="Of a .tflite file: a Keras model to take gradients from."
+        ),
+    ] = None,
+) -> None:
+    """Up to the adversarial examples; with --model x.tflite from the file to the report."""
+    given = {"model.surrogate": str(surrogate.resolve())} if surrogate is not None else {}
+    changes = (
+        _hls4ml_settings(hls_config, model is not None)
+        | _own_model_settings(weights, repair)
+        | given
+        | read_settings(settings)
+    )
+    _flow("attack", target, changes, out, resume, data_dir, model, data, engine, plan)
+
+
 _add_step("evaluate", "evaluate", "Up to the scores of every victim, with flags.")
+
+
+@app.command("export")
+def export_command(
+    target: Target = None,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    out: Out = None,
+    resume: Resume = False,
+    data_dir: DataDir = None,
+    model: OwnModel = None,
+    data: OwnData = None,
+) -> None:
+    """The trained float model as .tflite files: float32, int8 and int16x8, calibrated on training data."""
+    with _stoppable("stopped; run again with --resume to go on"):
+        from hw.experiment.export import EXPORT_FLOW
+        from hw.experiment.open import open_run
+        from hw.experiment.pipeline import run_steps
+        from hw.experiment.preflight import check_run
+        from hw.report.summary import show_exports
+
+        run = open_run(
+            target, read_settings(settings), out=out, resume=resume, data_dir=data_dir, model=model, data=data
+        )
+        check_run(run, EXPORT_FLOW)
+        with run.folder.lock():
+            run_steps(run, EXPORT_FLOW, typer.echo)
+            show_exports(run)
 
 
 @app.command()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qmodels.data import Dataset, Split
 from qmodels.errors import UserError
 from qmodels.statistics import paired_p_value
 
+Answers = NDArray[np.bool_]  # (N,)
 SAMPLES = 300
 #: How much more accurate the model must be on another scale for us to refuse, as a share.
 CLEARLY = 0.1
@@ -38,17 +41,28 @@ def check_scale(model: Any, data: Dataset, where: str) -> None:
     few = data.train.take(SAMPLES)
     right = _right(model, few, float(grid.step))
     found = {name: _right(model, few, unit) for name, (unit, _) in SCALES.items() if unit != float(grid.step)}
-    best = max(found, key=lambda name: float(found[name].mean()))
-    better = float(found[best].mean() - right.mean())
-    if found[best].mean() < TRAINED or better < CLEARLY or SCALES[best][1] == _setting(data):
-        return
-    if paired_p_value(right, found[best]) > SIGNIFICANCE:
+    best = clearly_better(right, found)
+    if best is None or SCALES[best][1] == _setting(data):
         return
     raise UserError(
         f"{where}: is right on {100 * right.mean():.1f} % of {len(few)} training samples as they are given to it "
         f"({_name(float(grid.step))}), and on {100 * found[best].mean():.1f} % on the scale {best}. "
         f"Set data.input.format: {SCALES[best][1]}"
     )
+
+
+def clearly_better(right: Answers, others: Mapping[str, Answers]) -> str | None:
+    """The scale on which a model is right so much more often that it was surely trained on it; None: there is none.
+
+    Args:
+        right: of every sample, whether the model is right on the scale that it is given.
+        others: the same on other scales, by their names; at least one.
+    """
+    best = max(others, key=lambda name: float(others[name].mean()))
+    better = float(others[best].mean() - right.mean())
+    if others[best].mean() < TRAINED or better < CLEARLY or paired_p_value(right, others[best]) > SIGNIFICANCE:
+        return None
+    return best
 
 
 def _setting(data: Dataset) -> str:
@@ -59,6 +73,6 @@ def _name(step: float) -> str:
     return next((name for name, (unit, _) in SCALES.items() if unit == step), f"k * {step:g}")
 
 
-def _right(model: Any, few: Split, unit: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _right(model: Any, few: Split, unit: float) -> Answers:
     outputs = model.predict(few.x.astype(np.float32) * np.float32(unit), batch_size=SAMPLES, verbose=0)
     return np.asarray(outputs.reshape(len(few), -1).argmax(axis=1) == few.y)

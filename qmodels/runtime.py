@@ -41,7 +41,7 @@ def runtime() -> Runtime:
         os.environ.setdefault("KERAS_HOME", tempfile.gettempdir())
     if os.environ["TF_USE_LEGACY_KERAS"] != "1":
         raise RobustHlsError("QKeras needs Keras 2: run with TF_USE_LEGACY_KERAS=1")
-    with _interrupt_later(), _quiet_stderr(), warnings.catch_warnings():
+    with _interrupt_later(), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tf = importlib.import_module("tensorflow")
         keras = importlib.import_module("tf_keras")
@@ -86,8 +86,8 @@ def _interrupt_later() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hide what TensorFlow's C++ prints to file descriptor 2 before its log level applies."""
+def quiet_stderr() -> Iterator[None]:
+    """Hide what TensorFlow's C++ prints to file descriptor 2, whatever its log level."""
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

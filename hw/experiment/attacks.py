@@ -156,13 +156,13 @@ def targets(run: Run, attack: Attack, team: Team) -> list[Contestant]:
 
 def judged_victim(run: Run) -> str:
     """Whose success counts for the hardware: the quantized model's, or the accelerator's where that may differ."""
-    return "quantized" if run.exactness == "required" else run.accelerator.name
+    return "quantized" if run.exactness == "required" else run.device.name
 
 
 def strongest(run: Run, rows: Sequence[Row]) -> AttackJob | None:
     """The attack that did most harm to the hardware's function in the ball of the headline table, if there is one."""
     ball, judge = headline_ball(rows), judged_victim(run)
-    knowledge = "white-box" if run.has_model else "black-box"
+    knowledge = "white-box" if run.has_gradients else "black-box"
     undefended = [row for row in rows if row.model in (run.config.model_label, run.config.mapped_label)]
     mine = [row for row in undefended if (row.victim, row.knowledge, row.source) == (judge, knowledge, "")]
     lowest = min(
@@ -240,7 +240,7 @@ def _made_by(run: Run, source: Contestant) -> tuple[str, ...]:
     """The steps that a model of the run came from: the float network is the same, however it is mapped and rounded."""
     if source.victim.name != "float":
         own = run.exactness == "reported"  # then the accelerator's bits depend on how it was generated
-        return ("train", "map", "quantize", "project") if own else ("train", "map", "quantize")
+        return run.device_steps if own else ("train", "map", "quantize")
     return ("train",) if source.label == run.config.model_label else ("train", "map")
 
 

@@ -22,7 +22,7 @@ def clean_accuracy(run: Run) -> dict[str, Any] | None:
     x, y = concerned_images(run).take(wanted)
     noted, seconds = {}, {}
     quantized = run.quantized if run.has_model else None
-    for victim in (run.mapped_victim or run.float_victim, quantized, run.accelerator):
+    for victim in (run.mapped_victim or run.float_victim, quantized, run.device):
         if victim is None:  # the user brought a QKeras model
             continue
         start = perf_counter()

@@ -23,6 +23,7 @@ from qmodels.errors import UserError, allowed_names
 from qmodels.grid import MAX_INPUT_BITS
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
+from qmodels.tflite import Pixels
 from qmodels.training import TrainingConfig
 
 DEFAULT_CONFIG = "digits"
@@ -83,6 +84,8 @@ class OwnModelConfig(ModelConfig):
     )
     weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
     repair: bool = Field(False, description="mend breaks of the exactness contract that do not change the outputs")
+    pixels: Pixels = Field("grid", description="what a .tflite file takes an 8-bit pixel for: k/256, k/255, ...")
+    surrogate: Path | None = Field(None, description="a Keras model whose gradients attacks on a .tflite file follow")
 
 
 class EpsilonConfig(Section):

@@ -63,12 +63,12 @@ def sources(run: Run) -> list[Contestant]:
 
 def accelerator_of(run: Run) -> Contestant:
     """The accelerator, in the simulator that the config asks for."""
-    return _on_device(run, run.accelerator)
+    return _on_device(run, run.device)
 
 
 def plain_team(run: Run) -> Team:
     """The run's network, without a defence before it."""
-    judged = AcceleratorVictim(run.accelerator, run.prequantized.gradient_model) if run.has_model else None
+    judged = AcceleratorVictim(run.device, run.device_gradients) if run.has_gradients else None
     return Team(tuple(sources(run)), accelerator_of(run), None if judged is None else _on_device(run, judged))
 
 

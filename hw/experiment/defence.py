@@ -74,7 +74,7 @@ def _defended_team(run: Run, plain: Team) -> Team:
 
     def behind(one: Contestant) -> Contestant:
         key = one.who
-        if run.exactness == "required" and one.victim.name == run.accelerator.name:
+        if run.exactness == "required" and one.victim.name == run.device.name:
             key = one.label, "quantized"  # the same bits
         if key not in known:
             known[key] = _defence(run, filters, one)

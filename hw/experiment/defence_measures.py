@@ -34,6 +34,8 @@ def defence_measures(run: Run, rows: Sequence[Row]) -> dict[str, Any]:
     for place, one in enumerate((guarded[0] if guarded else plain).all):
         undefended = plain.all[place].who if guarded else None
         mine = [row for row in rows if (row.model, row.victim) == one.who]
+        if not mine:  # a model that only lends its gradients
+            continue
         clean, accepted = next(row for row in mine if row.attack == CLEAN), _accepted(run, one)
         for ball in dict.fromkeys(row.ball for row in mine if row.attack != CLEAN and is_bounded(row)):
             inside = [row for row in mine if row.attack != CLEAN and row.ball == ball]

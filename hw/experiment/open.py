@@ -13,6 +13,7 @@ from hw.experiment.settings import Settings, merge
 from qmodels.data import is_path
 from qmodels.errors import UserError
 from qmodels.storage import usable_path
+from qmodels.tflite import is_tflite
 
 OUTPUT_ROOT = Path("hls_projects")
 
@@ -84,10 +85,18 @@ def _planned(plan: Path | None) -> dict[str, Any]:
 
 
 def _check_model(model: OwnModelConfig) -> None:
-    for key, path, folders in (("model.file", model.file, True), ("model.weights", model.weights, False)):
+    for key, path, folders in (
+        ("model.file", model.file, True),
+        ("model.weights", model.weights, False),
+        ("model.surrogate", model.surrogate, True),
+    ):
         if path is None or usable_path(path).is_file() or (folders and path.is_dir()):  # a SavedModel is a folder
             continue
         raise UserError(f"{key}: {path}: {'is no file' if path.exists() else 'no such file'}")
+    tflite = {"model.surrogate (--surrogate)": model.surrogate is not None, "model.pixels": model.pixels != "grid"}
+    for key, asked in tflite.items():
+        if asked and not is_tflite(model.file):
+            raise UserError(f"{key}: belongs to a .tflite file; name that with --model, or model.file")
     needs = {"model.weights (--weights)": model.weights is not None, "model.repair (--repair)": model.repair}
     for key, asked in needs.items():
         if asked and model.file is None:

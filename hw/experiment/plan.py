@@ -39,14 +39,14 @@ def default_plan(asked: EvaluationConfig, run: Run) -> EvaluationConfig:
 
     Args:
         asked: what you set otherwise; a number of samples among it is kept.
-        run: its data and whether it has a model.
+        run: its data and whether it has gradients.
     """
     test, radii = len(run.data.test.y), default_radii(run.data.grid)
     given = "samples" in asked.model_fields_set
     samples = min(asked.samples if given else MOST_SAMPLES, test)
     middle = radii.model_copy(update={"values": (radii.values[len(radii.values) // 2],)})
     few = min(samples, MOST_COSTLY)
-    if run.has_model:
+    if run.has_gradients:
         plans = [_plan(FGSM(), radii), _plan(PGD(steps=40), radii), _plan(WorstCase(), middle, few)]
     else:
         asking: list[Attack] = [Square(queries=2000), HopSkipJumpLinf(queries=2000)]

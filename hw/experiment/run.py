@@ -44,13 +44,17 @@ from qmodels.quantize.prequantized import prequantize
 from qmodels.shapes import read_stored
 from qmodels.targets import TargetKind
 from qmodels.tasks import Task
-from qmodels.victims import KerasVictim
+from qmodels.tflite import is_tflite
+from qmodels.victims import GradientModel, KerasVictim, Victim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
 
 
 class Run:
     """Config + folder + lazily loaded data and models."""
+
+    #: The steps that the device comes from: attacks on it are made anew when these have made something else.
+    device_steps: tuple[str, ...] = ("train", "map", "quantize", "project")
 
     def __init__(
         self, config: RunConfig, folder: RunFolder, data_dir: Path | None = None, data: Dataset | None = None
@@ -124,7 +128,22 @@ class Run:
     @property
     def has_model(self) -> bool:
         """Whether there is a Keras model beside the accelerator: ONNX goes to hls4ml alone, without gradients."""
-        return not is_onnx(self.config.model.file)
+        return not is_onnx(self.config.model.file) and not is_tflite(self.config.model.file)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether there is a model whose gradients an attack on the device may follow."""
+        return self.has_model
+
+    @property
+    def device_gradients(self) -> GradientModel:
+        """That model; only where there is one."""
+        return self.prequantized.gradient_model
+
+    @property
+    def device(self) -> Victim:
+        """What is deployed, and judged in the end: the accelerator."""
+        return self.accelerator
 
     @cached_property
     def brings_hardware(self) -> bool:
@@ -199,8 +218,15 @@ class Run:
 
     @cached_property
     def quantized(self) -> KerasVictim:
-        """The QKeras model as a victim."""
+        """The QKeras model as a victim; in float64 where float32 does not hold its sums."""
+        if self.has_wide_sums:
+            return self.prequantized
         return KerasVictim(self.quantized_model, "quantized", self.data.grid)
+
+    @property
+    def has_wide_sums(self) -> bool:
+        """Whether we quantized the model to so many bits that float32, in which QKeras computes, rounds its sums."""
+        return self.config.quantization.has_wide_sums and not self.brings_hardware
 
     @cached_property
     def float_victim(self) -> KerasVictim | None:
@@ -220,9 +246,10 @@ class Run:
 
         Only the contract promises these bits: where the model breaks it, the model itself.
         """
-        if self.exactness == "reported":
+        if self.exactness == "reported" and not self.has_wide_sums:
             return self.quantized
-        return KerasVictim(prequantize(self.quantized_model), "quantized", self.data.grid)
+        double = self.has_wide_sums
+        return KerasVictim(prequantize(self.quantized_model, double=double), "quantized", self.data.grid)
 
     @cached_property
     def hardware_model(self) -> Any:

@@ -58,6 +58,15 @@ def evaluate(run: Run) -> dict[str, Any]:
     Raises:
         ExactnessError: the accelerator and the quantized model differ in one bit.
     """
+    scores, adversarial = scored(run)
+    record = pass_gate(run, _distinct(adversarial), adversarial=True)
+    gate = read_stored(run.folder / "simulation.json", SimulationPart)
+    cost = read_stored(run.folder / "cost.json", CostPart)
+    return results_of(run, scores, scores.rows) | {"exactness": combined(gate, record), "cost": cost}
+
+
+def scored(run: Run) -> tuple[Scores, Codes]:
+    """The stored examples judged by every victim; and all of them, one attack's after the other."""
     scores = Scores(run)
     adversarial = [scores.clean[:0]]
     todo = [job for job in attack_jobs(run) if not job.check]
@@ -67,10 +76,12 @@ def evaluate(run: Run) -> dict[str, Any]:
             adversarial += [result.x, *scores.shown_to_device(result.x)]
             scores.add(job, result)
             bar.advance(note=job.title)
-    attacked = _distinct(np.concatenate(adversarial))
-    record = pass_gate(run, attacked, adversarial=True)
-    gate = read_stored(run.folder / "simulation.json", SimulationPart)
-    rows, labels = with_flags(scores.rows), attack_labels(run)
+    return scores, np.concatenate(adversarial)
+
+
+def results_of(run: Run, scores: Scores, found: Sequence[Row]) -> dict[str, Any]:
+    """results.json without what only an accelerator has: rows with flags, worst cases, settings, measures."""
+    rows, labels = with_flags(found), attack_labels(run)
     chosen = strongest(run, rows)
     shown = _stored(run, chosen) if chosen is not None else None
     return {
@@ -91,8 +102,6 @@ def evaluate(run: Run) -> dict[str, Any]:
         | defence_measures(run, rows)
         | detection(run)
         | (layer_measures(run, chosen, shown) if run.has_model else {}),
-        "exactness": combined(gate, record),
-        "cost": read_stored(run.folder / "cost.json", CostPart),
     }
 
 

@@ -27,6 +27,16 @@ class LayerCostPart(Part):
     latency_cycles: Count
 
 
+class ExportPart(Part):
+    """A file in tflite.json."""
+
+    file: str
+    precision: str
+    inputs: str
+    test_accuracy: float
+    test_samples: Count
+
+
 class CostPart(Part):
     """cost.json."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hw.experiment.pipeline import FlowStep
 from hw.experiment.run import Run
 from hw.experiment.steps import STEPS
+from hw.experiment.tflite import STEPS as TFLITE_STEPS
 from hw.report.html import html_report
 from hw.report.source import load_run
 from qmodels.storage import write_bytes
@@ -18,3 +19,5 @@ def report_step(run: Run) -> tuple[str, ...]:
 
 #: train, aware, map, quantize, project, simulate, attack, testbench, evaluate, report
 FLOW = (*STEPS, FlowStep("report", ("name",), ("evaluate",), report_step))
+#: adopt, attack, evaluate, report
+TFLITE_FLOW = (*TFLITE_STEPS, FLOW[-1])

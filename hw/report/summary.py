@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hw.experiment.run import Run
-from hw.experiment.stored import AdoptedPart, CostPart, LayerwisePart, ProjectPart, RepairPart, SimulationPart
+from hw.experiment.stored import (
+    AdoptedPart,
+    CostPart,
+    ExportPart,
+    LayerwisePart,
+    ProjectPart,
+    RepairPart,
+    SimulationPart,
+)
 from hw.generate.contract import OutputChange
 from hw.report import console_table
 from hw.report.headline import exactness_text
@@ -49,6 +57,13 @@ def show_summary(run: Run, until: str) -> None:
         path = run.folder / product
         if path.exists():
             typer.echo(f"{product:16s}{path}")
+
+
+def show_exports(run: Run) -> None:
+    """The `.tflite` files that were made, and how accurate they are."""
+    for item in read_stored(run.folder / "tflite.json", list[ExportPart]):
+        accuracy = f"{100 * item['test_accuracy']:.1f} % of {item['test_samples']:,} test samples"
+        typer.echo(f"{item['precision']:10s}{accuracy}; {item['inputs']}; {run.folder / item['file']}")
 
 
 def show_cost(cost: dict[str, Any]) -> None:

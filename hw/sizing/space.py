@@ -93,6 +93,8 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
     config = check_config(RunConfig, merge(_parsed(experiment, where), settings, f"{where}:"), lambda key: where)
     if config.defence.kind != "none":
         raise UserError(f"{where}: defence.kind {config.defence.kind}: sizing attacks the network alone; use none")
+    if config.quantization.activation_bits > 8:
+        raise UserError(f"{where}: quantization.activation_bits: sizing takes up to 8; a run takes up to 16")
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
     return DesignPoint(tuple(settings.items()), config)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from qmodels.architectures.coffee import coffee_body
 from qmodels.architectures.config import ModelConfig
 from qmodels.architectures.mobilenet import mobilenet_body
 from qmodels.architectures.plain import cnn4_body, mlp_body
@@ -30,6 +31,7 @@ _BODIES: Mapping[str, Callable[[ModelConfig, Any], Any]] = {
     "resnet8": resnet8_body,
     "mobilenet_v1_025": mobilenet_body,
     "wrn32": wrn32_body,
+    "coffee_cnn": coffee_body,
 }
 
 

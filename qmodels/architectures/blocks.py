@@ -16,16 +16,21 @@ def scaled(filters: int, width: float) -> int:
 
 
 def convolution(x: Any, filters: int, size: int, stride: int, name: str) -> Any:
-    """Convolution and batch normalization; the normalization's beta is the bias."""
+    """Convolution, with the bias that the published parameter counts hold, and batch normalization."""
+    x = plain_convolution(x, filters, size, stride, name)
+    return runtime().keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(x)
+
+
+def plain_convolution(x: Any, filters: int, size: int, stride: int, name: str) -> Any:
+    """Convolution with a bias alone."""
     layers = runtime().keras.layers
-    x = layers.Conv2D(filters, size, stride, "same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
-    return layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(x)
+    return layers.Conv2D(filters, size, stride, "same", kernel_initializer="he_normal", name=name)(x)
 
 
 def depthwise(x: Any, stride: int, name: str) -> Any:
     """3x3 depthwise convolution and batch normalization."""
     layers = runtime().keras.layers
-    x = layers.DepthwiseConv2D(3, stride, "same", use_bias=False, depthwise_initializer="he_normal", name=name)(x)
+    x = layers.DepthwiseConv2D(3, stride, "same", depthwise_initializer="he_normal", name=name)(x)
     return layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(x)
 
 

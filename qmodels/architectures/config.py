@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-Architecture = Literal["mlp", "cnn4", "resnet8", "mobilenet_v1_025", "wrn32"]
+Architecture = Literal["mlp", "cnn4", "resnet8", "mobilenet_v1_025", "wrn32", "coffee_cnn"]
 
 
 class ModelConfig(BaseModel):
@@ -29,5 +29,5 @@ class ModelConfig(BaseModel):
         None,
         gt=0,
         le=16,
-        description="resnet8, mobilenet_v1_025: filters times this, default 1; wrn32: widening factor, default 4",
+        description="filters times this, default 1; wrn32: widening factor, default 4",
     )

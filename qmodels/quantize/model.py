@@ -54,6 +54,7 @@ TRANSPARENT = (
 #: Layers that add up: the accelerator carries every bit of the result, and the ReLU behind them rounds it.
 SUMMING = ("Add", "AveragePooling2D", "GlobalAveragePooling2D")
 MAX_CALIBRATION_VALUES = 1 << 27  # activations held at once
+NARROW = 8  # bits of weights and activations whose products float32 adds up exactly
 MAX_BIAS_FRACTION = 14  # a finer bias would only widen the accumulator
 
 
@@ -73,10 +74,16 @@ class QuantizationConfig(WeightConfig):
     """Weights, biases and activations. Activation formats are calibrated on training images."""
 
     bias_bits: int = Field(8, ge=2, le=16)
-    activation_bits: int = Field(8, ge=2, le=8)
+    activation_bits: int = Field(8, ge=2, le=16, description="above 8 the model is computed in float64")
     calibration_samples: int = Field(1000, ge=1, description="training images used to choose activation formats")
     layers: dict[str, LayerOverride] = Field({}, description="layer name: settings of its weights that differ")
     layerwise: LayerwiseConfig | None = Field(None, description="choose every layer's weight code under a budget")
+
+    @property
+    def has_wide_sums(self) -> bool:
+        """Whether sums of products need more than the 24 bits of float32; narrower ones seldom do."""
+        weight_bits = max([self.weight_bits, *(layer.weight_bits or 0 for layer in self.layers.values())])
+        return self.activation_bits > NARROW or weight_bits + self.activation_bits > 2 * NARROW
 
     def of_layer(self, name: str) -> WeightConfig:
         """How the kernel of that layer is rounded."""

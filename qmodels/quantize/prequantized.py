@@ -33,36 +33,43 @@ SIZES = (
 )
 
 
-def prequantize(model: Any) -> Any:
+def prequantize(model: Any, *, double: bool = False) -> Any:
     """A plain Keras model with the same outputs and input gradients as the QKeras `model`.
 
     Layers that it does not know are taken over unchanged: still the same bits, only not faster.
 
     Args:
         model: functional or sequential QKeras model. Plain Keras models come out as a copy.
+        double: compute in float64, inputs and outputs stay float32. What QKeras means, without the roundings of
+            float32, which holds sums of 24 bits: those of 16-bit activations have some 30. QKeras itself rounds in
+            float32 wherever it is run.
     """
-    prequantized = runtime().keras.models.clone_model(model, clone_function=_plain_layer)
+    dtype = "float64" if double else None
+    prequantized = runtime().keras.models.clone_model(model, clone_function=lambda layer: _plain_layer(layer, dtype))
     for source, target in zip(model.layers, prequantized.layers, strict=True):
         kind = type(source).__name__
         target.set_weights(_quantized_weights(source) if kind in PLAIN else source.get_weights())
+    if double:
+        narrow = runtime().keras.layers.Activation("linear", dtype="float32", name="float32_outputs")
+        prequantized = runtime().keras.Model(prequantized.inputs, narrow(prequantized.output))
     prequantized.trainable = False
     prequantized._name = f"{model.name}_prequantized"
     return prequantized
 
 
-def _plain_layer(layer: Any) -> Any:
+def _plain_layer(layer: Any, dtype: str | None) -> Any:
     """The plain layer that stands for `layer`, without weights yet."""
-    kind = type(layer).__name__
+    kind, also = type(layer).__name__, {} if dtype is None else {"dtype": dtype}
     if kind == "QActivation":
-        return runtime().keras.layers.Activation(_lean_quantizer(layer.quantizer), name=layer.name)
+        return runtime().keras.layers.Activation(_lean_quantizer(layer.quantizer), name=layer.name, **also)
     if kind not in PLAIN:
-        return type(layer).from_config(layer.get_config())
+        return type(layer).from_config(layer.get_config() | ({} if kind == "InputLayer" else also))
     plain = _conv2d() if kind == "QConv2D" else getattr(runtime().keras.layers, PLAIN[kind][0])
     config = {key: getattr(layer, key) for key in SIZES if hasattr(layer, key)}
     if kind == "QDepthwiseConv2D":  # Keras derives these from depth_multiplier
         config = {key: value for key, value in config.items() if key not in ("filters", "groups")}
     activation = layer.activation
-    return plain(**config, activation=_lean_quantizer(activation) if activation is not None else None)
+    return plain(**config, **also, activation=_lean_quantizer(activation) if activation is not None else None)
 
 
 @lru_cache(maxsize=1)

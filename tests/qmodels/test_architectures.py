@@ -25,11 +25,12 @@ def multiply_adds(model: Any) -> int:
 @pytest.mark.parametrize(
     ("architecture", "shape", "classes", "million", "weights"),
     [
-        # MLPerf Tiny: 12.5 million multiply-adds, 78 thousand weights; 7.5 million and 221 thousand with biases
+        # MLPerf Tiny: 12.5 and 7.5 million multiply-adds
         ("resnet8", (32, 32, 3), 10, 12.5, 77_360),
         ("mobilenet_v1_025", (96, 96, 3), 2, 7.49, 208_112),
         # He et al., table 6: 0.46 million weights, here with 1x1 shortcuts; 69 million multiply-adds
         ("wrn32", (32, 32, 3), 10, 69.0, 464_432),
+        ("coffee_cnn", (224, 224, 3), 4, 31.36, 249_984),
     ],
 )
 def test_the_networks_have_their_published_sizes(
@@ -41,12 +42,34 @@ def test_the_networks_have_their_published_sizes(
     assert sum(int(prod(kernel_of(layer).shape)) for layer in weighted_layers(model)) == weights
 
 
+@pytest.mark.parametrize(
+    ("architecture", "shape", "classes", "parameters"),
+    [  # as "David and Goliath" (arXiv:2404.05688) counts them: moving statistics too
+        ("resnet8", (32, 32, 3), 10, 78_666),
+        ("mobilenet_v1_025", (96, 96, 3), 2, 221_794),
+        ("coffee_cnn", (224, 224, 3), 4, 250_436),
+    ],
+)
+def test_parameters_are_those_of_the_source(
+    architecture: Any, shape: tuple[int, ...], classes: int, parameters: int
+) -> None:
+    model = build_float(ModelConfig(architecture=architecture), shape, classes, seed=0)
+    assert model.count_params() == parameters
+
+
 def test_wide_resnet_has_32_layers_and_k_times_the_filters() -> None:
     model = build_float(ModelConfig(architecture="wrn32"), (8, 8, 3), 10, seed=0)
     convolutions = [layer for layer in weighted_layers(model) if not layer.name.endswith("_short")]
     assert len(convolutions) == 32
     filters = [layer.output_shape[-1] for layer in convolutions]
     assert (filters[0], filters[1], filters[11], filters[21]) == (16, 64, 128, 256)
+
+
+def test_coffee_needs_large_images() -> None:
+    with pytest.raises(UserError, match=r"coffee_cnn needs images of 140x140 pixels or more, got \(139, 200, 3\)"):
+        build_float(ModelConfig(architecture="coffee_cnn"), (139, 200, 3), 4, seed=0)
+    config = ModelConfig(architecture="coffee_cnn", width=0.125)
+    assert build_float(config, (140, 140, 1), 4, seed=0).output_shape == (None, 4)
 
 
 def test_one_seed_gives_one_model() -> None:

@@ -33,7 +33,7 @@ SECTIONS = ", ".join(RunConfig.model_fields)
         (
             "model.architecture=cnn",
             "model.architecture: 'cnn' is not allowed; did you mean 'cnn4'? "
-            "(allowed: mlp, cnn4, resnet8, mobilenet_v1_025, wrn32)",
+            "(allowed: mlp, cnn4, resnet8, mobilenet_v1_025, wrn32, coffee_cnn)",
         ),
     ],
 )
