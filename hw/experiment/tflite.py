@@ -87,7 +87,12 @@ def check_tflite(run: TFLiteRun) -> None:
         UserError: they do not fit together.
     """
     model, data, victim = run.config.model, run.data, run.device
-    for key, asked in {"model.weights (--weights)": model.weights is not None, "model.repair": model.repair}.items():
+    refused = {
+        "model.weights (--weights)": model.weights is not None,
+        "model.repair": model.repair,
+        "defence.kind": run.config.defence.kind != "none",
+    }
+    for key, asked in refused.items():
         if asked:
             raise UserError(f"{key}: is for Keras models; leave it out for {model.file}")
     if data.targets != "classes" or run.config.task.kind not in ("auto", run.task.kind):

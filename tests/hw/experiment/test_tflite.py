@@ -106,6 +106,7 @@ def test_damage_is_one_message_within_five_seconds(cli: Cli, own: tuple[str, ...
 def test_what_does_not_fit_is_told(cli: Cli, own: tuple[str, ...], tmp_path: Path) -> None:
     assert "a .tflite file is attacked as it is: robust-hls attack" in cli.refuses("generate", *own)
     assert "model.repair: is for Keras models" in cli.refuses("attack", *own, "--repair")
+    assert "defence.kind: is for Keras models" in cli.refuses("attack", *own, "--set", "defence.kind=feature-squeezing")
     told = cli.refuses("attack", "--model", "own.tflite", "--data", "digits", "--out", "run")
     assert "takes (4, 4, 1) and gives 3 numbers; the data set 'digits' has inputs of shape (8, 8, 1) and 10" in told
     assert "no such file" in cli.refuses("attack", *own, "--surrogate", "none.keras")
