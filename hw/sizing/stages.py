@@ -25,13 +25,15 @@ from hw.sizing.built import Built, build, delta_norms, scratch_run
 from hw.sizing.crew import Blobs
 from hw.sizing.gradients import GradientModels
 from hw.sizing.questions import Question
+from hw.sizing.structures import Structures
 from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
 from qmodels.data import Dataset, Split
 from qmodels.errors import UserError
-from qmodels.grid import EXTREMES, Codes
+from qmodels.grid import EXTREMES, Codes, Values
 from qmodels.layers import kernel_of, weighted_layers
 from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
+from qmodels.runtime import runtime
 from qmodels.statistics import wilson
 from qmodels.storage import write_bytes
 from qmodels.victims import AcceleratorVictim, GradientModel, Labels, Victim, predictions
@@ -81,11 +83,13 @@ def descend_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
 
 
 def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
-    """Cost, ||ΔW||, clean accuracy on validation images; the simulator is held against the QKeras model on them."""
+    """Cost, ||ΔW||, clean accuracy on validation images, where the simulator is held against the gradient model."""
     bench, built = _bench(), _built(question, blobs)
     x, y = _validation(question, blobs)
-    require_exact(Known("quantized", built.quantized_logits), built.accelerator, x)
-    require_exact(Known("quantized", built.quantized_logits), _Prequantized(bench.gradients.load(built.gradients)), x)
+    bits = Known("bitsim", built.accelerator.logits(x))
+    require_exact(bits, _Prequantized(bench.gradients.load(built.gradients)), x)
+    if built.quantized_logits is not None:
+        require_exact(Known("quantized", built.quantized_logits), bits, x)
     correct = predictions(built.accelerator, x) == y
     cost = built.cost.as_json()
     return {
@@ -95,6 +99,7 @@ def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
         "delta_w": built.delta_w,
         "clean": _share(correct),
         "exact_inputs": len(x),
+        "converted": built.quantized_logits is not None,
     }
 
 
@@ -154,15 +159,15 @@ class Bench:
 
     def __init__(self) -> None:
         self.gradients = GradientModels()
+        self.structures = Structures()
         self.designs: dict[str, Built] = {}
+        self.bytes = 0  # of their weights
         self.data: dict[str, Dataset] = {}
 
 
 @lru_cache(maxsize=1)
 def _bench() -> Bench:
     """This process' bench; made after TensorFlow was told to use one thread."""
-    from qmodels.runtime import runtime
-
     threading = runtime().tf.config.threading
     try:
         threading.set_intra_op_parallelism_threads(1)
@@ -189,10 +194,12 @@ def _built(question: Question, blobs: Blobs) -> Built:
     built = kept.pop(question.design, None)
     if built is None:
         data = _data(question.data, blobs)
-        built = build(question.config, data, blobs[question.training], _validation(question, blobs).x)
+        probes, structures = _validation(question, blobs).x, _bench().structures
+        built = build(question.config, question.training, data, blobs[question.training], probes, structures)
+        _bench().bytes += built.gradients.size
     kept[question.design] = built
-    while len(kept) > 1 and sum(item.gradients.size for item in kept.values()) > _KEEP_BYTES:
-        del kept[next(iter(kept))]
+    while len(kept) > 1 and _bench().bytes > _KEEP_BYTES:
+        _bench().bytes -= kept.pop(next(iter(kept))).gradients.size
     return built
 
 
@@ -252,4 +259,15 @@ class _Prequantized:
 
     def logits(self, x: Codes) -> NDArray[np.float32]:
         """Its logits."""
-        return np.asarray(self._source.model(self.grid.to_values(x), training=False), np.float32)
+        return np.asarray(compiled_outputs(self._source)(self.grid.to_values(x)), np.float32)
+
+
+def compiled_outputs(source: GradientModel) -> Callable[[Values], Any]:
+    """The model's forward pass, compiled once a structure."""
+    tf = runtime().tf
+
+    def build(model: GradientModel) -> Callable[[Values], Any]:
+        forward = tf.function(lambda values: model.model(values, training=False), reduce_retracing=True)
+        return lambda values: forward(tf.constant(values)).numpy()
+
+    return source.compiled(("outputs",), build)
