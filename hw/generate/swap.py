@@ -113,14 +113,13 @@ class SwappableGraph:
                 self._stored.clear()
                 self._stored_bytes = kernel.nbytes + bias.nbytes
             self._stored[key] = [(array, tightest(array)) for array in (kernel, bias)]
-        kernel, bias = self._stored[key]
-        for name, (array, fmt) in (("weight", kernel), ("bias", bias)):
+        for name, (array, fmt) in zip(("weight", "bias"), self._stored[key], strict=True):
             variable = node.weights[name]
             variable.data = array
             variable.update_precision(hls4ml_precision(variable.type.precision, fmt))
             self._retype(variable.type, fmt)
         axes, shape = self._layouts[node.name]
-        return node, kernel[0].transpose(axes).reshape(shape)
+        return node, self._stored[key][0][0].transpose(axes).reshape(shape)
 
     def _key(
         self,

@@ -18,15 +18,19 @@ CostAxis = Literal["weight_bits", "ebops", "latency_cycles", "luts", "bram_18k",
 
 
 class DescentConfig(Section):
-    """The descent: all layers start wide; each step takes a bit from the layer that loses least by it."""
+    """The descent: all start wide; each step takes a bit where it does least damage for what it saves."""
 
     from_bits: int = Field(8, ge=2, le=8, description="weight bits of every layer at the start")
     to_bits: int = Field(2, ge=2, le=8, description="no layer gets fewer")
+    activations_from: int = Field(8, ge=2, le=8, description="bits of every ReLU at the start")
+    activations_to: int | None = Field(3, ge=2, le=8, description="no ReLU gets fewer; null: they stay as they are")
 
     @model_validator(mode="after")
     def _descends(self) -> DescentConfig:
         if self.to_bits > self.from_bits:
             raise ValueError(f"to_bits {self.to_bits} is above from_bits {self.from_bits}")
+        if (self.activations_to or 0) > self.activations_from:
+            raise ValueError(f"activations_to {self.activations_to} is above activations_from {self.activations_from}")
         return self
 
 
@@ -40,16 +44,12 @@ class SearchConfig(Section):
 
 
 class ScreeningConfig(Section):
-    """What a design must survive before the worst case is run on it. Validation images only."""
+    """Which designs are put to the worst case: those that the pool of adversarial examples leaves hopeful."""
 
-    delta_w: float | None = Field(
-        1.5,
-        ge=1.0,
-        description="set aside when the same with other weights, no dearer, has 1/x of its ||ΔW||",
+    seeds: int = Field(3, ge=1, description="designs of each training that are attacked first: they begin the pool")
+    round: int = Field(
+        16, ge=1, description="designs that are attacked at once, before their examples are tried on the others"
     )
-    images: int = Field(100, ge=1, description="validation images each design is attacked on")
-    attacks: tuple[AttackPlan, ...] = Field(min_length=1, description="cheap attacks; one must have the worst case's ε")
-    near: float = Field(0.03, ge=0.0, le=1.0, description="accuracy below the front that still counts as near it")
     off: bool = Field(False, description="no screening: the worst case on every design")
 
 
@@ -65,6 +65,7 @@ class FinalConfig(Section):
     """The front, once more: on test images, with the exactness gate."""
 
     images: int = Field(500, ge=1, description="test images that are attacked")
+    attacks: tuple[AttackPlan, ...] = Field((), description="attacks beside the worst case, for the curves and flags")
     designs: int = Field(24, ge=1, description="at most so many designs of the fronts, the recommended ones first")
 
 
@@ -85,7 +86,7 @@ class SizingConfig(Section):
     mode: Literal["grid", "layerwise", "search"] = "grid"
     layerwise: DescentConfig = DescentConfig()
     search: SearchConfig = SearchConfig()
-    screening: ScreeningConfig
+    screening: ScreeningConfig = ScreeningConfig()
     worst_case: WorstCaseConfig = WorstCaseConfig()
     final: FinalConfig = FinalConfig()
     recommend: RecommendConfig = RecommendConfig()
@@ -100,14 +101,12 @@ class SizingConfig(Section):
                 raise ValueError(f"{key} is both in `fixed` and in `space`")
         if self.mode != "layerwise" and not self.space:
             raise ValueError("space: no key to vary; for example `quantization.weight_bits: [2, 3, 4]`")
-        bits = sorted(key for key in self.space if key.startswith("quantization.") and key.endswith("weight_bits"))
+        chosen = ("weight_bits", "activation_bits") if self.layerwise.activations_to is not None else ("weight_bits",)
+        bits = sorted(key for key in self.space if key.startswith("quantization.") and key.endswith(chosen))
         if self.mode == "layerwise" and bits:
             raise ValueError(f"space: {bits[0]} is what mode layerwise chooses; remove it or use mode grid")
-        if any(plan.unit != "lsb" for plan in self.screening.attacks):
-            raise ValueError("screening.attacks: sizing counts ε in grid steps; give epsilons_lsb")
-        epsilon = float(self.worst_case.epsilon_lsb)
-        if not any(epsilon in plan.radii for plan in self.screening.attacks):
-            raise ValueError(f"screening.attacks: none has ε = {epsilon:g} LSB, that of worst_case.epsilon_lsb")
+        if any(plan.unit != "lsb" for plan in self.final.attacks):
+            raise ValueError("final.attacks: sizing counts ε in grid steps; give epsilons_lsb")
         return self
 
 

@@ -108,7 +108,7 @@ def _many(toolbox: Toolbox) -> ManyQuantizations:
 def test_a_layer_that_cannot_be_inferred_again_is_refused(toolbox: Toolbox) -> None:
     own = Accelerator(toolbox.quantized.model)
     own.graph.graph["fc1_relu"].attributes["activation"] = "tanh"
-    with pytest.raises(UserError, match="fc1_relu.*cannot be inferred again"):
+    with pytest.raises(UserError, match="its types cannot be inferred again"):
         SwappableGraph(own.graph, toolbox.quantized.model, HARDWARE)
 
 
