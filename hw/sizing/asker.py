@@ -95,9 +95,8 @@ class Asker:
         try:
             return Examples.unpack(content or b"")
         except ValueError as error:
-            raise UserError(
-                f"{self.store.path}: {record.title}: {error}; move it away, and all is asked anew"
-            ) from None
+            told = f"{self.store.path}: {record.title}: {error}"
+            raise UserError(f"{told}; move the store away, and all is asked anew") from None
 
     def share_examples(self, examples: Examples) -> str:
         """Make a generation of the pool known to the crew; its digest."""

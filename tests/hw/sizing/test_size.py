@@ -27,13 +27,6 @@ SIZING: dict[str, Any] = {
     "name": "tiny_sizing",
     "experiment": "experiment.yaml",
     "space": {"mapping.layers": [["last-1"], ["nowhere"]], "quantization.weight_bits": [4]},
-    "screening": {
-        "off": True,
-        "images": 12,
-        "attacks": [
-            {"attack": {"kind": "fgsm"}, "epsilons_lsb": [8, 16]},
-        ],
-    },
     "worst_case": {
         "epsilon_lsb": 16,
         "images": 20,
@@ -42,7 +35,11 @@ SIZING: dict[str, Any] = {
             "attacks": [{"kind": "square", "queries": 20}],
         },
     },
-    "final": {"images": 16, "designs": 1},
+    "final": {
+        "images": 16,
+        "designs": 1,
+        "attacks": [{"attack": {"kind": "fgsm"}, "epsilons_lsb": [8, 16]}],
+    },
 }
 
 
@@ -69,8 +66,8 @@ def test_the_whole_way(cli: Cli) -> None:
     assert outcome.status == 0, outcome.err
     assert "final" not in outcome.err
     first = journal(folder)
-    # one training; one design built, attacked, worst case, scored on test; one of a layer that is not there
-    assert first == (1 + 4, 1)
+    # one training; one design built, its worst case, scored on test; one of a layer that is not there
+    assert first == (1 + 3, 1)
     report = json.loads((folder / "sizing.json").read_text())
     _check_json(report)
     _check_page((folder / "report.html").read_text())
@@ -99,8 +96,10 @@ def _check_json(report: dict[str, Any]) -> None:
     assert len(good) == 1
     assert all("'nowhere' is no layer" in design["error"] for design in report["designs"] if design not in good)
     for design in good:
-        rows = {(row["attack"], row["epsilon_lsb"]): row for row in design["screen"]["rows"]}
+        rows = {(row["attack"], row["epsilon_lsb"]): row for row in design["final"]["rows"]}
         assert set(rows) == {("clean", 0.0), ("fgsm", 8.0), ("fgsm", 16.0)}
+        assert not design["measure"]["converted"]
+        assert sum(design["worst"]["fell_to"].values()) == round((1 - design["worst"]["accuracy"]) * 20)
         assert design["worst"]["accuracy"] <= design["measure"]["clean"]["accuracy"]
         bits = design["settings"]["quantization.weight_bits"]
         assert set(design["measure"]["bits"].values()) <= set(range(1, bits + 1))
@@ -128,7 +127,7 @@ def _check_page(page: str) -> None:
         ({"space": {}}, "space: no key to vary"),
         ({"mode": "layerwise"}, "quantization.weight_bits is what mode layerwise chooses"),
         ({"mode": "gird"}, "did you mean 'grid'"),
-        ({"worst_case": {"epsilon_lsb": 9}}, "none has ε = 9 LSB"),
+        ({"screening": {"near": 0.03}}, "screening.near: unknown key"),
         ({"experiment": "missing.yaml"}, "missing.yaml: no such file"),
         ({"fixed": {"trainin.epochs": 1}}, "trainin: unknown key; did you mean 'training'"),
         ({"costs": ["area"]}, "costs.0"),
