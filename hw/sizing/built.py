@@ -77,7 +77,7 @@ def build(
         structure = structures.of(config, mapped, data)
         if structure is not None:
             return _swapped(config, mapped, structure, data)
-    return _converted(config, data, files, probes)
+    return build_converted(config, data, files, probes)
 
 
 def _swapped(config: RunConfig, mapped: Mapped, structure: Structure, data: Dataset) -> Built:
@@ -97,7 +97,8 @@ def _swapped(config: RunConfig, mapped: Mapped, structure: Structure, data: Data
     )
 
 
-def _converted(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Codes) -> Built:
+def build_converted(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Codes) -> Built:
+    """Build a design by a conversion of its own; arguments as for `build`."""
     with scratch_run(config, data, files) as run:
         engine = config.simulation.engine
         # One thread: the other processors are other workers'.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from hw.experiment.config import AttackPlan, Section, parse_config, read_text
+from hw.experiment.config import AttackPlan, RunConfig, Section, load_config, parse_config, read_text
 from hw.experiment.settings import Settings
 from qmodels.attacks import WorstCase
 
@@ -80,7 +80,10 @@ class SizingConfig(Section):
     """The whole question."""
 
     name: str = Field("sizing", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="folder's name")
-    experiment: Path | None = Field(None, description="a config of `robust-hls run`; default: the built-in demo")
+    experiment: Path | dict[str, Any] | None = Field(
+        None,
+        description="a config of `robust-hls run`, or its sections: {model: my.keras, data: a.npz}; default: demo",
+    )
     fixed: dict[str, Choice] = Field({}, description="dotted config keys set for every design")
     space: dict[str, list[Choice]] = Field({}, description="dotted config keys and the values to try")
     mode: Literal["grid", "layerwise", "search"] = "grid"
@@ -117,10 +120,28 @@ def load_sizing(source: Path, settings: Settings | None = None) -> SizingConfig:
         UserError: names the file, the key, and what is allowed.
     """
     config = parse_config(SizingConfig, read_text(source), str(source), settings)
-    if config.experiment is None:
+    if not isinstance(config.experiment, Path):
         return config
     found = config.experiment if config.experiment.is_absolute() else source.parent / config.experiment
     return config.model_copy(update={"experiment": found})
+
+
+def load_experiment(config: SizingConfig, where: str) -> RunConfig:
+    """The experiment of a sizing, with what is fixed for every design.
+
+    In a config's sections `model: FILE` and `data: NAME` stand for `model: {file: FILE}` and `data: {name: NAME}`.
+
+    Raises:
+        UserError: as for `load_config`; `where` is where the sizing's config was read.
+    """
+    if not isinstance(config.experiment, dict):
+        return load_config(config.experiment, config.fixed, "fixed:")
+    sections = dict(config.experiment)
+    for section, key in (("model", "file"), ("data", "name")):
+        if isinstance(sections.get(section), str):
+            sections[section] = {key: sections[section]}
+    text = yaml.safe_dump(sections, allow_unicode=True)
+    return parse_config(RunConfig, text, f"{where}: experiment", config.fixed, "fixed:")
 
 
 def dump_sizing(config: SizingConfig) -> str:
