@@ -126,8 +126,9 @@ class DaskCrew:
         self._handler.close()
 
     def _workers(self) -> list[str]:
-        """Addresses of those that are there now."""
-        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+        """Addresses of those that are there now; one with several threads that came late gets no job."""
+        found = self._client.scheduler_info(n_workers=-1)["workers"]
+        return [address for address, worker in found.items() if worker["nthreads"] == 1]
 
     def _send(self, name: str) -> None:
         (self._shared[name],) = self._client.scatter([self._values[name]], broadcast=True, hash=False)

@@ -52,7 +52,7 @@ class Examples:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 rows, x = stored["rows"], stored["x"]
-        except (OSError, KeyError, *ARCHIVE_ERRORS) as error:
+        except (OSError, KeyError, ValueError, *ARCHIVE_ERRORS) as error:
             raise ValueError(f"no adversarial examples: {error}") from None
         if rows.ndim != 1 or rows.dtype != np.int32 or len(rows) != len(x) or not np.issubdtype(x.dtype, np.integer):
             raise ValueError("no adversarial examples: wrong shapes or types")

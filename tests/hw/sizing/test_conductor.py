@@ -38,6 +38,7 @@ class Oracle:
     """Answers in any order; more bits are more robust, µ = 7 flatters until the last step, µ = 63 is bad."""
 
     size = 2
+    loses_batches = False
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.asked: list[str] = []
@@ -63,6 +64,8 @@ class Oracle:
             if self._left < 0:
                 raise KeyboardInterrupt
         job = self._jobs.pop(random.Random(len(self.asked)).randrange(len(self._jobs)))
+        if job.function is attempt_all and self.loses_batches:
+            return [JobOutcome(job.key, None, "the worker died 3 times", 0.1, "oracle")]
         if job.function is attempt_all:
             return [JobOutcome(job.key, [self._single(single) for single in job.argument], None, 0.1, "oracle")]
         return [self._single(job)]
@@ -188,6 +191,14 @@ def test_the_scores_of_finished_designs_have_seen_the_whole_pool(store: Store) -
     conductor = conduct(sizing(), store, Oracle())
     points = [point for point in conductor.points.values() if point.done]
     assert {point.generations for point in points} == {len(conductor.contest.pool.generations)}
+
+
+def test_what_is_lost_together_is_tried_one_by_one(store: Store) -> None:
+    crew = Oracle()
+    crew.loses_batches, crew.size = True, 1
+    points = conduct(sizing(), store, crew).points.values()
+    assert not any(point.error for point in points)
+    assert crew.asked.count("measure") == len(points)
 
 
 def test_examples_that_were_changed_are_not_believed(store: Store) -> None:

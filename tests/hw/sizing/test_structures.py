@@ -22,13 +22,12 @@ from qmodels.quantize.many import ManyQuantizations
 from qmodels.quantize.model import QuantizationConfig, quantize_model
 from qmodels.victims import KerasVictim
 
-RESOURCE = HardwareConfig(strategy="resource", reuse_factor="auto")
+RESOURCE = HardwareConfig(strategy="resource", io_type="io_stream")
 MODES = {
     "cnn, parallel": ("cnn4", HARDWARE),
-    "cnn, stream": ("cnn4", STREAM),
-    "cnn, resource": ("cnn4", RESOURCE),
+    "cnn, resource and stream": ("cnn4", RESOURCE),
     "cnn, codes and types": ("cnn4", HardwareConfig(weight_storage="codes", precision={"accum": "fixed<30,14>"})),
-    "branches, stream": ("resnet8", STREAM),
+    "branches": ("resnet8", STREAM),
     "depthwise": ("mobilenet_v1_025", HARDWARE),
 }
 
@@ -50,7 +49,7 @@ def _per_layer(first: str, last: str, relu: str) -> QuantizationConfig:
     return _quantization(weight_bits=3, activation_bits=6, bias_bits=6, layers=layers)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=pytest.mark.slow if "," not in m else ()) for m in MODES])
 def test_a_swapped_graph_is_the_converted_one(mode: str, toolbox: Toolbox) -> None:
     name, hardware = MODES[mode]
     model, images, x = _float_model(name, toolbox), grid_images(60), grid_codes(20)
