@@ -30,6 +30,7 @@ TITLES = {
     "pool": "examples of other designs",
     "attack": "worst case",
     "final": "test images and gate",
+    "replicate": "other seeds",
 }
 
 

@@ -123,7 +123,21 @@ class Conductor:
         for axis in self.config.costs:
             named += front([point for point in points if point.done], axis, lambda point: point.worst_accuracy)
         chosen = list({id(point): point for point in named}.values())
-        self._answer("final", chosen[: self.config.final.designs])
+        chosen = chosen[: self.config.final.designs]
+        self._answer("final", chosen)
+        self._replicate([point for point in chosen if point.final])
+
+    def _replicate(self, chosen: list[Point]) -> None:
+        """The chosen designs again with other seeds: another split, another training, other attacks."""
+        seeds = self.config.final.seeds
+        again = {id(p): [self.design(dict(p.design.settings) | {"seed": seed}) for seed in seeds] for p in chosen}
+        designs = unique(design for group in again.values() for design in group)
+        self.asker.train(designs)
+        able = [design for design in designs if not self.asker.training_error(design)]
+        found = self.asker.ask("replicate", able)
+        for point in chosen:
+            others = [found[d.key] for d in again[id(point)] if d.key in found and d.key != point.design.key]
+            point.replicates = [float(item.value["worst"]["accuracy"]) for item in others if not item.error]
 
     def _answer(self, stage: str, points: list[Point]) -> None:
         """Ask a stage of some points and note the answers on them."""

@@ -65,6 +65,9 @@ class FinalConfig(Section):
     """The front, once more: on test images, with the exactness gate."""
 
     images: int = Field(500, ge=1, description="test images that are attacked")
+    seeds: tuple[int, ...] = Field(
+        (), description="chosen designs are trained and attacked again with each of these seeds, on test images"
+    )
     attacks: tuple[AttackPlan, ...] = Field((), description="attacks beside the worst case, for the curves and flags")
     designs: int = Field(24, ge=1, description="at most so many designs of the fronts, the recommended ones first")
 

@@ -11,7 +11,7 @@ import numpy as np
 from hw.sizing.config import SizingConfig
 from hw.sizing.pool import Mask
 from hw.sizing.space import DesignPoint
-from qmodels.statistics import wilson
+from qmodels.statistics import mean_interval, wilson
 
 #: Cost axes of the config, and their keys in `hw.cost`.
 COST_KEYS = {
@@ -46,6 +46,7 @@ class Point:
     steps: int = 0  # of the worst case that were taken
     done: bool = False  # all of them were
     attack_seconds: float = 0.0  # of processor time, for these
+    replicates: list[float] = field(default_factory=list)  # worst cases on test images with other seeds
     set_aside: str = ""  # why the worst case was not gone through with
     error: str = ""
 
@@ -91,6 +92,12 @@ class Point:
     def test_accuracy(self) -> float | None:
         """Worst-case accuracy on test images: what is reported of the chosen ones."""
         return float(self.final["worst"]["accuracy"]) if self.final else None
+
+    @property
+    def over_seeds(self) -> tuple[float, float, float] | None:
+        """Mean worst case on test images over the seeds, its own among them, and a 95 % interval of that mean."""
+        own = self.test_accuracy
+        return mean_interval([own, *self.replicates]) if own is not None and self.replicates else None
 
     def take_over(self, fallen: Mask, to: str) -> int:
         """Note what fell to something; how many images that were."""

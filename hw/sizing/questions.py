@@ -64,7 +64,8 @@ class Keys:
             "measure": {"images": worst["images"]},
             "pool": against,
             "attack": worst,
-            "final": {**plain["final"], "designs": None, "worst": worst | {"images": None}},
+            "final": {**plain["final"], "designs": None, "seeds": None, "worst": worst | {"images": None}},
+            "replicate": {"images": plain["final"]["images"], "worst": worst | {"images": None}},
         }
 
     def of(self, stage: str, design: DesignPoint, data: str, standing: Standing = NOTHING) -> str:

@@ -52,6 +52,13 @@ class FinalPart(Part):
     rows: list[ScreenRow]
 
 
+class ReplicatePart(Part):
+    """Of stage replicate."""
+
+    clean: ScorePart
+    worst: ScorePart
+
+
 class DescendPart(Part):
     """Of stage descend."""
 
@@ -73,4 +80,5 @@ SHAPES: dict[str, Any] = {
     "pool": FallenPart,
     "attack": FallenPart,
     "final": FinalPart,
+    "replicate": ReplicatePart,
 }

@@ -188,6 +188,14 @@ def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     }
 
 
+def replicate_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """The worst case on test images of a design that was chosen with another seed."""
+    x, y = _data(question.data, blobs).test.take(question.final.images)
+    victim = _attacked(question, blobs)
+    require_exact(victim, _Prequantized(_bench().gradients.load(_built(question, blobs).gradients)), x)
+    return {"clean": _share(predictions(victim, x) == y), "worst": _worst_case(question, victim, x, y)[0]}
+
+
 def _require_same(built: Built, accelerator: Accelerator, x: Codes) -> None:
     """Hold a design that was not converted against its conversion.
 
@@ -209,6 +217,7 @@ STAGES: dict[str, Callable[[Question, Blobs], Any]] = {
     "pool": pool_stage,
     "attack": attack_stage,
     "final": final_stage,
+    "replicate": replicate_stage,
 }
 
 

@@ -46,6 +46,7 @@ def _design(content: Content, point: Point) -> dict[str, Any]:
         "settings": dict(point.design.settings),
         "upper_bound": point.bound,
         "steps": point.steps,
+        "test_worst_case_of_other_seeds": point.replicates,
         "set_aside": point.set_aside,
         "error": point.error,
         **parts,
@@ -128,6 +129,9 @@ def describe(content: Content, point: Point) -> str:
         low, high = point.final["worst"]["ci95"]
         said += f", test {percent(point.test_accuracy)} % ({percent(low)} to {percent(high)}) worst case"
         said += f", {percent(point.final['clean']['accuracy'])} % clean"
+    if point.over_seeds:
+        mean, low, high = map(percent, point.over_seeds)
+        said += f"; over {1 + len(point.replicates)} seeds {mean} % ({low} to {high}) worst case"
     return said
 
 

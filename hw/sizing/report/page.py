@@ -54,9 +54,17 @@ def _card(content: Content, item: Any) -> dict[str, Any]:
         "test": percent(point.test_accuracy),
         "interval": interval,
         "clean": percent(final["clean"]["accuracy"]) if final else "–",
+        "seeds": _over_seeds(point),
         "digest": final.get("project_digest", "")[:16],
         "command": item.command,
     }
+
+
+def _over_seeds(point: Point) -> str:
+    if point.over_seeds is None:
+        return ""
+    mean, low, high = map(percent, point.over_seeds)
+    return f"{1 + len(point.replicates)} seeds: {mean} % on the mean (95 % interval of the mean {low} to {high})"
 
 
 def _designs(content: Content) -> Table:

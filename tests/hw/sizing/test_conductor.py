@@ -127,6 +127,7 @@ def _answer(stage: str, question: Question, bits: dict[str, int]) -> dict[str, A
         "measure": {"cost": cost, "weights": dict.fromkeys(LAYERS, 25 * total), "bits": bits, "clean": SHARE,
                     "delta_w": {layer: 2.0 ** -bits[layer] for layer in LAYERS}, "exact_inputs": N,
                     "fallen": _mask(1), "converted": False},
+        "replicate": {"clean": SHARE, "worst": {"accuracy": 0.3 + 0.1 * question.config.seed}},
         "final": {"clean": SHARE, "rows": [row], "worst": SHARE, "gate": [gate], "project_digest": "ab" * 32,
                   "quantized.keras": b"model"},
     }  # fmt: skip
@@ -217,6 +218,17 @@ def test_examples_that_are_gone_are_missed(store: Store) -> None:
     connection.close()
     with pytest.raises(UserError, match="move the store away"):
         conduct(sizing(), store, Oracle())
+
+
+def test_chosen_designs_are_repeated_with_other_seeds(store: Store) -> None:
+    crew = Oracle()
+    conductor = conduct(sizing(final={"designs": 2, "seeds": [1, 2]}), store, crew)
+    tested = [point for point in conductor.points.values() if point.final]
+    assert len(tested) == 2
+    assert (crew.asked.count("train"), crew.asked.count("replicate")) == (1 + 2, 4)
+    for point in tested:
+        assert point.replicates == pytest.approx([0.4, 0.5])
+        assert point.over_seeds == pytest.approx((1.4 / 3, 1.4 / 3 - 0.1434, 1.4 / 3 + 0.1434), abs=1e-3)
 
 
 def test_without_screening_every_design_gets_the_worst_case(store: Store) -> None:
