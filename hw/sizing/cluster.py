@@ -143,10 +143,12 @@ class DaskCrew:
 
     def _pick(self, address: str, workers: list[str]) -> int:
         """The first job that is at home with this worker; else the first that is at home nowhere; else the first."""
-        taken = set().union(*(self._homes[other] for other in workers if other != address))
-        at_home = [place for place, job in enumerate(self._queue) if job.near in self._homes[address]]
-        homeless = [place for place, job in enumerate(self._queue) if job.near not in taken]
-        return (at_home + homeless + [0])[0]
+        own = self._homes[address]
+        at_home = next((place for place, job in enumerate(self._queue) if job.near in own), None)
+        if at_home is not None:
+            return at_home
+        taken = {near for other in workers for near in self._homes[other]}
+        return next((place for place, job in enumerate(self._queue) if job.near not in taken), 0)
 
     def _start(self, job: Job, address: str) -> None:
         for name in job.needs:

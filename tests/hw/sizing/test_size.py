@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 from helpers.cli import Cli
+from helpers.models import write_data
+
+from qmodels.runtime import runtime
 
 EXPERIMENT: dict[str, Any] = {
     "name": "tiny",
@@ -136,6 +139,38 @@ def _check_page(page: str) -> None:
 def test_a_wrong_config_is_told_and_nothing_is_written(cli: Cli, changes: dict[str, Any], told: str) -> None:
     config = write(cli.folder, **changes)
     assert told in cli.refuses("size", config, "--out", cli.folder / "out", "--workers", "0")
+
+
+@pytest.mark.gxx
+@pytest.mark.timeout(900)
+def test_a_model_of_your_own_in_one_command(cli: Cli) -> None:
+    keras = runtime().keras
+    layers = [keras.layers.Flatten(), keras.layers.Dense(4, activation="relu", name="hidden")]
+    model = keras.Sequential([keras.Input((4, 4, 1)), *layers, keras.layers.Dense(3, activation="softmax", name="out")])
+    model.save(cli.folder / "my.keras")
+    write_data(cli.folder / "my.npz")
+    few = {
+        "worst_case.images": 5,
+        "worst_case.attack": "{kind: worst-case, attacks: [{kind: square, queries: 5}]}",
+        "final.images": 5,
+        "final.designs": 1,
+        "layerwise": "{from_bits: 3, to_bits: 2, activations_from: 3, activations_to: 3}",
+        "experiment.simulation": "{verify_samples: 5, verify_random: 5}",
+    }
+    changes = [word for key, value in few.items() for word in ("--set", f"{key}={value}")]
+    own = ("--model", cli.folder / "my.keras", "--data", cli.folder / "my.npz")
+    outcome = cli("size", *own, "--out", cli.folder / "out", "--workers", "0", *changes)
+    assert outcome.status == 0, outcome.err
+    report = json.loads((cli.folder / "out" / "sizing.json").read_text())
+    assert len(report["designs"]) == 4  # 3 bits everywhere, then one bit less on each layer in turn
+    assert all("quantization.layers.hidden.weight_bits" in design["settings"] for design in report["designs"])
+    assert not any(design["measure"]["converted"] for design in report["designs"])
+    command = shlex.split(report["recommended"][0]["command"])
+    assert cli(*command[1:]).status == 0
+
+
+def test_nothing_to_size_is_told(cli: Cli) -> None:
+    assert "--model FILE" in cli.refuses("size")
 
 
 def test_a_folder_without_a_sizing(cli: Cli) -> None:
