@@ -99,12 +99,10 @@ class Asker:
             told = f"{self.store.path}: {record.title}: {error}"
             raise UserError(f"{told}; move the store away, and all is asked anew") from None
 
-    def share_examples(self, examples: Examples) -> str:
-        """Make a generation of the pool known to the crew; its digest."""
-        found = examples.digest
+    def share_examples(self, examples: Examples) -> None:
+        """Make a generation of the pool known to the crew."""
         if self.crew is not None:
-            self.crew.share(pool_name(found), examples)
-        return found
+            self.crew.share(pool_name(examples.digest), examples)
 
     def train(self, designs: Sequence[DesignPoint]) -> None:
         """Train what is not trained yet, and share the models with the crew."""

@@ -35,9 +35,8 @@ class Contest:
         self._config, self._asker = config, asker
         self._axes = tuple(dict.fromkeys((*config.costs, "weight_bits")))  # recommendations count weight bits
         self._steps = worst_case_steps(config.worst_case.attack)
-        self._names: list[str] = []  # digests of the pool's generations
         self._attacked: set[str] = set()  # trainings that have had their seeds
-        self.pool = Pool()
+        self.pools: dict[str, Pool] = {}  # by data: examples are of one split's images
 
     def decide(self, points: Sequence[Point]) -> None:
         """Attack designs until no other one could be on a front.
@@ -70,27 +69,34 @@ class Contest:
 
     def bound(self, points: Sequence[Point]) -> None:
         """Try what the pool has and these designs have not seen."""
-        behind = [point for point in points if point.generations < len(self._names) and not point.error]
+        behind = [point for point in points if self._is_behind(point) and not point.error]
         standing = {
-            point.design.key: Standing(_mask(point), pool=tuple(self._names[point.generations :])) for point in behind
+            point.design.key: Standing(_mask(point), pool=tuple(self._pool(point).names[point.generations :]))
+            for point in behind
         }
         self._ask("pool", behind, standing, lambda point, answer: self._take(point, answer, POOL))
         for point in behind:
-            point.generations = len(self._names)
+            point.generations = len(self._pool(point).names)
+
+    def _pool(self, point: Point) -> Pool:
+        return self.pools.setdefault(point.design.data_key, Pool())
+
+    def _is_behind(self, point: Point) -> bool:
+        return point.generations < len(self._pool(point).names)
 
     def _next(self, alive: Sequence[Point]) -> list[Point]:
         """The most hopeful designs, all of them tried on the whole pool; none when it is enough."""
         while True:
             hopeful = self._hopeful(alive)
             if not hopeful:
-                behind = [point for point in alive if point.done and point.generations < len(self._names)]
+                behind = [point for point in alive if point.done and self._is_behind(point) and not point.error]
                 if not behind:
                     return []
                 self.bound(behind)
                 continue
             ranked = self._ranked(hopeful, _AHEAD * self._config.screening.round)
             chosen = ranked[: self._config.screening.round]
-            if all(point.generations == len(self._names) for point in chosen):
+            if not any(map(self._is_behind, chosen)):
                 return chosen
             self.bound(ranked)
 
@@ -116,8 +122,9 @@ class Contest:
         standing = {}
         for point in chosen:
             step = self._steps[point.steps]
-            standing[point.design.key] = Standing(_mask(point), point.steps, tuple(self._names) if step.warm else ())
-        found: list[Examples] = []
+            names = self._pool(point).names if step.warm else ()
+            standing[point.design.key] = Standing(_mask(point), point.steps, tuple(names))
+        found: dict[str, list[Examples]] = {}
 
         def note(point: Point, answer: Answer) -> None:
             self._take(point, answer, self._steps[point.steps].label)
@@ -125,12 +132,13 @@ class Contest:
             point.done = point.steps == len(self._steps)
             examples = self._asker.examples(answer)
             if examples is not None:
-                found.append(examples)
+                found.setdefault(point.design.data_key, []).append(examples)
 
         self._ask("attack", chosen, standing, note)
-        generation = self.pool.add(found)
-        if generation is not None:
-            self._names.append(self._asker.share_examples(generation))
+        for data, parts in found.items():
+            generation = self.pools.setdefault(data, Pool()).add(parts)
+            if generation is not None:
+                self._asker.share_examples(generation)
 
     def _ask(
         self,

@@ -65,10 +65,11 @@ class Examples:
 
 
 class Pool:
-    """The generations so far."""
+    """The generations so far, of one data set's validation images."""
 
     def __init__(self) -> None:
         self.generations: list[Examples] = []
+        self.names: list[str] = []  # their digests
         self._seen: set[tuple[int, bytes]] = set()
 
     def __len__(self) -> int:
@@ -86,6 +87,7 @@ class Pool:
         if not rows:
             return None
         self.generations.append(Examples(np.array(rows, np.int32), np.stack(images)))
+        self.names.append(self.generations[-1].digest)
         return self.generations[-1]
 
 

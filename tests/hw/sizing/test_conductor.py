@@ -43,6 +43,7 @@ class Oracle:
     def __init__(self, stop_after: int | None = None) -> None:
         self.asked: list[str] = []
         self.shared: set[str] = set()
+        self.pools: dict[str, set[str]] = {}  # generations asked for, by data
         self._jobs: list[Job] = []
         self._left = stop_after
 
@@ -73,6 +74,8 @@ class Oracle:
     def _single(self, job: Job) -> JobOutcome:
         stage = NAMES[job.function]
         self.asked.append(stage)
+        if job.argument.standing.pool:
+            self.pools.setdefault(job.argument.data, set()).update(job.argument.standing.pool)
         bits = _bits(job.argument)
         if stage == "train" and job.argument.config.training.method == "trades":
             return JobOutcome(job.key, None, "UserError: it diverged", 0.1, "oracle")
@@ -102,7 +105,7 @@ def _attacked(question: Question, bits: dict[str, int]) -> dict[str, Any]:
     hidden = 0 if last else 2 + 20 * (mu == 7)
     fallen = max(before, truth(bits, mu) - hidden)
     rows = np.arange(before, fallen, dtype=np.int32)
-    images = np.full((len(rows), 2), sum(bits.values()), np.uint8)
+    images = np.full((len(rows), 2), sum(bits.values()) + 100 * question.config.seed, np.uint8)
     return {"fallen": _mask(fallen), "fell": len(rows), "examples": Examples(rows, images).pack() if len(rows) else b""}
 
 
@@ -191,7 +194,16 @@ def test_the_same_designs_are_recommended_as_without_the_pool(store: Store, tmp_
 def test_the_scores_of_finished_designs_have_seen_the_whole_pool(store: Store) -> None:
     conductor = conduct(sizing(), store, Oracle())
     points = [point for point in conductor.points.values() if point.done]
-    assert {point.generations for point in points} == {len(conductor.contest.pool.generations)}
+    (pool,) = conductor.contest.pools.values()
+    assert {point.generations for point in points} == {len(pool.generations)}
+
+
+def test_designs_with_other_validation_images_have_a_pool_of_their_own(store: Store) -> None:
+    crew = Oracle()
+    conductor = conduct(sizing(space={"seed": [0, 1], "quantization.weight_bits": [2, 3, 5, 8]}), store, crew)
+    assert len(conductor.contest.pools) == 2
+    one, other = crew.pools.values()
+    assert one and other and not one & other
 
 
 def test_what_is_lost_together_is_tried_one_by_one(store: Store) -> None:

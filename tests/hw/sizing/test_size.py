@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shlex
+import signal
 import sqlite3
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from distributed import LocalCluster
 from helpers.cli import Cli
 from helpers.models import write_data
 
@@ -167,6 +173,53 @@ def test_a_model_of_your_own_in_one_command(cli: Cli) -> None:
     assert not any(design["measure"]["converted"] for design in report["designs"])
     command = shlex.split(report["recommended"][0]["command"])
     assert cli(*command[1:]).status == 0
+
+
+@pytest.mark.slow
+@pytest.mark.gxx
+@pytest.mark.timeout(1800)
+@pytest.mark.filterwarnings("default")  # dask's own
+def test_a_cluster_that_grows_and_loses_a_worker_gives_the_same_answers(cli: Cli) -> None:
+    space = {"quantization.weight_bits": [2, 3, 4], "quantization.layers.fc1_relu.activation_bits": [3, 4, 6, 8]}
+    config = write(cli.folder, space=space, screening={"seeds": 1, "round": 3})
+    assert cli("size", config, "--out", cli.folder / "alone", "--workers", "0").status == 0
+    store = cli.folder / "together" / "store.sqlite"
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as running:
+
+        def disturb() -> None:
+            _until(lambda: store.exists() and journal(store.parent)[0] > 1)  # trained, and begun to build
+            before = running.workers[0].pid
+            running.scale(2)
+            _until(lambda: len(running.workers) == 2)
+            os.kill(before, signal.SIGKILL)
+
+        other = threading.Thread(target=disturb)
+        other.start()
+        outcome = cli("size", config, "--out", cli.folder / "together", "--scheduler", running.scheduler_address)
+        other.join()
+        assert outcome.status == 0, outcome.err
+    alone, together = (answers(cli.folder / name) for name in ("alone", "together"))
+    assert together == alone
+    report = json.loads((cli.folder / "together" / "sizing.json").read_text())
+    assert not [design for design in report["designs"] if design["error"]]
+
+
+def answers(folder: Path) -> dict[str, Any]:
+    """Every answer but the trainings', whose reports hold times."""
+    with sqlite3.connect(folder / "store.sqlite") as connection:
+        found = connection.execute("SELECT key, value FROM results WHERE stage != 'train'").fetchall()
+        twice = connection.execute("SELECT key FROM journal GROUP BY key HAVING COUNT(*) > 1").fetchall()
+    connection.close()
+    assert twice == []
+    return dict(found)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 def test_nothing_to_size_is_told(cli: Cli) -> None:
