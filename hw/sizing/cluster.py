@@ -41,7 +41,8 @@ def local_crew(workers: int, log: Path) -> DaskCrew:
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=None,
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port; no dashboard
+            scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,  # the terminal belongs to the progress bar
         )
     return DaskCrew(Client(cluster, set_as_default=False), cluster, log)
@@ -97,10 +98,8 @@ class DaskCrew:
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
 
     def share(self, name: str, value: Any) -> None:
-        """Sent to all workers that are there; once, however often it is shared."""
-        if name not in self._values:
-            self._values[name] = value
-            self._send(name)
+        """Sent to all workers that are there when a job needs it; once, however often it is shared."""
+        self._values.setdefault(name, value)
 
     def submit(self, job: Job) -> None:
         """At the end of the queue."""
@@ -139,7 +138,12 @@ class DaskCrew:
         workers, busy = self._workers(), {address for _, address in self._running.values()}
         for address in workers:
             if self._queue and address not in busy:
-                self._start(self._queue.pop(self._pick(address, workers)), address)
+                place = self._pick(address, workers)
+                try:
+                    self._start(self._queue[place], address)
+                except TimeoutError:  # the last worker has just gone, and what was to be sent has no taker
+                    return
+                del self._queue[place]
 
     def _pick(self, address: str, workers: list[str]) -> int:
         """The first job that is at home with this worker; else the first that is at home nowhere; else the first."""
@@ -152,7 +156,7 @@ class DaskCrew:
 
     def _start(self, job: Job, address: str) -> None:
         for name in job.needs:
-            if self._shared[name].status in _GONE:
+            if name not in self._shared or self._shared[name].status in _GONE:
                 self._send(name)
         blobs = {name: self._shared[name] for name in job.needs}
         key = f"sizing-{job.key}-{self._deaths[job.key]}"
