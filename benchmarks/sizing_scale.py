@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
 import pickle
 import sys
 import tempfile
@@ -111,9 +112,17 @@ def main() -> None:
     packed = [len(found) for record in records if (found := store.examples(record.key)) is not None]
     store.close()
     config = load_sizing(options.folder / "sizing.yaml")
-    design = make_design((options.folder / "experiment.yaml").read_text(), "experiment", next(iter(grid(config.space))))
-    question = Question(design.config, design.key, "d", "t", config.worst_case, config.final, config.layerwise)
-    one, two = (len(pickle.dumps([Job(str(n), STAGES["measure"], question)] * n)) for n in (1, 2))
+    experiment = (options.folder / "experiment.yaml").read_text()
+    designs = [make_design(experiment, "experiment", item) for item in itertools.islice(grid(config.space), 2)]
+    jobs = [
+        Job(
+            design.key,
+            STAGES["measure"],
+            Question(design.config, design.key, "d", "t", config.worst_case, config.final, config.layerwise),
+        )
+        for design in designs
+    ]
+    one, two = len(pickle.dumps(jobs[:1])), len(pickle.dumps(jobs))
     stages = {name: [r.seconds for r in records if r.stage == name] for name in ("measure", "pool", "attack")}
     paper = Paper(stages, seconds_of_a_job(), seconds_of_a_commit(records))
     print(f"answers: { {name: len(seconds) for name, seconds in stages.items()} }")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -183,22 +184,24 @@ def test_a_cluster_that_grows_and_loses_a_worker_gives_the_same_answers(cli: Cli
     space = {"quantization.weight_bits": [2, 3, 4], "quantization.layers.fc1_relu.activation_bits": [3, 4, 6, 8]}
     config = write(cli.folder, space=space, screening={"seeds": 1, "round": 3})
     assert cli("size", config, "--out", cli.folder / "alone", "--workers", "0").status == 0
-    store = cli.folder / "together" / "store.sqlite"
+    store, killed = cli.folder / "together" / "store.sqlite", []
 
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as running:
 
         def disturb() -> None:
-            _until(lambda: store.exists() and journal(store.parent)[0] > 1)  # trained, and begun to build
+            _until(lambda: begun(store))
             before = running.workers[0].pid
             running.scale(2)
             _until(lambda: len(running.workers) == 2)
             os.kill(before, signal.SIGKILL)
+            killed.append(before)
 
         other = threading.Thread(target=disturb)
         other.start()
         outcome = cli("size", config, "--out", cli.folder / "together", "--scheduler", running.scheduler_address)
         other.join()
         assert outcome.status == 0, outcome.err
+        assert killed, "it was over before it was disturbed"
     alone, together = (answers(cli.folder / name) for name in ("alone", "together"))
     assert together == alone
     report = json.loads((cli.folder / "together" / "sizing.json").read_text())
@@ -213,6 +216,13 @@ def answers(folder: Path) -> dict[str, Any]:
     connection.close()
     assert twice == []
     return dict(found)
+
+
+def begun(store: Path) -> bool:
+    """Whether designs are being built: the training is done, and something after it."""
+    with contextlib.suppress(sqlite3.OperationalError, TypeError):  # no table yet, or nothing in it
+        return store.exists() and journal(store.parent)[0] > 1
+    return False
 
 
 def _until(condition: Callable[[], bool]) -> None:
