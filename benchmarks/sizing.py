@@ -1,9 +1,10 @@
-"""Sizing: designs an hour, what screening and bitsim save, what kill -9 costs, what more workers give.
+"""Sizing: designs an hour, what the pool and bitsim save, what kill -9 costs, what more workers give.
 
-Figures: digits_points, digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup.
-Ratios of processor time (screening, csim) do not mind a busy machine; seconds and speed-ups do.
+Figures: designs_per_hour, pool_vs_full, same_recommendations, cost_differs, digits_points, digits_seconds,
+screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup.
+Ratios of processor time (pool, screening, csim) do not mind a busy machine; seconds and speed-ups do.
 
-    python benchmarks/sizing.py [--quick] [--only digits csim kills workers] [--json OUT]
+    python benchmarks/sizing.py [--quick] [--only pool cost layers digits csim kills workers] [--json OUT]
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -26,13 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.common import Report, parser  # noqa: E402
-from hw.sizing.config import load_sizing  # noqa: E402
+from hw.sizing.config import SizingConfig, load_sizing  # noqa: E402
 from hw.sizing.crew import processor_seconds  # noqa: E402
-from hw.sizing.questions import PackedData, Question  # noqa: E402
-from hw.sizing.space import DesignPoint, make_design  # noqa: E402
+from hw.sizing.questions import Question, Standing  # noqa: E402
+from hw.sizing.space import DesignPoint, grid, make_design  # noqa: E402
+from hw.sizing.steps import worst_case_steps  # noqa: E402
 from hw.sizing.store import Store  # noqa: E402
 
 DIGITS = ROOT / "configs" / "sizing_digits.yaml"
+LAYERS = ROOT / "configs" / "sizing_digits_layers.yaml"
 SAMPLE = 4  # designs that are measured for an extrapolation
 CSIM_IMAGES = 12
 
@@ -61,6 +65,7 @@ def small_config(folder: Path, bits: list[int], mu: list[int]) -> Path:
     plain["fixed"] |= {"training.epochs": 3, "training.method": "standard", "simulation.verify_samples": 10}
     plain["space"] = {"mapping.mu": mu, "quantization.weight_bits": bits}
     plain["worst_case"] |= {"images": 100}
+    plain["screening"] = {"round": 4}
     plain["final"] = {"images": 50, "designs": 1}
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(plain))
@@ -72,7 +77,7 @@ def digits(report: Report, folder: Path, quick: bool) -> None:
     out = folder / "digits"
     config = small_config(folder, [2, 4, 8], [0, 7]) if quick else DIGITS
     seconds = timed(config, out)
-    found = json.loads((out / "sizing.json").read_text())
+    found = sizing_json(out)
     report.figure("digits_points", sum(d["measure"] is not None for d in found["designs"]), "designs built and scored")
     report.figure("digits_seconds", seconds, "wall clock, training and csim gate of the chosen designs included")
     report.details["digits_stages"] = found["stages"]
@@ -82,11 +87,109 @@ def digits(report: Report, folder: Path, quick: bool) -> None:
     if not chosen:
         report.leave_out("screening_vs_full", "nothing was set aside")
         return
-    each = mean(stage_seconds(out, design, {})["worst"] for design in chosen)
-    searched = sum(spent.get(stage, 0.0) for stage in ("measure", "screen", "worst"))
-    full = searched - spent.get("screen", 0.0) + each * len(aside)
+    each = mean(stage_seconds(out, design, {})["attack"] for design in chosen)
+    searched = search_seconds(found)
+    full = spent.get("measure", 0.0) + spent.get("attack", 0.0) + each * len(aside)
     note = f"processor time; {len(aside)} designs were spared, {len(chosen)} of them measured: {each:.1f} s each"
     report.figure("screening_vs_full", full / searched, note)
+
+
+def sizing_json(out: Path) -> dict[str, Any]:
+    """What a sizing has written."""
+    found: dict[str, Any] = json.loads((out / "sizing.json").read_text())
+    return found
+
+
+def search_seconds(found: dict[str, Any]) -> float:
+    """Processor seconds of building, trying and attacking; training and test images left out."""
+    wanted = ("measure", "pool", "attack")
+    return float(sum(stage["processor_seconds"] for stage in found["stages"] if stage["stage"] in wanted))
+
+
+def layers_config(folder: Path, quick: bool) -> Path:
+    """Bits of every layer of one digits network: 216 designs, small enough to put all to the worst case."""
+    plain = yaml.safe_load(LAYERS.read_text())
+    plain["experiment"] = str(ROOT / "configs" / "digits.yaml")
+    plain["fixed"] |= {"training.method": "standard", "training.epochs": 8, "mapping.mu": 0}
+    plain["fixed"]["simulation.verify_samples"] = 10
+    wide = [2, 4] if quick else [2, 3, 4]
+    plain["space"] = {f"quantization.layers.{name}.weight_bits": wide for name in ("conv1", "conv2", "fc1")}
+    plain["space"] |= {"quantization.layers.logits.weight_bits": [2, 4]}
+    relus = ("fc1_relu",) if quick else ("conv1_relu", "fc1_relu")
+    plain["space"] |= {f"quantization.layers.{name}.activation_bits": [4, 6] for name in relus}
+    plain["final"] = {"images": 50, "designs": 1}
+    path = folder / "layers.yaml"
+    path.write_text(yaml.safe_dump(plain))
+    return path
+
+
+def pool(report: Report, folder: Path, quick: bool) -> None:
+    """The same space with the pool, and with the worst case on every design."""
+    config, runs = layers_config(folder, quick), {}
+    for name, off in (("pool", "false"), ("full", "true")):
+        timed(config, folder / name, "--set", f"screening.off={off}")
+        runs[name] = sizing_json(folder / name)
+    seconds = {name: search_seconds(found) for name, found in runs.items()}
+    report.details["pool"] = {"seconds": seconds, "decided": {name: found["decided"] for name, found in runs.items()}}
+    note = f"processor time of {len(runs['pool']['designs'])} designs: {seconds['full']:.0f} s, {seconds['pool']:.0f} s"
+    report.figure("pool_vs_full", seconds["full"] / seconds["pool"], note)
+    named = {name: [(sorted(item["why"]), key_of(found, item)) for item in found["recommended"]]
+             for name, found in runs.items()}  # fmt: skip
+    report.figure("same_recommendations", int(named["pool"] == named["full"]), f"{len(named['full'])} designs")
+
+
+def key_of(found: dict[str, Any], item: dict[str, Any]) -> str:
+    """The key of a recommended design."""
+    return next(str(design["key"]) for design in found["designs"] if design["design"] == item["design"])
+
+
+def cost(report: Report, folder: Path, quick: bool) -> None:
+    """Designs that were swapped into a graph, against a conversion of each."""
+    from hw.experiment.run import load_run_data as load_data
+    from hw.sizing.built import build, build_converted
+    from hw.sizing.structures import Structures
+
+    config, experiment, files, name = trained(folder, quick)
+    wanted, structures, differing = 4 if quick else 24, Structures(), 0
+    settings = list(grid(config.space))
+    data = load_data(make_design(experiment, "experiment", settings[0]).config)
+    x = data.validation.take(config.worst_case.images).x
+    for chosen in random.Random(2).sample(settings, wanted):
+        design = make_design(experiment, "experiment", chosen).config
+        swapped = build(design, name, data, files, x, structures)
+        converted = build_converted(design, data, files, x)
+        assert swapped.quantized_logits is None, "this design was converted, not swapped"
+        same = (swapped.accelerator.logits(x) == converted.accelerator.logits(x)).all()
+        differing += swapped.cost != converted.cost or swapped.bits != converted.bits or not same
+    report.figure("cost_differs", differing, f"of {wanted} designs: cost, stored bits, or a bit of {len(x)} outputs")
+
+
+def trained(folder: Path, quick: bool) -> tuple[SizingConfig, str, dict[str, bytes], str]:
+    """Config and experiment of the `pool` part, its training's files and their name."""
+    out = folder / "pool"
+    if not (out / "sizing.json").exists():
+        timed(layers_config(folder, quick), out)
+    training = sizing_json(out)["designs"][0]["training"]
+    files = {path.name: path.read_bytes() for path in (out / "trainings" / training).glob("*.*")}
+    return load_sizing(out / "sizing.yaml"), (out / "experiment.yaml").read_text(), files, training
+
+
+def layers(report: Report, folder: Path, quick: bool) -> None:
+    """All of configs/sizing_digits_layers.yaml; its trainings are not counted."""
+    out = folder / "all_layers"
+    config = layers_config(folder, quick) if quick else LAYERS
+    plain = yaml.safe_load(config.read_text())
+    first = {key: values[:1] for key, values in plain["space"].items() if key.startswith("quantization")}
+    plain["experiment"] = str(ROOT / "configs" / "digits.yaml")
+    few = folder / "few.yaml"
+    few.write_text(yaml.safe_dump(plain | {"space": plain["space"] | first}))
+    timed(few, out)  # trains
+    seconds = timed(config, out)
+    found = sizing_json(out)
+    count, spent = len(found["designs"]), search_seconds(found)
+    report.details["layers"] = {"stages": found["stages"], "decided": found["decided"], "seconds": seconds}
+    note = f"{count} designs in {seconds:.0f} s, {1000 * spent / count:.0f} ms of processor time a design"
+    report.figure("designs_per_hour", 3600 * count / seconds, note)
 
 
 def csim(report: Report, folder: Path, quick: bool) -> None:
@@ -94,17 +197,14 @@ def csim(report: Report, folder: Path, quick: bool) -> None:
     out = folder / "digits"
     if not (out / "sizing.json").exists():
         digits(report, folder, quick)
-    found = json.loads((out / "sizing.json").read_text())
+    found = sizing_json(out)
     scored = [design for design in found["designs"] if design["worst"]]
     design = random.Random(1).choice(scored)
     config = load_sizing(out / "sizing.yaml")
     fast = stage_seconds(out, design, {})
     slow = stage_seconds(out, design, {"simulation.engine": "csim"}, images=CSIM_IMAGES)
-    scale = {"screen": config.screening.images / CSIM_IMAGES, "worst": config.worst_case.images / CSIM_IMAGES}
-    total = {
-        "bitsim": sum(fast.values()),
-        "csim": slow["measure"] + sum(slow[stage] * scale[stage] for stage in scale),
-    }
+    scale = config.worst_case.images / CSIM_IMAGES
+    total = {"bitsim": sum(fast.values()), "csim": slow["measure"] + slow["attack"] * scale}
     report.details["engines"] = {"bitsim": fast, "csim": slow, "csim_images": CSIM_IMAGES, "scaled": total}
     note = f"one design, worst case included: {total['bitsim']:.1f} s against {total['csim']:.0f} s (extrapolated)"
     report.figure("bitsim_vs_csim", total["csim"] / total["bitsim"], note)
@@ -114,28 +214,25 @@ def stage_seconds(
     out: Path, found: dict[str, Any], changes: dict[str, Any], images: int | None = None
 ) -> dict[str, float]:
     """Processor seconds of the stages of one design that a sizing has trained, in this process, warmed up."""
-    from hw.experiment.run import load_data
+    from hw.experiment.run import load_run_data as load_data
     from hw.sizing.stages import STAGES
 
     config = load_sizing(out / "sizing.yaml")
     design = make_design((out / "experiment.yaml").read_text(), "experiment", found["settings"] | changes)
     files = {path.name: path.read_bytes() for path in (out / "trainings" / found["training"]).glob("*.*")}
-    blobs = {"data": PackedData.pack(load_data(design.config)), "training": files}
-    screening, worst = config.screening, config.worst_case
+    blobs = {"data": load_data(design.config), "training": files}
+    worst = config.worst_case
     if images is not None:
-        screening = screening.model_copy(update={"images": images})
         worst = worst.model_copy(update={"images": images})
 
     def ask(design: DesignPoint, key: str) -> dict[str, float]:
-        question = Question(
-            design.config, key, "data", "training", screening, worst, config.final.images, config.layerwise
-        )
-        seconds = {}
-        for stage in ("measure", "screen", "worst"):
-            started = processor_seconds()
-            STAGES[stage](question, blobs)
-            seconds[stage] = processor_seconds() - started
-        return seconds
+        question = Question(design.config, key, "data", "training", worst, config.final, config.layerwise)
+        started = processor_seconds()
+        fallen = STAGES["measure"](question, blobs)["fallen"]
+        measured = processor_seconds()
+        for step in range(len(worst_case_steps(worst.attack))):
+            fallen = STAGES["attack"](replace(question, standing=Standing(fallen, step)), blobs)["fallen"]
+        return {"measure": measured - started, "attack": processor_seconds() - measured}
 
     warm = make_design((out / "experiment.yaml").read_text(), "experiment", found["settings"])
     ask(warm, f"warm {found['key']} {images}")  # traces, as a worker has them after its first designs
@@ -198,6 +295,9 @@ def workers(report: Report, folder: Path, quick: bool) -> None:
 
 
 PARTS: dict[str, Callable[[Report, Path, bool], None]] = {
+    "pool": pool,
+    "cost": cost,
+    "layers": layers,
     "digits": digits,
     "csim": csim,
     "kills": kills,

@@ -368,10 +368,16 @@ def synth(
 @app.command("size")
 def size_command(
     target: Annotated[
-        Path, typer.Argument(metavar="CONFIG|FOLDER", parser=_path, help="A sizing config, or an earlier sizing.")
-    ],
+        Path | None,
+        typer.Argument(metavar="[CONFIG|FOLDER]", parser=_path, help="A sizing config, or an earlier sizing."),
+    ] = None,
     settings: Settings = [],  # noqa: B006 - typer copies it
     out: NamedOut = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="FILE", parser=_path, help="How few bits can your own float model bear?"),
+    ] = None,
+    data: OwnData = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Default: one a processor; 0: in this process.")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of dask workers.")] = None,
     data_dir: DataDir = None,
@@ -380,10 +386,14 @@ def size_command(
 ) -> None:
     """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
     with _stoppable("stopped; every finished design is kept: run the same command again to go on"):
-        from hw.sizing import SizingOptions, show, size
+        from hw.sizing import OWN_MODEL, SizingOptions, own_model_settings, show, size
+
+        if target is None and model is None:
+            raise UserError("size needs a sizing config, an earlier sizing's folder, or --model FILE with --data NAME")
 
         options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
-        show(size(target, read_settings(settings), options), typer.echo)
+        changes = own_model_settings(model, data) | read_settings(settings)
+        show(size(target or OWN_MODEL, changes, options), typer.echo)
 
 
 @app.command("tables")

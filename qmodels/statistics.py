@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import sqrt
 from statistics import NormalDist
 
@@ -17,6 +18,15 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
         return 0.0, 1.0
     interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean of at least two repetitions, and Student's interval of it."""
+    from scipy.stats import t
+
+    mean, n = float(np.mean(values)), len(values)
+    half = float(t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    return mean, mean - half, mean + half
 
 
 def paired_p_value(lower: NDArray[np.bool_], higher: NDArray[np.bool_]) -> float:

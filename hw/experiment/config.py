@@ -83,6 +83,9 @@ class OwnModelConfig(ModelConfig):
         None, description="your own model (.keras, .h5, .json, .onnx, a SavedModel folder); then nothing is trained"
     )
     weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
+    prepare: bool = Field(
+        False, description="give your float model what quantization needs: an input grid, ReLUs as layers of their own"
+    )
     repair: bool = Field(False, description="mend breaks of the exactness contract that do not change the outputs")
     pixels: Pixels = Field("grid", description="what a .tflite file takes an 8-bit pixel for: k/256, k/255, ...")
     surrogate: Path | None = Field(None, description="a Keras model whose gradients attacks on a .tflite file follow")

@@ -40,6 +40,7 @@ from qmodels.layers import is_quantized, kernel_of, weighted_layers
 from qmodels.loading import LoadedModel, load_model, load_model_with_notes
 from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
+from qmodels.quantize.prepare import prepare_float
 from qmodels.quantize.prequantized import prequantize
 from qmodels.shapes import read_stored
 from qmodels.targets import TargetKind
@@ -105,9 +106,15 @@ class Run:
 
     @cached_property
     def adopted(self) -> tuple[Any | None, str]:
-        """Your model before repairs, and what was taken off it."""
+        """Your model before repairs, and what was taken off it or put into it."""
         model = self._own_model_as_it_is
-        return (model, "") if model is None or is_quantized(model) else strip_probabilities(model)
+        if model is None or is_quantized(model):
+            return model, ""
+        model, told = strip_probabilities(model)
+        if not self.config.model.prepare or self.brings_hardware:
+            return model, told
+        model, more = prepare_float(model)
+        return model, "; ".join(part for part in (told, more) if part)
 
     @property
     def _attackable_as_it_is(self) -> Any | None:

@@ -31,13 +31,29 @@ def tighten_weights(graph: Any) -> None:
             if not hasattr(old, "integer") or not np.any(weight.data):
                 continue
             fraction = old.width - old.integer
-            raw = np.rint(np.asarray(weight.data, np.float64) * 2.0**fraction)
-            largest = int(max(raw.max(), -raw.min() - 1, 0))
-            width = max(largest.bit_length() + bool(old.signed), 1 + bool(old.signed))
+            width = _fewest_bits(weight.data, fraction, bool(old.signed))
             if width < old.width:
                 new = copy.copy(old)  # other weights may share the old one
                 new.width, new.integer = width, width - fraction
                 weight.update_precision(new)
+
+
+def tightest(weights: Any) -> FixedPoint:
+    """The type that weights have after hls4ml's inference and `tighten_weights`."""
+    from hls4ml.model.optimizer.passes import bit_exact
+
+    k, i, f = bit_exact.kif_arrs_to_ints(bit_exact.minimal_kif(weights))
+    fmt = FixedPoint.from_hls4ml(bit_exact.to_hls4ml_fixed(k, i, f, "weight").precision)
+    if not np.any(weights):
+        return fmt
+    width = min(fmt.width, _fewest_bits(weights, fmt.fraction, fmt.signed))
+    return fmt._replace(width=width, integer=width - fmt.fraction)
+
+
+def _fewest_bits(weights: Any, fraction: int, signed: bool) -> int:
+    raw = np.rint(np.asarray(weights, np.float64) * 2.0**fraction)
+    largest = int(max(raw.max(), -raw.min() - 1, 0))
+    return max(largest.bit_length() + signed, 1 + signed)
 
 
 def override_precisions(graph: Any, config: HardwareConfig) -> list[Violation]:
@@ -90,7 +106,7 @@ def _override_weights(layer: Any, name: str, new: FixedPoint, key: str) -> None:
         except ValueError as error:
             needed = FixedPoint.from_hls4ml(weight.type.precision)
             raise UserError(f"{key}: {error}; every {name} of the layer needs {needed}") from None
-        precision = _precision(weight.type.precision, new)
+        precision = hls4ml_precision(weight.type.precision, new)
         weight.update_precision(precision)
         for named in layer.types.values():
             if named.name == weight.type.name:
@@ -99,7 +115,7 @@ def _override_weights(layer: Any, name: str, new: FixedPoint, key: str) -> None:
 
 def _retype(layer: Any, holder: Any, new: FixedPoint) -> None:
     """Every use of the type's name: in io_parallel a reshape shares its input's type, and C++ has one definition."""
-    precision = _precision(holder.precision, new)
+    precision = hls4ml_precision(holder.precision, new)
     holder.precision = precision
     for other in layer.model.get_layers():
         shared = [*other.types.values(), *(variable.type for variable in other.variables.values())]
@@ -108,7 +124,7 @@ def _retype(layer: Any, holder: Any, new: FixedPoint) -> None:
                 named.precision = precision
 
 
-def _precision(like: Any, fmt: FixedPoint) -> Any:
+def hls4ml_precision(like: Any, fmt: FixedPoint) -> Any:
     """hls4ml's precision object of a format, in the C++ dialect of `like`."""
     from hls4ml.backends.fpga.fpga_types import ACTypeConverter, APTypeConverter
     from hls4ml.model.types import FixedPrecisionType

@@ -1,11 +1,12 @@
 """Sizing: which bit-width is robust enough, and what it costs. `robust-hls size CONFIG` is `size()`.
 
 A design point is an experiment with some dotted config keys set. Every point is trained (once for all that share a
-training), mapped, quantized and lowered by the flow's own steps; its exact bits are attacked on validation images, and
-only designs near a Pareto front see the whole worst case. The front is scored again on test images and gated.
+training), mapped, quantized and swapped into a graph that hls4ml has converted; its exact bits are attacked on
+validation images, and only designs that could be on a Pareto front see the whole worst case. The front is scored again
+on test images, converted and gated.
 """
 
 from hw.sizing.config import SizingConfig, load_sizing
-from hw.sizing.run import SizingOptions, show, size
+from hw.sizing.run import OWN_MODEL, SizingOptions, own_model_settings, show, size
 
-__all__ = ["SizingConfig", "SizingOptions", "load_sizing", "show", "size"]
+__all__ = ["OWN_MODEL", "SizingConfig", "SizingOptions", "load_sizing", "own_model_settings", "show", "size"]

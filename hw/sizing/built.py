@@ -17,9 +17,11 @@ from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.run import Run
-from hw.generate.codes import KERNELS, Codebook
+from hw.generate.codes import KERNELS, Codebook, choose_codebooks
+from hw.simulate.bitsim import BitSim
 from hw.sizing.gradients import GradientState
 from hw.sizing.space import BUILDING
+from hw.sizing.structures import Mapped, Structure, Structures, can_share
 from qmodels.data import Dataset
 from qmodels.grid import Codes
 from qmodels.metrics.lipschitz import kernel_differences, reshaped_norms
@@ -35,7 +37,7 @@ class Built:
     cost: Cost
     bits: dict[str, int]  # weight bits in hardware, by layer
     delta_w: dict[str, float]  # reshaped ||Q(W) - W||_2, by layer; empty for the user's own QKeras model
-    quantized_logits: Logits  # of the QKeras model itself, on the images `build` was given
+    quantized_logits: Logits | None  # of the QKeras model, on the images `build` was given; None: there is none
 
 
 @contextlib.contextmanager
@@ -59,13 +61,44 @@ def scratch_run(config: RunConfig, data: Dataset, files: Mapping[str, bytes]) ->
         yield run
 
 
-def build(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Codes) -> Built:
-    """Build a design.
+def build(
+    config: RunConfig, name: str, data: Dataset, files: Mapping[str, bytes], probes: Codes, structures: Structures
+) -> Built:
+    """Build a design: from its structure's graph where that is possible, else by a conversion of its own.
 
     Args:
         config, data, files: as for `scratch_run`.
-        probes: images on which the QKeras model's own outputs are noted, to hold the simulator against.
+        name: of the training.
+        probes: images on which a QKeras model's own outputs are noted, to hold the simulator against.
+        structures: what the worker has so far.
     """
+    if can_share(config, files):
+        mapped = structures.mapped(config, name, files, data)
+        structure = structures.of(config, mapped, data)
+        if structure is not None:
+            return _swapped(config, mapped, structure, data)
+    return build_converted(config, data, files, probes)
+
+
+def _swapped(config: RunConfig, mapped: Mapped, structure: Structure, data: Dataset) -> Built:
+    rounded = mapped.many.round(config.quantization)
+    structure.put(rounded)
+    graph = structure.graph.graph
+    codebooks = choose_codebooks(graph, config.hardware)
+    simulator = BitSim.from_graph(graph)
+    simulator.threads, simulator.grid = 1, data.grid
+    return Built(
+        simulator,
+        structure.gradients.swapped(rounded),
+        estimate_cost(graph, codebooks),
+        weight_widths(graph, codebooks),
+        {name: layer.delta_w for name, layer in rounded.layers.items()},
+        None,
+    )
+
+
+def build_converted(config: RunConfig, data: Dataset, files: Mapping[str, bytes], probes: Codes) -> Built:
+    """Build a design by a conversion of its own; arguments as for `build`."""
     with scratch_run(config, data, files) as run:
         engine = config.simulation.engine
         # One thread: the other processors are other workers'.

@@ -41,7 +41,8 @@ def local_crew(workers: int, log: Path) -> DaskCrew:
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=None,
-            dashboard_address=None,
+            dashboard_address=":0",  # any free port; no dashboard
+            scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,  # the terminal belongs to the progress bar
         )
     return DaskCrew(Client(cluster, set_as_default=False), cluster, log)
@@ -97,10 +98,8 @@ class DaskCrew:
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
 
     def share(self, name: str, value: Any) -> None:
-        """Sent to all workers that are there; once, however often it is shared."""
-        if name not in self._values:
-            self._values[name] = value
-            self._send(name)
+        """Sent to all workers that are there when a job needs it; once, however often it is shared."""
+        self._values.setdefault(name, value)
 
     def submit(self, job: Job) -> None:
         """At the end of the queue."""
@@ -126,8 +125,9 @@ class DaskCrew:
         self._handler.close()
 
     def _workers(self) -> list[str]:
-        """Addresses of those that are there now."""
-        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+        """Addresses of those that are there now; one with several threads that came late gets no job."""
+        found = self._client.scheduler_info(n_workers=-1)["workers"]
+        return [address for address, worker in found.items() if worker["nthreads"] == 1]
 
     def _send(self, name: str) -> None:
         (self._shared[name],) = self._client.scatter([self._values[name]], broadcast=True, hash=False)
@@ -138,18 +138,25 @@ class DaskCrew:
         workers, busy = self._workers(), {address for _, address in self._running.values()}
         for address in workers:
             if self._queue and address not in busy:
-                self._start(self._queue.pop(self._pick(address, workers)), address)
+                place = self._pick(address, workers)
+                try:
+                    self._start(self._queue[place], address)
+                except TimeoutError:  # the last worker has just gone, and what was to be sent has no taker
+                    return
+                del self._queue[place]
 
     def _pick(self, address: str, workers: list[str]) -> int:
         """The first job that is at home with this worker; else the first that is at home nowhere; else the first."""
-        taken = set().union(*(self._homes[other] for other in workers if other != address))
-        at_home = [place for place, job in enumerate(self._queue) if job.near in self._homes[address]]
-        homeless = [place for place, job in enumerate(self._queue) if job.near not in taken]
-        return (at_home + homeless + [0])[0]
+        own = self._homes[address]
+        at_home = next((place for place, job in enumerate(self._queue) if job.near in own), None)
+        if at_home is not None:
+            return at_home
+        taken = {near for other in workers for near in self._homes[other]}
+        return next((place for place, job in enumerate(self._queue) if job.near not in taken), 0)
 
     def _start(self, job: Job, address: str) -> None:
         for name in job.needs:
-            if self._shared[name].status in _GONE:
+            if name not in self._shared or self._shared[name].status in _GONE:
                 self._send(name)
         blobs = {name: self._shared[name] for name in job.needs}
         key = f"sizing-{job.key}-{self._deaths[job.key]}"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hw.experiment.config import read_text
 from hw.sizing.asker import TITLES, Asker
 from hw.sizing.config import Choice, SizingConfig
+from hw.sizing.contest import Contest, NotComputed
 from hw.sizing.crew import Crew
-from hw.sizing.modes import descent, layer_settings, search
-from hw.sizing.points import Point, Score, dearer_by_delta_w, front, may_be_on_a_front, near_front, recommendations
+from hw.sizing.modes import Bits, Knob, Tried, descend, knobs_of, search
+from hw.sizing.points import Point, front, recommendations
+from hw.sizing.pool import unpack_mask
 from hw.sizing.space import DesignPoint, command, grid, make_design, unique
 from hw.sizing.store import Store
 from qmodels.errors import UserError
@@ -29,17 +32,24 @@ class Conductor:
         self.asker = Asker(config, folder, store, crew, data_dir)
         self.experiment = read_text(folder / EXPERIMENT)
         self.points: dict[str, Point] = {}
+        self.contest = Contest(config, self.asker)
 
     def run(self) -> list[Point]:
         """Every stage; the points with all that is known of them."""
-        if self.config.mode == "search":
-            search(self.config.space, len(self.config.costs), self.config.search, self._objectives)
-        else:
-            self._screen(self._designs())
+        with contextlib.suppress(NotComputed):  # without a crew: report what there is
+            self._propose()
+            self.contest.decide(list(self.points.values()))
         points = list(self.points.values())
-        self._worst_cases(points)
         self._finals(points)
         return points
+
+    def _propose(self) -> None:
+        if self.config.mode == "search":
+            search(self.config.space, len(self.config.costs), self.config.search, self._objectives)
+        elif self.config.mode == "layerwise":
+            self._descents()
+        else:
+            self._measure(unique(self.design(settings) for settings in grid(self.config.space)))
 
     def design(self, settings: Mapping[str, Choice]) -> DesignPoint:
         """The design of some settings of the space."""
@@ -49,86 +59,85 @@ class Conductor:
         """The command that generates a design's HLS project from the model that was scored."""
         return command(design, self.folder, self.asker.data_dir, f"{self.config.name[:50]}-{design.key[:8]}")
 
-    def _designs(self) -> list[DesignPoint]:
+    def _descents(self) -> None:
+        """A descent from every combination of the space's values; every design it tries takes part."""
+        bits = self.config.layerwise
         bases = unique(self.design(settings) for settings in grid(self.config.space))
-        if self.config.mode == "grid":
-            return bases
         self.asker.train(bases)
         for base in bases:
             if why := self.asker.training_error(base):
                 raise UserError(f"mode layerwise: {why}")
         found = self.asker.ask("descend", bases)
-        designs = []
+        knobs: list[list[Knob]] = []
         for base in bases:
             record = found.get(base.key)
-            if record is None or record.error:
-                raise UserError(f"mode layerwise: {record.error if record else 'not started'}")
-            losses = record.value["losses"]
-            by_layer = {layer: {int(b): losses[b][layer] for b in losses} for layer in record.value["sizes"]}
-            for bits in descent(record.value["sizes"], by_layer, self.config.layerwise):
-                designs.append(self.design(dict(base.settings) | layer_settings(bits)))
-        return unique(designs)
+            if record is None:
+                raise NotComputed
+            if record.error:
+                raise UserError(f"mode layerwise: {record.error}")
+            knobs.append(knobs_of(record.value["layers"], record.value["relus"], bits))
+
+        def judge(asked: Sequence[tuple[int, Bits]]) -> list[Tried | None]:
+            return self._tried([dict(bases[n].settings) | _settings(knobs[n], widths) for n, widths in asked])
+
+        wide = {"weight_bits": bits.from_bits, "activation_bits": bits.activations_from}
+        starts = [tuple(wide[knob.key.rpartition(".")[2]] for knob in own) for own in knobs]
+        descend(knobs, starts, judge)
+
+    def _tried(self, asked: Sequence[dict[str, Choice]]) -> list[Tried | None]:
+        """Measure designs, and try the pool on them."""
+        designs = [self.design(settings) for settings in asked]
+        self._measure(unique(designs))
+        points = [self.points[design.key] for design in designs]
+        self.contest.seed([point for point in points if point.fallen is not None])
+        self.contest.bound([point for point in points if point.fallen is not None])
+        return [
+            None
+            if point.bound is None or point.error
+            else Tried(point.bound, point.costs(self.config.costs), point.mean_delta_w or 0.0)
+            for point in points
+        ]
 
     def _objectives(self, asked: Sequence[dict[str, Choice]]) -> list[tuple[float, ...] | None]:
-        """What optuna wants to know: accuracy under the cheap attacks, then the costs."""
-        designs = [self.design(settings) for settings in asked]
-        self._screen(unique(designs))
-        answers: list[tuple[float, ...] | None] = []
-        for design in designs:
-            point = self.points[design.key]
-            accuracy = self._attacked(point)
-            answers.append(None if accuracy is None else (accuracy, *map(float, point.costs(self.config.costs))))
-        return answers
+        """What optuna wants to know: accuracy under all that was tried, then the costs."""
+        return [None if found is None else (found.accuracy, *map(float, found.costs)) for found in self._tried(asked)]
 
-    def _screen(self, designs: list[DesignPoint]) -> None:
-        """Train, measure, set aside by ||ΔW||, attack cheaply."""
-        for design in designs:
-            self.points.setdefault(design.key, Point(design))
-        self.asker.train(designs)
-        points = [self.points[design.key] for design in designs]
+    def _measure(self, designs: list[DesignPoint]) -> None:
+        """Train, build, cost."""
+        new = [design for design in designs if design.key not in self.points]
+        for design in new:
+            self.points[design.key] = Point(design)
+        self.asker.train(new)
+        points = [self.points[design.key] for design in new]
         for point in points:
-            point.error = point.error or self.asker.training_error(point.design)
+            point.error = self.asker.training_error(point.design)
         self._answer("measure", [point for point in points if not point.error])
-        measured = [point for point in points if point.measure]
-        if self.config.mode != "search":
-            for point in dearer_by_delta_w(measured, self.config.screening, self.config.costs):
-                point.set_aside = "||ΔW||"
-        self._answer("screen", [point for point in measured if not point.set_aside])
-
-    def _worst_cases(self, points: list[Point]) -> None:
-        """The worst case on designs near a front of the cheap attacks, then on those it shows to be hopeful still.
-
-        A cheap attack may flatter a design (masked gradients) and so hide a better one: what the worst case leaves of
-        the flattered ones decides, until no design set aside could be on a front.
-        """
-        screened = [point for point in points if point.screen]
-        chosen = near_front(screened, self.config.costs, self.config.screening.near, self._attacked)
-        if self.config.screening.off:
-            chosen = screened
-        while chosen:
-            self._answer("worst", chosen)
-            waiting = [point for point in screened if not point.worst and not point.error and point not in chosen]
-            if self.asker.crew is None:  # nothing can be asked: report what there is
-                self._answer("worst", waiting)
-                break
-            tested = [point for point in screened if point.worst]
-            costs = self.config.costs
-            chosen = may_be_on_a_front(waiting, tested, costs, self._attacked, lambda point: point.worst_accuracy)
-        for point in screened:
-            if not point.worst and not point.error:
-                point.set_aside = "far from every front"
-
-    def _attacked(self, point: Point) -> float | None:
-        """Accuracy under the cheap attacks: an upper bound of the worst case, but for the number of images."""
-        return point.screened(self.config.worst_case.epsilon_lsb)
+        for point in points:
+            if point.measure is not None:
+                fallen = unpack_mask(point.measure["fallen"], point.measure["exact_inputs"])
+                point.take_over(fallen, "clean errors")
 
     def _finals(self, points: list[Point]) -> None:
         """Recommended designs first, then the fronts, as many as the config allows."""
         named = [item.point for item in recommendations(points, self.config)]
         for axis in self.config.costs:
-            named += front([point for point in points if point.worst], axis, lambda point: point.worst_accuracy)
+            named += front([point for point in points if point.done], axis, lambda point: point.worst_accuracy)
         chosen = list({id(point): point for point in named}.values())
-        self._answer("final", chosen[: self.config.final.designs])
+        chosen = chosen[: self.config.final.designs]
+        self._answer("final", chosen)
+        self._replicate([point for point in chosen if point.final])
+
+    def _replicate(self, chosen: list[Point]) -> None:
+        """The chosen designs again with other seeds: another split, another training, other attacks."""
+        seeds = self.config.final.seeds
+        again = {id(p): [self.design(dict(p.design.settings) | {"seed": seed}) for seed in seeds] for p in chosen}
+        designs = unique(design for group in again.values() for design in group)
+        self.asker.train(designs)
+        able = [design for design in designs if not self.asker.training_error(design)]
+        found = self.asker.ask("replicate", able)
+        for point in chosen:
+            others = [found[d.key] for d in again[id(point)] if d.key in found and d.key != point.design.key]
+            point.replicates = [float(item.value["worst"]["accuracy"]) for item in others if not item.error]
 
     def _answer(self, stage: str, points: list[Point]) -> None:
         """Ask a stage of some points and note the answers on them."""
@@ -142,14 +151,13 @@ class Conductor:
         self.asker.note = self._best()
 
     def _best(self) -> str:
-        """The best so far, in words: by worst case where it is known, else by the cheap attacks."""
-        scores: tuple[tuple[str, Score], ...] = (
-            ("worst case", lambda point: point.worst_accuracy),
-            ("attacked", self._attacked),
-        )
-        for kind, score in scores:
-            known = [(value, point) for point in self.points.values() if (value := score(point)) is not None]
-            if known:
-                accuracy, best = max(known, key=lambda item: item[0])
-                return f"best {100 * accuracy:.1f} % {kind}, {best.cost('weight_bits'):,} weight bits"
-        return ""
+        """The best so far, in words."""
+        known = [(value, point) for point in self.points.values() if (value := point.worst_accuracy) is not None]
+        if not known:
+            return ""
+        accuracy, best = max(known, key=lambda item: item[0])
+        return f"best {100 * accuracy:.1f} % worst case, {best.cost('weight_bits'):,} weight bits"
+
+
+def _settings(knobs: Sequence[Knob], bits: Bits) -> dict[str, Choice]:
+    return {knob.key: width for knob, width in zip(knobs, bits, strict=True)}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from hw.experiment.config import AttackPlan, Section, parse_config, read_text
+from hw.experiment.config import AttackPlan, RunConfig, Section, load_config, parse_config, read_text
 from hw.experiment.settings import Settings
 from qmodels.attacks import WorstCase
 
@@ -18,15 +18,19 @@ CostAxis = Literal["weight_bits", "ebops", "latency_cycles", "luts", "bram_18k",
 
 
 class DescentConfig(Section):
-    """The descent: all layers start wide; each step takes a bit from the layer that loses least by it."""
+    """The descent: all start wide; each step takes a bit where it does least damage for what it saves."""
 
     from_bits: int = Field(8, ge=2, le=8, description="weight bits of every layer at the start")
     to_bits: int = Field(2, ge=2, le=8, description="no layer gets fewer")
+    activations_from: int = Field(8, ge=2, le=8, description="bits of every ReLU at the start")
+    activations_to: int | None = Field(3, ge=2, le=8, description="no ReLU gets fewer; null: they stay as they are")
 
     @model_validator(mode="after")
     def _descends(self) -> DescentConfig:
         if self.to_bits > self.from_bits:
             raise ValueError(f"to_bits {self.to_bits} is above from_bits {self.from_bits}")
+        if (self.activations_to or 0) > self.activations_from:
+            raise ValueError(f"activations_to {self.activations_to} is above activations_from {self.activations_from}")
         return self
 
 
@@ -40,16 +44,12 @@ class SearchConfig(Section):
 
 
 class ScreeningConfig(Section):
-    """What a design must survive before the worst case is run on it. Validation images only."""
+    """Which designs are put to the worst case: those that the pool of adversarial examples leaves hopeful."""
 
-    delta_w: float | None = Field(
-        1.5,
-        ge=1.0,
-        description="set aside when the same with other weights, no dearer, has 1/x of its ||ΔW||",
+    seeds: int = Field(3, ge=1, description="designs of each training that are attacked first: they begin the pool")
+    round: int = Field(
+        16, ge=1, description="designs that are attacked at once, before their examples are tried on the others"
     )
-    images: int = Field(100, ge=1, description="validation images each design is attacked on")
-    attacks: tuple[AttackPlan, ...] = Field(min_length=1, description="cheap attacks; one must have the worst case's ε")
-    near: float = Field(0.03, ge=0.0, le=1.0, description="accuracy below the front that still counts as near it")
     off: bool = Field(False, description="no screening: the worst case on every design")
 
 
@@ -65,6 +65,10 @@ class FinalConfig(Section):
     """The front, once more: on test images, with the exactness gate."""
 
     images: int = Field(500, ge=1, description="test images that are attacked")
+    seeds: tuple[int, ...] = Field(
+        (), description="chosen designs are trained and attacked again with each of these seeds, on test images"
+    )
+    attacks: tuple[AttackPlan, ...] = Field((), description="attacks beside the worst case, for the curves and flags")
     designs: int = Field(24, ge=1, description="at most so many designs of the fronts, the recommended ones first")
 
 
@@ -79,13 +83,16 @@ class SizingConfig(Section):
     """The whole question."""
 
     name: str = Field("sizing", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="folder's name")
-    experiment: Path | None = Field(None, description="a config of `robust-hls run`; default: the built-in demo")
+    experiment: Path | dict[str, Any] | None = Field(
+        None,
+        description="a config of `robust-hls run`, or its sections: {model: my.keras, data: a.npz}; default: demo",
+    )
     fixed: dict[str, Choice] = Field({}, description="dotted config keys set for every design")
     space: dict[str, list[Choice]] = Field({}, description="dotted config keys and the values to try")
     mode: Literal["grid", "layerwise", "search"] = "grid"
     layerwise: DescentConfig = DescentConfig()
     search: SearchConfig = SearchConfig()
-    screening: ScreeningConfig
+    screening: ScreeningConfig = ScreeningConfig()
     worst_case: WorstCaseConfig = WorstCaseConfig()
     final: FinalConfig = FinalConfig()
     recommend: RecommendConfig = RecommendConfig()
@@ -100,14 +107,12 @@ class SizingConfig(Section):
                 raise ValueError(f"{key} is both in `fixed` and in `space`")
         if self.mode != "layerwise" and not self.space:
             raise ValueError("space: no key to vary; for example `quantization.weight_bits: [2, 3, 4]`")
-        bits = sorted(key for key in self.space if key.startswith("quantization.") and key.endswith("weight_bits"))
+        chosen = ("weight_bits", "activation_bits") if self.layerwise.activations_to is not None else ("weight_bits",)
+        bits = sorted(key for key in self.space if key.startswith("quantization.") and key.endswith(chosen))
         if self.mode == "layerwise" and bits:
             raise ValueError(f"space: {bits[0]} is what mode layerwise chooses; remove it or use mode grid")
-        if any(plan.unit != "lsb" for plan in self.screening.attacks):
-            raise ValueError("screening.attacks: sizing counts ε in grid steps; give epsilons_lsb")
-        epsilon = float(self.worst_case.epsilon_lsb)
-        if not any(epsilon in plan.radii for plan in self.screening.attacks):
-            raise ValueError(f"screening.attacks: none has ε = {epsilon:g} LSB, that of worst_case.epsilon_lsb")
+        if any(plan.unit != "lsb" for plan in self.final.attacks):
+            raise ValueError("final.attacks: sizing counts ε in grid steps; give epsilons_lsb")
         return self
 
 
@@ -118,10 +123,28 @@ def load_sizing(source: Path, settings: Settings | None = None) -> SizingConfig:
         UserError: names the file, the key, and what is allowed.
     """
     config = parse_config(SizingConfig, read_text(source), str(source), settings)
-    if config.experiment is None:
+    if not isinstance(config.experiment, Path):
         return config
     found = config.experiment if config.experiment.is_absolute() else source.parent / config.experiment
     return config.model_copy(update={"experiment": found})
+
+
+def load_experiment(config: SizingConfig, where: str) -> RunConfig:
+    """The experiment of a sizing, with what is fixed for every design.
+
+    In a config's sections `model: FILE` and `data: NAME` stand for `model: {file: FILE}` and `data: {name: NAME}`.
+
+    Raises:
+        UserError: as for `load_config`; `where` is where the sizing's config was read.
+    """
+    if not isinstance(config.experiment, dict):
+        return load_config(config.experiment, config.fixed, "fixed:")
+    sections = dict(config.experiment)
+    for section, key in (("model", "file"), ("data", "name")):
+        if isinstance(sections.get(section), str):
+            sections[section] = {key: sections[section]}
+    text = yaml.safe_dump(sections, allow_unicode=True)
+    return parse_config(RunConfig, text, f"{where}: experiment", config.fixed, "fixed:")
 
 
 def dump_sizing(config: SizingConfig) -> str:

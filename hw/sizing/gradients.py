@@ -8,13 +8,16 @@ accelerator before it is attacked.
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from qmodels.grid import IMAGE_GRID, InputGrid
+from qmodels.quantize.many import Rounded
 from qmodels.quantize.prequantized import prequantize, relu_format, relu_grid, relu_on_grid
 from qmodels.runtime import runtime
 from qmodels.victims import GradientModel
@@ -58,7 +61,20 @@ class GradientState:
             list(self.prequantized.input_shape),
         ]
         self.structure = json.dumps(named, sort_keys=True, default=str)
+        self._names = [str(layer.name) for layer in self.prequantized.layers]
         self.weights = [self._weights_of(layer) for layer in self.prequantized.layers]
+
+    def swapped(self, rounded: Rounded) -> GradientState:
+        """The state of another quantization of the same float model."""
+        assert self.swappable
+        other = copy.copy(self)
+        other.prequantized = self.prequantized
+        other._relus = self._relus | {name: (fmt.width, fmt.integer) for name, fmt in rounded.relus.items()}
+        other.weights = [
+            _new_weights(name, before, rounded, other._relus)
+            for name, before in zip(self._names, self.weights, strict=True)
+        ]
+        return other
 
     @property
     def size(self) -> int:
@@ -85,6 +101,16 @@ class GradientState:
         if found is None:
             return list(layer.get_weights())
         return [np.array(relu_grid(*found), np.float32)]
+
+
+def _new_weights(
+    name: str, before: list[Any], rounded: Rounded, relus: Mapping[str, tuple[int, int] | None]
+) -> list[Any]:
+    if name in rounded.layers:
+        layer = rounded.layers[name]
+        return [layer.kernel, *([] if layer.bias is None else [layer.bias])]
+    found = relus[name]
+    return before if found is None else [np.array(relu_grid(*found), np.float32)]
 
 
 def _relu_format(layer: Any) -> tuple[int, int] | None:

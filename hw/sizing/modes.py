@@ -1,46 +1,94 @@
-"""Where designs come from: the grid; the layer-wise descent along ||ΔW||; optuna."""
+"""Where designs come from: the grid; the layer-wise descent along measured damage; optuna."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hw.sizing.config import Choice, DescentConfig, SearchConfig
 from qmodels.errors import UserError
 
-LAYER_BITS = "quantization.layers.{}.weight_bits"
+
+@dataclass(frozen=True)
+class Knob:
+    """One number of bits: of a layer's weights, or of a ReLU's outputs."""
+
+    key: str  # dotted config key
+    lowest: int
 
 
-def descent(
-    sizes: Mapping[str, int], losses: Mapping[str, Mapping[int, float]], bits: DescentConfig
-) -> list[dict[str, int]]:
-    """Bits per layer, from wide to narrow, one bit of one layer a step.
+@dataclass(frozen=True)
+class Tried:
+    """What a step of a descent is judged by."""
 
-    Each step narrows the layer whose relative error ||ΔW||_2 / ||W||_2 grows least for each weight bit saved: the error
-    bound of the whole network is a product of the layers' norms, in which only relative errors count.
+    accuracy: float  # under all that was tried so far
+    costs: tuple[int, ...]
+    delta_w: float
+
+
+Bits = tuple[int, ...]  # of every knob
+
+
+def knobs_of(layers: Sequence[str], relus: Sequence[str], bits: DescentConfig) -> list[Knob]:
+    """The knobs of a network."""
+    weights = [Knob(f"quantization.layers.{name}.weight_bits", bits.to_bits) for name in layers]
+    if bits.activations_to is None:
+        return weights
+    return weights + [Knob(f"quantization.layers.{name}.activation_bits", bits.activations_to) for name in relus]
+
+
+def descend(
+    knobs: Sequence[Sequence[Knob]],
+    starts: Sequence[Bits],
+    judge: Callable[[Sequence[tuple[int, Bits]]], Sequence[Tried | None]],
+) -> None:
+    """Greedy descents, from wide to narrow, one bit of one knob a step, all of them side by side.
+
+    A step tries every knob, and takes the one with the least damage for what it saves: accuracy lost for the shares of
+    the costs that are saved; of equals the one that changes the weights least.
 
     Args:
-        sizes: weights in each layer.
-        losses: for each layer, ||ΔW||_2 / ||W||_2 at every number of bits in the range.
-        bits: where to start and to end.
+        knobs: of every descent.
+        starts: bits to begin with.
+        judge: asked about (number of the descent, bits); None for a design that failed.
     """
-    now = dict.fromkeys(sizes, bits.from_bits)
-    path = [dict(now)]
-    while open_layers := [layer for layer in sizes if now[layer] > bits.to_bits]:
+    now = {number: (start, tried) for number, (start, tried) in enumerate(_first(starts, judge)) if tried is not None}
+    while now:
+        asked = [(n, _narrowed(bits, k)) for n, (bits, _) in now.items() for k in _open(knobs[n], bits)]
+        if not asked:
+            return
+        answers: dict[int, list[tuple[Bits, Tried]]] = {}
+        for (number, bits), tried in zip(asked, judge(asked), strict=True):
+            if tried is not None:
+                answers.setdefault(number, []).append((bits, tried))
+        now = {
+            number: min(found, key=lambda item, before=now[number][1]: price(before, item[1]))  # type: ignore[misc]
+            for number, found in answers.items()
+        }
 
-        def price(layer: str) -> tuple[float, int]:
-            rise = losses[layer][now[layer] - 1] - losses[layer][now[layer]]
-            return rise / sizes[layer], -sizes[layer]
 
-        now[min(open_layers, key=price)] -= 1
-        path.append(dict(now))
-    return path
+def price(before: Tried, after: Tried) -> tuple[float, float, float]:
+    """What orders the steps of a descent, the best one first."""
+    saved = sum(1 - new / max(old, 1) for old, new in zip(before.costs, after.costs, strict=True))
+    damage = before.accuracy - after.accuracy
+    per_saved = damage / saved if saved > 0 else float("inf") if damage >= 0 else damage
+    return per_saved, -saved, after.delta_w
 
 
-def layer_settings(bits: Mapping[str, int]) -> dict[str, Choice]:
-    """Bits per layer as config keys."""
-    return {LAYER_BITS.format(layer): width for layer, width in bits.items()}
+def _first(
+    starts: Sequence[Bits], judge: Callable[[Sequence[tuple[int, Bits]]], Sequence[Tried | None]]
+) -> list[tuple[Bits, Tried | None]]:
+    return list(zip(starts, judge(list(enumerate(starts))), strict=True))
+
+
+def _open(knobs: Sequence[Knob], bits: Bits) -> list[int]:
+    return [place for place, knob in enumerate(knobs) if bits[place] > knob.lowest]
+
+
+def _narrowed(bits: Bits, place: int) -> Bits:
+    return (*bits[:place], bits[place] - 1, *bits[place + 1 :])
 
 
 #: Given settings, the objectives of each: attacked accuracy (up), then the costs (down); None for a failed design.

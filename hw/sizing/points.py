@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from hw.sizing.config import ScreeningConfig, SizingConfig
+import numpy as np
+
+from hw.sizing.config import SizingConfig
+from hw.sizing.pool import Mask
 from hw.sizing.space import DesignPoint
+from qmodels.statistics import mean_interval, wilson
 
 #: Cost axes of the config, and their keys in `hw.cost`.
 COST_KEYS = {
@@ -31,14 +35,19 @@ Score = Callable[["Point"], "float | None"]
 
 @dataclass(eq=False)
 class Point:
-    """A design with the answers it has so far."""
+    """A design with the answers it has so far. `fallen` is of the validation images that are attacked."""
 
     design: DesignPoint
     measure: dict[str, Any] | None = None
-    screen: dict[str, Any] | None = None
-    worst: dict[str, Any] | None = None
     final: dict[str, Any] | None = None
-    set_aside: str = ""  # why the worst case was not asked
+    fallen: Mask | None = None  # to anything that was tried
+    fell_to: dict[str, int] = field(default_factory=dict)  # images by what they fell to
+    generations: int = 0  # of the pool that were tried
+    steps: int = 0  # of the worst case that were taken
+    done: bool = False  # all of them were
+    attack_seconds: float = 0.0  # of processor time, for these
+    replicates: list[float] = field(default_factory=list)  # worst cases on test images with other seeds
+    set_aside: str = ""  # why the worst case was not gone through with
     error: str = ""
 
     def cost(self, axis: str) -> int:
@@ -61,21 +70,43 @@ class Point:
         """Clean accuracy on validation images."""
         return float(self.measure["clean"]["accuracy"]) if self.measure else None
 
-    def screened(self, epsilon_lsb: float) -> float | None:
-        """Lowest accuracy of the cheap attacks at one ε, on few validation images."""
-        rows = self.screen["rows"] if self.screen else []
-        found = [row["accuracy"] for row in rows if row["attack"] != "clean" and row["epsilon_lsb"] == epsilon_lsb]
-        return float(min(found)) if found else None
+    @property
+    def bound(self) -> float | None:
+        """Accuracy under all that was tried: an upper bound of the worst case on the same images."""
+        return None if self.fallen is None else float(1.0 - self.fallen.mean())
+
+    @property
+    def worst(self) -> dict[str, Any] | None:
+        """The worst case on validation images with its evidence; None until it is complete."""
+        if self.fallen is None or not self.done:
+            return None
+        stood, n = int(len(self.fallen) - self.fallen.sum()), len(self.fallen)
+        return {"accuracy": stood / n, "n": n, "ci95": list(wilson(stood, n)), "fell_to": self.fell_to}
 
     @property
     def worst_accuracy(self) -> float | None:
         """Worst-case accuracy on validation images: what designs are chosen by."""
-        return float(self.worst["accuracy"]) if self.worst else None
+        return self.bound if self.done else None
 
     @property
     def test_accuracy(self) -> float | None:
         """Worst-case accuracy on test images: what is reported of the chosen ones."""
         return float(self.final["worst"]["accuracy"]) if self.final else None
+
+    @property
+    def over_seeds(self) -> tuple[float, float, float] | None:
+        """Mean worst case on test images over the seeds, its own among them, and a 95 % interval of that mean."""
+        own = self.test_accuracy
+        return mean_interval([own, *self.replicates]) if own is not None and self.replicates else None
+
+    def take_over(self, fallen: Mask, to: str) -> int:
+        """Note what fell to something; how many images that were."""
+        before = 0 if self.fallen is None else int(self.fallen.sum())
+        self.fallen = fallen
+        fell = int(fallen.sum()) - before
+        if fell:
+            self.fell_to[to] = self.fell_to.get(to, 0) + fell
+        return fell
 
 
 def front(points: Sequence[Point], axis: str, score: Score) -> list[Point]:
@@ -90,46 +121,19 @@ def front(points: Sequence[Point], axis: str, score: Score) -> list[Point]:
     return found
 
 
-def dearer_by_delta_w(points: Sequence[Point], screening: ScreeningConfig, axes: Sequence[str]) -> list[Point]:
-    """Designs that another one, equal but for how weights are rounded and no dearer, beats in ||ΔW|| by far."""
-    if screening.delta_w is None or screening.off:
-        return []
-    known = [(point, norm, point.costs(axes)) for point in points if (norm := point.mean_delta_w) is not None]
-    groups: dict[Any, list[tuple[Point, float, tuple[int, ...]]]] = {}
-    for item in known:
-        groups.setdefault(item[0].design.others, []).append(item)
-    return [
-        point
-        for group in groups.values()
-        for point, norm, costs in group
-        if any(
-            other * screening.delta_w < norm and all(a <= b for a, b in zip(dearness, costs, strict=True))
-            for _, other, dearness in group
-        )
-    ]
-
-
-def near_front(points: Sequence[Point], axes: Sequence[str], near: float, score: Score) -> list[Point]:
-    """Points that on some axis are less than `near` below the best score that costs at most as much."""
-    scored = [(point, value) for point in points if (value := score(point)) is not None]
-
-    def is_near(point: Point, value: float, axis: str) -> bool:
-        return value + near >= max(other for peer, other in scored if peer.cost(axis) <= point.cost(axis))
-
-    return [point for point, value in scored if any(is_near(point, value, axis) for axis in axes)]
-
-
 def may_be_on_a_front(
     points: Sequence[Point], tested: Sequence[Point], axes: Sequence[str], bound: Score, score: Score
 ) -> list[Point]:
     """Points whose upper bound on some axis beats every score that costs at most as much."""
-    known = [(peer, value) for peer in tested if (value := score(peer)) is not None]
-
-    def beats(point: Point, value: float, axis: str) -> bool:
-        return value > max((other for peer, other in known if peer.cost(axis) <= point.cost(axis)), default=-1.0)
-
     bounded = [(point, value) for point in points if (value := bound(point)) is not None]
-    return [point for point, value in bounded if any(beats(point, value, axis) for axis in axes)]
+    bounds = np.array([value for _, value in bounded])
+    hopeful = np.zeros(len(bounded), bool)
+    for axis in axes:
+        known = sorted((peer.cost(axis), value) for peer in tested if (value := score(peer)) is not None)
+        best = np.maximum.accumulate([-1.0, *(value for _, value in known)])
+        costs = np.array([point.cost(axis) for point, _ in bounded])
+        hopeful |= bounds > best[np.searchsorted([cost for cost, _ in known], costs, side="right")]
+    return [point for (point, _), could in zip(bounded, hopeful, strict=True) if could]
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
 from hw.experiment.config import RunConfig
-from hw.sizing.config import DescentConfig, ScreeningConfig, SizingConfig, WorstCaseConfig
+from hw.sizing.config import DescentConfig, FinalConfig, SizingConfig, WorstCaseConfig
 from hw.sizing.space import DesignPoint
 from qmodels.digest import digest_of
 
 #: Raised whenever a stage's answer to the same question changes: old answers in a store are then asked again.
-SCORING = 1
+SCORING = 2
 _PACKAGES = ("hls4ml", "qkeras", "tensorflow", "tf-keras")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a design has come, where a stage asks for it."""
+
+    fallen: str = ""  # mask of the images that have fallen (`hw.sizing.pool.pack_mask`)
+    attack: int = 0  # which step of the worst case is next
+    pool: tuple[str, ...] = ()  # digests of the generations that are tried, or begun from
+
+
+NOTHING = Standing()
 
 
 @dataclass(frozen=True)
@@ -25,33 +36,41 @@ class Question:
     design: str  # its key
     data: str  # name of the shared data set
     training: str  # name of the shared training
-    screening: ScreeningConfig
     worst_case: WorstCaseConfig
-    final_images: int
+    final: FinalConfig
     layerwise: DescentConfig
     folder: str = ""  # where a training keeps its checkpoints, if the worker can see it
+    standing: Standing = NOTHING
 
 
-def stage_key(stage: str, design: DesignPoint, config: SizingConfig, data_digest: str) -> str:
-    """Digest of everything a stage's answer depends on, the versions of what computes it included."""
-    plain = config.model_dump(mode="json")
-    screening, worst = plain["screening"], plain["worst_case"]
-    images = {"screening": screening["images"], "worst": worst["images"]}
-    cheap = {"attacks": screening["attacks"], "images": screening["images"]}
-    asked: Mapping[str, Any] = {
-        "train": {},
-        "aware": {},
-        "descend": plain["layerwise"],
-        "measure": images,
-        "screen": cheap,
-        "worst": worst,
-        "final": {
-            "attacks": screening["attacks"],
-            "worst": worst | {"images": None},
-            "images": plain["final"]["images"],
-            "verify": design.config.simulation.model_dump(mode="json"),
-        },
-    }[stage]
-    about = {"train": design.training_key, "aware": design.model_key}.get(stage, design.key)
-    versions = {name: version(name) for name in _PACKAGES}
-    return digest_of([SCORING, versions, stage, about, data_digest, asked])[:32]
+def pool_name(digest: str) -> str:
+    """The name under which a generation of examples is shared."""
+    return f"examples {digest}"
+
+
+class Keys:
+    """Keys of a sizing's questions."""
+
+    def __init__(self, config: SizingConfig) -> None:
+        """Of questions that this config asks."""
+        plain = config.model_dump(mode="json")
+        worst = plain["worst_case"]
+        against = {key: value for key, value in worst.items() if key != "attack"}
+        self._versions = {name: version(name) for name in _PACKAGES}
+        self._asked: dict[str, Any] = {
+            "train": {},
+            "aware": {},
+            "descend": plain["layerwise"],
+            "measure": {"images": worst["images"]},
+            "pool": against,
+            "attack": worst,
+            "final": {**plain["final"], "designs": None, "seeds": None, "worst": worst | {"images": None}},
+            "replicate": {"images": plain["final"]["images"], "worst": worst | {"images": None}},
+        }
+
+    def of(self, stage: str, design: DesignPoint, data: str, standing: Standing = NOTHING) -> str:
+        """Digest of everything a stage's answer depends on, the versions of what computes it included."""
+        about = {"train": design.training_key, "aware": design.model_key}.get(stage, design.key)
+        verify = design.config.simulation.model_dump(mode="json") if stage == "final" else None
+        progress = [standing.fallen, standing.attack, standing.pool] if stage in ("pool", "attack") else None
+        return digest_of([SCORING, self._versions, stage, about, data, self._asked[stage], verify, progress])[:32]

@@ -7,14 +7,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from hw.experiment.config import dump_config, load_config
+from hw.experiment.config import dump_config
 from hw.experiment.folder import RunFolder
 from hw.experiment.preflight import check_machine
 from hw.experiment.settings import Settings
 from hw.sizing.conductor import EXPERIMENT, Conductor
-from hw.sizing.config import SizingConfig, dump_sizing, load_sizing
+from hw.sizing.config import SizingConfig, dump_sizing, load_experiment, load_sizing
 from hw.sizing.crew import Crew, SoloCrew
 from hw.sizing.points import Point
 from hw.sizing.space import check_space
@@ -22,6 +24,8 @@ from hw.sizing.store import Store
 from qmodels.errors import ExactnessError, UserError
 from qmodels.storage import write_bytes
 
+#: Bits of every layer of a model of your own, post training.
+OWN_MODEL = Path(str(files("hw.sizing").joinpath("own_model.yaml")))
 OUTPUT_ROOT = Path("hls_projects")
 SIZING, STORE, LOG = "sizing.yaml", "store.sqlite", "workers.log"
 
@@ -67,6 +71,16 @@ def size(source: Path, settings: Settings | None = None, options: SizingOptions 
             crew.close()
 
 
+def own_model_settings(model: Path | None, data: str | None) -> dict[str, Any]:
+    """`--model` and `--data` as settings of the sizing's config."""
+    found: dict[str, Any] = {}
+    if model is not None:
+        found |= {"experiment.model.file": str(model.resolve()), "experiment.model.prepare": True}
+    if data is not None:
+        found["experiment.data.name"] = data if not Path(data).exists() else str(Path(data).resolve())
+    return found
+
+
 def show(conductor: Conductor, say: Callable[[str], None]) -> None:
     """What came out, and where it is."""
     from hw.sizing.report import FILES, console_text, content_of
@@ -100,9 +114,11 @@ def _open(source: Path, settings: Settings | None, options: SizingOptions) -> tu
         raise UserError(f"{source}: no sizing in this folder ({SIZING} is missing)")
     if earlier:
         RunFolder(source, "sizing").require()
-    config = load_sizing(source / SIZING if earlier else source, settings)
-    experiment = dump_config(load_config(config.experiment, config.fixed, "fixed:"))
-    check_space(experiment, str(config.experiment or "the built-in demo"), config.space)
+    where = source / SIZING if earlier else source
+    config = load_sizing(where, settings)
+    experiment = dump_config(load_experiment(config, str(where)))
+    named = config.experiment if isinstance(config.experiment, Path) else None
+    check_space(experiment, str(named or f"{where}: experiment"), config.space)
     config = config.model_copy(update={"experiment": Path(EXPERIMENT), "fixed": {}})
     folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name), "sizing")
     folder.check([None if earlier else source])

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from qmodels.shapes import Part, Share, Strength
 
+Mask = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
+
 
 class ScorePart(Part):
     """An accuracy with its evidence."""
@@ -22,6 +24,9 @@ class MeasurePart(Part):
     weights: dict[str, Annotated[int, Field(ge=0, lt=1 << 63)]]
     delta_w: dict[str, Strength]
     clean: ScorePart
+    fallen: Mask
+    exact_inputs: Annotated[int, Field(gt=0, lt=1 << 31)]
+    converted: bool
 
 
 class ScreenRow(Part):
@@ -33,10 +38,10 @@ class ScreenRow(Part):
     flags: list[str] = Field(default=[])
 
 
-class ScreenPart(Part):
-    """Of stage screen."""
+class FallenPart(Part):
+    """Of stages pool and attack."""
 
-    rows: list[ScreenRow]
+    fallen: Mask
 
 
 class FinalPart(Part):
@@ -47,11 +52,18 @@ class FinalPart(Part):
     rows: list[ScreenRow]
 
 
+class ReplicatePart(Part):
+    """Of stage replicate."""
+
+    clean: ScorePart
+    worst: ScorePart
+
+
 class DescendPart(Part):
     """Of stage descend."""
 
-    losses: dict[str, dict[str, Strength]]
-    sizes: dict[str, Annotated[int, Field(gt=0, lt=1 << 63)]]
+    layers: list[str]
+    relus: list[str]
 
 
 class TrainingPart(Part):
@@ -65,7 +77,8 @@ SHAPES: dict[str, Any] = {
     "aware": TrainingPart,
     "descend": DescendPart,
     "measure": MeasurePart,
-    "screen": ScreenPart,
-    "worst": ScorePart,
+    "pool": FallenPart,
+    "attack": FallenPart,
     "final": FinalPart,
+    "replicate": ReplicatePart,
 }

@@ -22,9 +22,6 @@ from qmodels.quantize.mulaw import MappingConfig
 
 #: The flow's steps between the config and the quantized model; what they read is what makes a design.
 TRAINING, BUILDING = ("train", "aware"), ("map", "quantize")
-#: Keys that change weights only: designs that differ in nothing else may be compared by ||ΔW||.
-_WEIGHTS_ONLY = "quantization."
-_NOT_WEIGHTS = ("activation", "bias", "calibration")
 
 
 @dataclass(frozen=True)
@@ -59,11 +56,6 @@ class DesignPoint:
         """Digest of which images, and how they are split."""
         return self._digest({"data"}, self.config)
 
-    @property
-    def others(self) -> tuple[tuple[str, str], ...]:
-        """The settings that do more than choose weights."""
-        return tuple((key, json.dumps(value)) for key, value in self.settings if not changes_weights_only(key))
-
     def title(self) -> str:
         """The settings in words, for tables and messages."""
         return ", ".join(f"{short_key(key)} {short_value(value)}" for key, value in self.settings) or "the experiment"
@@ -72,11 +64,6 @@ class DesignPoint:
         plain = config.model_dump(mode="json")
         picked: dict[str, Any] = {name: reduce(dict.__getitem__, name.split("."), plain) for name in sorted(sections)}
         return digest_of([config.seed, picked, _file_digests(config)])[:24]
-
-
-def changes_weights_only(key: str) -> bool:
-    """Whether a key decides how weights are rounded, and nothing else."""
-    return key.startswith(_WEIGHTS_ONLY) and not key.rpartition(".")[2].startswith(_NOT_WEIGHTS)
 
 
 def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> DesignPoint:

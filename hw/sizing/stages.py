@@ -1,4 +1,4 @@
-"""What a worker does to a design: train, measure, screen, worst, final. One function a stage, plain values out.
+"""What a worker does to a design: train, measure, pool, attack, final. One function a stage, plain values out.
 
 Everything a stage answers follows from its argument and the shared values: same question, same answer, whichever worker
 is asked and whatever it did before.
@@ -16,27 +16,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.accelerator import Accelerator
+from hw.cost import estimate_cost
 from hw.experiment.folder import RunFolder
 from hw.experiment.gate import pass_gate
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.run import Run
 from hw.simulate.exactness import Known, probe_inputs, require_exact
-from hw.sizing.built import Built, build, delta_norms, scratch_run
+from hw.sizing.built import Built, build, scratch_run
 from hw.sizing.crew import Blobs
 from hw.sizing.gradients import GradientModels
-from hw.sizing.questions import Question
+from hw.sizing.pool import Examples, Mask, joined, pack_mask, unpack_mask
+from hw.sizing.questions import Question, pool_name
+from hw.sizing.steps import worst_case_steps
+from hw.sizing.structures import Structures, can_share
 from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
+from qmodels.criteria import MISCLASSIFICATION
 from qmodels.data import Dataset, Split
-from qmodels.errors import UserError
-from qmodels.grid import EXTREMES, Codes
-from qmodels.layers import kernel_of, weighted_layers
-from qmodels.metrics.lipschitz import effective_kernel, reshaped_norms
+from qmodels.errors import ExactnessError, UserError
+from qmodels.grid import EXTREMES, Codes, Values
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
+from qmodels.runtime import runtime
 from qmodels.statistics import wilson
 from qmodels.storage import write_bytes
 from qmodels.victims import AcceleratorVictim, GradientModel, Labels, Victim, predictions
 
 MODEL_FILE = "quantized.keras"  # in the final stage's answer: kept as a file
+EXAMPLES = "examples"  # in the attack stage's answer: kept in the store's pool
 _KEEP_BYTES = 256 << 20  # weights of the designs a worker keeps built, for the stages to come
 
 
@@ -64,28 +70,26 @@ def _training_step(name: str, question: Question, blobs: Blobs, before: dict[str
 
 
 def descend_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
-    """||ΔW||_2 / ||W||_2 of every layer at every number of bits, and how many weights it has."""
-    data, losses, sizes = _data(question.data, blobs), {}, {}
-    for bits in range(question.layerwise.to_bits, question.layerwise.from_bits + 1):
-        quantization = question.config.quantization.model_copy(update={"weight_bits": bits})
-        config = question.config.model_copy(update={"quantization": quantization})
-        with scratch_run(config, data, blobs[question.training]) as run:
-            if run.mapped_model is None:
-                raise UserError("mode layerwise rounds a float model; this one is quantized already")
-            norms = delta_norms(run.mapped_model, run.quantized_model)
-            layers = weighted_layers(run.mapped_model)
-            whole = {layer.name: reshaped_norms(layer, effective_kernel(layer)).two for layer in layers}
-            sizes = {layer.name: int(kernel_of(layer).shape.num_elements()) for layer in layers}
-        losses[str(bits)] = {layer: norms[layer] / max(whole[layer], 1e-30) for layer in norms}
-    return {"losses": losses, "sizes": sizes}
+    """The names of a network's layers with weights and of its ReLUs: what a descent may narrow."""
+    files, data = blobs[question.training], _data(question.data, blobs)
+    if not can_share(question.config, files):
+        raise UserError(
+            "mode layerwise rounds one float model in many ways: it takes no model that is quantized already, no "
+            "training.quantization_aware, no quantization.layerwise"
+        )
+    many = _bench().structures.mapped(question.config, question.training, files, data).many
+    rounded = many.round(question.config.quantization)
+    return {"layers": list(rounded.layers), "relus": list(rounded.relus)}
 
 
 def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
-    """Cost, ||ΔW||, clean accuracy on validation images; the simulator is held against the QKeras model on them."""
+    """Cost, ||ΔW||, clean accuracy on validation images, where the simulator is held against the gradient model."""
     bench, built = _bench(), _built(question, blobs)
     x, y = _validation(question, blobs)
-    require_exact(Known("quantized", built.quantized_logits), built.accelerator, x)
-    require_exact(Known("quantized", built.quantized_logits), _Prequantized(bench.gradients.load(built.gradients)), x)
+    bits = Known("bitsim", built.accelerator.logits(x))
+    require_exact(bits, _Prequantized(bench.gradients.load(built.gradients)), x)
+    if built.quantized_logits is not None:
+        require_exact(Known("quantized", built.quantized_logits), bits, x)
     correct = predictions(built.accelerator, x) == y
     cost = built.cost.as_json()
     return {
@@ -94,28 +98,73 @@ def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
         "bits": built.bits,
         "delta_w": built.delta_w,
         "clean": _share(correct),
+        "fallen": pack_mask(~correct),
         "exact_inputs": len(x),
+        "converted": built.quantized_logits is not None,
     }
 
 
-def screen_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
-    """The cheap attacks on few validation images."""
+def pool_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """Which images fall to the pool's examples: an upper bound of the worst case."""
     x, y = _validation(question, blobs)
-    few = question.screening.images
-    rows = _rows(question, _attacked(question, blobs), x[:few], y[:few])
-    return {"rows": [row.as_json() for row in rows]}
+    fallen = unpack_mask(question.standing.fallen, len(x))
+    tried = _pool(question, blobs).standing(fallen)
+    if len(tried):
+        wrong = predictions(_built(question, blobs).accelerator, tried.x) != y[tried.rows]
+        fallen[tried.rows[wrong]] = True
+    return {"fallen": pack_mask(fallen), "tried": len(tried)}
 
 
-def worst_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
-    """The worst case on many validation images."""
+def attack_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """One step of the worst case, on the images that still stand."""
     x, y = _validation(question, blobs)
-    many = question.worst_case.images
-    return _worst_case(question, _attacked(question, blobs), x[:many], y[:many])[0]
+    asked, index = question.worst_case, question.standing.attack
+    step = worst_case_steps(asked.attack)[index]
+    fallen = unpack_mask(question.standing.fallen, len(x))
+    todo = np.flatnonzero(~fallen)
+    victim = _attacked(question, blobs)
+    begin = _nearest(question, blobs, victim, x, y, fallen) if step.warm else None
+    images, rows, zero = [x[:0]], [todo[:0]], 0.0
+    for batch in asked.attack.batches(len(todo)):
+        own = int(np.random.SeedSequence([question.config.seed, index, int(batch[0])]).generate_state(1)[0])
+        now = todo[batch]
+        result = step.attack(
+            victim, x[now], y[now],
+            epsilon_lsb=asked.epsilon_lsb, seed=own, begin=None if begin is None else begin[now],
+        )  # fmt: skip
+        zero += result.diagnostics.zero_gradient_share * len(now)
+        images.append(result.x[result.success])
+        rows.append(now[result.success])
+    found = Examples(np.concatenate(rows).astype(np.int32), np.concatenate(images))
+    fallen[found.rows] = True
+    return {
+        "fallen": pack_mask(fallen),
+        "fell": len(found),
+        "zero_gradient_share": zero / max(len(todo), 1),
+        EXAMPLES: found.pack() if len(found) else b"",
+    }
+
+
+def _pool(question: Question, blobs: Blobs) -> Examples:
+    x = _validation(question, blobs).x
+    none = Examples(np.zeros(0, np.int32), x[:0])
+    return joined([none, *(blobs[pool_name(name)] for name in question.standing.pool)])
+
+
+def _nearest(question: Question, blobs: Blobs, victim: Victim, x: Codes, y: Labels, fallen: Mask) -> Codes:
+    """For every image the pool's example that comes nearest to fooling the victim; the image itself without one."""
+    begin = x.copy()
+    tried = _pool(question, blobs).standing(fallen)
+    if len(tried):
+        margins = MISCLASSIFICATION.margins(victim.logits(tried.x), y[tried.rows])
+        for place in np.argsort(-margins, kind="stable"):  # the nearest one last
+            begin[tried.rows[place]] = tried.x[place]
+    return begin
 
 
 def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     """The same on test images, never seen before; QKeras, prequantized model, bitsim and csim agree on every bit."""
-    x, y = _data(question.data, blobs).test.take(question.final_images)
+    x, y = _data(question.data, blobs).test.take(question.final.images)
     victim = _attacked(question, blobs)
     clean = predictions(victim, x) == y
     examples: list[Codes] = []
@@ -124,6 +173,7 @@ def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     with scratch_run(question.config, _data(question.data, blobs), blobs[question.training]) as run:
         data, seed = question.config.simulation, question.config.seed
         probes = probe_inputs(run.data.grid, x, data.verify_random, seed)
+        _require_same(_built(question, blobs), run.accelerator, probes)
         gates = [pass_gate(run, probes, adversarial=False, always=EXTREMES)]
         adversarial = np.unique(np.concatenate([*examples, attacked]), axis=0)
         gates.append(pass_gate(run, adversarial, adversarial=True))
@@ -138,14 +188,36 @@ def final_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     }
 
 
+def replicate_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """The worst case on test images of a design that was chosen with another seed."""
+    x, y = _data(question.data, blobs).test.take(question.final.images)
+    victim = _attacked(question, blobs)
+    require_exact(victim, _Prequantized(_bench().gradients.load(_built(question, blobs).gradients)), x)
+    return {"clean": _share(predictions(victim, x) == y), "worst": _worst_case(question, victim, x, y)[0]}
+
+
+def _require_same(built: Built, accelerator: Accelerator, x: Codes) -> None:
+    """Hold a design that was not converted against its conversion.
+
+    Raises:
+        ExactnessError: its cost or a bit of it differs.
+    """
+    if built.quantized_logits is not None:
+        return
+    if built.cost != estimate_cost(accelerator.graph, accelerator.codebooks):
+        raise ExactnessError("the design that was scored has another cost than its conversion")
+    require_exact(Known("the design's conversion", accelerator.logits(x)), built.accelerator, x)
+
+
 STAGES: dict[str, Callable[[Question, Blobs], Any]] = {
     "train": train_stage,
     "aware": aware_stage,
     "descend": descend_stage,
     "measure": measure_stage,
-    "screen": screen_stage,
-    "worst": worst_stage,
+    "pool": pool_stage,
+    "attack": attack_stage,
     "final": final_stage,
+    "replicate": replicate_stage,
 }
 
 
@@ -154,15 +226,15 @@ class Bench:
 
     def __init__(self) -> None:
         self.gradients = GradientModels()
+        self.structures = Structures()
         self.designs: dict[str, Built] = {}
+        self.bytes = 0  # of their weights
         self.data: dict[str, Dataset] = {}
 
 
 @lru_cache(maxsize=1)
 def _bench() -> Bench:
     """This process' bench; made after TensorFlow was told to use one thread."""
-    from qmodels.runtime import runtime
-
     threading = runtime().tf.config.threading
     try:
         threading.set_intra_op_parallelism_threads(1)
@@ -180,8 +252,7 @@ def _data(name: str, blobs: Blobs) -> Dataset:
 
 
 def _validation(question: Question, blobs: Blobs) -> Split:
-    many = max(question.screening.images, question.worst_case.images)
-    return _data(question.data, blobs).validation.take(many)
+    return _data(question.data, blobs).validation.take(question.worst_case.images)
 
 
 def _built(question: Question, blobs: Blobs) -> Built:
@@ -189,10 +260,12 @@ def _built(question: Question, blobs: Blobs) -> Built:
     built = kept.pop(question.design, None)
     if built is None:
         data = _data(question.data, blobs)
-        built = build(question.config, data, blobs[question.training], _validation(question, blobs).x)
+        probes, structures = _validation(question, blobs).x, _bench().structures
+        built = build(question.config, question.training, data, blobs[question.training], probes, structures)
+        _bench().bytes += built.gradients.size
     kept[question.design] = built
-    while len(kept) > 1 and sum(item.gradients.size for item in kept.values()) > _KEEP_BYTES:
-        del kept[next(iter(kept))]
+    while len(kept) > 1 and _bench().bytes > _KEEP_BYTES:
+        _bench().bytes -= kept.pop(next(iter(kept))).gradients.size
     return built
 
 
@@ -205,7 +278,7 @@ def _attacked(question: Question, blobs: Blobs) -> Victim:
 def _rows(question: Question, victim: Victim, x: Codes, y: Labels, examples: list[Codes] | None = None) -> list[Row]:
     """Clean accuracy and every cheap attack, with flags; `examples` collects the adversarial images."""
     rows = [clean_row("design", victim.name, predictions(victim, x) == y)]
-    for plan in question.screening.attacks:
+    for plan in question.final.attacks:
         for epsilon in plan.radii:  # in grid steps
             result = plan.attack(victim, x, y, epsilon_lsb=epsilon, seed=question.config.seed)
             rows.append(attack_row("design", victim.name, plan.attack, result))
@@ -252,4 +325,15 @@ class _Prequantized:
 
     def logits(self, x: Codes) -> NDArray[np.float32]:
         """Its logits."""
-        return np.asarray(self._source.model(self.grid.to_values(x), training=False), np.float32)
+        return np.asarray(compiled_outputs(self._source)(self.grid.to_values(x)), np.float32)
+
+
+def compiled_outputs(source: GradientModel) -> Callable[[Values], Any]:
+    """The model's forward pass, compiled once a structure."""
+    tf = runtime().tf
+
+    def build(model: GradientModel) -> Callable[[Values], Any]:
+        forward = tf.function(lambda values: model.model(values, training=False), reduce_retracing=True)
+        return lambda values: forward(tf.constant(values)).numpy()
+
+    return source.compiled(("outputs",), build)

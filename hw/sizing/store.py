@@ -1,8 +1,9 @@
-"""Results that survive kill -9 at any moment: SQLite with a write-ahead log, one transaction a result.
+"""Results that survive kill -9 at any moment: SQLite with a write-ahead log, one transaction a batch of results.
 
 A result is keyed by the digest of its question (design, stage, the stage's settings, version of the scoring), so that
 it can neither be lost, nor asked again, nor taken for the answer to another question. Any number of processes may
-write. The journal notes every computation that ended, so that work done twice would show.
+write. The journal notes every computation that ended, so that work done twice would show. The adversarial examples
+that an answer brought are kept in the same transaction, with their digest: they are the pool.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qmodels.digest import digest
 from qmodels.errors import UserError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY, stage TEXT NOT NULL, title TEXT NOT NULL, error TEXT, value TEXT NOT NULL,
     seconds REAL NOT NULL, worker TEXT NOT NULL, finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ'))
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS examples (
+    key TEXT PRIMARY KEY, digest TEXT NOT NULL, content BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS journal (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL, failed INTEGER NOT NULL, worker TEXT NOT NULL
@@ -63,20 +68,44 @@ class Store:
         with contextlib.suppress(AttributeError):  # it was never opened
             self._connection.close()
 
-    def record(self, record: Answer) -> None:
-        """Keep a result. A finished one is never replaced; a failed one is, by a later attempt."""
-        row = (record.key, record.stage, record.title, record.error, json.dumps(record.value, allow_nan=False))
+    def record(self, *records: Answer, examples: Mapping[str, bytes] | None = None) -> None:
+        """Keep results. A finished one is never replaced; a failed one is, by a later attempt.
+
+        Args:
+            records: all of them are kept, or none.
+            examples: adversarial examples by the key of the result that they belong to.
+        """
         with self._explained(), self._transaction():
-            self._connection.execute(
-                "INSERT INTO results (key, stage, title, error, value, seconds, worker) VALUES (?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (key) DO UPDATE SET error = excluded.error, value = excluded.value, "
-                "seconds = excluded.seconds, worker = excluded.worker WHERE results.error IS NOT NULL",
-                (*row, record.seconds, record.worker),
-            )
-            self._connection.execute(
-                "INSERT INTO journal (key, failed, worker) VALUES (?, ?, ?)",
-                (record.key, record.error is not None, record.worker),
-            )
+            for record in records:
+                self._record(record)
+            for key, content in (examples or {}).items():
+                row = (key, digest(content), content)
+                self._connection.execute("INSERT OR IGNORE INTO examples (key, digest, content) VALUES (?, ?, ?)", row)
+
+    def examples(self, key: str) -> bytes | None:
+        """The examples that a result brought; None where it brought none.
+
+        Raises:
+            UserError: they are not what was kept.
+        """
+        for told, content in self._query("SELECT digest, content FROM examples WHERE key = ?", key):
+            if not isinstance(content, bytes) or digest(content) != told:
+                raise UserError(f"{self.path}: adversarial examples were changed; {_MEND}")
+            return content
+        return None
+
+    def _record(self, record: Answer) -> None:
+        row = (record.key, record.stage, record.title, record.error, json.dumps(record.value, allow_nan=False))
+        self._connection.execute(
+            "INSERT INTO results (key, stage, title, error, value, seconds, worker) VALUES (?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET error = excluded.error, value = excluded.value, "
+            "seconds = excluded.seconds, worker = excluded.worker WHERE results.error IS NOT NULL",
+            (*row, record.seconds, record.worker),
+        )
+        self._connection.execute(
+            "INSERT INTO journal (key, failed, worker) VALUES (?, ?, ?)",
+            (record.key, record.error is not None, record.worker),
+        )
 
     def find(self, key: str) -> Answer | None:
         """The record of a question, or None."""

@@ -58,6 +58,7 @@ class Problem:
     criterion: Criterion = MISCLASSIFICATION
     state: Path | None = None  # where a long attack may keep its progress
     starts: Codes | None = None  # inputs of the attacker's own, from which attacks that see decisions may begin
+    begin: Codes | None = None  # (N, ...) where gradient attacks begin their first trial
     queries: int = 0
     non_finite: int = 0
 
@@ -225,6 +226,7 @@ class Attack(BaseModel):
         criterion: Criterion = MISCLASSIFICATION,
         state: Path | None = None,
         starts: Codes | None = None,
+        begin: Codes | None = None,
     ) -> AttackResult:
         """Attack `victim` on inputs `x` with true labels `y`.
 
@@ -239,6 +241,7 @@ class Attack(BaseModel):
             state: file in which a long attack keeps its progress, to go on there when it was stopped.
             starts: codes of inputs of the attacker's own that may fool the victim: attacks that see decisions only
                 begin there, where no other input of `x` does.
+            begin: codes (N, ...), one for each input: gradient attacks begin their first trial there, in the ball.
 
         Returns:
             Examples on the grid and in the ball, judged by the victim itself.
@@ -248,8 +251,9 @@ class Attack(BaseModel):
         """
         started = perf_counter()
         problem = Problem(
-            victim, Ball(victim.grid, _checked(x, victim.grid), self.norm, epsilon_lsb), y, criterion, state, starts
-        )
+            victim, Ball(victim.grid, _checked(x, victim.grid), self.norm, epsilon_lsb), y, criterion, state, starts,
+            begin,
+        )  # fmt: skip
         points, diagnostics = self.run(problem, np.random.default_rng(seed))
         candidates = problem.ball.project(points)
         logits = victim.logits(candidates)

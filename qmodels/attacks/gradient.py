@@ -58,6 +58,8 @@ class GradientAttack(Attack):
         n, zero, broken = max(len(x), 1), 0, 0
         for trial in range(self.restarts * targets.shape[1]):
             start = self.start(ball, rng)
+            if problem.begin is not None and not trial:
+                start = problem.begin.astype(np.float32)
             target = targets[:, trial % targets.shape[1]]
             for rows in batches(np.flatnonzero(score <= 0) if trial else np.arange(len(x))):
                 found = ascend(ball.take(rows), start[rows], y[rows], target[rows])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hw.sizing.asker import TITLES
@@ -10,6 +12,7 @@ from hw.sizing.conductor import Conductor
 from hw.sizing.config import SizingConfig
 from hw.sizing.points import Point, front, recommendations
 from hw.sizing.space import short_value
+from hw.sizing.steps import worst_case_steps
 
 BITS = "quantization.weight_bits"
 DELTA_W = "mean ||ΔW||"
@@ -40,6 +43,33 @@ class StageTime:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """How far designs went before they were decided."""
+
+    by: str
+    designs: int
+    seconds: float  # of processor time, for their attacks
+
+
+@dataclass(frozen=True)
+class Bought:
+    """One step along the front."""
+
+    before: Point
+    after: Point
+
+    @property
+    def points(self) -> float:
+        """Percentage points of worst-case accuracy."""
+        return 100 * ((self.after.worst_accuracy or 0.0) - (self.before.worst_accuracy or 0.0))
+
+    def per_thousand(self, axis: str) -> float | None:
+        """The same for 1,000 of a cost; None where it costs no more of that."""
+        more = self.after.cost(axis) - self.before.cost(axis)
+        return self.points / (more / 1000) if more > 0 else None
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything the writers need."""
 
@@ -60,23 +90,59 @@ class Content:
         """The design recommended first."""
         return self.named[0].point if self.named else None
 
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        return {id(point): number for number, point in enumerate(self.points, 1)}
+
     def name_of(self, point: Point) -> str:
         """A short name: its number in the table."""
-        return f"#{self.points.index(point) + 1}"
+        return f"#{self._numbers[id(point)]}"
 
-    def count(self, stage: str) -> int:
-        """How many designs have this stage's answer."""
-        return sum(getattr(point, stage) is not None for point in self.points)
+    @property
+    def measured(self) -> list[Point]:
+        """Designs that were built and costed."""
+        return [point for point in self.points if point.measure]
+
+    @property
+    def attacked(self) -> list[Point]:
+        """Designs of which at least one step of the worst case was taken."""
+        return [point for point in self.points if point.steps]
+
+    @property
+    def scored(self) -> list[Point]:
+        """Designs whose worst case is complete."""
+        return [point for point in self.points if point.done]
+
+    @property
+    def tested(self) -> list[Point]:
+        """Designs that were scored again on test images."""
+        return [point for point in self.points if point.final]
 
     def saving(self) -> tuple[float, float] | None:
         """Processor seconds as it was, and as the worst case on every design would have taken; None: unknown."""
-        by_name = {item.stage: item for item in self.stages}
-        worst, screen = by_name.get("worst"), by_name.get("screen")
-        if worst is None or screen is None or not worst.designs:
+        if not self.scored:
             return None
-        searched = sum(item.seconds for item in self.stages if item.stage not in ("train", "final"))
-        without = searched - screen.seconds + worst.each * (self.count("measure") - worst.designs)
-        return searched, without
+        searched = sum(item.seconds for item in self.stages if item.stage in ("measure", "pool", "attack"))
+        each = sum(point.attack_seconds for point in self.scored) / len(self.scored)
+        built = sum(item.seconds for item in self.stages if item.stage == "measure")
+        return searched, built + each * len(self.measured)
+
+    def decided(self) -> list[Decided]:
+        """After what designs were decided."""
+        labels = [step.label for step in worst_case_steps(self.config.worst_case.attack)]
+        groups: dict[int, list[Point]] = {}
+        for point in self.measured:
+            groups.setdefault(point.steps, []).append(point)
+        names = ["the pool alone", *labels[:-1], "the whole worst case"]
+        return [
+            Decided(names[steps], len(group), sum(point.attack_seconds for point in group))
+            for steps, group in sorted(groups.items())
+        ]
+
+    def bought(self) -> list[Bought]:
+        """What every step along the front of weight bits buys."""
+        line = self.fronts.get("weight_bits", [])
+        return [Bought(before, after) for before, after in itertools.pairwise(line)]
 
     def table(self) -> list[dict[str, Any]]:
         """One record a design, the same in every format. Accuracies are fractions."""
@@ -91,7 +157,7 @@ class Content:
             **costs,
             DELTA_W: point.mean_delta_w,
             "clean": point.clean,
-            **{f"{attack} {epsilon:g}": value for attack, epsilon, value in attacked(point)},
+            "upper bound": point.bound,
             "worst case": point.worst_accuracy,
             "test clean": final["clean"]["accuracy"] if final else None,
             "test worst case": point.test_accuracy,
@@ -106,7 +172,7 @@ def content_of(conductor: Conductor) -> Content:
     """Collect it."""
     config, points = conductor.config, list(conductor.points.values())
     points.sort(key=lambda point: (point.measure is None, point.cost("weight_bits") if point.measure else 0))
-    scored = [point for point in points if point.worst]
+    scored = [point for point in points if point.done]
     fronts: dict[str, list[Point]] = {
         axis: front(scored, axis, lambda point: point.worst_accuracy) for axis in config.costs
     }
@@ -120,15 +186,9 @@ def content_of(conductor: Conductor) -> Content:
     return Content(config, tuple(points), named, fronts, _stages(conductor), failed)
 
 
-def attacked(point: Point) -> list[tuple[str, float, float]]:
-    """The cheap attacks' accuracies: attack, ε, accuracy."""
-    rows = point.screen["rows"] if point.screen else []
-    return [(row["attack"], row["epsilon_lsb"], row["accuracy"]) for row in rows if row["attack"] != "clean"]
-
-
 def flags(point: Point) -> list[str]:
-    """Flags of any of its rows, test rows included."""
-    rows = [row for part in (point.screen, point.final) if part for row in part["rows"]]
+    """Flags of any of its rows on test images."""
+    rows = point.final["rows"] if point.final else []
     return sorted({flag for row in rows for flag in row["flags"]})
 
 

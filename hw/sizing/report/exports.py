@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from hw.report.table import Column, Table, column_of, markdown_lines, plain_markdown, records_csv
 from hw.sizing.points import AXIS_NAMES, Point
 from hw.sizing.report.content import Content
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def json_text(content: Content) -> str:
@@ -30,18 +31,22 @@ def json_text(content: Content) -> str:
             {"stage": item.stage, "designs": item.designs, "failed": item.failed, "processor_seconds": item.seconds}
             for item in content.stages
         ],
+        "decided": [asdict(item) for item in content.decided()],
         "designs": [_design(content, point) for point in content.points],
     }
     return json.dumps(plain, indent=1, allow_nan=False) + "\n"
 
 
 def _design(content: Content, point: Point) -> dict[str, Any]:
-    parts = {stage: getattr(point, stage) for stage in ("measure", "screen", "worst", "final")}
+    parts = {stage: getattr(point, stage) for stage in ("measure", "worst", "final")}
     return {
         "design": content.name_of(point),
         "key": point.design.key,
         "training": point.design.training_key,
         "settings": dict(point.design.settings),
+        "upper_bound": point.bound,
+        "steps": point.steps,
+        "test_worst_case_of_other_seeds": point.replicates,
         "set_aside": point.set_aside,
         "error": point.error,
         **parts,
@@ -65,7 +70,7 @@ def markdown_text(content: Content) -> str:
 
 
 def _table(content: Content) -> Table:
-    points = sorted((p for p in content.points if p.worst), key=lambda p: -(p.worst_accuracy or 0))
+    points = sorted(content.scored, key=lambda p: -(p.worst_accuracy or 0))
     scores: dict[str, Callable[[Point], float | None]] = {
         "clean": lambda point: point.clean,
         "worst case": lambda point: point.worst_accuracy,
@@ -96,19 +101,20 @@ def console_text(content: Content) -> str:
 def summary(content: Content) -> list[str]:
     """What was done and what it means, in a few sentences."""
     worst = content.config.worst_case
-    known = {stage: content.count(stage) for stage in ("measure", "screen", "worst", "final")}
+    measured, scored = len(content.measured), len(content.scored)
     said = [
-        f"{len(content.points)} designs: {known['measure']} built and costed, {known['screen']} attacked cheaply, "
-        f"{known['worst']} put to the worst case, {known['final']} scored again on test images and gated.",
+        f"{len(content.points):,} designs: {measured:,} built and costed, {len(content.attacked):,} attacked by "
+        f"themselves, {scored:,} put to the whole worst case, {len(content.tested):,} scored again on test images and "
+        "gated. For the others the examples that fooled other designs are enough: as good a design costs no more.",
         f"Worst case: {len(worst.attack.attacks)} attacks in turn, ε = {worst.epsilon_lsb} LSB of 1/256, on the "
         "accelerator's exact bits. Designs are chosen on validation images; test images see only the chosen ones.",
     ]
     saving = content.saving()
-    if saving is not None and known["worst"] < known["measure"]:
+    if saving is not None and scored < measured:
         said.append(
-            f"Screening: {saving[0]:,.0f} s of processor time; the worst case on every design would have taken about "
-            f"{saving[1]:,.0f} s (from the mean of those that had it), {saving[1] / max(saving[0], 1e-9):.1f} times as "
-            "long."
+            f"Building and attacking took {saving[0]:,.0f} s of processor time; the worst case on every design would "
+            f"have taken about {saving[1]:,.0f} s (from the mean of those that had it), "
+            f"{saving[1] / max(saving[0], 1e-9):.1f} times as long."
         )
     if content.failed:
         said.append(f"{len(content.failed)} designs failed; run again with --retry-failed to try them anew.")
@@ -123,6 +129,9 @@ def describe(content: Content, point: Point) -> str:
         low, high = point.final["worst"]["ci95"]
         said += f", test {percent(point.test_accuracy)} % ({percent(low)} to {percent(high)}) worst case"
         said += f", {percent(point.final['clean']['accuracy'])} % clean"
+    if point.over_seeds:
+        mean, low, high = map(percent, point.over_seeds)
+        said += f"; over {1 + len(point.replicates)} seeds {mean} % ({low} to {high}) worst case"
     return said
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hw.report.plots import INK, Plot, drawn, finish, line_style
 from hw.sizing.points import AXIS_NAMES, Point
-from hw.sizing.report.content import BITS, Content, attacked
+from hw.sizing.report.content import BITS, Content
 from hw.sizing.space import short_key, short_value
 
 _WIDE = (4.6, 3.6)
@@ -16,7 +16,7 @@ _WIDE = (4.6, 3.6)
 
 def front_plots(content: Content) -> list[Plot]:
     """Worst-case accuracy over each cost: every design, the front on validation images, its test scores."""
-    if not content.count("screen"):
+    if not content.measured:
         return []
     return [Plot(f"worst case over {AXIS_NAMES[axis]}", _front(content, axis)) for axis in content.config.costs]
 
@@ -24,15 +24,15 @@ def front_plots(content: Content) -> list[Plot]:
 def _front(content: Content, axis: str) -> str:
     from matplotlib.ticker import EngFormatter, NullFormatter
 
-    full = [point for point in content.points if point.worst]
-    cheap = [point for point in content.points if point.screen and not point.worst]
+    full = content.scored
+    cheap = [point for point in content.measured if not point.done]
     line, chosen = content.fronts[axis], content.chosen
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         if cheap:
-            _dots(axes, cheap, axis, lambda p: p.screened(content.epsilon), marker="x", color="#8a93a0", alpha=0.55,
-                  label="cheap attacks only (upper bound)")  # fmt: skip
+            _dots(axes, cheap, axis, lambda p: p.bound, marker="x", color="#8a93a0", alpha=0.55,
+                  label="upper bound of the others")  # fmt: skip
         _dots(axes, full, axis, lambda p: p.worst_accuracy, marker="o", facecolors="none", edgecolors="#3b82c4",
               label="worst case, validation")  # fmt: skip
         if line:
@@ -93,8 +93,8 @@ def _bits_plot(points: Sequence[Point]) -> str:
     lines: dict[str, list[tuple[float, float]]] = {"clean": []}
     for point in sorted(points, key=lambda point: _bits(point)):
         lines["clean"].append((_bits(point), 100 * (point.clean or 0.0)))
-        for attack, epsilon, value in attacked(point):
-            lines.setdefault(f"{attack}, {epsilon:g} LSB", []).append((_bits(point), 100 * value))
+        if point.bound is not None:
+            lines.setdefault("upper bound", []).append((_bits(point), 100 * point.bound))
         if point.worst_accuracy is not None:
             lines.setdefault("worst case", []).append((_bits(point), 100 * point.worst_accuracy))
 
@@ -113,7 +113,7 @@ def _bits(point: Point) -> float:
 
 
 def heat_map(content: Content) -> Plot | None:
-    """Accuracy under the cheap attacks, µ (or another key) against weight bits, all else as in the chosen design."""
+    """The upper bound, µ (or another key) against weight bits, all else as in the chosen design."""
     space = content.config.space
     rows = [key for key in ("mapping.mu", *space) if key in space and key != BITS and len(space[key]) > 1]
     if content.chosen is None or BITS not in space or not rows:
@@ -127,7 +127,7 @@ def heat_map(content: Content) -> Plot | None:
     cells = [[found.get((json.dumps(value), json.dumps(width))) for width in bits] for value in values]
 
     def score(point: Point | None) -> float:
-        value = point.screened(content.epsilon) if point else None
+        value = point.bound if point else None
         return float("nan") if value is None else 100 * value
 
     def draw(figure: Any) -> None:
@@ -138,14 +138,14 @@ def heat_map(content: Content) -> Plot | None:
             for x, point in enumerate(row):
                 value = score(point)
                 known = value == value
-                text = f"{value:.0f}" if known else "set aside" if point else "–"
+                text = f"{value:.0f}" if known else "–"
                 axes.text(x, y, text, ha="center", va="center", fontsize=9 if known else 7,
                           color="black" if known and value > 60 else "white" if known else INK)  # fmt: skip
         axes.set_xticks(range(len(bits)), [short_value(width) for width in bits])
         axes.set_yticks(range(len(values)), [short_value(value) for value in values])
         axes.set(xlabel="weight bits", ylabel="µ" if key == "mapping.mu" else short_key(key))
 
-    attack = f"lowest of the cheap attacks, ε = {content.epsilon:g} LSB, %"
+    attack = f"upper bound of the worst case, ε = {content.epsilon:g} LSB, %"
     return Plot(f"{'µ' if key == 'mapping.mu' else short_key(key)} × weight bits: {attack}", drawn(draw, _WIDE))
 
 

@@ -12,6 +12,8 @@ from hw.sizing.report.exports import percent, summary
 from hw.sizing.report.figures import bits_plots, front_plots, heat_map, layer_plots
 from hw.sizing.space import short_key
 
+MOST_ROWS = 2000
+
 
 def html_page(content: Content) -> str:
     """The page."""
@@ -31,6 +33,9 @@ def html_page(content: Content) -> str:
             stages=_stages(content),
             flagged=sorted({flag for point in content.points for flag in flags(point)}),
             gates=_gates(content),
+            decided=_decided(content),
+            bought=_bought(content),
+            shown=MOST_ROWS,
         )
     )
 
@@ -49,13 +54,25 @@ def _card(content: Content, item: Any) -> dict[str, Any]:
         "test": percent(point.test_accuracy),
         "interval": interval,
         "clean": percent(final["clean"]["accuracy"]) if final else "–",
+        "seeds": _over_seeds(point),
         "digest": final.get("project_digest", "")[:16],
         "command": item.command,
     }
 
 
+def _over_seeds(point: Point) -> str:
+    if point.over_seeds is None:
+        return ""
+    mean, low, high = map(percent, point.over_seeds)
+    return f"{1 + len(point.replicates)} seeds: {mean} % on the mean (95 % interval of the mean {low} to {high})"
+
+
 def _designs(content: Content) -> Table:
+    """Of many designs those that were attacked: a page of ten thousand rows opens too slowly."""
     records = content.table()
+    if len(records) > MOST_ROWS:
+        records = [record for record, point in zip(records, content.points, strict=True) if point.steps or point.error]
+    records = records[:MOST_ROWS]
     keys = list(dict.fromkeys(key for record in records for key in record))
     cells = {key: tuple(_cell(key, record.get(key)) for record in records) for key in keys}
     heads = {key: AXIS_NAMES.get(key, short_key(key)) for key in keys}
@@ -82,12 +99,44 @@ def _stages(content: Content) -> Table:
     )
 
 
+def _decided(content: Content) -> Table:
+    found = content.decided()
+    return Table(
+        (
+            column_of(found, "decided after", lambda item: item.by, number=False),
+            column_of(found, "designs", lambda item: f"{item.designs:,}"),
+            column_of(found, "processor seconds of their attacks", lambda item: f"{item.seconds:,.0f}"),
+        )
+    )
+
+
+def _bought(content: Content) -> Table:
+    found = content.bought()
+    return Table(
+        (
+            column_of(found, "from", lambda item: content.name_of(item.before), number=False),
+            column_of(found, "to", lambda item: content.name_of(item.after), number=False),
+            column_of(found, AXIS_NAMES["weight_bits"], lambda item: f"{item.after.cost('weight_bits'):,}"),
+            column_of(found, AXIS_NAMES["luts"], lambda item: f"{item.after.cost('luts'):,}"),
+            column_of(found, "worst case", lambda item: percent(item.after.worst_accuracy)),
+            column_of(found, "points gained", lambda item: f"{item.points:.1f}"),
+            column_of(found, "points per 1,000 bits", lambda item: _rate(item.per_thousand("weight_bits"))),
+            column_of(found, "points per 1,000 LUTs", lambda item: _rate(item.per_thousand("luts"))),
+        )
+    )
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
 def _gates(content: Content) -> dict[str, int]:
     """Inputs on which simulators were compared, over all designs."""
     gates = [gate for point in content.points if point.final for gate in point.final["gate"]]
     measured = [point.measure["exact_inputs"] for point in content.points if point.measure]
     return {
         "measured": sum(measured),
+        "converted": sum(point.measure["converted"] for point in content.points if point.measure),
         "designs": sum(point.final is not None for point in content.points),
         "inputs": sum(gate["inputs"] for gate in gates),
         "adversarial": sum(gate["adversarial_inputs"] for gate in gates),

@@ -6,42 +6,52 @@ import contextlib
 import json
 import random
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from hw.experiment.config import dump_config, load_config
 from hw.sizing.conductor import Conductor
 from hw.sizing.config import SizingConfig
-from hw.sizing.crew import Job, JobOutcome
+from hw.sizing.crew import Job, JobOutcome, attempt_all
+from hw.sizing.points import Recommendation, recommendations
+from hw.sizing.pool import Examples, pack_mask, unpack_mask
 from hw.sizing.questions import Question
 from hw.sizing.report import write_reports
 from hw.sizing.stages import STAGES
+from hw.sizing.steps import worst_case_steps
 from hw.sizing.store import Store
 from qmodels.errors import UserError
 
 NAMES = {function: stage for stage, function in STAGES.items()}
 LAYERS = ("conv1", "conv2", "fc1", "logits")
 SHARE = {"accuracy": 0.5, "n": 100, "ci95": [0.4, 0.6]}
+N = 100
 
 
 class Oracle:
-    """Answers in any order; more bits are more robust, µ flatters under the cheap attacks only."""
+    """Answers in any order; more bits are more robust, µ = 7 flatters until the last step, µ = 63 is bad."""
 
     size = 2
+    loses_batches = False
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.asked: list[str] = []
+        self.shared: set[str] = set()
+        self.pools: dict[str, set[str]] = {}  # generations asked for, by data
         self._jobs: list[Job] = []
         self._left = stop_after
 
     def share(self, name: str, value: Any) -> None:
-        pass
+        self.shared.add(name)
 
     def submit(self, job: Job) -> None:
+        assert set(job.needs) <= self.shared
         self._jobs.append(job)
 
     def close(self) -> None:
@@ -55,14 +65,23 @@ class Oracle:
             if self._left < 0:
                 raise KeyboardInterrupt
         job = self._jobs.pop(random.Random(len(self.asked)).randrange(len(self._jobs)))
+        if job.function is attempt_all and self.loses_batches:
+            return [JobOutcome(job.key, None, "the worker died 3 times", 0.1, "oracle")]
+        if job.function is attempt_all:
+            return [JobOutcome(job.key, [self._single(single) for single in job.argument], None, 0.1, "oracle")]
+        return [self._single(job)]
+
+    def _single(self, job: Job) -> JobOutcome:
         stage = NAMES[job.function]
         self.asked.append(stage)
+        if job.argument.standing.pool:
+            self.pools.setdefault(job.argument.data, set()).update(job.argument.standing.pool)
         bits = _bits(job.argument)
         if stage == "train" and job.argument.config.training.method == "trades":
-            return [JobOutcome(job.key, None, "UserError: it diverged", 0.1, "oracle")]
+            return JobOutcome(job.key, None, "UserError: it diverged", 0.1, "oracle")
         if stage == "measure" and sum(bits.values()) == 4 * 7:
-            return [JobOutcome(job.key, None, "UserError: seven bits will not do", 0.1, "oracle")]
-        return [JobOutcome(job.key, _answer(stage, job.argument, bits), None, 0.1, "oracle")]
+            return JobOutcome(job.key, None, "UserError: seven bits will not do", 0.1, "oracle")
+        return JobOutcome(job.key, _answer(stage, job.argument, bits), None, 0.1, "oracle")
 
 
 def _bits(question: Question) -> dict[str, int]:
@@ -70,36 +89,58 @@ def _bits(question: Question) -> dict[str, int]:
     return {layer: quantization.of_layer(layer).weight_bits for layer in LAYERS}
 
 
+def truth(bits: dict[str, int], mu: float) -> int:
+    """How many of the images fall in the whole worst case."""
+    return N - round(N * max(sum(bits.values()) / 40 - 0.05 * (mu == 7) - 0.3 * (mu == 63), 0))
+
+
+def _mask(fallen: int) -> str:
+    return pack_mask(np.arange(N) < fallen)
+
+
+def _attacked(question: Question, bits: dict[str, int]) -> dict[str, Any]:
+    standing, mu = question.standing, question.config.mapping.mu
+    before = int(unpack_mask(standing.fallen, N).sum())
+    last = standing.attack == len(worst_case_steps(question.worst_case.attack)) - 1
+    hidden = 0 if last else 2 + 20 * (mu == 7)
+    fallen = max(before, truth(bits, mu) - hidden)
+    rows = np.arange(before, fallen, dtype=np.int32)
+    images = np.full((len(rows), 2), sum(bits.values()) + 100 * question.config.seed, np.uint8)
+    return {"fallen": _mask(fallen), "fell": len(rows), "examples": Examples(rows, images).pack() if len(rows) else b""}
+
+
 def _answer(stage: str, question: Question, bits: dict[str, int]) -> dict[str, Any]:
     total, mu = sum(bits.values()), question.config.mapping.mu
-    accuracy = total / 40 - 0.05 * (mu > 0)
-    row = {
-        "attack": "pgd-linf",
-        "epsilon_lsb": 16.0,
-        "accuracy": min(1.0, accuracy + 0.02 + 0.2 * (mu > 0)),
-        "flags": [],
-    }
-    worst = SHARE | {"accuracy": accuracy}
+    row = {"attack": "pgd-linf", "epsilon_lsb": 16.0, "accuracy": 0.5, "flags": []}
     gate = {"inputs": 9, "adversarial_inputs": 4, "mismatched_outputs": 0, "csim_inputs": 2, "engine": "bitsim"}
-    cost = {"weight_bits": 100 * total, "ebops": 1000 * total, "latency_cycles_estimated": 9}
-    losses = {str(b): {layer: (4 - place) * 2.0**-b for place, layer in enumerate(LAYERS)} for b in range(2, 9)}
+    cost = {
+        "weight_bits": 100 * total,
+        "ebops": 1000 * total,
+        "latency_cycles_estimated": 9,
+        "luts_estimated": 7 * total,
+    }
+    if stage == "pool":  # half of what is known of all falls to it
+        before = int(unpack_mask(question.standing.fallen, N).sum())
+        return {"fallen": _mask(max(before, truth(bits, mu) // 2)), "tried": 9}
+    if stage == "attack":
+        return _attacked(question, bits)
     answers: dict[str, dict[str, Any]] = {
         "train": {"model.keras": b"model", "training.json": b"{}"},
-        "descend": {"losses": losses, "sizes": dict.fromkeys(LAYERS, 10)},
+        "descend": {"layers": list(LAYERS), "relus": ["fc1_relu"]},
         "measure": {"cost": cost, "weights": dict.fromkeys(LAYERS, 25 * total), "bits": bits, "clean": SHARE,
-                    "delta_w": {layer: 2.0 ** -bits[layer] for layer in LAYERS}, "exact_inputs": 5},
-        "screen": {"rows": [row]},
-        "worst": worst,
-        "final": {"clean": SHARE, "rows": [row], "worst": worst, "gate": [gate], "project_digest": "ab" * 32,
+                    "delta_w": {layer: 2.0 ** -bits[layer] for layer in LAYERS}, "exact_inputs": N,
+                    "fallen": _mask(1), "converted": False},
+        "replicate": {"clean": SHARE, "worst": {"accuracy": 0.3 + 0.1 * question.config.seed}},
+        "final": {"clean": SHARE, "rows": [row], "worst": SHARE, "gate": [gate], "project_digest": "ab" * 32,
                   "quantized.keras": b"model"},
     }  # fmt: skip
     return answers[stage]
 
 
 def sizing(**changes: Any) -> SizingConfig:
-    plan = {"attack": {"kind": "pgd-linf"}, "epsilons_lsb": [16]}
     space = {"mapping.mu": [0, 7], "quantization.weight_bits": [2, 3, 5, 8]}
-    plain = {"name": "oracle", "space": space, "screening": {"attacks": [plan]}, "final": {"designs": 3}}
+    screening = {"seeds": 1, "round": 2}
+    plain = {"name": "oracle", "space": space, "screening": screening, "final": {"designs": 3}}
     return SizingConfig.model_validate(plain | changes)
 
 
@@ -117,31 +158,103 @@ def conduct(config: SizingConfig, store: Store, crew: Oracle | None) -> Conducto
     return conductor
 
 
+def recommendations_of(conductor: Conductor) -> list[Recommendation]:
+    return recommendations(list(conductor.points.values()), conductor.config)
+
+
 def test_the_worst_case_goes_on_until_no_design_set_aside_could_be_on_a_front(store: Store) -> None:
-    crew = Oracle()
-    points = list(conduct(sizing(), store, crew).points.values())
-    assert (crew.asked.count("train"), crew.asked.count("measure"), crew.asked.count("screen")) == (1, 8, 8)
-    for aside in (point for point in points if not point.worst):
-        bound = aside.screened(16.0)
-        assert bound is not None
-        assert any((p.worst_accuracy or 0) >= bound and p.cost("ebops") <= aside.cost("ebops") for p in points)
+    crew, config = Oracle(), sizing(space={"mapping.mu": [0, 7, 63], "quantization.weight_bits": [2, 3, 5, 8]})
+    points = list(conduct(config, store, crew).points.values())
+    assert (crew.asked.count("train"), crew.asked.count("measure")) == (1, 12)
+    aside = [point for point in points if not point.done]
+    assert aside
+    for point in aside:
+        assert point.bound is not None and point.set_aside
+        for axis in config.costs:
+            better = [p for p in points if p.done and p.cost(axis) <= point.cost(axis)]
+            assert max(p.worst_accuracy or 0 for p in better) >= point.bound
     unmapped = [point for point in points if dict(point.design.settings)["mapping.mu"] == 0]
-    assert all(point.worst for point in unmapped)  # though µ looked better under the cheap attacks
+    assert all(point.done for point in unmapped)  # each is on the front, though µ looked better for long
     assert crew.asked.count("final") == 3
 
 
-def test_without_screening_every_design_gets_the_worst_case(store: Store) -> None:
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_same_designs_are_recommended_as_without_the_pool(store: Store, tmp_path: Path, steps: int) -> None:
+    attacks = [{"kind": "apgd-ce"}, {"kind": "square"}][:steps]
+    worst = {"attack": {"kind": "worst-case", "attacks": attacks}}
+    named = []
+    for off in (False, True):
+        config = sizing(worst_case=worst, screening={"seeds": 2, "round": 3, "off": off})
+        conductor = conduct(config, store, Oracle())
+        named.append([(item.why, item.point.design.key) for item in recommendations_of(conductor)])
+        assert not off or all(point.done for point in conductor.points.values())
+    assert named[0] == named[1]
+
+
+def test_the_scores_of_finished_designs_have_seen_the_whole_pool(store: Store) -> None:
+    conductor = conduct(sizing(), store, Oracle())
+    points = [point for point in conductor.points.values() if point.done]
+    (pool,) = conductor.contest.pools.values()
+    assert {point.generations for point in points} == {len(pool.generations)}
+
+
+def test_designs_with_other_validation_images_have_a_pool_of_their_own(store: Store) -> None:
     crew = Oracle()
-    plain = sizing().screening.model_dump(mode="json") | {"off": True}
-    conduct(sizing(screening=plain), store, crew)
-    assert crew.asked.count("worst") == 8
+    conductor = conduct(sizing(space={"seed": [0, 1], "quantization.weight_bits": [2, 3, 5, 8]}), store, crew)
+    assert len(conductor.contest.pools) == 2
+    one, other = crew.pools.values()
+    assert one and other and not one & other
 
 
-@pytest.mark.parametrize("mode", ["grid", "search"])
+def test_what_is_lost_together_is_tried_one_by_one(store: Store) -> None:
+    crew = Oracle()
+    crew.loses_batches, crew.size = True, 1
+    points = conduct(sizing(), store, crew).points.values()
+    assert not any(point.error for point in points)
+    assert crew.asked.count("measure") == len(points)
+
+
+def test_examples_that_were_changed_are_not_believed(store: Store) -> None:
+    conduct(sizing(), store, Oracle())
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("UPDATE examples SET content = substr(content, 1, 20)")
+    connection.close()
+    with pytest.raises(UserError, match="adversarial examples were changed"):
+        conduct(sizing(), store, Oracle())
+
+
+def test_examples_that_are_gone_are_missed(store: Store) -> None:
+    conduct(sizing(), store, Oracle())
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("DELETE FROM examples")
+    connection.close()
+    with pytest.raises(UserError, match="move the store away"):
+        conduct(sizing(), store, Oracle())
+
+
+def test_chosen_designs_are_repeated_with_other_seeds(store: Store) -> None:
+    crew = Oracle()
+    conductor = conduct(sizing(final={"designs": 2, "seeds": [1, 2]}), store, crew)
+    tested = [point for point in conductor.points.values() if point.final]
+    assert len(tested) == 2
+    assert (crew.asked.count("train"), crew.asked.count("replicate")) == (1 + 2, 4)
+    for point in tested:
+        assert point.replicates == pytest.approx([0.4, 0.5])
+        assert point.over_seeds == pytest.approx((1.4 / 3, 1.4 / 3 - 0.1434, 1.4 / 3 + 0.1434), abs=1e-3)
+
+
+def test_without_screening_every_design_gets_the_worst_case(store: Store) -> None:
+    conductor = conduct(sizing(screening={"off": True}), store, Oracle())
+    assert all(point.done for point in conductor.points.values())
+
+
+@pytest.mark.parametrize("mode", ["grid", "search", "layerwise"])
 def test_stopped_anywhere_it_goes_on_and_asks_nothing_twice(store: Store, mode: str) -> None:
     if mode == "search":
         pytest.importorskip("optuna")
-    config = sizing(mode=mode, search={"trials": 6, "batch": 3})
+    space = {"mapping.mu": [0, 7]} if mode == "layerwise" else sizing().space
+    narrow = {"from_bits": 3, "to_bits": 2, "activations_to": None}
+    config = sizing(mode=mode, space=space, search={"trials": 6, "batch": 3}, layerwise=narrow)
     asked = 0
     for stop_after in (1, 4, 2, 7, None):
         crew = Oracle(stop_after)
@@ -155,12 +268,15 @@ def test_stopped_anywhere_it_goes_on_and_asks_nothing_twice(store: Store, mode: 
     assert again.asked == []
 
 
-def test_layerwise_narrows_one_layer_at_a_time_for_every_combination(store: Store) -> None:
-    config = sizing(mode="layerwise", space={"mapping.mu": [0, 7]}, layerwise={"from_bits": 4, "to_bits": 2})
-    points = conduct(config, store, Oracle()).points.values()
-    assert len(points) == 2 * (1 + 4 * 2)
-    totals = sorted(sum(p.measure["bits"].values()) for p in points if p.measure)
-    assert totals == sorted([*range(8, 17)] * 2)
+def test_layerwise_tries_every_knob_and_narrows_one_a_step(store: Store) -> None:
+    bits = {"from_bits": 4, "to_bits": 2, "activations_from": 5, "activations_to": 4}
+    config = sizing(mode="layerwise", space={"mapping.mu": [0, 7]}, layerwise=bits)
+    points = list(conduct(config, store, Oracle()).points.values())
+    settings = [dict(point.design.settings) for point in points]
+    assert len(settings) > 2 * (1 + 4 * 2 + 1)  # more than the path: all that was tried takes part
+    lowest = {key: 2 if "weight" in key else 4 for key in settings[0] if "bits" in key}
+    assert all(dict(mu_) | lowest in settings for mu_ in ({"mapping.mu": 0}, {"mapping.mu": 7}))
+    assert any(point.done for point in points)
 
 
 def test_a_failed_design_is_kept_and_the_others_go_on(store: Store) -> None:
@@ -179,7 +295,7 @@ def test_a_training_that_fails_fails_its_designs_only(store: Store) -> None:
     space: dict[str, Any] = {"training.method": ["standard", "trades"], "quantization.weight_bits": [2, 4]}
     points = list(conduct(sizing(space=space), store, Oracle()).points.values())
     assert [point.error for point in points] == ["", "", *["training: UserError: it diverged"] * 2]
-    assert [point.worst is not None for point in points] == [True, True, False, False]
+    assert [point.measure is not None for point in points] == [True, True, False, False]
 
 
 def test_layerwise_without_a_model_says_why(store: Store) -> None:

@@ -17,7 +17,7 @@ from distributed import LocalCluster
 
 from hw.sizing import cluster
 from hw.sizing.cluster import DaskCrew, local_crew, remote_crew
-from hw.sizing.crew import ATTEMPTS, Crew, Job, JobOutcome, SoloCrew
+from hw.sizing.crew import ATTEMPTS, Crew, Job, JobOutcome, SoloCrew, attempt_all
 from qmodels.errors import UserError
 
 
@@ -147,6 +147,29 @@ def test_a_worker_that_comes_late_is_prepared_and_works(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == 2
         assert [found[key].value for key in "ab"] == ["1", "1"]
         crew.close()
+
+
+@pytest.mark.filterwarnings("default")  # dask's own
+def test_jobs_that_are_sent_together_survive_a_worker(tmp_path: Path) -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as running:
+        crew = remote_crew(running.scheduler_address)
+        crew._client.run(sys.path.insert, 0, str(Path(__file__).parent))
+        crew.share("one", 1)
+        singles = (job("a", crew_jobs.add, 1, "one"), job("b", crew_jobs.die_once, str(tmp_path / "mark")))
+        running.scale(2)
+        found = finish(crew, [job("a+2", attempt_all, singles, "one"), job("c", crew_jobs.add, 5, "one")])
+        assert [outcome.key for outcome in found["a+2"].value] == ["a", "b"]
+        assert [outcome.value for outcome in found["a+2"].value] == [2, "alive"]
+        assert found["c"].value == 6
+        crew.close()
+
+
+def test_a_worker_with_threads_that_comes_late_gets_no_job(crew: DaskCrew, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = crew._client.scheduler_info(n_workers=-1)
+    info["workers"]["tcp://127.0.0.1:1"] = {"nthreads": 8}
+    monkeypatch.setattr(crew._client, "scheduler_info", lambda n_workers: info)
+    assert len(crew._workers()) == 2
+    assert "tcp://127.0.0.1:1" not in crew._workers()
 
 
 def test_threads_are_refused() -> None:

@@ -7,25 +7,62 @@ from collections.abc import Sequence
 import pytest
 
 from hw.sizing.config import Choice, DescentConfig, SearchConfig
-from hw.sizing.modes import descent, layer_settings, search
+from hw.sizing.modes import Bits, Knob, Tried, descend, knobs_of, search
 
-HALVING = {bits: 2.0**-bits for bits in range(2, 9)}
-
-
-def test_the_descent_takes_one_bit_a_step_from_the_layer_that_loses_least_for_it() -> None:
-    sizes = {"small": 100, "large": 1000}
-    path = descent(sizes, {"small": HALVING, "large": HALVING}, DescentConfig(from_bits=4, to_bits=2))
-    assert path[0] == {"small": 4, "large": 4}
-    assert path[1] == {"small": 4, "large": 3}  # the same error saves ten times the bits
-    assert path[-1] == {"small": 2, "large": 2}
-    assert [sum(bits.values()) for bits in path] == [8, 7, 6, 5, 4]
+KNOBS = [Knob("quantization.layers.sensitive.weight_bits", 2), Knob("quantization.layers.robust.weight_bits", 2)]
 
 
-def test_a_sensitive_layer_keeps_its_bits() -> None:
-    losses = {"robust": HALVING, "sensitive": {bits: 1000 * loss for bits, loss in HALVING.items()}}
-    path = descent({"robust": 10, "sensitive": 10}, losses, DescentConfig(from_bits=5, to_bits=2))
-    assert path[3] == {"robust": 2, "sensitive": 5}
-    assert layer_settings(path[3])["quantization.layers.sensitive.weight_bits"] == 5
+def judged(damage: tuple[float, ...], sizes: tuple[int, ...], asked: Sequence[tuple[int, Bits]]) -> list[Tried | None]:
+    """Every bit below 5 does damage; a bit of a larger layer saves more."""
+    return [
+        Tried(
+            1.0 - sum(d * (5 - b) for d, b in zip(damage, bits, strict=True)),
+            (sum(size * b for size, b in zip(sizes, bits, strict=True)),),
+            0.0,
+        )
+        for _, bits in asked
+    ]
+
+
+def path_of(damage: tuple[float, ...], sizes: tuple[int, ...], start: Bits) -> list[list[Bits]]:
+    rounds: list[list[Bits]] = []
+
+    def judge(asked: Sequence[tuple[int, Bits]]) -> list[Tried | None]:
+        rounds.append([bits for _, bits in asked])
+        return judged(damage, sizes, asked)
+
+    descend([KNOBS], [start], judge)
+    return rounds
+
+
+def test_a_step_tries_every_knob_and_takes_the_one_that_does_least_damage() -> None:
+    rounds = path_of((0.05, 0.01), (10, 10), (5, 5))
+    assert rounds[:3] == [[(5, 5)], [(4, 5), (5, 4)], [(4, 4), (5, 3)]]
+    assert rounds[4] == [(4, 2)]  # the robust layer is at its lowest: now the other
+    assert rounds[-1] == [(2, 2)]
+
+
+def test_of_equal_damage_the_step_that_saves_most_is_taken() -> None:
+    assert path_of((0.01, 0.01), (10, 1000), (5, 5))[2] == [(4, 4), (5, 3)]
+
+
+def test_a_design_that_fails_ends_no_other_descent() -> None:
+    seen = []
+
+    def judge(asked: Sequence[tuple[int, Bits]]) -> list[Tried | None]:
+        seen.extend(asked)
+        return [None if number == 0 else Tried(0.5, (sum(bits),), 0.0) for number, bits in asked]
+
+    descend([KNOBS, KNOBS], [(3, 3), (3, 3)], judge)
+    assert [bits for number, bits in seen if number == 0] == [(3, 3)]
+    assert (1, (2, 2)) in seen
+
+
+def test_relus_take_part_unless_they_are_left_out() -> None:
+    both = knobs_of(["fc1"], ["fc1_relu"], DescentConfig())
+    keys = ["quantization.layers.fc1.weight_bits", "quantization.layers.fc1_relu.activation_bits"]
+    assert [knob.key for knob in both] == keys
+    assert len(knobs_of(["fc1"], ["fc1_relu"], DescentConfig(activations_to=None))) == 1
 
 
 SPACE: dict[str, list[Choice]] = {"bits": [2, 3, 4, 5, 6], "layers": [["last-1"], ["last-2"], None]}

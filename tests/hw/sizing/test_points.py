@@ -1,23 +1,24 @@
-"""Fronts, nearness, screening and recommendations."""
+"""Fronts, bounds and recommendations."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hw.experiment.config import RunConfig
 from hw.sizing.config import SizingConfig
-from hw.sizing.points import Point, dearer_by_delta_w, front, may_be_on_a_front, near_front, recommendations
+from hw.sizing.points import Point, front, may_be_on_a_front, recommendations
 from hw.sizing.space import DesignPoint
 
 AXES = ("weight_bits", "ebops")
+N = 6000
 
 
 def sizing(**changes: Any) -> SizingConfig:
-    plan = {"attack": {"kind": "fgsm"}, "epsilons_lsb": [16]}
-    given_: dict[str, Any] = {"space": {"seed": [0]}, "screening": {"attacks": [plan]}, "costs": list(AXES)}
+    given_: dict[str, Any] = {"space": {"seed": [0]}, "costs": list(AXES)}
     return SizingConfig.model_validate(given_ | changes)
 
 
@@ -26,7 +27,8 @@ def point(bits: int, accuracy: float, ebops: int = 1, delta_w: float = 1.0, **se
     cost = {"weight_bits": bits, "ebops": ebops, "latency_cycles_estimated": 1}
     found = Point(DesignPoint(tuple(settings.items()), config))
     found.measure = {"cost": cost, "delta_w": {"fc": delta_w}, "clean": {"accuracy": 1.0}}
-    found.worst = {"accuracy": accuracy}
+    found.fallen = np.arange(N) >= round(N * accuracy)
+    found.done = True
     return found
 
 
@@ -56,26 +58,19 @@ def test_the_front_holds_no_dominated_point_and_all_others_are_dominated(drawn: 
     assert [p.cost("weight_bits") for p in found] == sorted(p.cost("weight_bits") for p in found)
 
 
-@given(POINTS)
-def test_every_front_member_is_near_its_front(drawn: list[tuple[int, int, int]]) -> None:
-    points = [point(bits, level / 6, ebops) for bits, level, ebops in drawn]
-    near = {id(p) for p in near_front(points, AXES, 0.0, worst)}
-    assert all(id(p) in near for axis in AXES for p in front(points, axis, worst))
-
-
-def test_near_means_less_than_the_margin_below_what_costs_no_more() -> None:
-    points = [point(10, 0.80), point(20, 0.78), point(30, 0.70)]
-    assert near_front(points, ("weight_bits",), 0.03, worst) == points[:2]
-
-
-def test_delta_w_sets_aside_only_what_differs_in_weights_and_is_no_cheaper() -> None:
-    better = point(10, 0, delta_w=1.0, **{"quantization.clip": "mse", "mapping.mu": 0})
-    worse = point(10, 0, delta_w=2.0, **{"quantization.clip": "max", "mapping.mu": 0})
-    cheaper = point(9, 0, delta_w=2.0, **{"quantization.clip": "max", "mapping.mu": 0})
-    mapped = point(10, 0, delta_w=2.0, **{"quantization.clip": "max", "mapping.mu": 7})
-    coarse = point(10, 0, delta_w=2.0, **{"quantization.activation_bits": 4, "mapping.mu": 0})
-    points = [better, worse, cheaper, mapped, coarse]
-    assert dearer_by_delta_w(points, sizing().screening, AXES) == [worse]
+@given(POINTS, POINTS)
+def test_a_bound_is_hopeful_where_nothing_that_costs_no_more_scores_as_well(
+    drawn: list[tuple[int, int, int]], done: list[tuple[int, int, int]]
+) -> None:
+    waiting = [point(bits, level / 6, ebops) for bits, level, ebops in drawn]
+    tested = [point(bits, level / 6, ebops) for bits, level, ebops in done]
+    hopeful = {id(p) for p in may_be_on_a_front(waiting, tested, AXES, worst, worst)}
+    for p in waiting:
+        beaten = [
+            any(q.cost(axis) <= p.cost(axis) and (q.worst_accuracy or 0) >= (p.worst_accuracy or 0) for q in tested)
+            for axis in AXES
+        ]
+        assert (id(p) in hopeful) == (not all(beaten))
 
 
 def test_recommendations_name_the_smallest_good_one_the_best_and_the_best_in_a_budget() -> None:
@@ -96,12 +91,11 @@ def test_a_design_hidden_behind_a_flattered_one_is_not_forgotten() -> None:
         return bounds[found.cost("weight_bits")]
 
     axes = ("weight_bits",)
-    assert near_front([flattered, honest, hopeless], axes, 0.03, bound) == [flattered]
     assert may_be_on_a_front([honest, hopeless], [flattered], axes, bound, worst) == [honest]
     assert may_be_on_a_front([hopeless], [flattered, honest], axes, bound, worst) == []
 
 
 def test_nothing_is_recommended_without_a_worst_case() -> None:
     bare = point(10, 0.5)
-    bare.worst = None
+    bare.done = False
     assert recommendations([bare], sizing()) == []

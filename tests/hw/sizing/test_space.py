@@ -10,7 +10,7 @@ import pytest
 
 from hw.experiment.config import dump_config, load_config
 from hw.sizing.config import Choice, load_sizing
-from hw.sizing.space import DesignPoint, changes_weights_only, check_space, command, grid, make_design, unique
+from hw.sizing.space import DesignPoint, check_space, command, grid, make_design, unique
 from qmodels.errors import UserError
 
 EXPERIMENT = dump_config(load_config(None))
@@ -64,13 +64,6 @@ def test_quantization_aware_designs_share_the_float_training_but_not_the_model()
     assert wide.model_key != narrow.model_key
 
 
-def test_keys_that_only_round_weights() -> None:
-    only = ("quantization.weight_bits", "quantization.layers.fc1.clip", "quantization.method")
-    assert all(map(changes_weights_only, only))
-    others = ("quantization.activation_bits", "mapping.mu", "training.method", "hardware.reuse_factor")
-    assert not any(map(changes_weights_only, others))
-
-
 def test_the_command_survives_a_shell(tmp_path: Path) -> None:
     folder = tmp_path / "it's a $HOME folder"
     words = shlex.split(command(design(mapping__layers=["fc1"], mapping__mu=3), folder, Path("/data dir"), "name"))
@@ -79,13 +72,13 @@ def test_the_command_survives_a_shell(tmp_path: Path) -> None:
     assert words[words.index("--data-dir") + 1] == "/data dir"
 
 
-@pytest.mark.parametrize("name", ["sizing_digits", "sizing_mnist"])
+@pytest.mark.parametrize("name", ["sizing_digits", "sizing_digits_layers", "sizing_mnist"])
 def test_our_sizing_configs(name: str) -> None:
     config = load_sizing(Path(__file__).parents[3] / "configs" / f"{name}.yaml")
     experiment = dump_config(load_config(config.experiment, config.fixed))
     check_space(experiment, name, config.space)
     count = math.prod(len(values) for values in config.space.values())
-    assert count >= {"sizing_digits": 100, "sizing_mnist": 60}[name]
+    assert count >= {"sizing_digits": 100, "sizing_digits_layers": 10_000, "sizing_mnist": 60}[name]
 
 
 def test_an_unknown_key_is_named() -> None:
