@@ -277,8 +277,8 @@ class RunFolder:
 
 #: Files that no step of a run records.
 _FIXED = frozenset(
-    "config.yaml environment.json repair.json synthesis.json sizing.yaml experiment.yaml store.sqlite workers.log "
-    "sizing.json sizing.csv sizing.md report.html tables.yaml tables.json tables.md tables.html".split()
+    "config.yaml environment.json repair.json synthesis.json rtl.json sizing.yaml experiment.yaml store.sqlite "
+    "workers.log sizing.json sizing.csv sizing.md report.html tables.yaml tables.json tables.md tables.html".split()
 )
 _A = {"run": "a run", "sizing": "a sizing", "tables": "tables"}
 

@@ -65,7 +65,7 @@ def apply(recipe: Recipe, v: Number, place: Place) -> Number:
     return v
 
 
-def _act(action: Action, v: Number, place: Place) -> Number:  # noqa: C901 - one line for each kind
+def _act(action: Action, v: Number, place: Place) -> Number:
     if isinstance(action, Cast):
         return cast(v, action.source, action.target, place.layer)
     if isinstance(action, Clamp):

@@ -50,7 +50,9 @@ def _sums(op: Linear, patch: Numbers, solved: Solved) -> list[Number]:
         columns = [(patch[..., f].reshape(-1), op.weights[f].reshape(-1)) for f in range(len(op.weights))]
     else:
         columns = [(patch.reshape(-1), kernel.reshape(-1)) for kernel in op.weights]
-    if shift < 0 or not all(_free_of_order(op, *column, shift, int(b)) for column, b in zip(columns, op.bias, strict=True)):
+    if shift < 0 or not all(
+        _free_of_order(op, *column, shift, int(b)) for column, b in zip(columns, op.bias, strict=True)
+    ):
         return [_one_by_one(op, *column, int(bias)) for column, bias in zip(columns, op.bias, strict=True)]
     if op.depthwise:
         products = [_shared(x, w[:, None], op.layer, solved)[0] for x, w in columns]

@@ -121,6 +121,12 @@ class Rtl:
         """The Verilog."""
         return make_design(self.traced, self.top, self.stage_ns)
 
+    def use(self, design: Design) -> None:
+        """Take the Verilog of a folder in place of what would be written: its files may have been changed."""
+        self.__dict__.update(design=design)
+        for made in ("verilated", "gates"):
+            self.__dict__.pop(made, None)
+
     def write(self, folder: Path | str) -> None:
         """Write the Verilog below `folder`."""
         self.design.write(Path(folder))
@@ -173,4 +179,5 @@ def _raw(x: Codes, grid: InputGrid, inputs: tuple[Value, ...]) -> Ints:
 def _real(raw: Ints, values: tuple[Value, ...]) -> Logits:
     """The numbers that raw integers (N, elements) of some values stand for."""
     steps = np.concatenate([np.full(value.size, value.format.lsb) for value in values])
-    return (raw * steps).astype(np.float32)
+    real: Logits = (raw * steps).astype(np.float32)
+    return real

@@ -33,7 +33,7 @@ Values = dict[int, Numbers]  # by the value's index: raw integers (elements,)
 
 @dataclass(frozen=True)
 class Traced:
-    """What alkaid is asked for: its program (`CombLogic`), and whose numbers go in and come out, one after the other."""
+    """alkaid's program (`CombLogic`), and whose numbers go in and come out, one after the other."""
 
     logic: Any
     inputs: tuple[Value, ...]
@@ -118,7 +118,7 @@ def _merge(merge: Merge, a: Number, b: Number) -> Number:
 
 
 def _pool(op: Pool, source: Numbers) -> Numbers:
-    rows, columns, channels = op.out.image
+    rows, columns, _ = op.out.image
     w, layer = op.window, op.out.layer
     seen = windows(source.reshape(op.source.image), w, rows, columns, float(op.pad_value))
     inside = windows(np.ones((*op.source.image[:2], 1), dtype=object), w, rows, columns, 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,12 @@ from numpy.typing import NDArray
 from hw.generate.project import FileTree
 from hw.rtl.translate import Traced
 from hw.simulate.bitsim.program import Ints
+from qmodels.storage import read_json, write_json
 
 Words = NDArray[np.uint32]
+#: What a design's folder says of it.
+FACTS_FILE = "design.json"
+_FACTS = ("name", "latency", "register_bits", "operations", "alkaid_cost")
 _LICENSE = """\
 Verilog of the network's arithmetic, written by alkaid (https://pypi.org/project/alkaid).
 
@@ -76,8 +81,8 @@ class Port:
 class Design(FileTree):
     """Verilog files; `name` is the top module, with ports clk, model_inp and model_out.
 
-    A result is there `latency` cycles after its input, and every cycle takes another input. `register_bits` are those of
-    the pipeline, `operations` alkaid's, and `alkaid_cost` what alkaid thinks it takes in LUTs.
+    A result is there `latency` cycles after its input, and every cycle takes another input. `register_bits` are those
+    of the pipeline, `operations` alkaid's, and `alkaid_cost` what alkaid thinks it takes in LUTs.
     """
 
     inputs: Port = Port((), (), ())
@@ -86,6 +91,22 @@ class Design(FileTree):
     register_bits: int = 0
     operations: int = 0
     alkaid_cost: float = 0.0
+
+    def write(self, folder: Path) -> None:
+        """Write all files, and beside them what `load` reads back."""
+        super().write(folder)
+        facts = {key: value for key, value in vars(self).items() if key in _FACTS}
+        facts |= {side: asdict(getattr(self, side)) for side in ("inputs", "outputs")}
+        write_json(folder / FACTS_FILE, facts)
+
+    @classmethod
+    def load(cls, folder: Path) -> Design:
+        """The design of a folder, with its files as they are now."""
+        facts = read_json(folder / FACTS_FILE)
+        for side in ("inputs", "outputs"):
+            facts[side] = Port(**{key: tuple(values) for key, values in facts[side].items()})
+        inside = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FACTS_FILE)
+        return cls(files={path.relative_to(folder).as_posix(): path.read_bytes() for path in inside}, **facts)
 
     @property
     def sources(self) -> tuple[str, ...]:

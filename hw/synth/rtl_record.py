@@ -1,0 +1,73 @@
+"""What is known of a run's RTL: `rtl.json`, its finished steps with the digests of what they are of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hw.experiment.folder import RunFolder
+from hw.synth.record import sources_of
+from qmodels.digest import digest_of
+from qmodels.errors import UserError
+
+RTL_RECORD = "rtl.json"
+#: In a run's folder: the Verilog.
+RTL_FOLDER = "rtl"
+PROVES = (
+    "alkaid's RTL of the same arithmetic, unrolled and pipelined; it does not show what the vendor's compiler makes of "
+    "the C++ project"
+)
+
+
+def project_digest(folder: RunFolder) -> str:
+    """Digest of the HLS project, which must be the generated one; its test bench's data do not count."""
+    return digest_of({name: value for name, value in sources_of(folder).items() if not name.startswith("tb_data/")})
+
+
+def load_rtl(folder: RunFolder, digest: str) -> dict[str, Any]:
+    """The record of this project; a new one when the project is another."""
+    try:
+        found = json.loads((folder / RTL_RECORD).read_text())
+    except (OSError, ValueError):
+        found = None
+    if isinstance(found, dict) and found.get("project_digest") == digest and isinstance(found.get("steps"), dict):
+        return found
+    return {"schema": 1, "project_digest": digest, "proves": PROVES, "steps": {}}
+
+
+def stored_rtl(path: Path) -> dict[str, Any] | None:
+    """The record of a run whose HLS project is still that of the RTL; None where there is nothing to tell."""
+    folder = RunFolder(path)
+    if not (folder / RTL_RECORD).is_file():
+        return None
+    try:
+        record = load_rtl(folder, project_digest(folder))
+    except UserError:  # changed by hand or not finished: the RTL is that of another one
+        return None
+    return record if record["steps"] else None
+
+
+def rtl_text(record: dict[str, Any]) -> list[str]:
+    """What the steps found, a sentence each."""
+    steps, lines = record["steps"], []
+    if (made := steps.get("generate")) is not None:
+        lines.append(
+            f"RTL: {made['operations']:,} operations, {made['latency_cycles']} cycles, a new input every cycle; "
+            f"{made['mismatched_outputs']} outputs of alkaid's interpreter differ from bitsim's on "
+            f"{made['inputs']:,} inputs"
+        )
+    if (seen := steps.get("simulate")) is not None:
+        lines.append(
+            f"RTL in Verilator: {seen['mismatched_outputs']} outputs differ from bitsim's and csim's on "
+            f"{seen['inputs']:,} inputs, {seen['adversarial_inputs']:,} of them adversarial; "
+            f"{seen['inputs_per_second']:,} inputs a second"
+        )
+    if (made := steps.get("synthesize")) is not None:
+        lines.append(
+            f"RTL in Yosys ({made['family']}): {made['luts']:,} LUT, {made['flip_flops']:,} FF, "
+            f"{made['carries']:,} CARRY, {made['dsps']:,} DSP, {made['brams']:,} BRAM, {made['levels']} levels; "
+            f"the estimate for the vendor's project is {made['luts_estimated']:,} LUT "
+            f"({made['luts_estimated_error']:+.0%})"
+        )
+    return [*lines, f"RTL: this is {record['proves']}"] if lines else []
