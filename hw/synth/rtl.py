@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hw.experiment.config import RunConfig
+from hw.experiment.folder import RunFolder
 from hw.experiment.open import open_run
 from hw.experiment.run import Run
 from hw.rtl import Rtl
@@ -23,12 +24,12 @@ from hw.rtl.verilog import Design
 from hw.simulate.exactness import Known, require_exact
 from hw.synth.record import open_project
 from hw.synth.rtl_inputs import gate_inputs
-from hw.synth.rtl_record import PROVES, RTL_FOLDER, RTL_RECORD, load_rtl, project_digest
+from hw.synth.rtl_record import PROVES, RTL_FOLDER, RTL_RECORD, cost_with_rtl, load_rtl, project_digest
 from hw.tools.toolchain import GXX, VERILATOR, YOSYS, require_tool, require_version
 from qmodels.digest import digest_of, file_digest
 from qmodels.errors import ExactnessError, UserError
 from qmodels.grid import Codes
-from qmodels.storage import write_json
+from qmodels.storage import read_json, write_json
 
 RTL_STEPS = ("generate", "simulate", "synthesize")
 Say = Callable[[str], None]
@@ -70,7 +71,19 @@ def make_rtl(
         maker.record = load_rtl(run.folder, digest)
         for number, step in enumerate(steps, start=1):
             maker.do(step, f"[{number}/{len(steps)}] {step}")
+        _into_results(run.folder, maker.record)
     return maker.record
+
+
+def _into_results(folder: RunFolder, record: Record) -> None:
+    """The record as `rtl` in results.json, and its counts beside the estimates of `cost`, where that file is there."""
+    path = folder / "results.json"
+    if folder.outputs("evaluate").get(path.name) != (file_digest(path) if path.is_file() else ""):
+        return  # not finished, or edited: `robust-hls report` reads the record itself
+    results = read_json(path)
+    cost = cost_with_rtl(results.get("cost"), record)
+    if (results.get("rtl"), results.get("cost")) != (record, cost):
+        folder.amend("evaluate", path.name, results | {"rtl": record, "cost": cost})
 
 
 def _require_tools(wanted: Sequence[str], config: RunConfig) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hw.experiment.folder import RunFolder
 from hw.synth.record import sources_of
@@ -20,20 +22,70 @@ PROVES = (
 )
 
 
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+class _Step(BaseModel):
+    """A finished step, as it must be to be told: somebody may have edited the file."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    key: str
+
+
+class _Generated(_Step):
+    operations: Count
+    latency_cycles: Count
+    inputs: Count
+    mismatched_outputs: Count
+    digest: str
+
+
+class _Simulated(_Step):
+    inputs: Count
+    adversarial_inputs: Count
+    mismatched_outputs: Count
+    inputs_per_second: Count
+
+
+class _Synthesized(_Step):
+    family: str
+    luts: Count
+    flip_flops: Count
+    carries: Count
+    dsps: Count
+    brams: Count
+    levels: Count
+    luts_estimated: Count
+    luts_estimated_error: float
+
+
+_SHAPES: dict[str, type[_Step]] = {"generate": _Generated, "simulate": _Simulated, "synthesize": _Synthesized}
+
+
 def project_digest(folder: RunFolder) -> str:
     """Digest of the HLS project, which must be the generated one; its test bench's data do not count."""
     return digest_of({name: value for name, value in sources_of(folder).items() if not name.startswith("tb_data/")})
 
 
 def load_rtl(folder: RunFolder, digest: str) -> dict[str, Any]:
-    """The record of this project; a new one when the project is another."""
+    """The record of this project, without steps that are damaged; a new one when the project is another."""
     try:
         found = json.loads((folder / RTL_RECORD).read_text())
     except (OSError, ValueError):
         found = None
     if isinstance(found, dict) and found.get("project_digest") == digest and isinstance(found.get("steps"), dict):
-        return found
+        steps = {name: step for name, step in found["steps"].items() if name in _SHAPES and _is_whole(name, step)}
+        return {**found, "proves": PROVES, "steps": steps}
     return {"schema": 1, "project_digest": digest, "proves": PROVES, "steps": {}}
+
+
+def _is_whole(name: str, step: Any) -> bool:
+    try:
+        _SHAPES[name].model_validate(step)
+    except ValidationError:
+        return False
+    return True
 
 
 def stored_rtl(path: Path) -> dict[str, Any] | None:
@@ -48,9 +100,21 @@ def stored_rtl(path: Path) -> dict[str, Any] | None:
     return record if record["steps"] else None
 
 
-def rtl_text(record: dict[str, Any]) -> list[str]:
-    """What the steps found, a sentence each."""
-    steps, lines = record["steps"], []
+def cost_with_rtl(cost: Any, record: dict[str, Any]) -> Any:
+    """The cost of results.json with what Yosys counted beside the estimates."""
+    made = record["steps"].get("synthesize")
+    if made is None or not isinstance(cost, dict):
+        return cost
+    keys = ("luts", "flip_flops", "carries", "dsps", "brams", "levels")
+    return {**{f"rtl_{key}": made.get(key) for key in keys}, **cost}
+
+
+def rtl_text(record: dict[str, Any] | None) -> list[str]:
+    """What the steps found, a sentence each; nothing without a record."""
+    if record is None:
+        return []
+    lines: list[str] = []
+    steps = record["steps"]
     if (made := steps.get("generate")) is not None:
         lines.append(
             f"RTL: {made['operations']:,} operations, {made['latency_cycles']} cycles, a new input every cycle; "
