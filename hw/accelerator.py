@@ -183,7 +183,7 @@ class Accelerator:
         return Rtl(
             lower(self.graph),
             self.grid,
-            name=options.get_project_name(),
+            name=f"{options.get_project_name()}_rtl",  # `small` and other words of Verilog are no names
             clock_period_ns=float(options.get_config_value("ClockPeriod") or 5.0),
             part=str(options.get_config_value("Part") or HardwareConfig().part),
             config=config,

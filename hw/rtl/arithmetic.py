@@ -32,8 +32,8 @@ from qmodels.formats import FixedPoint, Overflow, Rounding
 Number = Any
 #: Bits of any number: alkaid computes with doubles and 64-bit integers.
 MAX_BITS = 48
-#: A constant's bits from its highest to its lowest set one: alkaid stores 32.
-MAX_CONSTANT_BITS = 31
+#: A constant's bits from its highest to its lowest set one: alkaid finds the lowest one of a float32.
+MAX_CONSTANT_BITS = 24
 #: Bits of a table's values: alkaid looks at them as float32.
 MAX_TABLE_BITS = 24
 MAX_TABLE = 1 << 12
@@ -100,7 +100,11 @@ def checked(v: Number, layer: str) -> Number:
     low, high = bounds(v)
     if max(abs(low), abs(high)) >> MAX_BITS:
         refuse(layer, f"numbers of more than {MAX_BITS} bits")
-    return v if hasattr(v, "qint") else float(v)
+    if not hasattr(v, "qint"):
+        return float(v)
+    if low % int(v.step):  # the step was found from a float32 of a constant, which is too coarse for this one
+        refuse(layer, f"constants that add up to more than {MAX_CONSTANT_BITS} bits")
+    return v
 
 
 def add(v: Number, constant: int, layer: str) -> Number:
@@ -158,7 +162,11 @@ def _extreme(v: Number, bound: int, which: str, layer: str) -> Number:
 
 def negative(v: Number) -> Number:
     """1 where v < 0, else 0."""
-    return v.is_negative() if hasattr(v, "qint") else float(v < 0)
+    if not hasattr(v, "qint"):
+        return float(v < 0)
+    if v._factor < 0:  # alkaid 0.8.2's msb_mux loses the sign of a number that is minus a wrapped one
+        return 1.0 - (-v - 1.0).is_negative()
+    return v.is_negative()
 
 
 def select(condition: Number, yes: Number, no: Number) -> Number:

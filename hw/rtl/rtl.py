@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class Rtl:
         network: Network,
         grid: InputGrid,
         *,
-        name: str = "accelerator",
+        name: str = "accelerator_rtl",
         clock_period_ns: float = 5.0,
         part: str = "xcu250-figd2104-2L-e",
         config: RtlConfig | None = None,
@@ -167,9 +168,10 @@ class Rtl:
 
 def _raw(x: Codes, grid: InputGrid, inputs: tuple[Value, ...]) -> Ints:
     """Codes as raw integers (N, elements) of the input's own format, as `ap_fixed(double)` converts them."""
-    codes, target = np.asarray(x).reshape(len(x), -1), inputs[0].format
-    if codes.shape[1] != inputs[0].size:
-        raise UserError(f"input {inputs[0].layer!r} takes {inputs[0].size} numbers, got {codes.shape[1]}")
+    target, size = inputs[0].format, inputs[0].size
+    if prod(np.shape(x)[1:]) != size:
+        raise UserError(f"input {inputs[0].layer!r} takes arrays of shape (N, {size}), got {np.shape(x)}")
+    codes = np.asarray(x).reshape(len(x), size)
     unique, where = np.unique(codes, return_inverse=True)
     source = FixedPoint(62, 62 - grid.format.fraction)
     raw = np.array([quantize(int(code), source, target) for code in unique], np.int64)
