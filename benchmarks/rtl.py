@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks.common import Report, parser  # noqa: E402
 from hw.accelerator import Accelerator  # noqa: E402
-from hw.cost.rtl_luts import activation_bits, calibrate, rtl_luts  # noqa: E402
+from hw.cost.rtl_luts import activation_bits, calibrate, rtl_luts, unrolled_adder_bits  # noqa: E402
 from hw.generate.hardware import HardwareConfig  # noqa: E402
 from hw.rtl.synthesis import Gates  # noqa: E402
 from qmodels.attacks import PGD  # noqa: E402
@@ -91,8 +91,9 @@ class Counted:
 
     @property
     def adder_bits(self) -> int:
-        """alkaid's, of all products."""
-        return self.made.accelerator.cost.adder_bits or 0
+        """alkaid's, of all products at every position."""
+        accelerator = self.made.accelerator
+        return unrolled_adder_bits(accelerator.graph, [layer.adder_bits for layer in accelerator.cost.layers]) or 0
 
     @property
     def activations(self) -> int:

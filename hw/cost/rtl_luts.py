@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hw.generate.codes import KERNELS
 from qmodels.formats import FixedPoint
 
 #: Found by `python benchmarks/rtl.py --only luts --calibrate` on every second of its 21 designs (docs/rtl.md).
@@ -20,6 +21,23 @@ LUTS_PER_ACTIVATION_BIT = 1.0
 def activation_bits(graph: Any) -> int:
     """Bits of all results of layers that clamp or round: what an activation does to each takes logic."""
     return sum(_bits(layer) for layer in graph.get_layers() if layer.class_name in ("Activation", "HardActivation"))
+
+
+def unrolled_adder_bits(graph: Any, adder_bits: Sequence[int | None]) -> int | None:
+    """alkaid's adder bits with every position unrolled, as the RTL is; None where a layer's are not known.
+
+    Args:
+        graph: hls4ml's, after its passes.
+        adder_bits: of its layers, as `hw.cost.adders` counts them: of the positions that work at once.
+    """
+    total = 0
+    for layer, bits in zip(graph.get_layers(), adder_bits, strict=True):
+        if any(name in layer.weights for name in KERNELS):
+            if bits is None:
+                return None
+            positions = int(layer.get_attr("out_height") or 1) * int(layer.get_attr("out_width") or 1)
+            total += bits * positions // max(int(layer.get_attr("parallelization_factor") or 1), 1)
+    return total
 
 
 def _bits(layer: Any) -> int:

@@ -12,8 +12,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from hw.experiment.config import RunConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.open import open_run
@@ -201,6 +199,8 @@ class _Maker:
         """Gates, beside what we estimate for the vendor's project."""
         self.rtl.use(Design.load(self.run.folder / RTL_FOLDER))
         gates = {key: value for key, value in asdict(self.rtl.gates).items() if key != "netlist"}
-        estimated = self.run.accelerator.cost.total("luts_estimated")
-        error = estimated / max(gates["luts"], 1) - 1
-        return {**gates, "luts_estimated": estimated, "luts_estimated_error": round(float(np.float64(error)), 4)}
+        cost, counted = self.run.accelerator.cost, max(gates["luts"], 1)
+        found = gates | {"luts_estimated": cost.total("luts_estimated"), "rtl_luts_estimated": cost.rtl_luts}
+        for name in ("luts_estimated", "rtl_luts_estimated"):
+            found[f"{name}_error"] = None if found[name] is None else round(found[name] / counted - 1, 4)
+        return found

@@ -58,6 +58,8 @@ class _Synthesized(_Step):
     levels: Count
     luts_estimated: Count
     luts_estimated_error: float
+    rtl_luts_estimated: Count | None
+    rtl_luts_estimated_error: float | None
 
 
 _SHAPES: dict[str, type[_Step]] = {"generate": _Generated, "simulate": _Simulated, "synthesize": _Synthesized}
@@ -100,6 +102,12 @@ def stored_rtl(path: Path) -> dict[str, Any] | None:
     return record if record["steps"] else None
 
 
+def _own_estimate(made: dict[str, Any]) -> str:
+    if made["rtl_luts_estimated"] is None:
+        return ""
+    return f", that for this RTL {made['rtl_luts_estimated']:,} LUT ({made['rtl_luts_estimated_error']:+.0%})"
+
+
 def cost_with_rtl(cost: Any, record: dict[str, Any]) -> Any:
     """The cost of results.json with what Yosys counted beside the estimates."""
     made = record["steps"].get("synthesize")
@@ -132,6 +140,6 @@ def rtl_text(record: dict[str, Any] | None) -> list[str]:
             f"RTL in Yosys ({made['family']}): {made['luts']:,} LUT, {made['flip_flops']:,} FF, "
             f"{made['carries']:,} CARRY, {made['dsps']:,} DSP, {made['brams']:,} BRAM, {made['levels']} levels; "
             f"the estimate for the vendor's project is {made['luts_estimated']:,} LUT "
-            f"({made['luts_estimated_error']:+.0%})"
+            f"({made['luts_estimated_error']:+.0%}){_own_estimate(made)}"
         )
     return [*lines, f"RTL: this is {record['proves']}"] if lines else []
