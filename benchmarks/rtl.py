@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT)]
 
 from benchmarks.common import Report, parser  # noqa: E402
 from hw.accelerator import Accelerator  # noqa: E402
-from hw.cost.rtl_luts import activation_bits, calibrate, rtl_luts, unrolled_adder_bits  # noqa: E402
+from hw.cost.rtl_luts import activation_bits, calibrate, rtl_luts, unrolled  # noqa: E402
 from hw.generate.hardware import HardwareConfig  # noqa: E402
 from hw.rtl.synthesis import Gates  # noqa: E402
 from qmodels.attacks import PGD  # noqa: E402
@@ -92,8 +92,7 @@ class Counted:
     @property
     def adder_bits(self) -> int:
         """alkaid's, of all products at every position."""
-        accelerator = self.made.accelerator
-        return unrolled_adder_bits(accelerator.graph, [layer.adder_bits for layer in accelerator.cost.layers]) or 0
+        return self._unrolled([layer.adder_bits for layer in self.made.accelerator.cost.layers])
 
     @property
     def activations(self) -> int:
@@ -101,9 +100,17 @@ class Counted:
         return activation_bits(self.made.accelerator.graph)
 
     @property
+    def estimated(self) -> int:
+        """`luts_estimated` of all products at every position."""
+        return self._unrolled([layer.luts_estimated for layer in self.made.accelerator.cost.layers])
+
+    def _unrolled(self, figures: Sequence[int | None]) -> int:
+        return unrolled(self.made.accelerator.graph, figures) or 0
+
+    @property
     def before(self) -> float:
-        """Relative error of `luts_estimated`, which is for the vendor's project."""
-        return self.made.accelerator.cost.total("luts_estimated") / self.gates.luts - 1
+        """Relative error of `luts_estimated`, which was made for the vendor's project."""
+        return self.estimated / self.gates.luts - 1
 
     @property
     def after(self) -> float:
@@ -114,8 +121,8 @@ class Counted:
         """For the report's details."""
         counted = {key: value for key, value in vars(self.gates).items() if key != "netlist"}
         features = {"adder_bits": self.adder_bits, "activation_bits": self.activations}
-        estimated = self.made.accelerator.cost.total("luts_estimated")
-        return {"design": str(self.made), **counted, **features, "luts_estimated": estimated, "after": self.after}
+        errors = {"luts_estimated": self.estimated, "before": self.before, "after": self.after}
+        return {"design": str(self.made), **counted, **features, **errors}
 
 
 def luts(report: Report, quick: bool, calibrating: bool) -> None:

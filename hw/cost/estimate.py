@@ -15,7 +15,7 @@ import numpy as np
 
 from hw.cost.adders import adder_bits
 from hw.cost.memory import activation_tables, stream_fifo, weight_memory
-from hw.cost.rtl_luts import activation_bits, rtl_luts, unrolled_adder_bits
+from hw.cost.rtl_luts import activation_bits, rtl_luts, unrolled
 from hw.cost.weights import raw_weights
 from hw.generate.codes import KERNELS, Codebook
 from qmodels.formats import FixedPoint
@@ -129,8 +129,8 @@ def estimate_cost(graph: Any, codebooks: Mapping[str, Codebook] | None = None, *
     layers = [_layer(layer, io_type, codebooks or {}) for layer in graph.get_layers()]
     if adders:
         layers = [replace(c, adder_bits=adder_bits(g)) for c, g in zip(layers, graph.get_layers(), strict=True)]
-    unrolled = unrolled_adder_bits(graph, [layer.adder_bits for layer in layers])
-    return Cost(tuple(layers), io_type, rtl_luts(unrolled, activation_bits(graph)))
+    all_positions = unrolled(graph, [layer.adder_bits for layer in layers])
+    return Cost(tuple(layers), io_type, rtl_luts(all_positions, activation_bits(graph)))
 
 
 def _layer(layer: Any, io_type: str, codebooks: Mapping[str, Codebook]) -> LayerCost:

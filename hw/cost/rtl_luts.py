@@ -23,20 +23,20 @@ def activation_bits(graph: Any) -> int:
     return sum(_bits(layer) for layer in graph.get_layers() if layer.class_name in ("Activation", "HardActivation"))
 
 
-def unrolled_adder_bits(graph: Any, adder_bits: Sequence[int | None]) -> int | None:
-    """alkaid's adder bits with every position unrolled, as the RTL is; None where a layer's are not known.
+def unrolled(graph: Any, figures: Sequence[int | None]) -> int | None:
+    """The sum of a figure over the layers with products, every position unrolled, as the RTL is.
 
     Args:
         graph: hls4ml's, after its passes.
-        adder_bits: of its layers, as `hw.cost.adders` counts them: of the positions that work at once.
+        figures: of its layers, for the positions that work at once; None where it is not known, and then the sum is not.
     """
     total = 0
-    for layer, bits in zip(graph.get_layers(), adder_bits, strict=True):
+    for layer, figure in zip(graph.get_layers(), figures, strict=True):
         if any(name in layer.weights for name in KERNELS):
-            if bits is None:
+            if figure is None:
                 return None
             positions = int(layer.get_attr("out_height") or 1) * int(layer.get_attr("out_width") or 1)
-            total += bits * positions // max(int(layer.get_attr("parallelization_factor") or 1), 1)
+            total += figure * positions // max(int(layer.get_attr("parallelization_factor") or 1), 1)
     return total
 
 
