@@ -28,7 +28,7 @@ def unrolled(graph: Any, figures: Sequence[int | None]) -> int | None:
 
     Args:
         graph: hls4ml's, after its passes.
-        figures: of its layers, for the positions that work at once; None where it is not known, and then the sum is not.
+        figures: of its layers, for the positions that work at once; one that is not known makes the sum unknown.
     """
     total = 0
     for layer, figure in zip(graph.get_layers(), figures, strict=True):
