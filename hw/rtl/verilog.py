@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,12 +14,20 @@ from numpy.typing import NDArray
 from hw.generate.project import FileTree
 from hw.rtl.translate import Traced
 from hw.simulate.bitsim.program import Ints
+from qmodels.errors import UserError
 from qmodels.storage import read_json, write_json
 
 Words = NDArray[np.uint32]
 #: What a design's folder says of it.
 FACTS_FILE = "design.json"
-_FACTS = ("name", "latency", "register_bits", "operations", "alkaid_cost")
+_FACTS: dict[str, Callable[[Any], Any]] = {
+    "name": str,
+    "latency": int,
+    "register_bits": int,
+    "operations": int,
+    "alkaid_cost": float,
+}
+_SIDES = ("inputs", "outputs")
 _LICENSE = """\
 Verilog of the network's arithmetic, written by alkaid (https://pypi.org/project/alkaid).
 
@@ -96,22 +104,30 @@ class Design(FileTree):
         """Write all files, and beside them what `load` reads back."""
         super().write(folder)
         facts = {key: value for key, value in vars(self).items() if key in _FACTS}
-        facts |= {side: asdict(getattr(self, side)) for side in ("inputs", "outputs")}
+        facts |= {side: asdict(getattr(self, side)) for side in _SIDES}
         write_json(folder / FACTS_FILE, facts)
 
     @classmethod
     def load(cls, folder: Path) -> Design:
-        """The design of a folder, with its files as they are now."""
+        """The design of a folder, with its files as they are now; UserError where its design.json is damaged."""
         facts = read_json(folder / FACTS_FILE)
-        for side in ("inputs", "outputs"):
-            facts[side] = Port(**{key: tuple(values) for key, values in facts[side].items()})
         inside = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FACTS_FILE)
-        return cls(files={path.relative_to(folder).as_posix(): path.read_bytes() for path in inside}, **facts)
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in inside}
+        try:
+            sides: dict[str, Any] = {side: _read_port(facts.pop(side)) for side in _SIDES}
+            return cls(files=files, **sides, **{key: _FACTS[key](value) for key, value in facts.items()})
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{folder / FACTS_FILE}: damaged; remove {folder}, and it is made anew") from None
 
     @property
     def sources(self) -> tuple[str, ...]:
         """The Verilog files among the files."""
         return tuple(sorted(name for name in self.files if name.endswith(".v")))
+
+
+def _read_port(facts: dict[str, Any]) -> Port:
+    widths, signed, shifts = (tuple(map(int, facts[key])) for key in ("widths", "signed", "shifts"))
+    return Port(widths, tuple(map(bool, signed)), shifts)
 
 
 def make_design(traced: Traced, name: str, stage_ns: float) -> Design:
@@ -122,6 +138,8 @@ def make_design(traced: Traced, name: str, stage_ns: float) -> Design:
         name: of the top module.
         stage_ns: how long one pipeline stage may take by alkaid's estimate.
     """
+    if not any(traced.logic.out_kifs.sum(axis=0)):
+        raise UserError(f"{name}: every output is 0 for every input, so there is nothing to describe")
     from alkaid.codegen.rtl import RTLModel
     from alkaid.codegen.rtl.verilog.fsm import fsm_logic_gen
 

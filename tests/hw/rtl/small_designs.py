@@ -17,8 +17,18 @@ from tests.helpers.models import qkeras_model, weight_quantizers
 GRID = InputGrid(FixedPoint(8, 0, signed=False))
 
 
-def small_accelerator(seed: int = 0, bits: int = 3, hidden: int = 4, side: int = 3) -> Accelerator:
-    """side x side inputs, a hidden dense layer with a quantized ReLU, three logits."""
+def small_accelerator(
+    seed: int = 0,
+    bits: int = 3,
+    hidden: int = 4,
+    side: int = 3,
+    still: tuple[int, ...] = (),
+    bias: float | None = None,
+) -> Accelerator:
+    """side x side inputs, a hidden dense layer with a quantized ReLU, three logits.
+
+    `still`: logits without weights; `bias`: of all logits, drawn when None.
+    """
     q = runtime().qkeras
     body = (
         q.QDense(hidden, name="hidden", **weight_quantizers(bits)),
@@ -26,6 +36,9 @@ def small_accelerator(seed: int = 0, bits: int = 3, hidden: int = 4, side: int =
     )
     model = qkeras_model(*body, shape=(side, side, 1), **weight_quantizers(bits))
     draw(model, seed, bits)
+    kernel, drawn = model.get_layer("logits").get_weights()
+    kernel[:, list(still)] = 0
+    model.get_layer("logits").set_weights([kernel, drawn if bias is None else np.full_like(drawn, bias)])
     return Accelerator(model, HardwareConfig(project_name="small"), grid=GRID)
 
 

