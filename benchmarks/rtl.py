@@ -27,6 +27,7 @@ from hw.accelerator import Accelerator  # noqa: E402
 from hw.cost.rtl_luts import activation_bits, calibrate, rtl_luts, unrolled  # noqa: E402
 from hw.generate.hardware import HardwareConfig  # noqa: E402
 from hw.rtl.synthesis import Gates  # noqa: E402
+from qmodels.architectures import ModelConfig, build_float  # noqa: E402
 from qmodels.attacks import PGD  # noqa: E402
 from qmodels.data import Dataset, load_data  # noqa: E402
 from qmodels.formats import FixedPoint  # noqa: E402
@@ -197,8 +198,8 @@ def train(data: Dataset, hidden: int) -> Any:
     """A small MLP on the digits."""
     keras = runtime().keras
     keras.utils.set_random_seed(0)
-    layers = [keras.layers.Flatten(name="flatten"), keras.layers.Dense(hidden, "relu", name="hidden")]
-    model = keras.Sequential([keras.Input(data.input_shape), *layers, keras.layers.Dense(10, name="logits")])
+    shape = ModelConfig(architecture="mlp", hidden=(hidden,))
+    model = build_float(shape, data.input_shape, data.classes, seed=0)
     model.compile(keras.optimizers.Adam(5e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(data.train.values, data.train.y, epochs=40, batch_size=64, verbose=0)
     return model
