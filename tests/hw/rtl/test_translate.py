@@ -10,10 +10,9 @@ from hw.rtl.size import adders, signed_digits
 from hw.rtl.translate import translate
 from hw.simulate.bitsim import BitSim
 from hw.simulate.bitsim.lower import lower
+from hw.simulate.bitsim.lower.lowering import from_float
 from hw.simulate.bitsim.program import Network
-from hw.simulate.bitsim.scalars import quantize
 from qmodels.errors import UserError
-from qmodels.formats import FixedPoint
 from tests.helpers.random_networks import random_model
 
 pytest.importorskip("alkaid", reason="needs the extra rtl: pip install 'robust-hls[rtl]'")
@@ -50,10 +49,9 @@ def model(request, tmp_path_factory):
 
 
 def raw_inputs(network: Network, x: np.ndarray) -> np.ndarray:
-    target = network.inputs[0].format
-    fine = FixedPoint(62, 22)
-    unique, where = np.unique(np.rint(x.astype(np.float64) * 2.0**40).astype(np.int64), return_inverse=True)
-    return np.array([quantize(int(v), fine, target) for v in unique])[where].reshape(len(x), -1)
+    unique, where = np.unique(x.astype(np.float64), return_inverse=True)
+    raw = np.array([from_float(v, network.inputs[0].format) for v in unique])
+    return raw[where].reshape(len(x), -1)
 
 
 def test_every_layer_of_random_networks_equals_bitsim(model):
