@@ -22,7 +22,7 @@ from hw.rtl.verilog import Design
 from hw.simulate.exactness import Known, require_exact
 from hw.synth.record import open_project
 from hw.synth.rtl_inputs import gate_inputs
-from hw.synth.rtl_record import PROVES, RTL_FOLDER, RTL_RECORD, cost_with_rtl, load_rtl, project_digest
+from hw.synth.rtl_record import PROVES, RTL_FOLDER, RTL_RECORD, cost_with_rtl, load_rtl, project_digest, verilog_digest
 from hw.tools.toolchain import GXX, VERILATOR, YOSYS, require_tool, require_version
 from qmodels.digest import digest_of, file_digest
 from qmodels.errors import ExactnessError, UserError
@@ -116,11 +116,14 @@ class _Maker:
             self.say(f"{title}: done before, nothing changed")
             return
         self.say(title)
-        self.record["steps"].pop(step, None)
+        for stale in RTL_STEPS if step == "generate" else (step,):
+            self.record["steps"].pop(stale, None)
         write_json(folder / RTL_RECORD, self.record)  # an earlier figure must not outlive a failure
+        seen = verilog_digest(folder)
         started = perf_counter()
         found = self.actions[step]()
-        self.record["steps"][step] = {"key": key, "seconds": round(perf_counter() - started, 1), **found}
+        entry = {"key": key, "seconds": round(perf_counter() - started, 1), **found}
+        self.record["steps"][step] = entry if step == "generate" else {**entry, "verilog": seen}
         write_json(folder / RTL_RECORD, self.record)
 
     def _key(self, step: str) -> str:
@@ -129,7 +132,7 @@ class _Maker:
         stage = config.rtl.latency_cutoff_ns or config.hardware.clock_period_ns
         parts: list[Any] = [step, self.record["project_digest"], stage]
         if step != "generate":
-            parts.append(file_digest(folder / RTL_FOLDER) if (folder / RTL_FOLDER).is_dir() else None)
+            parts.append(verilog_digest(folder))
         if step != "synthesize":
             parts += [config.rtl.inputs, config.seed, folder.outputs("attack"), self.run.data.digest]
         else:

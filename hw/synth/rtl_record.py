@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hw.experiment.folder import RunFolder
 from hw.synth.record import sources_of
-from qmodels.digest import digest_of
+from qmodels.digest import digest_of, file_digest
 from qmodels.errors import UserError
 
 RTL_RECORD = "rtl.json"
@@ -41,14 +41,18 @@ class _Generated(_Step):
     digest: str
 
 
-class _Simulated(_Step):
+class _OfVerilog(_Step):
+    verilog: str  # digest of the folder that was simulated or synthesized
+
+
+class _Simulated(_OfVerilog):
     inputs: Count
     adversarial_inputs: Count
     mismatched_outputs: Count
     inputs_per_second: Count
 
 
-class _Synthesized(_Step):
+class _Synthesized(_OfVerilog):
     family: str
     luts: Count
     flip_flops: Count
@@ -70,14 +74,22 @@ def project_digest(folder: RunFolder) -> str:
     return digest_of({name: value for name, value in sources_of(folder).items() if not name.startswith("tb_data/")})
 
 
+def verilog_digest(folder: RunFolder) -> str:
+    """Digest of the run's Verilog as it lies there; empty without one."""
+    path = folder / RTL_FOLDER
+    return file_digest(path) if path.is_dir() else ""
+
+
 def load_rtl(folder: RunFolder, digest: str) -> dict[str, Any]:
-    """The record of this project, without steps that are damaged; a new one when the project is another."""
+    """The record of this project, without steps that are damaged or of other Verilog; a new one for another project."""
     try:
         found = json.loads((folder / RTL_RECORD).read_text())
     except (OSError, ValueError):
         found = None
     if isinstance(found, dict) and found.get("project_digest") == digest and isinstance(found.get("steps"), dict):
-        steps = {name: step for name, step in found["steps"].items() if name in _SHAPES and _is_whole(name, step)}
+        whole = {name: step for name, step in found["steps"].items() if name in _SHAPES and _is_whole(name, step)}
+        now = verilog_digest(folder)
+        steps = {name: step for name, step in whole.items() if step.get("verilog", now) == now}
         return {**found, "proves": PROVES, "steps": steps}
     return {"schema": 1, "project_digest": digest, "proves": PROVES, "steps": {}}
 

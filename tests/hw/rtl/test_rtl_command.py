@@ -79,6 +79,7 @@ def test_steps_are_made_once_and_told_in_results_and_report(run, cli):
     assert "RTL in Verilator: 0 outputs differ" in (run / "report.html").read_text()
     other = cli("rtl", run, "--generate", "--set", "rtl.latency_cutoff_ns=1.5")
     assert record(run)["generate"]["latency_cycles"] > steps["generate"]["latency_cycles"], other
+    assert list(record(run)) == ["generate"]  # what was simulated is other Verilog
 
 
 def test_a_bit_changed_in_the_verilog_ends_with_status_4_and_names_inputs(run, cli):
