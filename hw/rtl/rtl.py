@@ -100,7 +100,7 @@ class Rtl:
             raise UserError(
                 f"rtl: the unrolled network has about {self.adders:,} adders, and Verilator and g++ take hours for so "
                 f"many (limit: rtl.max_adders, {self.config.max_adders:,}). --generate alone still holds alkaid's "
-                "program against bitsim; --force goes on; fewer bits or smaller layers make it smaller"
+                "program against bitsim; --force or a higher limit goes on; fewer bits or smaller layers make it smaller"
             )
 
     @cached_property
@@ -137,8 +137,10 @@ class Rtl:
         """The Verilog, compiled by Verilator.
 
         Raises:
+            UserError: the network is too large.
             ToolMissing: no Verilator or g++, or one of them fails.
         """
+        self.check_size()
         return Verilated(self.design)
 
     def logits(self, x: Codes) -> Logits:
@@ -161,8 +163,10 @@ class Rtl:
         """What Yosys makes of the Verilog for the part's family.
 
         Raises:
+            UserError: the network is too large.
             ToolMissing: no Yosys, or it fails.
         """
+        self.check_size()
         return synthesize(self.design, self.part)
 
 

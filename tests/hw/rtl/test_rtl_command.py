@@ -98,6 +98,8 @@ def test_a_bit_changed_in_the_verilog_ends_with_status_4_and_names_inputs(run, c
 def test_a_large_network_is_refused_before_anything_is_written(run, cli):
     told = cli.refuses("rtl", run, "--set", "rtl.max_adders=10")
     assert "limit: rtl.max_adders, 10" in told and "--force" in told
+    forced = cli("rtl", run, "--generate", "--simulate", "--set", "rtl.max_adders=10", "--force")
+    assert forced.status == 0, forced
 
 
 def test_a_missing_tool_ends_with_status_3_and_the_pip_line(run, cli, monkeypatch):
