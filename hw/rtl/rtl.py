@@ -100,7 +100,7 @@ class Rtl:
             raise UserError(
                 f"rtl: the unrolled network has about {self.adders:,} adders, and Verilator and g++ take hours for so "
                 f"many (limit: rtl.max_adders, {self.config.max_adders:,}). --generate alone still holds alkaid's "
-                "program against bitsim; --force or a higher limit goes on; fewer bits or smaller layers make it smaller"
+                "program against bitsim; --force or a higher limit goes on; fewer bits make it smaller"
             )
 
     @cached_property
