@@ -47,6 +47,7 @@ def test_every_cast_gives_the_scalar_references_integers(source, target):
     np.testing.assert_array_equal(computed(lambda x: cast(x, source, target, "one"), low, high), expected)
 
 
+@settings(max_examples=25)
 @given(
     st.integers(-70, 70), st.integers(-40, 40), st.integers(-60, 60), st.booleans(), st.sampled_from([1, 2, 4, 3, 7])
 )
