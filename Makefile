@@ -19,7 +19,7 @@ lint: $(READY)  ## ruff, mypy --strict, who may import whom, and the docs' table
 	@$(BIN)/python benchmarks/doc_tables.py
 
 bench: $(READY)  ## every speed claim, measured here
-	@for name in bitsim bitsim_fuzz attacks training projects own_models sizing hostile kills sanitize; do \
+	@for name in bitsim bitsim_fuzz attacks training projects own_models sizing rtl hostile kills sanitize; do \
 		$(BIN)/python benchmarks/$$name.py --quick || exit 1; \
 	done
 

@@ -18,7 +18,9 @@ from hw.generate.convert import Converted, convert
 from hw.generate.hardware import HardwareConfig
 from hw.generate.project import HlsProject
 from hw.generate.writing import BACKENDS, layer_formats, write_project
+from hw.rtl import Rtl, RtlConfig
 from hw.simulate.bitsim import BitSim, LayerOverflow
+from hw.simulate.bitsim.lower import lower
 from hw.simulate.csim import Csim
 from hw.simulate.explain import FirstDifference, explain
 from hw.simulate.model_trace import layers_of, model_trace
@@ -164,6 +166,28 @@ class Accelerator:
     def formats(self) -> dict[str, FixedPoint]:
         """Format of every layer's output, by hls4ml's layer name; layers of other types (float) are left out."""
         return layer_formats(self.graph)
+
+    def rtl(self, config: RtlConfig | None = None) -> Rtl:
+        """The same arithmetic in Verilog, by open tools: simulated (it is a `Victim`), synthesized, written.
+
+        It is alkaid's RTL, unrolled, and not what the vendor's compiler makes of the project.
+
+        Args:
+            config: pipelining and limits; None: the defaults.
+
+        Raises:
+            UserError: a layer that bitsim does not know, or several inputs.
+            ToolMissing: alkaid is not installed.
+        """
+        options = self.graph.config
+        return Rtl(
+            lower(self.graph),
+            self.grid,
+            name=f"{options.get_project_name()}_rtl",  # `small` and other words of Verilog are no names
+            clock_period_ns=float(options.get_config_value("ClockPeriod") or 5.0),
+            part=str(options.get_config_value("Part") or HardwareConfig().part),
+            config=config,
+        )
 
     # Its simulators
 

@@ -365,6 +365,27 @@ def synth(
     show_synthesis(record, typer.echo)
 
 
+@app.command()
+def rtl(
+    run: Annotated[Path, typer.Argument(metavar="RUN", parser=_path, help="A run folder with an HLS project.")],
+    generate: Annotated[bool, typer.Option("--generate", help="Verilog, by alkaid; its interpreter's bits.")] = False,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Verilator: the bits of the Verilog.")] = False,
+    synthesize: Annotated[bool, typer.Option("--synthesize", help="Yosys: LUTs, flip-flops, levels.")] = False,
+    settings: Settings = [],  # noqa: B006 - typer copies it
+    force: Annotated[bool, typer.Option("--force", help="Also networks too large for Verilator.")] = False,
+) -> None:
+    """From the accelerator to gates with open tools (alkaid, Verilator, Yosys); left out: all three steps."""
+    asked = {"generate": generate, "simulate": simulate, "synthesize": synthesize}
+    wanted = [step for step in asked if asked[step]] or list(asked)
+    with _stoppable("stopped, and the tool with it; run the same command again to go on with the step it was in"):
+        from hw.synth.rtl import make_rtl
+        from hw.synth.rtl_record import rtl_text
+
+        record = make_rtl(run, wanted, typer.echo, settings=read_settings(settings), force=force)
+    for line in rtl_text(record):
+        typer.echo(line)
+
+
 @app.command("size")
 def size_command(
     target: Annotated[

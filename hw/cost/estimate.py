@@ -15,6 +15,7 @@ import numpy as np
 
 from hw.cost.adders import adder_bits
 from hw.cost.memory import activation_tables, stream_fifo, weight_memory
+from hw.cost.rtl_luts import activation_bits, rtl_luts, unrolled
 from hw.cost.weights import raw_weights
 from hw.generate.codes import KERNELS, Codebook
 from qmodels.formats import FixedPoint
@@ -55,6 +56,7 @@ class Cost:
 
     layers: tuple[LayerCost, ...]
     io_type: str
+    rtl_luts: int | None = None  # of the unrolled RTL that `robust-hls rtl` makes: hw/cost/rtl_luts.py
 
     def __str__(self) -> str:
         """A line of totals, and a line for each layer that has multipliers or memory."""
@@ -106,6 +108,7 @@ class Cost:
             "latency_cycles_estimated": self.latency_cycles,
             "ii_cycles_estimated": self.ii_cycles,
             "adder_bits": self.adder_bits,
+            "rtl_luts_estimated": self.rtl_luts,
             "io_type": self.io_type,
             "layers": [asdict(layer) for layer in self.layers],
         }
@@ -126,7 +129,8 @@ def estimate_cost(graph: Any, codebooks: Mapping[str, Codebook] | None = None, *
     layers = [_layer(layer, io_type, codebooks or {}) for layer in graph.get_layers()]
     if adders:
         layers = [replace(c, adder_bits=adder_bits(g)) for c, g in zip(layers, graph.get_layers(), strict=True)]
-    return Cost(tuple(layers), io_type)
+    all_positions = unrolled(graph, [layer.adder_bits for layer in layers])
+    return Cost(tuple(layers), io_type, rtl_luts(all_positions, activation_bits(graph)))
 
 
 def _layer(layer: Any, io_type: str, codebooks: Mapping[str, Codebook]) -> LayerCost:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from hw.experiment.settings import Settings, abridged, merge
 from hw.generate.hardware import HardwareConfig
+from hw.rtl.config import RtlConfig
 from hw.tools.plain_yaml import read_yaml
 from qmodels.architectures import ModelConfig
 from qmodels.attacks import AnyAttack, Attack, attack_class
@@ -252,6 +253,7 @@ class RunConfig(Section):
     simulation: SimulationConfig = SimulationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     testbench: TestBenchConfig = TestBenchConfig()
+    rtl: RtlConfig = RtlConfig()
 
     @model_validator(mode="after")
     def _black_box_models_can_be_trained(self) -> RunConfig:

@@ -254,6 +254,13 @@ class RunFolder:
         digests = {name: file_digest(self.path / name) for name in outputs}
         write_json(self._record_path(step), {"key": key, "outputs": digests, "seconds": round(seconds, 3)})
 
+    def amend(self, step: str, name: str, content: Any) -> None:
+        """Replace a JSON file that a finished step made, with what came to be known later; the step stays finished."""
+        record = self._record(step)
+        write_json(self.path / name, content)
+        record["outputs"][name] = file_digest(self.path / name)
+        write_json(self._record_path(step), record)
+
     def adopt(self, step: str, key: str, other: RunFolder) -> None:
         """Take over what a step made in another folder, as the answer to `key` here."""
         for name in other.outputs(step):
@@ -277,8 +284,8 @@ class RunFolder:
 
 #: Files that no step of a run records.
 _FIXED = frozenset(
-    "config.yaml environment.json repair.json synthesis.json sizing.yaml experiment.yaml store.sqlite workers.log "
-    "sizing.json sizing.csv sizing.md report.html tables.yaml tables.json tables.md tables.html".split()
+    "config.yaml environment.json repair.json synthesis.json rtl.json sizing.yaml experiment.yaml store.sqlite "
+    "workers.log sizing.json sizing.csv sizing.md report.html tables.yaml tables.json tables.md tables.html".split()
 )
 _A = {"run": "a run", "sizing": "a sizing", "tables": "tables"}
 

@@ -59,7 +59,7 @@ def evaluate(run: Run) -> dict[str, Any]:
         ExactnessError: the accelerator and the quantized model differ in one bit.
     """
     scores, adversarial = scored(run)
-    record = pass_gate(run, _distinct(adversarial), adversarial=True)
+    record = pass_gate(run, distinct(adversarial), adversarial=True)
     gate = read_stored(run.folder / "simulation.json", SimulationPart)
     cost = read_stored(run.folder / "cost.json", CostPart)
     return results_of(run, scores, scores.rows) | {"exactness": combined(gate, record), "cost": cost}
@@ -272,7 +272,7 @@ def attack_settings(plan: EvaluationPlan, attack: Attack, label: str, radii: Seq
     }
 
 
-def _distinct(images: Codes) -> Codes:
+def distinct(images: Codes) -> Codes:
     """Every input once. As rows of bytes: `np.unique(axis=0)` compares number by number, some thirty times slower."""
     if not len(images):
         return images

@@ -1,4 +1,4 @@
-"""An HLS project as a value: files and their digest, and what goes in and out of its top function."""
+"""A generated project as a value: files and their digest. Of an HLS project, what goes in and out of its top too."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ class Ports:
 
 
 @dataclass(frozen=True)
-class HlsProject:
-    """The files of an HLS project by relative path. Same model and config: same bytes, same digest."""
+class FileTree:
+    """Files by relative path."""
 
     name: str
     files: Mapping[str, bytes]
-    ports: Ports = Ports()
 
     def __repr__(self) -> str:
-        return f"HlsProject({self.name}, {len(self.files)} files, {self.digest[:12]})"
+        return f"{type(self).__name__}({self.name}, {len(self.files)} files, {self.digest[:12]})"
 
     @cached_property
     def digest(self) -> str:
@@ -48,3 +47,10 @@ class HlsProject:
             target.write_bytes(content)
             if target.suffix == ".sh":
                 target.chmod(0o755)
+
+
+@dataclass(frozen=True, repr=False)
+class HlsProject(FileTree):
+    """The files of an HLS project. Same model and config: same bytes, same digest."""
+
+    ports: Ports = Ports()

@@ -12,6 +12,7 @@ from hw.report.errors import error_texts
 from hw.report.source import NORMS, Results
 from hw.report.strength import strength_of, unit_note, with_unit
 from hw.report.table import Column, column_of
+from hw.synth.rtl_record import rtl_text
 from qmodels.metrics.masking import CLEAN, EXPLANATIONS, Row, is_bounded
 
 #: A letter per flag, put behind the number it spoils and explained below the table.
@@ -253,6 +254,7 @@ def run_notes(runs: Sequence[Results], named: bool) -> list[str]:
             *task_texts(results),
             *error_texts(results),
             exactness_text(results.exactness),
+            *rtl_text(results.plain.get("rtl")),
             *unbounded_checks(results),
             *(f"{attack.attack}: {attack.describe()}" for attack in results.attacks),
         )

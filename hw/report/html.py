@@ -31,6 +31,7 @@ from hw.report.source import NORMS, FinishedRun
 from hw.report.strength import strength, strength_of, with_unit
 from hw.report.table import Table, records_table, shown
 from hw.report.words import GLOSSARY, in_words
+from hw.synth.rtl_record import rtl_text
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class RunSection:
     answer: list[Fact]  # the first screen
     checks: list[str]
     exactness: str
+    rtl: list[str]
     task: list[str]
     accuracy: list[Plot]
     error_title: str
@@ -69,6 +71,7 @@ def _section(run: FinishedRun) -> RunSection:
         answer=answer(run.results, table),
         checks=unbounded_checks(run.results),
         exactness=exactness_text(run.results.exactness),
+        rtl=rtl_text(run.results.plain.get("rtl")),
         task=task_texts(run.results),
         accuracy=[*accuracy_plots(run.results), *([errors] if errors else [])],
         error_title=error_title(run.results),

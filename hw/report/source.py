@@ -1,4 +1,4 @@
-"""Finished runs as values: results.json checked, synthesis.json, and what else the run folder holds for a report."""
+"""Finished runs as values: results.json checked, synthesis.json, rtl.json, and what else a report needs of a folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from hw.experiment.ball import Ball
 from hw.report.schema import FILES, ResultsPart
 from hw.synth.record import stored_synthesis
+from hw.synth.rtl_record import cost_with_rtl, stored_rtl
 from qmodels.errors import UserError
 from qmodels.metrics.masking import Row
 from qmodels.shapes import check_shape
@@ -44,7 +45,7 @@ class Results:
     worst: dict[tuple[str, str, Ball], float] = field(default_factory=dict)  # model, victim, ball -> accuracy
     attacks: tuple[AttackSettings, ...] = ()
     exactness: dict[str, Any] = field(default_factory=dict)
-    plain: dict[str, Any] = field(default_factory=dict)  # as it was read, `synthesis` added
+    plain: dict[str, Any] = field(default_factory=dict)  # as it was read, `synthesis` and `rtl` added
 
     @property
     def step(self) -> float | None:
@@ -90,6 +91,8 @@ def load_run(folder: Path) -> FinishedRun:
     extras = {name: _optional_json(folder / f"{name}.json", shape) for name, shape in FILES.items()}
     if isinstance(plain, dict) and (synthesis := stored_synthesis(folder)) is not None:
         plain["synthesis"] = synthesis
+    if isinstance(plain, dict) and (rtl := stored_rtl(folder)) is not None:
+        plain |= {"rtl": rtl, "cost": cost_with_rtl(plain.get("cost"), rtl)}
     config = None
     with suppress(OSError, UnicodeDecodeError):
         config = (folder / "config.yaml").read_text(encoding="utf-8")

@@ -42,6 +42,13 @@ WORDS = {
     "multiplications": "multiplications an inference",
     "multipliers": "multipliers in hardware",
     "quantized_relative_change": "quantized: relative change",
+    "rtl_brams": "RTL: block RAMs, counted by Yosys",
+    "rtl_carries": "RTL: carry cells, counted by Yosys",
+    "rtl_dsps": "RTL: DSPs, counted by Yosys",
+    "rtl_flip_flops": "RTL: flip-flops, counted by Yosys",
+    "rtl_levels": "RTL: cells on the longest path",
+    "rtl_luts": "RTL: LUTs, counted by Yosys",
+    "rtl_luts_estimated": "RTL: LUTs, estimated",
     "relative_error": "relative rounding error",
     "results_in_all": "numbers in all",
     "stored_bits": "bits stored",
@@ -69,6 +76,7 @@ GLOSSARY = {
     "worst case": "an input counts as robust only if every attack fails; an upper bound of the true robustness",
     "flag": "a sign that masked gradients or a broken attack spoil a number",
     "EBOPs": "multiplications, weighted by the bits of both factors",
+    "RTL": "Verilog of the same arithmetic by open tools (`robust-hls rtl`); not what the vendor's compiler makes",
     "reuse factor": "how often one multiplier is used for one inference",
 }
 

