@@ -19,6 +19,7 @@ Method = Literal[
     "sinkhorn",
     "distillation",
     "tempered",  # at a temperature: a distillation's teacher
+    "certified",
 ]
 
 
@@ -121,6 +122,9 @@ class QuantizationAwareConfig(BaseModel):
 
     epochs: int = Field(default=10, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
+    weight_bits: tuple[int, ...] = Field(
+        default=(), description="ours: phases of as many epochs each with these weight bits, before the final ones"
+    )
 
 
 class TrainingConfig(BaseModel):
@@ -184,6 +188,16 @@ class TrainingConfig(BaseModel):
     def attacks(self) -> bool:
         """Whether training sees adversarial examples."""
         return self.method in ("adversarial", "trades", "feedback-adversarial", "ensemble", "sinkhorn")
+
+    @property
+    def certifies(self) -> bool:
+        """Whether training minimises bounds over the whole ball (interval bound propagation)."""
+        return self.method == "certified"
+
+    @property
+    def has_ball(self) -> bool:
+        """Whether training knows a radius, which may warm up."""
+        return self.attacks or self.certifies
 
     @property
     def rounds(self) -> int:

@@ -19,6 +19,7 @@ from qmodels.progress import Bar
 from qmodels.runtime import runtime
 from qmodels.training.augment import flip_crop
 from qmodels.training.config import AdversarialConfig, TrainingConfig
+from qmodels.training.intervals import Interval, check_bounded, margin_bounds
 from qmodels.training.objectives import objective
 from qmodels.training.regularizer import defensive_penalty
 from qmodels.victims import GradientModel, Labels
@@ -51,6 +52,7 @@ class Score(NamedTuple):
     loss: float
     accuracy: float
     pgd_accuracy: float | None
+    certified_accuracy: float | None = None
 
 
 class Loop:
@@ -60,6 +62,9 @@ class Loop:
         self, model: Any, config: TrainingConfig, grid: InputGrid, seed: int, static: Sequence[Any] = ()
     ) -> None:
         self.model, self.config, self.grid, self.seed = model, config, grid, seed
+        if config.certifies:
+            check_bounded(model)
+        self._certify = _compile_certificate(model) if config.certifies else None
         self.optimizer = runtime().keras.optimizers.Adam(config.learning_rate)
         self.optimizer.build(model.trainable_variables)
         self._step = _compile_step(model, self.optimizer, config, static)
@@ -123,9 +128,24 @@ class Loop:
             loss, hits = self._evaluate(tf.constant(self.grid.to_values(data.x[part])), tf.constant(data.y[part]))
             losses, right = losses + float(loss), right + int(hits)
         count = len(data.y)
-        return Score(losses / count, right / count, self._pgd_accuracy(data))
+        return Score(losses / count, right / count, self._pgd_accuracy(data), self._certified_accuracy(data))
+
+    def _certified_accuracy(self, data: Split) -> float | None:
+        """Share of validation samples whose interval bounds leave no other class, at the full epsilon."""
+        if self._certify is None:
+            return None
+        tf, attack = runtime().tf, self.config.adversarial
+        inputs, labels = data.take(attack.validation_samples)
+        proved = 0
+        for start in range(0, len(labels), EVALUATION_BATCH):
+            x, y = inputs[start : start + EVALUATION_BATCH], labels[start : start + EVALUATION_BATCH]
+            corners = self.grid.to_values(_corners(Ball(self.grid, x, "linf", attack.epsilon_lsb)))
+            proved += int(self._certify(tf.constant(corners), tf.constant(y)))
+        return proved / len(labels)
 
     def _attack_batch(self, x: Codes, y: Labels, plan: EpochPlan, step: int) -> Codes:
+        if self.config.certifies:
+            return _corners(Ball(self.grid, x, "linf", plan.epsilon_lsb))
         if self._ascent is None:
             return x
         rng = np.random.default_rng([self.seed, plan.phase, plan.epoch, step])
@@ -157,6 +177,11 @@ class Loop:
         return standing / len(labels)
 
 
+def _corners(ball: Ball) -> Codes:
+    """The lowest and the highest codes of the ball, (2, N, ...)."""
+    return np.stack(ball.box).astype(ball.clean.dtype)
+
+
 def _pgd(
     ascent: Ascent, ball: Ball, y: Labels, steps: int, settings: AdversarialConfig, rng: np.random.Generator
 ) -> tuple[Codes, NDArray[np.float32]]:
@@ -186,6 +211,18 @@ def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Se
         return loss
 
     return step
+
+
+def _compile_certificate(model: Any) -> Any:
+    tf = runtime().tf
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def proved(corners: Any, y: Any) -> Any:
+        margins = margin_bounds(model, Interval(corners[0], corners[1]), y)
+        others = tf.where(tf.one_hot(y, tf.shape(margins)[1]) > 0, tf.ones_like(margins), margins)
+        return tf.reduce_sum(tf.cast(tf.reduce_min(others, axis=1) > 0, tf.int32))
+
+    return proved
 
 
 def _compile_evaluation(model: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 from qmodels.losses import Tensor, cross_entropy
 from qmodels.runtime import runtime
 from qmodels.training.config import DistillationConfig, SinkhornConfig, TrainingConfig
+from qmodels.training.intervals import Interval, margin_bounds
 from qmodels.training.transport import sinkhorn_distance
 
 Objective = Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # (model, clean, attacked, labels) -> scalar
@@ -28,6 +29,8 @@ def objective(config: TrainingConfig, static: Sequence[Any] = ()) -> Objective:
         return _distillation(static[0], config.distillation)
     if config.method == "tempered":
         return _tempered(config.distillation.temperature)
+    if config.certifies:
+        return _certified(config.adversarial.clean_weight)
     if config.attacks:
         return _adversarial(config.adversarial.clean_weight)
     return _standard
@@ -77,6 +80,20 @@ def _sinkhorn(settings: SinkhornConfig) -> Objective:
         hard = model(attacked, training=True)
         distance = sinkhorn_distance(model(clean, training=True), hard, settings.regularization, settings.iterations)
         return runtime().tf.reduce_mean(cross_entropy(hard, y)) + settings.weight * distance
+
+    return loss
+
+
+def _certified(clean_weight: float) -> Objective:
+    """Cross-entropy of the worst logits that interval bounds allow (arXiv:1810.12715), mixed with a clean share.
+
+    `attacked` holds the ball's corners (2, N, ...): all lower ends, all upper ends.
+    """
+
+    def loss(model: Any, clean: Tensor, attacked: Tensor, y: Tensor) -> Tensor:
+        margins = margin_bounds(model, Interval(attacked[0], attacked[1]), y)
+        hard = runtime().tf.reduce_mean(cross_entropy(-margins, y))
+        return clean_weight * _standard(model, clean, attacked, y) + (1 - clean_weight) * hard
 
     return loss
 

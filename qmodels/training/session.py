@@ -195,7 +195,7 @@ class _Session:
         config, phase, epoch = self.config, self.state.phase, self.state.epoch
         rate = config.feedback.round_learning_rate if phase else config.learning_rate
         warmup = 0 if phase else config.adversarial.warmup_epochs
-        epsilon = config.adversarial.epsilon_lsb * min(1.0, (epoch + 1) / (warmup + 1)) if config.attacks else 0.0
+        epsilon = config.adversarial.epsilon_lsb * min(1.0, (epoch + 1) / (warmup + 1)) if config.has_ball else 0.0
         return EpochPlan(phase, epoch, epochs, rate, config.schedule == "cosine", epsilon)
 
     def _epochs_of(self, phase: int) -> int:
@@ -207,7 +207,7 @@ class _Session:
     def _is_stale(self) -> bool:
         """No better score for `patience` epochs, those of the epsilon warm-up not counted."""
         scores = [record.score for record in self._phase_records()]
-        warmup = self.config.adversarial.warmup_epochs if self.config.attacks and not self.state.phase else 0
+        warmup = self.config.adversarial.warmup_epochs if self.config.has_ball and not self.state.phase else 0
         if len(scores) <= self.config.patience + warmup:
             return False
         return max(scores[-self.config.patience :]) <= max(scores[: -self.config.patience])
