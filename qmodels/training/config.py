@@ -31,7 +31,9 @@ class AdversarialConfig(BaseModel):
     epsilon_lsb: float = Field(default=76, gt=0, le=255, description="radius of the L-infinity ball in steps of 1/256")
     steps: int = Field(default=7, ge=1)
     step_lsb: float | None = Field(default=None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
-    warmup_epochs: int = Field(default=0, ge=0, description="epochs in which epsilon rises linearly to its full value")
+    warmup_epochs: int = Field(
+        default=0, ge=0, description="epochs in which epsilon rises to its full value; certified: after a clean one"
+    )
     clean_weight: float = Field(default=0.0, ge=0, le=1, description="adversarial: share of the clean cross-entropy")
     beta: float = Field(
         default=6.0, ge=0, description="trades: weight of the divergence between clean and attacked outputs"

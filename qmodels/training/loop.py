@@ -36,7 +36,15 @@ class EpochPlan(NamedTuple):
     epochs: int
     learning_rate: float  # at the start of the phase
     cosine: bool
-    epsilon_lsb: float
+    epsilon_lsb: float  # at the end of the epoch, or of the ramp
+    ramp_epochs: int = 0  # a first epoch without a ball, then epsilon grows step by step; 0: it stays
+
+    def epsilon(self, step: int, steps: int) -> float:
+        """Radius at a step of this epoch."""
+        if not self.ramp_epochs:
+            return self.epsilon_lsb
+        done = (self.epoch + step / steps - 1) / max(self.ramp_epochs - 1, 1)
+        return self.epsilon_lsb * min(max(done, 0.0), 1.0)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step of this epoch."""
@@ -67,7 +75,9 @@ class Loop:
         self._certify = _compile_certificate(model) if config.certifies else None
         self.optimizer = runtime().keras.optimizers.Adam(config.learning_rate)
         self.optimizer.build(model.trainable_variables)
-        self._step = _compile_step(model, self.optimizer, config, static)
+        #: Share of the clean loss in certified training: 1 without a ball, `clean_weight` at the full radius.
+        self._clean_share = runtime().tf.Variable(1.0, trainable=False)
+        self._step = _compile_step(model, self.optimizer, config, static, self._clean_share)
         self._evaluate = _compile_evaluation(model)
         source = GradientModel(model, grid)
         self._ascent: Ascent | None = compiled_ascent(source, "ce", "linf") if config.attacks else None
@@ -106,7 +116,7 @@ class Loop:
             x, y = data.x[rows], data.y[rows]
             if self.config.augmentation == "flip-crop":
                 x = flip_crop(x, np.random.default_rng([self.seed, plan.phase, plan.epoch, step, 0xA06]))
-            attacked = self._attack_batch(x, y, plan, step)
+            attacked = self._attack_batch(x, y, plan, step, steps)
             rate = tf.constant(plan.rate(step, steps), tf.float32)
             clean, harmed = (tf.constant(self.grid.to_values(part)) for part in (x, attacked))
             loss = float(self._step(clean, harmed, tf.constant(y), rate))
@@ -143,9 +153,11 @@ class Loop:
             proved += int(self._certify(tf.constant(corners), tf.constant(y)))
         return proved / len(labels)
 
-    def _attack_batch(self, x: Codes, y: Labels, plan: EpochPlan, step: int) -> Codes:
+    def _attack_batch(self, x: Codes, y: Labels, plan: EpochPlan, step: int, steps: int) -> Codes:
         if self.config.certifies:
-            return _corners(Ball(self.grid, x, "linf", plan.epsilon_lsb))
+            settings, epsilon = self.config.adversarial, plan.epsilon(step, steps)
+            self._clean_share.assign(1 - (1 - settings.clean_weight) * epsilon / settings.epsilon_lsb)
+            return _corners(Ball(self.grid, x, "linf", epsilon))
         if self._ascent is None:
             return x
         rng = np.random.default_rng([self.seed, plan.phase, plan.epoch, step])
@@ -195,9 +207,9 @@ def _pgd(
     return found.x, found.score
 
 
-def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Sequence[Any]) -> Any:
+def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Sequence[Any], clean_share: Any) -> Any:
     tf = runtime().tf
-    loss_of = objective(config, static)
+    loss_of = objective(config, static, clean_share)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(clean: Any, attacked: Any, y: Any, rate: Any) -> Any:
