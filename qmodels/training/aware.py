@@ -23,12 +23,13 @@ from qmodels.formats import FixedPoint
 from qmodels.layers import kernel_of, select_layers
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig, map_weights
-from qmodels.quantize.prequantized import fast_conv2d, rounded_relu
+from qmodels.quantize.prequantized import rounded_relu
 from qmodels.quantize.selection import quantize_as_asked
 from qmodels.quantize.weights import WeightCode
 from qmodels.runtime import copy_model, runtime
 from qmodels.training.config import TrainingConfig
-from qmodels.training.report import TrainingReport
+from qmodels.training.intervals import PRODUCTS
+from qmodels.training.report import TrainingReport, joined
 from qmodels.training.session import train
 
 Tensor = Any
@@ -63,15 +64,20 @@ def train_aware(
     Returns:
         What happened, and the formats that `quantize_model` must use for the weights trained here.
     """
-    start, _ = map_weights(model, mapping)
-    quantized, _ = quantize_as_asked(start, quantization, train_split, validation, seed=seed)
-    formats = {item.layer: item for item in quantized.formats}
-    aware = quantization_aware(model, formats, mapping)
-    report = train(
-        aware, config.aware_phase(), train_split, validation, seed=seed, checkpoint_dir=checkpoint_dir, static=static
-    )
-    model.set_weights(aware.get_weights())
-    return report, formats
+    own = config.quantization_aware
+    stages = [quantization.model_copy(update={"weight_bits": bits}) for bits in (own.weight_bits if own else ())]
+    reports = []
+    for number, stage in enumerate([*stages, quantization]):
+        start, _ = map_weights(model, mapping)
+        quantized, _ = quantize_as_asked(start, stage, train_split, validation, seed=seed)
+        formats = {item.layer: item for item in quantized.formats}
+        aware = quantization_aware(model, formats, mapping)
+        folder = checkpoint_dir if number == len(stages) else checkpoint_dir / f"{stage.weight_bits}_bits"
+        reports.append(
+            train(aware, config.aware_phase(), train_split, validation, seed=seed, checkpoint_dir=folder, static=static)
+        )
+        model.set_weights(aware.get_weights())
+    return joined(reports), formats
 
 
 def quantization_aware(model: Any, formats: Mapping[str, LayerFormats], mapping: MappingConfig) -> Any:
@@ -110,31 +116,18 @@ def _rounding_layer(layer: Any, kernel: Rounder, bias: Rounder) -> Any:
     """A layer like the given one that rounds its weights in every call."""
     kind = type(layer).__name__
     base: Any = getattr(runtime().keras.layers, kind)
-    multiply = _MULTIPLY[kind]
+    multiply = PRODUCTS[kind]
 
     class Rounding(base):  # type: ignore[misc]
+        round_kernel = staticmethod(kernel)
+        round_bias = staticmethod(bias)
+
         def call(self, inputs: Tensor) -> Tensor:
             outputs = multiply(self, inputs, kernel(kernel_of(self)))
             return runtime().tf.nn.bias_add(outputs, bias(self.bias)) if self.use_bias else outputs
 
     Rounding.__name__ = kind  # called as what it stands for, so that `weighted_layers` knows it
     return Rounding.from_config(layer.get_config())
-
-
-def _multiply_dense(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
-    return runtime().tf.linalg.matmul(inputs, kernel)
-
-
-def _multiply_depthwise(layer: Any, inputs: Tensor, kernel: Tensor) -> Tensor:
-    return runtime().tf.nn.depthwise_conv2d(inputs, kernel, (1, *layer.strides, 1), layer.padding.upper())
-
-
-#: Keras class -> how its inputs meet its kernel.
-_MULTIPLY: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
-    "Dense": _multiply_dense,
-    "Conv2D": fast_conv2d,
-    "DepthwiseConv2D": _multiply_depthwise,
-}
 
 
 def _kernel_rounder(code: WeightCode, mu: float) -> Rounder:

@@ -19,6 +19,7 @@ Method = Literal[
     "sinkhorn",
     "distillation",
     "tempered",  # at a temperature: a distillation's teacher
+    "certified",
 ]
 
 
@@ -30,7 +31,9 @@ class AdversarialConfig(BaseModel):
     epsilon_lsb: float = Field(default=76, gt=0, le=255, description="radius of the L-infinity ball in steps of 1/256")
     steps: int = Field(default=7, ge=1)
     step_lsb: float | None = Field(default=None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
-    warmup_epochs: int = Field(default=0, ge=0, description="epochs in which epsilon rises linearly to its full value")
+    warmup_epochs: int = Field(
+        default=0, ge=0, description="epochs in which epsilon rises to its full value; certified: after a clean one"
+    )
     clean_weight: float = Field(default=0.0, ge=0, le=1, description="adversarial: share of the clean cross-entropy")
     beta: float = Field(
         default=6.0, ge=0, description="trades: weight of the divergence between clean and attacked outputs"
@@ -121,6 +124,9 @@ class QuantizationAwareConfig(BaseModel):
 
     epochs: int = Field(default=10, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
+    weight_bits: tuple[int, ...] = Field(
+        default=(), description="ours: phases of as many epochs each with these weight bits, before the final ones"
+    )
 
 
 class TrainingConfig(BaseModel):
@@ -184,6 +190,16 @@ class TrainingConfig(BaseModel):
     def attacks(self) -> bool:
         """Whether training sees adversarial examples."""
         return self.method in ("adversarial", "trades", "feedback-adversarial", "ensemble", "sinkhorn")
+
+    @property
+    def certifies(self) -> bool:
+        """Whether training minimises bounds over the whole ball (interval bound propagation)."""
+        return self.method == "certified"
+
+    @property
+    def has_ball(self) -> bool:
+        """Whether training knows a radius, which may warm up."""
+        return self.attacks or self.certifies
 
     @property
     def rounds(self) -> int:

@@ -19,6 +19,7 @@ from qmodels.progress import Bar
 from qmodels.runtime import runtime
 from qmodels.training.augment import flip_crop
 from qmodels.training.config import AdversarialConfig, TrainingConfig
+from qmodels.training.intervals import Interval, check_bounded, margin_bounds
 from qmodels.training.objectives import objective
 from qmodels.training.regularizer import defensive_penalty
 from qmodels.victims import GradientModel, Labels
@@ -35,7 +36,15 @@ class EpochPlan(NamedTuple):
     epochs: int
     learning_rate: float  # at the start of the phase
     cosine: bool
-    epsilon_lsb: float
+    epsilon_lsb: float  # at the end of the epoch, or of the ramp
+    ramp_epochs: int = 0  # a first epoch without a ball, then epsilon grows step by step; 0: it stays
+
+    def epsilon(self, step: int, steps: int) -> float:
+        """Radius at a step of this epoch."""
+        if not self.ramp_epochs:
+            return self.epsilon_lsb
+        done = (self.epoch + step / steps - 1) / max(self.ramp_epochs - 1, 1)
+        return self.epsilon_lsb * min(max(done, 0.0), 1.0)
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step of this epoch."""
@@ -51,6 +60,7 @@ class Score(NamedTuple):
     loss: float
     accuracy: float
     pgd_accuracy: float | None
+    certified_accuracy: float | None = None
 
 
 class Loop:
@@ -60,9 +70,14 @@ class Loop:
         self, model: Any, config: TrainingConfig, grid: InputGrid, seed: int, static: Sequence[Any] = ()
     ) -> None:
         self.model, self.config, self.grid, self.seed = model, config, grid, seed
+        if config.certifies:
+            check_bounded(model)
+        self._certify = _compile_certificate(model) if config.certifies else None
         self.optimizer = runtime().keras.optimizers.Adam(config.learning_rate)
         self.optimizer.build(model.trainable_variables)
-        self._step = _compile_step(model, self.optimizer, config, static)
+        #: Share of the clean loss in certified training: 1 without a ball, `clean_weight` at the full radius.
+        self._clean_share = runtime().tf.Variable(1.0, trainable=False)
+        self._step = _compile_step(model, self.optimizer, config, static, self._clean_share)
         self._evaluate = _compile_evaluation(model)
         source = GradientModel(model, grid)
         self._ascent: Ascent | None = compiled_ascent(source, "ce", "linf") if config.attacks else None
@@ -101,7 +116,7 @@ class Loop:
             x, y = data.x[rows], data.y[rows]
             if self.config.augmentation == "flip-crop":
                 x = flip_crop(x, np.random.default_rng([self.seed, plan.phase, plan.epoch, step, 0xA06]))
-            attacked = self._attack_batch(x, y, plan, step)
+            attacked = self._attack_batch(x, y, plan, step, steps)
             rate = tf.constant(plan.rate(step, steps), tf.float32)
             clean, harmed = (tf.constant(self.grid.to_values(part)) for part in (x, attacked))
             loss = float(self._step(clean, harmed, tf.constant(y), rate))
@@ -123,9 +138,26 @@ class Loop:
             loss, hits = self._evaluate(tf.constant(self.grid.to_values(data.x[part])), tf.constant(data.y[part]))
             losses, right = losses + float(loss), right + int(hits)
         count = len(data.y)
-        return Score(losses / count, right / count, self._pgd_accuracy(data))
+        return Score(losses / count, right / count, self._pgd_accuracy(data), self._certified_accuracy(data))
 
-    def _attack_batch(self, x: Codes, y: Labels, plan: EpochPlan, step: int) -> Codes:
+    def _certified_accuracy(self, data: Split) -> float | None:
+        """Share of validation samples whose interval bounds leave no other class, at the full epsilon."""
+        if self._certify is None:
+            return None
+        tf, attack = runtime().tf, self.config.adversarial
+        inputs, labels = data.take(attack.validation_samples)
+        proved = 0
+        for start in range(0, len(labels), EVALUATION_BATCH):
+            x, y = inputs[start : start + EVALUATION_BATCH], labels[start : start + EVALUATION_BATCH]
+            corners = self.grid.to_values(_corners(Ball(self.grid, x, "linf", attack.epsilon_lsb)))
+            proved += int(self._certify(tf.constant(corners), tf.constant(y)))
+        return proved / len(labels)
+
+    def _attack_batch(self, x: Codes, y: Labels, plan: EpochPlan, step: int, steps: int) -> Codes:
+        if self.config.certifies:
+            settings, epsilon = self.config.adversarial, plan.epsilon(step, steps)
+            self._clean_share.assign(1 - (1 - settings.clean_weight) * epsilon / settings.epsilon_lsb)
+            return _corners(Ball(self.grid, x, "linf", epsilon))
         if self._ascent is None:
             return x
         rng = np.random.default_rng([self.seed, plan.phase, plan.epoch, step])
@@ -157,6 +189,11 @@ class Loop:
         return standing / len(labels)
 
 
+def _corners(ball: Ball) -> Codes:
+    """The lowest and the highest codes of the ball, (2, N, ...)."""
+    return np.stack(ball.box).astype(ball.clean.dtype)
+
+
 def _pgd(
     ascent: Ascent, ball: Ball, y: Labels, steps: int, settings: AdversarialConfig, rng: np.random.Generator
 ) -> tuple[Codes, NDArray[np.float32]]:
@@ -170,9 +207,9 @@ def _pgd(
     return found.x, found.score
 
 
-def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Sequence[Any]) -> Any:
+def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Sequence[Any], clean_share: Any) -> Any:
     tf = runtime().tf
-    loss_of = objective(config, static)
+    loss_of = objective(config, static, clean_share)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(clean: Any, attacked: Any, y: Any, rate: Any) -> Any:
@@ -186,6 +223,18 @@ def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Se
         return loss
 
     return step
+
+
+def _compile_certificate(model: Any) -> Any:
+    tf = runtime().tf
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def proved(corners: Any, y: Any) -> Any:
+        margins = margin_bounds(model, Interval(corners[0], corners[1]), y)
+        others = tf.where(tf.one_hot(y, tf.shape(margins)[1]) > 0, tf.ones_like(margins), margins)
+        return tf.reduce_sum(tf.cast(tf.reduce_min(others, axis=1) > 0, tf.int32))
+
+    return proved
 
 
 def _compile_evaluation(model: Any) -> Any:

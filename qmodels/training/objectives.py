@@ -8,17 +8,19 @@ from typing import Any
 from qmodels.losses import Tensor, cross_entropy
 from qmodels.runtime import runtime
 from qmodels.training.config import DistillationConfig, SinkhornConfig, TrainingConfig
+from qmodels.training.intervals import Interval, margin_bounds
 from qmodels.training.transport import sinkhorn_distance
 
 Objective = Callable[[Any, Tensor, Tensor, Tensor], Tensor]  # (model, clean, attacked, labels) -> scalar
 
 
-def objective(config: TrainingConfig, static: Sequence[Any] = ()) -> Objective:
+def objective(config: TrainingConfig, static: Sequence[Any] = (), clean_share: Tensor = 0.0) -> Objective:
     """The objective of the config's method.
 
     Args:
         config: the method and its settings.
         static: models that stand still; of a distillation the teacher.
+        clean_share: certified: of the clean loss, a scalar that may change from step to step.
     """
     if config.method == "trades":
         return _trades(config.adversarial.beta)
@@ -28,6 +30,8 @@ def objective(config: TrainingConfig, static: Sequence[Any] = ()) -> Objective:
         return _distillation(static[0], config.distillation)
     if config.method == "tempered":
         return _tempered(config.distillation.temperature)
+    if config.certifies:
+        return _certified(clean_share)
     if config.attacks:
         return _adversarial(config.adversarial.clean_weight)
     return _standard
@@ -77,6 +81,20 @@ def _sinkhorn(settings: SinkhornConfig) -> Objective:
         hard = model(attacked, training=True)
         distance = sinkhorn_distance(model(clean, training=True), hard, settings.regularization, settings.iterations)
         return runtime().tf.reduce_mean(cross_entropy(hard, y)) + settings.weight * distance
+
+    return loss
+
+
+def _certified(clean_share: Tensor) -> Objective:
+    """Cross-entropy of the worst logits that interval bounds allow (arXiv:1810.12715), mixed with a clean share.
+
+    `attacked` holds the ball's corners (2, N, ...): all lower ends, all upper ends.
+    """
+
+    def loss(model: Any, clean: Tensor, attacked: Tensor, y: Tensor) -> Tensor:
+        margins = margin_bounds(model, Interval(attacked[0], attacked[1]), y)
+        hard = runtime().tf.reduce_mean(cross_entropy(-margins, y))
+        return clean_share * _standard(model, clean, attacked, y) + (1 - clean_share) * hard
 
     return loss
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Level = Literal["high", "medium", "low"]
@@ -20,6 +21,7 @@ class EpochRecord:
     validation_loss: float
     validation_accuracy: float
     validation_pgd_accuracy: float | None = None
+    validation_certified_accuracy: float | None = None  # by interval bounds of floats: a guide, no proof
 
     @property
     def score(self) -> tuple[float, float]:
@@ -27,8 +29,9 @@ class EpochRecord:
 
         A feedback round only refines, so that accuracies differ by a few validation images: there the loss decides.
         """
-        if self.validation_pgd_accuracy is not None:
-            return (self.validation_pgd_accuracy, -self.validation_loss)
+        for robust in (self.validation_certified_accuracy, self.validation_pgd_accuracy):
+            if robust is not None:
+                return (robust, -self.validation_loss)
         return (0.0 if self.phase else self.validation_accuracy, -self.validation_loss)
 
 
@@ -74,3 +77,16 @@ class TrainingReport:
     def as_json(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+
+def joined(reports: Sequence[TrainingReport]) -> TrainingReport:
+    """One report of trainings that followed each other; the best epoch is the last one's."""
+    last, before = reports[-1], reports[:-1]
+    earlier = sum(report.epochs for report in before)
+    return replace(
+        last,
+        epochs=earlier + last.epochs,
+        best_epoch=earlier + last.best_epoch,
+        history=tuple(record for report in reports for record in report.history),
+        seconds=round(sum(report.seconds for report in reports), 3),
+    )

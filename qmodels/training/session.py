@@ -183,7 +183,7 @@ class _Session:
         plan = self._plan(epochs)
         loss = self.loop.epoch(self._epoch_data(new), plan, bar)
         score = self.loop.evaluate(self.validation)
-        record = EpochRecord(plan.phase, plan.epoch + 1, plan.rate(0, 1), plan.epsilon_lsb, loss, *score)
+        record = EpochRecord(plan.phase, plan.epoch + 1, plan.rate(0, 1), plan.epsilon(1, 1), loss, *score)
         earlier = self._phase_records()
         if not earlier or record.score > max(item.score for item in earlier):
             self.state.best = self.model.get_weights()
@@ -195,8 +195,11 @@ class _Session:
         config, phase, epoch = self.config, self.state.phase, self.state.epoch
         rate = config.feedback.round_learning_rate if phase else config.learning_rate
         warmup = 0 if phase else config.adversarial.warmup_epochs
-        epsilon = config.adversarial.epsilon_lsb * min(1.0, (epoch + 1) / (warmup + 1)) if config.attacks else 0.0
-        return EpochPlan(phase, epoch, epochs, rate, config.schedule == "cosine", epsilon)
+        full, cosine = config.adversarial.epsilon_lsb, config.schedule == "cosine"
+        if config.certifies:
+            return EpochPlan(phase, epoch, epochs, rate, cosine, full, warmup)
+        epsilon = full * min(1.0, (epoch + 1) / (warmup + 1)) if config.attacks else 0.0
+        return EpochPlan(phase, epoch, epochs, rate, cosine, epsilon)
 
     def _epochs_of(self, phase: int) -> int:
         return self.config.feedback.epochs_per_round if phase else self.config.epochs
@@ -207,7 +210,7 @@ class _Session:
     def _is_stale(self) -> bool:
         """No better score for `patience` epochs, those of the epsilon warm-up not counted."""
         scores = [record.score for record in self._phase_records()]
-        warmup = self.config.adversarial.warmup_epochs if self.config.attacks and not self.state.phase else 0
+        warmup = self.config.adversarial.warmup_epochs if self.config.has_ball and not self.state.phase else 0
         if len(scores) <= self.config.patience + warmup:
             return False
         return max(scores[-self.config.patience :]) <= max(scores[: -self.config.patience])

@@ -1,0 +1,115 @@
+"""Certified training: bounds that hold, and a training that raises what they prove."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qmodels.architectures import ModelConfig, build_float
+from qmodels.attacks.ball import Ball
+from qmodels.data import load_data
+from qmodels.errors import UserError
+from qmodels.grid import IMAGE_GRID
+from qmodels.quantize.model import QuantizationConfig, quantize_model
+from qmodels.quantize.mulaw import MappingConfig
+from qmodels.runtime import runtime
+from qmodels.training import TrainingConfig, train
+from qmodels.training.aware import quantization_aware, train_aware
+from qmodels.training.config import QuantizationAwareConfig
+from qmodels.training.intervals import Interval, check_bounded, margin_bounds
+
+SHAPE = (8, 8, 1)
+CNN = ModelConfig(architecture="cnn4", filters=(4, 6), hidden=(12,))
+KINDS: dict[str, dict[str, Any]] = {
+    "cnn4": {"architecture": "cnn4", "filters": (4, 6), "hidden": (12,)},
+    "binary input, strides": {
+        "architecture": "cnn4", "filters": (4, 6), "hidden": (12,), "binary_input": True, "downsampling": "stride"
+    },
+    "mlp": {"architecture": "mlp", "hidden": (12, 8)},
+    "mobilenet": {"architecture": "mobilenet_v1_025", "width": 0.5},
+}  # fmt: skip
+
+
+def corners(model: Any, x: np.ndarray, epsilon: int) -> Interval:
+    ends = Ball(IMAGE_GRID, x, "linf", epsilon).box
+    return Interval(*(runtime().tf.constant(IMAGE_GRID.to_values(end)) for end in ends))
+
+
+def assert_bounds_hold(model: Any, epsilon: int, rng: np.random.Generator) -> None:
+    """Random points of each ball, its corners included, keep to the margins' lower bounds."""
+    x = IMAGE_GRID.random(6, model.input_shape[1:], rng)
+    y = model(IMAGE_GRID.to_values(x), training=False).numpy().argmax(1)
+    bounds = margin_bounds(model, corners(model, x, epsilon), runtime().tf.constant(y)).numpy()
+    ball = Ball(IMAGE_GRID, x, "linf", epsilon)
+    lower, upper = ball.box
+    points = [ball.project(ball.random(rng)) for _ in range(60)]
+    for point in [*points, np.where(rng.random(x.shape) < 0.5, lower, upper), lower, upper]:
+        logits = model(IMAGE_GRID.to_values(point), training=False).numpy()
+        margins = np.take_along_axis(logits, y[:, None], 1) - logits
+        assert (margins >= bounds - 1e-3 * (1 + np.abs(bounds))).all()
+    assert np.allclose(np.take_along_axis(bounds, y[:, None], 1), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bounds_hold_in_the_ball_and_are_exact_at_radius_zero(kind: str) -> None:
+    rng = np.random.default_rng(1)
+    shape = (16, 16, 3) if kind == "mobilenet" else SHAPE
+    model = build_float(ModelConfig(**KINDS[kind]), shape, 10, seed=3)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":  # as trained ones are
+            layer.set_weights([rng.normal(1, 0.3, w.shape).clip(0.1) for w in layer.get_weights()])
+    check_bounded(model)
+    assert_bounds_hold(model, 6, rng)
+    x = IMAGE_GRID.random(4, shape, rng)
+    logits = model(IMAGE_GRID.to_values(x), training=False).numpy()
+    y = np.arange(4)
+    bounds = margin_bounds(model, corners(model, x, 0), runtime().tf.constant(y)).numpy()
+    assert np.allclose(bounds, np.take_along_axis(logits, y[:, None], 1) - logits, atol=1e-3)
+
+
+def test_bounds_hold_through_the_quantizers() -> None:
+    rng = np.random.default_rng(2)
+    model = build_float(CNN, SHAPE, 10, seed=4)
+    values = IMAGE_GRID.to_values(IMAGE_GRID.random(100, SHAPE, rng))
+    formats = quantize_model(model, QuantizationConfig(weight_bits=3, activation_bits=4), values).formats
+    aware = quantization_aware(model, {item.layer: item for item in formats}, MappingConfig())
+    assert_bounds_hold(aware, 6, rng)
+
+
+def test_it_proves_more_than_adversarial_training_and_goes_on_through_fewer_bits(tmp_path: Path) -> None:
+    data = load_data("digits", seed=0)
+    shared = {"epochs": 12, "learning_rate": 3e-3}
+    proved = {}
+    for method in ("certified", "adversarial"):
+        model = build_float(CNN, SHAPE, 10, seed=0)
+        settings = {"epsilon_lsb": 8, "warmup_epochs": 6, "steps": 2, "validation_samples": 200}
+        config = TrainingConfig(method=method, adversarial=settings, **shared)
+        train(model, config, data.train, data.validation, seed=0, checkpoint_dir=tmp_path / method)
+        x, y = data.test.take(200)
+        margins = margin_bounds(model, corners(model, x, 8), runtime().tf.constant(y)).numpy()
+        margins[np.arange(len(y)), y] = 1
+        proved[method] = float((margins.min(1) > 0).mean())
+        if method == "certified":
+            own = QuantizationAwareConfig(epochs=1, learning_rate=1e-3, weight_bits=(6,))
+            config = config.model_copy(update={"quantization_aware": own})
+            report, formats = train_aware(
+                model, config, QuantizationConfig(weight_bits=4), MappingConfig(), data.train, data.validation,
+                seed=0, checkpoint_dir=tmp_path / "aware",
+            )  # fmt: skip
+            assert report.epochs == 2 and len(report.history) == 2  # one at 6 bits, one at 4
+            assert formats["fc1"].code is not None and formats["fc1"].code.bits == 4
+            assert all(record.validation_certified_accuracy is not None for record in report.history)
+    assert proved["certified"] > proved["adversarial"] + 0.1, proved
+
+
+def test_a_layer_that_turns_the_order_round_is_told() -> None:
+    keras = runtime().keras
+    x = inputs = keras.Input((8,))
+    softmax = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Activation("softmax", name="soft")(x)))
+    with pytest.raises(UserError, match=r"activation softmax \('soft'\) has no bounds"):
+        check_bounded(softmax)
+    with pytest.raises(UserError, match="must end in a Dense layer"):
+        check_bounded(keras.Model(inputs, keras.layers.ReLU()(keras.layers.Dense(3)(x))))
