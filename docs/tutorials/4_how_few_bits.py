@@ -10,7 +10,9 @@
 #
 # More bits cost more LUTs. Do they buy robustness? `robust-hls size` answers that. You name an experiment and the settings to
 # vary. It trains what must be trained, attacks every design that could be among the best, and draws accuracy under attack over
-# cost. This small search takes about a minute and a half.
+# cost. This small search takes about a minute.
+#
+# Your own model needs no training and no config: `robust-hls size --model my.keras --data my.npz`.
 
 # %%
 from pathlib import Path
@@ -30,9 +32,7 @@ space:
   quantization.weight_bits: [2, 3, 4, 6]
   quantization.activation_bits: [4, 6]
 mode: grid
-screening:
-  images: 100
-  attacks: [{attack: {kind: pgd-linf, steps: 20}, epsilons_lsb: [16]}]
+screening: {seeds: 1, round: 4}
 worst_case: {epsilon_lsb: 16, images: 120, attack: {kind: worst-case, attacks: [{kind: apgd-ce}, {kind: apgd-dlr}]}}
 final: {images: 200, designs: 3}
 """
