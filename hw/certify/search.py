@@ -1,0 +1,176 @@
+"""Looking for good multipliers, in floats: chords first, then supergradient ascent. Nothing is concluded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.certify.dual import Bound, Multipliers, Net, Objective, Points, Regions, evaluate
+from hw.certify.stages import Affine, Largest
+
+_FIRST_STEP, _LAST_STEP = 0.3, 0.01  # of a multiplier's own size
+_DECAY_ONE, _DECAY_TWO = 0.8, 0.99  # of Adam's averages
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best multipliers of every row, what bound they promise, and averages over the search.
+
+    `loss`: by stage, (rows, n): how much of the bound each neuron costs; `place`: where its sums lie on average.
+    """
+
+    multipliers: Multipliers
+    value: NDArray[np.float64]
+    loss: Points
+    place: Points
+    inputs: list[Points]  # what the leaves were at some of the steps
+
+    def take(self, rows: Any) -> Multipliers:
+        """The multipliers of some rows."""
+        return {out: lam[rows] for out, lam in self.multipliers.items()}
+
+    def some(self, rows: Any) -> Found:
+        """Of some rows, without the inputs."""
+        loss, place = ({out: part[rows] for out, part in points.items()} for points in (self.loss, self.place))
+        return Found(self.take(rows), self.value[rows], loss, place, [])
+
+
+def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
+    """Multipliers mu * slope, from the output backwards: DeepPoly's relaxation."""
+    found: Multipliers = {}
+    worth: dict[int, Any] = dict(objective.coefficients)
+    for stage in reversed(net.stages):
+        mu = worth.pop(stage.out, None)
+        if mu is None:
+            continue
+        reach = regions.reach[stage.out]
+        if isinstance(stage, Largest):
+            box = regions.outputs(net, stage.source).take(stage.members)
+            first = (box.low + box.high).argmax(axis=1)[:, None]
+            lam = np.zeros(box.low.shape)
+            np.put_along_axis(lam, first, mu[:, None], axis=1)
+            found[stage.out] = lam
+            part = worth.setdefault(stage.source, np.zeros((len(mu), stage.inputs)))
+            np.add.at(part, (slice(None), stage.members), lam)
+            continue
+        lam = mu
+        if stage.stairs is not None:
+            rise = stage.stairs(reach.high) - stage.stairs(reach.low)
+            lam = mu * rise / np.maximum(reach.high - reach.low, 1)
+            found[stage.out] = lam
+        for index, matrix in net.matrices[stage.out]:
+            part = matrix.backward(lam)
+            worth[index] = worth[index] + part if index in worth else part
+    return found
+
+
+def ascend(
+    net: Net,
+    regions: Regions,
+    objective: Objective,
+    start: Multipliers,
+    steps: int,
+    need: NDArray[np.float64],
+    first_step: float = _FIRST_STEP,
+) -> Found:
+    """Supergradient ascent (Adam) on all rows at once; stops when every row promises what it needs."""
+    lam = {out: value.copy() for out, value in start.items()}
+    size = {out: _size(value, net, regions, out) for out, value in lam.items()}
+    mean = {out: np.zeros_like(value) for out, value in lam.items()}
+    square = {out: np.zeros_like(value) for out, value in lam.items()}
+    best = {out: value.copy() for out, value in lam.items()}
+    top = np.full(len(objective.constant), -np.inf)
+    gathered = _Averages()
+    inputs: list[Points] = []
+    for step in range(steps + 1):
+        bound = evaluate(net, regions, objective, lam)
+        better = bound.value > top
+        top = np.where(better, bound.value, top)
+        for out, value in lam.items():
+            best[out][better] = value[better]
+        slope = supergradient(net, bound, lam)
+        gathered.add(net, bound, slope, late=step >= steps // 2)
+        if step % 8 == 0:
+            inputs.append({index: bound.values[index] for index in net.leaves if index in bound.values})
+        if step == steps or (top >= need).all():
+            break
+        rate = first_step * (_LAST_STEP / first_step) ** (step / max(steps - 1, 1))
+        for out, gradient in slope.items():
+            scaled = gradient * size[out]
+            mean[out] = _DECAY_ONE * mean[out] + (1 - _DECAY_ONE) * scaled
+            square[out] = _DECAY_TWO * square[out] + (1 - _DECAY_TWO) * scaled**2
+            corrected = mean[out] / (1 - _DECAY_ONE ** (step + 1))
+            spread = np.sqrt(square[out] / (1 - _DECAY_TWO ** (step + 1))) + _TINY
+            lam[out] = lam[out] + rate * size[out] * corrected / spread
+    loss, place = gathered.losses(net)
+    return Found(best, top, loss, place, inputs)
+
+
+def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[Any]:
+    """A typical size of each multiplier: 0 where there is nothing to choose."""
+    typical = np.abs(lam).reshape(len(lam), -1).mean(axis=1).reshape(-1, *[1] * (lam.ndim - 1))
+    stage = next(s for s in net.stages if s.out == out)
+    if isinstance(stage, Largest):
+        return np.maximum(np.abs(lam), typical)
+    assert stage.stairs is not None
+    reach = regions.reach[out]
+    moves = stage.stairs(reach.low) < stage.stairs(reach.high)
+    return np.where(moves, np.maximum(np.abs(lam), 0.3 * typical), 0.0)
+
+
+def supergradient(net: Net, bound: Bound, lam: Multipliers) -> Points:
+    """By how much the sums that the layer before gives differ from those that the staircases chose."""
+    found: Points = {}
+    for stage in net.stages:
+        if stage.out not in bound.worth:
+            continue
+        if isinstance(stage, Largest):
+            found[stage.out] = (bound.values[stage.source][:, stage.members] - bound.sums[stage.out]).astype(float)
+            continue
+        total = stage.bias.astype(np.float64)
+        for index, matrix in net.matrices[stage.out]:
+            total = total + matrix.forward(bound.values[index].astype(np.float64))
+        if stage.stairs is None:
+            bound.values[stage.out] = total
+        else:
+            found[stage.out] = total - bound.sums[stage.out]
+    return found
+
+
+class _Averages:
+    """Averages over the later half of a search: near the relaxation's own solution."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sums: Points = {}
+        self.values: Points = {}
+        self.worth: Points = {}
+
+    def add(self, net: Net, bound: Bound, slope: Points, late: bool) -> None:
+        if late and self.count == 0 or self.count:
+            self.count += 1
+        weight = 1.0 if not self.count else 1.0 / self.count
+        for stage in net.stages:
+            if stage.out not in bound.sums or isinstance(stage, Largest):
+                continue
+            sums = bound.sums[stage.out] + slope[stage.out]
+            for kept, new in (
+                (self.sums, sums),
+                (self.values, bound.values[stage.out]),
+                (self.worth, bound.worth[stage.out]),
+            ):
+                old = kept.get(stage.out)
+                kept[stage.out] = new.astype(np.float64) if old is None else old + weight * (new - old)
+
+    def losses(self, net: Net) -> tuple[Points, Points]:
+        """mu * (g at the average sums - average of g), where that is above 0, and the average sums."""
+        loss: Points = {}
+        for stage in net.stages:
+            if isinstance(stage, Affine) and stage.stairs is not None and stage.out in self.sums:
+                true = stage.stairs(np.maximum(np.rint(self.sums[stage.out]), stage.stairs.starts[0]).astype(np.int64))
+                loss[stage.out] = self.worth[stage.out] * (true - self.values[stage.out])
+        return loss, self.sums
