@@ -31,7 +31,10 @@ def descend(
     for step in range(steps):
         slope = _gradient(net, objective, {i: np.rint(v) for i, v in now.items()})
         rate = _RATE / steps if step < steps - 1 else 1.0
-        now = {i: np.clip(v - rate * wide[i] * np.sign(slope.get(i, 0.0)), low[i], low[i] + wide[i]) for i, v in now.items()}
+        now = {
+            i: np.clip(v - rate * wide[i] * np.sign(slope.get(i, 0.0)), low[i], low[i] + wide[i])
+            for i, v in now.items()
+        }
         if step >= steps - 2:
             seen.append({i: np.rint(v).astype(np.int64) for i, v in now.items()})
     return seen
@@ -60,8 +63,7 @@ def _gradient(net: Net, objective: Objective, leaves: Points) -> Points:
         if mu is None:
             continue
         if isinstance(stage, Largest):
-            part = worth.setdefault(stage.source, np.zeros((len(mu), stage.inputs)))
-            np.add.at(part, (slice(None), stage.members), mu[:, None] * slopes[stage.out])
+            worth[stage.source] = worth.get(stage.source, 0.0) + stage.back(mu[:, None] * slopes[stage.out])
             continue
         lam = mu if stage.stairs is None else mu * slopes[stage.out]
         for index, matrix in net.matrices[stage.out]:

@@ -12,22 +12,29 @@ from numpy.typing import NDArray
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions, evaluate
 from hw.certify.interval import Interval
 from hw.certify.matrix import TooLarge
+from hw.certify.patterns import pinned, settle
 from hw.certify.search import Found, ascend, chords
 from hw.certify.stages import Affine, Largest
+from hw.certify.staircase import Staircase
 
 SCALES = tuple(1 << bits for bits in (28, 20, 12))  # multipliers are whole numbers of 1/scale
 _NODES_AT_ONCE = 192
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
+_ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
+_BEND = 1.0  # steps by which a bend must lie off the chord
 _EVEN = 1e-9  # where no neuron costs anything, the one with most steps is cut
 
 
 def prove(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], lam: Multipliers) -> NDArray[np.bool_]:
-    """Which rows are proved, in int64: the bound with these multipliers, made integers, is at least `need`."""
+    """Which rows are proved, in int64: the bound with these multipliers, made integers, is above `need` - 1.
+
+    What is bounded is a whole number: above `need` - 1 it is at least `need`.
+    """
     for scale in SCALES:
         whole = {out: np.rint(value * scale).astype(np.int64) for out, value in lam.items()}
         scaled = Objective({i: c * scale for i, c in goal.coefficients.items()}, goal.constant * scale)
         try:
-            return np.asarray(evaluate(net, regions, scaled, whole).value >= need * scale)
+            return np.asarray(evaluate(net, regions, scaled, whole).value > (need - 1) * scale)
         except TooLarge:
             continue
     return np.zeros(len(need), np.bool_)
@@ -35,7 +42,7 @@ def prove(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], 
 
 def narrowed(net: Net, regions: Regions) -> tuple[Regions, NDArray[np.bool_]]:
     """Bounds of every stage's sums, from those of the stages before, and which rows nothing fulfils any more."""
-    values = dict(regions.leaves)
+    values = dict(regions.leaves)  # (1, n) where all rows share them
     reach: dict[int, Interval] = {}
     empty = np.zeros(len(regions), np.bool_)
     for stage in net.stages:
@@ -63,7 +70,7 @@ Broken = Callable[[NDArray[np.int64], Points], NDArray[np.bool_]]
 def root(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], steps: int) -> tuple[Found, Any]:
     """Multipliers of every row from chords and some steps, and what they prove."""
     floats = goal.floats()
-    found = ascend(net, regions, floats, chords(net, regions, floats), steps, need.astype(float))
+    found = ascend(net, regions, floats, chords(net, regions, floats), steps, (need - _ENOUGH).astype(np.float64))
     return found, prove(net, regions, goal, need, found.multipliers)
 
 
@@ -139,13 +146,31 @@ def _work(
     if not len(nodes.question):
         return nodes
     wanted, mine = need[nodes.question], goal.take(nodes.question)
-    found = ascend(net, nodes.regions, mine.floats(), nodes.start, steps, wanted.astype(float), _LATER_STEP)
+    found = ascend(
+        net, nodes.regions, mine.floats(), nodes.start, steps, (wanted - _ENOUGH).astype(np.float64), _LATER_STEP
+    )
     shown = prove(net, nodes.regions, mine, wanted, found.multipliers)
     for points in found.inputs[-2:]:
         over |= broken(nodes.question, points)
+    for row in np.flatnonzero(pinned(net, nodes.regions) & ~shown & ~over[nodes.question]):
+        shown[row] = _settled(net, goal, need, nodes.take(np.array([row])), broken, over)
     rest = np.flatnonzero(~shown & ~over[nodes.question])
     better = replace(nodes, start=found.multipliers, bound=found.value).take(rest)
     return _split(net, better, found.some(rest), over)
+
+
+def _settled(
+    net: Net, goal: Objective, need: NDArray[np.int64], node: Nodes, broken: Broken, over: NDArray[np.bool_]
+) -> bool:
+    """Whether a node where nothing can be cut is proved after all; if not, its question is answered or given up."""
+    found = settle(net, node.regions)
+    if found is not None:
+        multipliers, points = found
+        if prove(net, node.regions, goal.take(node.question), need[node.question], multipliers)[0]:
+            return True
+        over |= broken(node.question, points)
+    over[node.question] = True
+    return False
 
 
 def _split(net: Net, nodes: Nodes, found: Found, over: NDArray[np.bool_]) -> Nodes:
@@ -186,14 +211,39 @@ def _cuts(stages: list[Affine], regions: Regions, found: Found) -> _Cuts:
         first, last = stairs.index(reach.low), stairs.index(reach.high)
         loss = np.where(last > first, np.maximum(found.loss[stage.out], 0) + _EVEN * (last - first), 0.0)
         neuron = loss.argmax(axis=1)
-        first, last, place = first[rows, neuron], last[rows, neuron], found.place[stage.out][rows, neuron]
-        step = np.clip(np.searchsorted(stairs.starts, place, "right") - 1, first, last)
-        after = np.minimum(step + 1, last)
-        nearer = (place - stairs.starts[step] < stairs.starts[after] - place) | (after == step)
-        level = np.clip(np.where(nearer, step, after), first + 1, np.maximum(last, first + 1))
-        start = stairs.starts[np.minimum(level, len(stairs.starts) - 1)]
+        worth = found.worth[stage.out][rows, neuron]
+        ends = Interval(reach.low[rows, neuron], reach.high[rows, neuron])
+        start = _cut(stairs, ends, found.place[stage.out][rows, neuron], worth)
         better = loss[rows, neuron] > best
         best = np.where(better, loss[rows, neuron], best)
         for kept, new in ((cuts.stage, number), (cuts.neuron, neuron), (cuts.start, start)):
-            kept[better] = new if np.ndim(new) == 0 else new[better]
+            kept[better] = np.broadcast_to(new, better.shape)[better]
     return cuts
+
+
+def _cut(
+    stairs: Staircase, ends: Interval, place: NDArray[np.float64], worth: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """From which sum on the upper part is: at the kink that spoils the hull, else at the step nearest to `place`.
+
+    The hull above a staircase is wide of its lower bend (a ReLU's 0), the hull below it of its upper one (saturation).
+    """
+    first, last = stairs.index(ends.low), stairs.index(ends.high)
+    step = np.clip(np.searchsorted(stairs.starts, place, "right") - 1, first, last)
+    after = np.minimum(step + 1, last)
+    nearer = (place - stairs.starts[step] < stairs.starts[after] - place) | (after == step)
+    level = np.clip(np.where(nearer, step, after), first + 1, np.maximum(last, first + 1))
+    top = len(stairs.starts) - 1
+    start: NDArray[np.int64] = stairs.starts[np.minimum(level, top)]
+    if top < 2:
+        return start
+    rise = (stairs.values[last] - stairs.values[first]) / np.maximum(ends.high - ends.low, 1)
+    chord = stairs.values[first] - rise * ends.low  # at sum 0
+    step_height = float(np.median(np.diff(stairs.values)))
+    bends = (
+        (stairs.starts[1], (worth < 0) & (first == 0), chord + rise * (stairs.starts[1] - 1) - stairs.values[0]),
+        (stairs.starts[top], (worth > 0) & (last == top), stairs.values[top] - chord - rise * stairs.starts[top]),
+    )
+    for at, able, far in bends:
+        start = np.where(able & (far > _BEND * step_height) & (ends.low < at) & (at <= ends.high), at, start)
+    return start

@@ -12,7 +12,6 @@ from qmodels.attacks.ball import Epsilon, Norm
 from qmodels.grid import Codes
 from qmodels.statistics import wilson
 
-
 #: Of one input. certified: nothing in the ball is decided wrongly, proved in integers. broken: an input in the ball is,
 #: and here it is. unknown: neither was found.
 Verdict = Literal["certified", "broken", "unknown"]
@@ -73,7 +72,7 @@ class Certificate:
     def __str__(self) -> str:
         low, high = wilson(int(self.certified.sum()), len(self))
         return (
-            f"{self.norm} {float(np.max(self.epsilon)):g} steps: certified {self.accuracy:.1%} [{low:.1%}, {high:.1%}] of "
-            f"{len(self)} inputs, broken {self.broken.mean():.1%}, unknown {1 - self.decided.mean():.1%}, "
+            f"{self.norm} {float(np.max(self.epsilon)):g} steps: certified {self.accuracy:.1%} "
+            f"[{low:.1%}, {high:.1%}] of {len(self)} inputs, broken {self.broken.mean():.1%}, unknown {1 - self.decided.mean():.1%}, "
             f"{self.seconds.sum():.1f} s"
         )

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.attack import descend
-from hw.certify.branch import prove, root, search
+from hw.certify.branch import root, search
 from hw.certify.certificate import Certificate, Method, Verdict
+from hw.certify.doubled import Doubled, double
 from hw.certify.dual import Net, Objective, Points, Regions
+from hw.certify.enumeration import first_wrong, points_in
 from hw.certify.interval import Interval
 from hw.certify.margins import Pairs, decided, needed, objective
+from hw.certify.shrink import shrink
 from hw.certify.stages import Affine, Stages, stages_of
 from hw.simulate.bitsim import BitSim
 from hw.simulate.bitsim.fuse import fuse
@@ -36,12 +39,14 @@ class Effort:
         complete: go on with branch and bound.
         timeout: seconds for each input that the rest leaves open.
         attack_steps: gradient steps of the attack that comes first.
+        enumerate_up_to: a complete search tries all inputs of boxes with no more grid points.
     """
 
     steps: int = 60
     complete: bool = False
     timeout: float = 60.0
     attack_steps: int = 20
+    enumerate_up_to: int = 1 << 22
 
 
 class Certifier:
@@ -58,6 +63,7 @@ class Certifier:
         _check(self.network)
         self.classes = self.network.outputs[0].size
         self._rng = np.random.default_rng(0)
+        self._doubled: dict[int, Doubled | None] = {}
 
     def certify(
         self, ball: Ball, y: Labels, effort: Effort = Effort(), tick: Callable[[int], None] = lambda _: None
@@ -71,10 +77,21 @@ class Certifier:
             tick: told how many inputs have been dealt with, as they are.
         """
         work = _Work(self, ball, np.asarray(y), effort)
-        for first in range(0, len(ball), _CHUNK):
-            rows = np.arange(first, min(first + _CHUNK, len(ball)))
-            work.chunk(rows, tick)
+        left = work.at_once(tick)
+        for first in range(0, len(left), _CHUNK):
+            work.chunk(left[first : first + _CHUNK], tick)
         return work.certificate()
+
+    def doubled(self, ball: Ball) -> Doubled | None:
+        """The network that bounds whole balls of this radius at once, where there is one."""
+        grid = ball.grid
+        plain = grid.frozen is None and not np.ndim(grid.lower) and not np.ndim(grid.upper)
+        if not plain or ball.norm != "linf" or np.ndim(ball.epsilon) or ball.epsilon >= grid.span:
+            return None
+        radius = int(np.floor(ball.epsilon))
+        if radius not in self._doubled:
+            self._doubled[radius] = double(self.network, grid, radius)
+        return self._doubled[radius]
 
     def wrong(self, x: Codes, y: Labels) -> NDArray[np.bool_]:
         """Where the device decides wrongly, or not at all."""
@@ -111,9 +128,23 @@ class _Work:
             self.verdicts, self.methods, self.examples, ball.epsilon, ball.norm, self.seconds, self.effort.complete
         )
 
+    def at_once(self, tick: Callable[[int], None]) -> NDArray[np.int64]:
+        """All inputs through bitsim's kernels; the rows that this leaves open."""
+        everything = np.arange(len(self.ball))
+        doubled = self.certifier.doubled(self.ball)
+        inside = (self.ball.clean >= self.ball.grid.lower) & (self.ball.clean <= self.ball.grid.upper)
+        if doubled is None or not inside.all():
+            return everything
+        start = time.process_time()
+        shown = doubled.certified(self.ball.clean, self.y, self.certifier.simulator.threads)
+        self._set(everything[shown], "certified", "intervals")
+        self.seconds += (time.process_time() - start) / len(self.ball)
+        tick(int(shown.sum()))
+        return np.flatnonzero(~shown)
+
     def chunk(self, rows: NDArray[np.int64], tick: Callable[[int], None]) -> None:
         """Some inputs, through all methods."""
-        start = time.perf_counter()
+        start = time.process_time()
         wrong = self.certifier.wrong(self.ball.clean[rows], self.y[rows])
         self._set(rows[wrong], "broken", "clean")
         right = rows[~wrong]
@@ -129,9 +160,23 @@ class _Work:
             closed |= self._by_intervals(stages, last, pairs)
         left = self._close(right, pairs, closed, "intervals")
         tick(len(right) - len(left))
-        self.seconds[right] += (time.perf_counter() - start) / len(right)
+        self.seconds[right] += (time.process_time() - start) / len(right)
         if last is not None and len(left):
-            self._relaxed(right, stages, last, pairs, closed, tick)
+            self._relaxed(right, stages, last, pairs, closed)
+            after = np.flatnonzero(self.verdicts[right] == "unknown")
+            tick(len(left) - len(after))
+            left = after
+        if not self.effort.complete:
+            tick(len(left))
+            return
+        for image in left:
+            start = time.process_time()
+            deadline = start + self.effort.timeout
+            if not self._enumerated(right[image], deadline) and last is not None:
+                mine = np.flatnonzero((pairs.image == image) & ~closed)
+                self._search(right, stages, last, pairs.take(mine), deadline)
+            self.seconds[right[image]] += time.process_time() - start
+            tick(1)
 
     def _by_intervals(self, stages: Stages, last: Affine, pairs: Pairs) -> NDArray[np.bool_]:
         """The last layer elided: bounds of the difference of two of its rows."""
@@ -143,7 +188,9 @@ class _Work:
             low += rows.low.sum(axis=1)
         return np.asarray(low >= needed(last, pairs))
 
-    def _close(self, right: NDArray[np.int64], pairs: Pairs, closed: NDArray[np.bool_], method: Method) -> NDArray[np.int64]:
+    def _close(
+        self, right: NDArray[np.int64], pairs: Pairs, closed: NDArray[np.bool_], method: Method
+    ) -> NDArray[np.int64]:
         """Certify the images all of whose rivals are ruled out; the others, as rows of the chunk."""
         still = np.zeros(len(right), np.bool_)
         still[pairs.image[~closed]] = True
@@ -161,17 +208,16 @@ class _Work:
         last: Affine,
         pairs: Pairs,
         closed: NDArray[np.bool_],
-        tick: Callable[[int], None],
     ) -> None:
         net = Net.of(stages)
         front = net.upto(last.out)
         rows = np.flatnonzero(~closed)
-        start = time.perf_counter()
+        start = time.process_time()
         ours = pairs.take(rows)
         question = _Question(self, right, stages, front, ours)
         goal = objective(net, last, ours)
         need = needed(last, ours)
-        regions = Regions.of(stages).take(ours.image)
+        regions = Regions.of(stages, front).take(ours.image)
         question.attack(regions, goal)
         alive = np.flatnonzero(question.alive())
         if len(alive):
@@ -180,34 +226,37 @@ class _Work:
                 question.broken(alive, points, "relaxation")
             closed[rows[alive[shown]]] = True
         spent = len(np.unique(ours.image))
-        self.seconds[right[np.unique(ours.image)]] += (time.perf_counter() - start) / spent
-        left = self._close(right, pairs, closed, "relaxation")
-        tick(spent - len(left))
-        if not self.effort.complete:
-            tick(len(left))
-            return
-        for image in left:
-            start = time.perf_counter()
-            mine = np.flatnonzero((pairs.image == image) & ~closed)
-            self._search(right, stages, net, last, pairs.take(mine), start + self.effort.timeout)
-            self.seconds[right[image]] += time.perf_counter() - start
-            tick(1)
+        self.seconds[right[np.unique(ours.image)]] += (time.process_time() - start) / spent
+        self._close(right, pairs, closed, "relaxation")
 
-    def _search(
-        self, right: NDArray[np.int64], stages: Stages, net: Net, last: Affine, pairs: Pairs, deadline: float
-    ) -> None:
+    def _enumerated(self, image: int, deadline: float) -> bool:
+        """Whether trying every input has decided this one."""
+        ball = self.ball.take(np.array([image]))
+        if points_in(ball) > self.effort.enumerate_up_to:
+            return False
+        alive = lambda: time.process_time() < deadline  # noqa: E731
+        done, found = first_wrong(ball, int(self.y[image]), self.certifier.wrong, alive)
+        if found is not None:
+            self.examples[image] = found[0]
+        if done:
+            self._set(np.array([image]), "certified" if found is None else "broken", "enumeration")
+        return done
+
+    def _search(self, right: NDArray[np.int64], stages: Stages, last: Affine, pairs: Pairs, deadline: float) -> None:
+        net = Net.of(stages)
         front = net.upto(last.out)
         question = _Question(self, right, stages, front, pairs, deadline)
         goal, need = objective(net, last, pairs), needed(last, pairs)
-        regions = Regions.of(stages).take(pairs.image)
+        regions = Regions.of(stages, front).take(pairs.image)
         for _ in range(3):
             question.attack(regions, goal)
         if not question.alive().any():
             return
+        front, regions, goal, question.elements = shrink(front, regions, goal)
         found, shown = root(front, regions, goal, need, 2 * self.effort.steps)
         left = np.flatnonzero(~shown)
         if len(left):
-            sub = _Question(self, right, stages, front, pairs.take(left), deadline)
+            sub = question.take(left)
             proved = search(
                 front,
                 regions.take(left),
@@ -237,16 +286,24 @@ class _Question:
         deadline: float = float("inf"),
     ) -> None:
         self.work, self.front, self.pairs, self.deadline = work, front, pairs, deadline
+        self.right, self.stages = right, stages
         self.rows = right[pairs.image]
+        self.elements: dict[int, NDArray[np.int64]] = {}
         self.leaf = next((i for i, where in stages.origin.items() if where is not None), None)
         if self.leaf is not None:
             self.origin = stages.origin[self.leaf]
             self.box = stages.leaves[self.leaf]
 
+    def take(self, rows: NDArray[np.int64]) -> _Question:
+        """Some of the pairs."""
+        found = _Question(self.work, self.right, self.stages, self.front, self.pairs.take(rows), self.deadline)
+        found.elements = self.elements
+        return found
+
     def alive(self) -> NDArray[np.bool_]:
         """Which pairs still need an answer."""
         open_now = np.asarray(self.work.verdicts[self.rows] == "unknown")
-        return open_now & (time.perf_counter() < self.deadline)
+        return open_now & (time.process_time() < self.deadline)
 
     def attack(self, regions: Regions, goal: Objective) -> None:
         """Every pair from a point of its own."""
@@ -254,9 +311,7 @@ class _Question:
         for points in descend(self.front, regions, goal, self.work.effort.attack_steps, self.work.certifier._rng):
             self.broken(everything, points, "attack")
 
-    def broken(
-        self, rows: NDArray[np.int64], points: Points, method: Method = "search"
-    ) -> NDArray[np.bool_]:
+    def broken(self, rows: NDArray[np.int64], points: Points, method: Method = "search") -> NDArray[np.bool_]:
         """Try the inputs that leaves (rows, n) of some pairs come from; which pairs' images are broken."""
         work = self.work
         if self.leaf is None or self.leaf not in points:
@@ -264,7 +319,11 @@ class _Question:
         image = self.rows[rows]
         own = self.pairs.image[rows]
         low, high = self.box.low[own], self.box.high[own]
-        share = (points[self.leaf] - low) / np.maximum(high - low, 1)
+        at_leaf = points[self.leaf]
+        if self.leaf in self.elements:  # of a shrunk network: the others cannot change
+            at_leaf = low.copy()
+            at_leaf[:, self.elements[self.leaf]] = points[self.leaf]
+        share = (at_leaf - low) / np.maximum(high - low, 1)
         codes = work.ball.clean[image].reshape(len(rows), -1).astype(np.int64)
         least, most = (end[image].reshape(len(rows), -1) for end in (work.low, work.high))
         known = (self.origin >= 0)[None, :] & (high > low)

@@ -51,19 +51,19 @@ class Net:
 class Regions:
     """Rows of boxes and of bounds of every stage's sums: where each search goes on.
 
-    `leaves` and `reach`: by value and by the stage's output, (rows, n).
+    `leaves` and `reach`: by value and by the stage's output, (rows, n); leaves that all rows share may be (1, n).
     """
 
     leaves: dict[int, Interval]
     reach: dict[int, Interval]
 
     def __len__(self) -> int:
-        return len(next(iter(self.leaves.values())).low)
+        return len(next(iter((self.reach or self.leaves).values())).low)
 
     @classmethod
-    def of(cls, stages: Stages) -> Regions:
-        """One row a box."""
-        return cls(dict(stages.leaves), {s.out: s.reach for s in stages.stages})
+    def of(cls, stages: Stages, net: Net) -> Regions:
+        """One row a box; of the stages that `net` has."""
+        return cls(dict(stages.leaves), {s.out: s.reach for s in stages.stages[: len(net.stages)]})
 
     def outputs(self, net: Net, index: int) -> Interval:
         """Bounds of a value: a leaf's, or what a stage makes of its sums."""
@@ -76,19 +76,21 @@ class Regions:
     def take(self, rows: Any) -> Regions:
         """Some rows, or some several times."""
         return Regions(
-            {i: Interval(b.low[rows], b.high[rows]) for i, b in self.leaves.items()},
+            {i: b if len(b.low) == 1 else Interval(b.low[rows], b.high[rows]) for i, b in self.leaves.items()},
             {i: Interval(b.low[rows], b.high[rows]) for i, b in self.reach.items()},
         )
 
+    def floats(self) -> Regions:
+        """Leaves in float64, for the search."""
+        return replace(self, leaves={i: Interval(*(e.astype(np.float64) for e in b)) for i, b in self.leaves.items()})
+
     def join(self, other: Regions) -> Regions:
-        """The rows of both."""
-        return Regions(_join(self.leaves, other.leaves), _join(self.reach, other.reach))
-
-
-def _join(one: dict[int, Interval], two: dict[int, Interval]) -> dict[int, Interval]:
-    return {
-        i: Interval(np.concatenate([b.low, two[i].low]), np.concatenate([b.high, two[i].high])) for i, b in one.items()
-    }
+        """The rows of both, which have their leaves in common."""
+        reach = {
+            i: Interval(np.concatenate([b.low, other.reach[i].low]), np.concatenate([b.high, other.reach[i].high]))
+            for i, b in self.reach.items()
+        }
+        return Regions(self.leaves, reach)  # parts of one box
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         TooLarge: int64 may not hold it.
     """
     total = objective.constant.copy()
+    whole = total.dtype != np.float64  # then sums must fit int64
     worth: dict[int, Any] = dict(objective.coefficients)
     sums: Points = {}
     values: Points = {}
@@ -144,20 +147,19 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         if isinstance(stage, Largest):
             lam = multipliers[stage.out]
             found, at, group = group_minimum(mu, lam, _members(stage, regions, net))
-            size += np.abs(found.astype(np.float64)).sum(axis=1)
+            size += np.abs(found.astype(np.float64)).sum(axis=1) if whole else 0.0
             total += found.sum(axis=1)
             values[stage.out], sums[stage.out] = at, group
-            part = worth.setdefault(stage.source, np.zeros((len(mu), stage.inputs), mu.dtype))
-            np.add.at(part, (slice(None), stage.members), lam)
+            worth[stage.source] = worth.get(stage.source, 0) + stage.back(lam)
             continue
         lam = mu
         if stage.stairs is not None:
             lam = multipliers[stage.out]
             found, at = stage.stairs.minimum(mu, lam, reach.low, reach.high)
-            size += np.abs(found.astype(np.float64)).sum(axis=1)
+            size += np.abs(found.astype(np.float64)).sum(axis=1) if whole else 0.0
             total += found.sum(axis=1)
             sums[stage.out], values[stage.out] = at, stage.stairs(at)
-        size += np.abs(lam.astype(np.float64)) @ np.abs(stage.bias.astype(np.float64))
+        size += np.abs(lam.astype(np.float64)) @ np.abs(stage.bias.astype(np.float64)) if whole else 0.0
         total += lam @ stage.bias
         for index, matrix in net.matrices[stage.out]:
             part = matrix.backward(lam)
@@ -166,12 +168,12 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         box = regions.leaves[index]
         at = np.where(mu > 0, box.low, box.high)
         values[index] = at
-        size += np.abs(mu.astype(np.float64) * at).sum(axis=1)
-        total += (mu * at).sum(axis=1)
-    if total.dtype != np.float64 and size.max(initial=0) >= 2.0 ** (SAFE_BITS - 1):
+        products = mu * at
+        size += np.abs(products.astype(np.float64)).sum(axis=1) if whole else 0.0
+        total += products.sum(axis=1)
+    if whole and size.max(initial=0) >= 2.0 ** (SAFE_BITS - 1):
         raise TooLarge
     return Bound(total, sums, values, mus)
-
 
 
 def _members(stage: Largest, regions: Regions, net: Net) -> Interval:
@@ -201,13 +203,13 @@ def group_minimum(mu: Any, lam: Any, box: Interval) -> tuple[Any, Any, Any]:
         extra = np.where(able, lam * own - lam * m[:, None], _NEVER).min(axis=1)  # someone must attain m
         found = mu * m - (lam * own).sum(axis=1) + extra
         if best is None or at is None:
-            best, at = found, m
+            best, at = found, np.broadcast_to(m, found.shape)
         else:
             better = found < best
             best, at = np.where(better, found, best), np.where(better, m, at)
     assert best is not None and at is not None
     own = np.where(lam > 0, np.minimum(at[:, None], box.high), box.low)
-    able = box.high >= at[:, None]
+    able = np.broadcast_to(box.high >= at[:, None], own.shape)
     cost = np.where(able, lam * own - lam * at[:, None], _NEVER)
     who = cost.argmin(axis=1)[:, None]
     np.put_along_axis(own, who, at[:, None], axis=1)

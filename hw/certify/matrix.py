@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from hw.certify.interval import SAFE_BITS, Integers, Interval
+from hw.certify.interval import SAFE_BITS, Interval
 
 _FLOAT_LIMIT = 2.0**53
 _DENSE = 0.1  # share of numbers that are not 0 from which on a dense product is faster

@@ -20,13 +20,15 @@ _TINY = 1e-30
 class Found:
     """The best multipliers of every row, what bound they promise, and averages over the search.
 
-    `loss`: by stage, (rows, n): how much of the bound each neuron costs; `place`: where its sums lie on average.
+    By stage, (rows, n): `loss` is how much of the bound each neuron costs, `place` where its sums lie on average, and
+    `worth` is mu.
     """
 
     multipliers: Multipliers
     value: NDArray[np.float64]
     loss: Points
     place: Points
+    worth: Points
     inputs: list[Points]  # what the leaves were at some of the steps
 
     def take(self, rows: Any) -> Multipliers:
@@ -35,8 +37,10 @@ class Found:
 
     def some(self, rows: Any) -> Found:
         """Of some rows, without the inputs."""
-        loss, place = ({out: part[rows] for out, part in points.items()} for points in (self.loss, self.place))
-        return Found(self.take(rows), self.value[rows], loss, place, [])
+        loss, place, worth = (
+            {out: part[rows] for out, part in points.items()} for points in (self.loss, self.place, self.worth)
+        )
+        return Found(self.take(rows), self.value[rows], loss, place, worth, [])
 
 
 def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
@@ -51,11 +55,10 @@ def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
         if isinstance(stage, Largest):
             box = regions.outputs(net, stage.source).take(stage.members)
             first = (box.low + box.high).argmax(axis=1)[:, None]
-            lam = np.zeros(box.low.shape)
-            np.put_along_axis(lam, first, mu[:, None], axis=1)
+            lam = np.zeros((len(mu), *box.low.shape[1:]))
+            np.put_along_axis(lam, np.broadcast_to(first, mu[:, None].shape), mu[:, None], axis=1)
             found[stage.out] = lam
-            part = worth.setdefault(stage.source, np.zeros((len(mu), stage.inputs)))
-            np.add.at(part, (slice(None), stage.members), lam)
+            worth[stage.source] = worth.get(stage.source, 0.0) + stage.back(lam)
             continue
         lam = mu
         if stage.stairs is not None:
@@ -78,6 +81,7 @@ def ascend(
     first_step: float = _FIRST_STEP,
 ) -> Found:
     """Supergradient ascent (Adam) on all rows at once; stops when every row promises what it needs."""
+    regions = regions.floats()
     lam = {out: value.copy() for out, value in start.items()}
     size = {out: _size(value, net, regions, out) for out, value in lam.items()}
     mean = {out: np.zeros_like(value) for out, value in lam.items()}
@@ -106,8 +110,7 @@ def ascend(
             corrected = mean[out] / (1 - _DECAY_ONE ** (step + 1))
             spread = np.sqrt(square[out] / (1 - _DECAY_TWO ** (step + 1))) + _TINY
             lam[out] = lam[out] + rate * size[out] * corrected / spread
-    loss, place = gathered.losses(net)
-    return Found(best, top, loss, place, inputs)
+    return Found(best, top, gathered.losses(net), gathered.sums, gathered.worth, [*inputs, gathered.leaves])
 
 
 def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[Any]:
@@ -115,7 +118,7 @@ def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[An
     typical = np.abs(lam).reshape(len(lam), -1).mean(axis=1).reshape(-1, *[1] * (lam.ndim - 1))
     stage = next(s for s in net.stages if s.out == out)
     if isinstance(stage, Largest):
-        return np.maximum(np.abs(lam), typical)
+        return np.asarray(np.maximum(np.abs(lam), typical))
     assert stage.stairs is not None
     reach = regions.reach[out]
     moves = stage.stairs(reach.low) < stage.stairs(reach.high)
@@ -133,7 +136,7 @@ def supergradient(net: Net, bound: Bound, lam: Multipliers) -> Points:
             continue
         total = stage.bias.astype(np.float64)
         for index, matrix in net.matrices[stage.out]:
-            total = total + matrix.forward(bound.values[index].astype(np.float64))
+            total = total + matrix.forward(np.asarray(bound.values[index], np.float64))
         if stage.stairs is None:
             bound.values[stage.out] = total
         else:
@@ -149,11 +152,16 @@ class _Averages:
         self.sums: Points = {}
         self.values: Points = {}
         self.worth: Points = {}
+        self.leaves: Points = {}
 
     def add(self, net: Net, bound: Bound, slope: Points, late: bool) -> None:
-        if late and self.count == 0 or self.count:
+        if late or self.count:
             self.count += 1
         weight = 1.0 if not self.count else 1.0 / self.count
+        for index in net.leaves:
+            if index in bound.values:
+                at, old = np.asarray(bound.values[index], np.float64), self.leaves.get(index)
+                self.leaves[index] = at if old is None else old + weight * (at - old)
         for stage in net.stages:
             if stage.out not in bound.sums or isinstance(stage, Largest):
                 continue
@@ -166,11 +174,11 @@ class _Averages:
                 old = kept.get(stage.out)
                 kept[stage.out] = new.astype(np.float64) if old is None else old + weight * (new - old)
 
-    def losses(self, net: Net) -> tuple[Points, Points]:
-        """mu * (g at the average sums - average of g), where that is above 0, and the average sums."""
+    def losses(self, net: Net) -> Points:
+        """mu * (g at the average sums - average of g): what the hull gives away there."""
         loss: Points = {}
         for stage in net.stages:
             if isinstance(stage, Affine) and stage.stairs is not None and stage.out in self.sums:
                 true = stage.stairs(np.maximum(np.rint(self.sums[stage.out]), stage.stairs.starts[0]).astype(np.int64))
                 loss[stage.out] = self.worth[stage.out] * (true - self.values[stage.out])
-        return loss, self.sums
+        return loss

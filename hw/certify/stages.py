@@ -46,6 +46,13 @@ class Largest:
     inputs: int  # elements of the source
     reach: Interval
 
+    def back(self, worth: Any) -> Any:
+        """What the source's elements are worth (rows, inputs), from what groups' members are (rows, group size, n)."""
+        found = np.zeros((len(worth), self.inputs), worth.dtype)
+        where: Any = (slice(None), self.members)
+        np.add.at(found, where, worth)
+        return found
+
 
 Stage = Affine | Largest
 
@@ -163,7 +170,9 @@ def _stage(op: Op, bounds: Bounds) -> _Made | None:
     if isinstance(op, Map):
         reach = bounds[op.source.index]
         stairs = Staircase.of(op.recipe, op.out, *reach.span)
-        return None if stairs is None else ([], _moved(op.out.index, op.source.index, _one(op.source.size), stairs, reach))
+        return (
+            None if stairs is None else ([], _moved(op.out.index, op.source.index, _one(op.source.size), stairs, reach))
+        )
     if isinstance(op, Alias):
         return [], _moved(op.out.index, op.source.index, _one(op.source.size), None, bounds[op.source.index])
     if isinstance(op, (Gather, Pad)):
@@ -255,8 +264,10 @@ def _average(op: Pool, bounds: Bounds, members: Any) -> _Made | None:
     )
     scaled = source.times(scale)
     reach = Interval(*(end[:, members].sum(axis=1) + size * offset for end in scaled))
-    partial = Interval(np.minimum(reach.low, 0) + size * np.minimum(scaled.low.min(), 0),
-                       np.maximum(reach.high, 0) + size * np.maximum(scaled.high.max(), 0))
+    partial = Interval(
+        np.minimum(reach.low, 0) + size * np.minimum(scaled.low.min(), 0),
+        np.maximum(reach.high, 0) + size * np.maximum(scaled.high.max(), 0),
+    )
     kept = image(op.on_sum, partial, op.out)
     if (kept.low != partial.low).any() or (kept.high != partial.high).any():
         return None

@@ -88,7 +88,7 @@ class Staircase:
     def minimum(self, mu: Integers, lam: Integers, low: Integers, high: Integers) -> tuple[Integers, Integers]:
         """min over a in [low, high] of mu * g(a) - lam * a, and an a that attains it; all arrays of one shape.
 
-        On a step the best a is its last number where lam > 0, its first one else. Works on int64 exactly, and on floats.
+        On a step the best a is its last number where lam > 0, its first one else. int64 is exact, floats are allowed.
         """
         first, last = self.index(low), self.index(high)
         best = at = None
