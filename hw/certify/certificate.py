@@ -71,8 +71,9 @@ class Certificate:
 
     def __str__(self) -> str:
         low, high = wilson(int(self.certified.sum()), len(self))
+        broken, unknown = (f"{part.mean():.1%}" for part in (self.broken, ~self.decided))
         return (
             f"{self.norm} {float(np.max(self.epsilon)):g} steps: certified {self.accuracy:.1%} "
-            f"[{low:.1%}, {high:.1%}] of {len(self)} inputs, broken {self.broken.mean():.1%}, unknown {1 - self.decided.mean():.1%}, "
+            f"[{low:.1%}, {high:.1%}] of {len(self)} inputs, broken {broken}, unknown {unknown}, "
             f"{self.seconds.sum():.1f} s"
         )
