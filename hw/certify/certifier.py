@@ -28,6 +28,7 @@ from qmodels.grid import Codes
 from qmodels.victims import Labels, decisions
 
 _CHUNK = 128  # boxes that are bounded at once
+_ROWS = 256  # pairs that are worked on at once: their numbers should fit the processor's cache
 
 
 @dataclass(frozen=True)
@@ -214,17 +215,21 @@ class _Work:
         rows = np.flatnonzero(~closed)
         start = time.process_time()
         ours = pairs.take(rows)
-        question = _Question(self, right, stages, front, ours)
         goal = objective(net, last, ours)
         need = needed(last, ours)
-        regions = Regions.of(stages, front).take(ours.image)
-        question.attack(regions, goal)
-        alive = np.flatnonzero(question.alive())
-        if len(alive):
-            found, shown = root(front, regions.take(alive), goal.take(alive), need[alive], self.effort.steps)
+        regions = Regions.of(stages, front)
+        question = _Question(self, right, stages, front, ours)
+        for part in _parts(np.arange(len(rows))):
+            _, shown = root(front, regions.take(ours.image[part]), goal.take(part), need[part], 0)
+            closed[rows[part[shown]]] = True
+        for part in _parts(np.flatnonzero(~closed[rows])):
+            question.take(part).attack(regions.take(ours.image[part]), goal.take(part))
+        left = np.flatnonzero(~closed[rows] & question.alive()) if self.effort.steps else rows[:0]
+        for part in _parts(left):
+            found, shown = root(front, regions.take(ours.image[part]), goal.take(part), need[part], self.effort.steps)
             for points in found.inputs:
-                question.broken(alive, points, "relaxation")
-            closed[rows[alive[shown]]] = True
+                question.broken(part, points, "relaxation")
+            closed[rows[part[shown]]] = True
         spent = len(np.unique(ours.image))
         self.seconds[right[np.unique(ours.image)]] += (time.process_time() - start) / spent
         self._close(right, pairs, closed, "relaxation")
@@ -271,6 +276,10 @@ class _Work:
         image = right[pairs.image[0]]
         if shown.all() and self.verdicts[image] == "unknown":
             self._set(np.array([image]), "certified", "search")
+
+
+def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[first : first + _ROWS] for first in range(0, len(rows), _ROWS)]
 
 
 class _Question:

@@ -18,7 +18,7 @@ from hw.certify.recipes import image
 from hw.certify.staircase import Staircase
 from hw.simulate.bitsim.codes import Merge
 from hw.simulate.bitsim.program import Alias, Binary, Gather, Input, Linear, Map, Network, Op, Pad, Pool, sources
-from hw.simulate.bitsim.recipes import ShiftLeft
+from hw.simulate.bitsim.recipes import Recipe, ShiftLeft
 from qmodels.formats import FixedPoint
 
 
@@ -169,7 +169,7 @@ def _stage(op: Op, bounds: Bounds) -> _Made | None:
         return _linear(op, bounds)
     if isinstance(op, Map):
         reach = bounds[op.source.index]
-        stairs = Staircase.of(op.recipe, op.out, *reach.span)
+        stairs = _stairs(op, op.recipe, reach)
         return (
             None if stairs is None else ([], _moved(op.out.index, op.source.index, _one(op.source.size), stairs, reach))
         )
@@ -180,6 +180,26 @@ def _stage(op: Op, bounds: Bounds) -> _Made | None:
     if isinstance(op, Binary):
         return _binary(op, bounds)
     return _pool(op, bounds) if isinstance(op, Pool) else None
+
+
+_KEPT: dict[int, tuple[Op, Staircase]] = {}  # by the operation's identity, which is kept alive with it
+_MOST_KEPT = 256
+
+
+def _stairs(op: Op, recipe: Recipe, reach: Interval) -> Staircase | None:
+    """The staircase on what is reached: cut out of one that was tried before, or tried now on somewhat more."""
+    low, high = reach.span
+    held = _KEPT.get(id(op))
+    if held is not None and held[0] is op and held[1].starts[0] <= low and high <= held[1].last:
+        return held[1].part(low, high)
+    more = (high - low) // 2
+    wide = Staircase.of(recipe, op.out, low - more, high + more)
+    if wide is None:
+        return Staircase.of(recipe, op.out, low, high)
+    if len(_KEPT) >= _MOST_KEPT:
+        _KEPT.clear()
+    _KEPT[id(op)] = (op, wide)
+    return wide.part(low, high)
 
 
 def _one(size: int) -> csr_matrix:
@@ -197,7 +217,7 @@ def _linear(op: Linear, bounds: Bounds) -> _Made | None:
     reach = exact_sums(sums, what)
     if not unchanged(sums, reach):
         return None
-    stairs = Staircase.of(op.recipe, op.out, *reach.span)
+    stairs = _stairs(op, op.recipe, reach)
     if stairs is None:
         return None
     return [], Affine(op.out.index, ((op.source.index, sums.matrix),), sums.bias, stairs, reach)
@@ -225,7 +245,7 @@ def _binary(op: Binary, bounds: Bounds) -> _Made | None:
     )
     one, two = (bounds[i].times(int(m[0, 0])) for i, m in parts)
     reach = Interval(one.low + two.low, one.high + two.high)
-    stairs = Staircase.of(op.recipe, op.out, *reach.span)
+    stairs = _stairs(op, op.recipe, reach)
     return None if stairs is None else ([], Affine(op.out.index, parts, np.zeros(op.out.size, np.int64), stairs, reach))
 
 
@@ -239,7 +259,7 @@ def _pool(op: Pool, bounds: Bounds) -> _Made | None:
         if not op.recipe.actions:
             return [], Largest(op.out.index, op.source.index, members, op.source.size, reach)
         between = -1 - op.out.index  # no value of the network has it
-        stairs = Staircase.of(op.recipe, op.out, *reach.span)
+        stairs = _stairs(op, op.recipe, reach)
         if stairs is None:
             return None
         first = Largest(between, op.source.index, members, op.source.size, reach)
@@ -271,6 +291,6 @@ def _average(op: Pool, bounds: Bounds, members: Any) -> _Made | None:
     kept = image(op.on_sum, partial, op.out)
     if (kept.low != partial.low).any() or (kept.high != partial.high).any():
         return None
-    stairs = Staircase.of(op.divide[0] + op.recipe, op.out, *reach.span)
+    stairs = _stairs(op, op.divide[0] + op.recipe, reach)
     bias = np.full(outputs, size * offset, np.int64)
     return None if stairs is None else ([], Affine(op.out.index, ((op.source.index, matrix),), bias, stairs, reach))

@@ -56,6 +56,13 @@ class Staircase:
             return None
         return cls(np.concatenate(starts), steps, high)
 
+    def part(self, low: int, high: int) -> Staircase:
+        """The same on a part of its numbers."""
+        first, last = (int(i) for i in self.index(np.array([low, high])))
+        starts = self.starts[first : last + 1].copy()
+        starts[0] = low
+        return Staircase(starts, self.values[first : last + 1], high)
+
     def index(self, a: Integers) -> NDArray[np.int64]:
         """The step each number is on."""
         return np.searchsorted(self.starts, a, "right") - 1
