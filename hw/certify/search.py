@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.dual import Bound, Multipliers, Net, Objective, Points, Regions, evaluate
+from hw.certify.interval import Interval
 from hw.certify.stages import Affine, Largest
+from hw.certify.staircase import Staircase
 
 _FIRST_STEP, _LAST_STEP = 0.3, 0.01  # of a multiplier's own size
 _DECAY_ONE, _DECAY_TWO = 0.8, 0.99  # of Adam's averages
@@ -62,13 +64,25 @@ def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
             continue
         lam = mu
         if stage.stairs is not None:
-            rise = stage.stairs(reach.high) - stage.stairs(reach.low)
-            lam = mu * rise / np.maximum(reach.high - reach.low, 1)
+            lam = mu * _slope(stage.stairs, reach, mu)
             found[stage.out] = lam
         for index, matrix in net.matrices[stage.out]:
             part = matrix.backward(lam)
             worth[index] = worth[index] + part if index in worth else part
     return found
+
+
+def _slope(stairs: Staircase, reach: Interval, mu: NDArray[Any]) -> NDArray[np.float64]:
+    """The slope of a line that touches the staircase from below (mu > 0) or above: from its flat end to the other one.
+
+    Where the flat part is the longer one the line lies on it: slope 0.
+    """
+    first, last = stairs.index(reach.low), stairs.index(reach.high)
+    rise = stairs.values[last] - stairs.values[first]
+    bend = np.where(mu > 0, np.minimum(stairs.ends[first], reach.high), np.maximum(stairs.starts[last], reach.low))
+    run = np.where(mu > 0, reach.high - bend, bend - reach.low)
+    steep = 2 * run >= reach.high - reach.low
+    return np.asarray(steep * rise / np.maximum(run, 1))
 
 
 def ascend(
