@@ -56,9 +56,7 @@ def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
         reach = regions.reach[stage.out]
         if isinstance(stage, Largest):
             box = regions.outputs(net, stage.source).take(stage.members)
-            first = (box.low + box.high).argmax(axis=1)[:, None]
-            lam = np.zeros((len(mu), *box.low.shape[1:]))
-            np.put_along_axis(lam, np.broadcast_to(first, mu[:, None].shape), mu[:, None], axis=1)
+            lam = _share(mu, box)
             found[stage.out] = lam
             worth[stage.source] = worth.get(stage.source, 0.0) + stage.back(lam)
             continue
@@ -70,6 +68,21 @@ def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
             part = matrix.backward(lam)
             worth[index] = worth[index] + part if index in worth else part
     return found
+
+
+def _share(mu: NDArray[Any], box: Interval) -> NDArray[np.float64]:
+    """mu for the member that is likely the largest, (rows, group size, n); from above only if it is that for certain.
+
+    From above, another member's largest value bounds the group better: nothing for any member then.
+    """
+    first = (box.low + box.high).argmax(axis=1)[:, None]
+    least = np.take_along_axis(box.low, first, axis=1)[:, 0]
+    others = box.high.copy()
+    np.put_along_axis(others, first, np.iinfo(np.int64).min >> 1, axis=1)
+    given = np.where((mu > 0) | (least >= others.max(axis=1)), mu, 0.0)
+    lam = np.zeros((len(mu), *box.low.shape[1:]))
+    np.put_along_axis(lam, np.broadcast_to(first, given[:, None].shape), given[:, None], axis=1)
+    return lam
 
 
 def _slope(stairs: Staircase, reach: Interval, mu: NDArray[Any]) -> NDArray[np.float64]:
