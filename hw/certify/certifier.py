@@ -44,7 +44,7 @@ class Effort:
         enumerate_up_to: a complete search tries all inputs of boxes with no more grid points.
     """
 
-    steps: int = 60
+    steps: int = 30
     complete: bool = False
     timeout: float = 60.0
     attack_steps: int = 20
@@ -168,8 +168,6 @@ class _Work:
             after = np.flatnonzero(self.verdicts[right] == "unknown")
             tick(len(left) - len(after))
             left = after
-            if self.effort.steps:
-                left = self._closer(right, stages, last, pairs, closed, left, tick)
         if not self.effort.complete:
             tick(len(left))
             return
@@ -236,41 +234,6 @@ class _Work:
         spent = len(np.unique(ours.image))
         self.seconds[right[np.unique(ours.image)]] += (time.process_time() - start) / spent
         self._close(right, pairs, closed, "relaxation")
-
-    def _closer(
-        self,
-        right: NDArray[np.int64],
-        stages: Stages,
-        last: Affine,
-        pairs: Pairs,
-        closed: NDArray[np.bool_],
-        left: NDArray[np.int64],
-        tick: Callable[[int], None],
-    ) -> NDArray[np.int64]:
-        """Image by image with closer bounds of inner sums, where there are layers whose intervals are loose."""
-        net = Net.of(stages)
-        front = net.upto(last.out)
-        if not deep(front):
-            return left
-        for image in left:
-            start = time.process_time()
-            mine = np.flatnonzero((pairs.image == image) & ~closed)
-            ours = pairs.take(mine)
-            regions = Regions.of(stages, front).take(ours.image)
-            small, regions, goal, elements = shrink(front, regions, objective(net, last, ours))
-            one = tightened(small, regions.take(np.zeros(1, np.int64)))
-            question = _Question(self, right, stages, small, ours)
-            question.elements = elements
-            regions = one.take(np.zeros(len(mine), np.int64))
-            found, shown = root(small, regions, goal, needed(last, ours), self.effort.steps)
-            for points in found.inputs[-2:]:
-                question.broken(np.arange(len(mine)), points, "relaxation")
-            closed[mine[shown]] = True
-            self.seconds[right[image]] += time.process_time() - start
-        self._close(right, pairs, closed, "relaxation")
-        after = np.flatnonzero(self.verdicts[right] == "unknown")
-        tick(len(left) - len(after))
-        return after
 
     def _enumerated(self, image: int, deadline: float) -> bool:
         """Whether trying every input has decided this one."""

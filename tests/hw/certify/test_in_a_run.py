@@ -11,10 +11,11 @@ from hw.certify import Certificate
 from hw.experiment import certificates
 from hw.experiment.config import RunConfig, load_config
 from hw.report.certificates import certificate_rows, certificate_texts
-from hw.report.schema import ResultsPart, check_shape
+from hw.report.schema import ResultsPart
 from qmodels.errors import Contradiction, UserError
 from qmodels.grid import IMAGE_GRID
 from qmodels.metrics.masking import Row
+from qmodels.shapes import check_shape
 
 
 def certificate(verdicts):
