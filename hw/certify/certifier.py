@@ -29,6 +29,7 @@ from qmodels.grid import Codes
 from qmodels.victims import Labels, decisions
 
 _CHUNK = 128  # boxes that are bounded at once
+_FLOAT_BITS = 24  # simulators give outputs in float32
 _ROWS = 256  # pairs that are worked on at once: their numbers should fit the processor's cache
 
 
@@ -108,6 +109,11 @@ def _check(network: Network) -> None:
         )
     if isinstance(network.ops[-1], Softmax):
         raise UserError("certify: the network ends in a softmax; certificates are for logits: leave the last layer out")
+    if network.outputs[0].format.width > _FLOAT_BITS:
+        raise UserError(
+            f"certify: the outputs have {network.outputs[0].format.width} bits; up to {_FLOAT_BITS} are compared as "
+            "the device compares them"
+        )
     if network.outputs[0].size < 2:
         raise UserError("certify: the network has one output; certificates are for two classes or more")
 

@@ -37,8 +37,8 @@ def network(seed, inputs=4, hidden=(5,), classes=3, output=None, pool=False):
     first = Value(0, "x", (inputs,), FixedPoint(5, 1))
     ops, now, count = [Input(first, 0)], first, 1
     traced = {}
-    for units in (*hidden, classes):
-        last = units is classes and len(ops) > 1 and count > 2 * len(hidden)
+    for number, units in enumerate((*hidden, classes)):
+        last = number == len(hidden)
         weight = FixedPoint(4, 2)
         target = (
             (output or FixedPoint(24, 14))
@@ -188,5 +188,7 @@ def test_the_minimum_over_a_group_is_the_minimum_over_all_its_numbers(seed):
 
 
 def test_what_is_no_classifier_is_refused():
+    with pytest.raises(UserError, match="25 bits"):
+        Certifier(BitSim(network(1, output=FixedPoint(25, 14))))
     with pytest.raises(UserError, match="two classes or more"):
         Certifier(BitSim(network(1, classes=1)))
