@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify import Certificate, Certifier, Effort
-from hw.experiment.attacks import accelerator_of, concerned_images
+from hw.experiment.attacks import concerned_images
 from hw.experiment.config import CertificatePlan
+from hw.experiment.contestants import accelerator_of
 from hw.experiment.run import Run
 from qmodels.attacks.ball import Ball
 from qmodels.digest import digest_of
