@@ -72,7 +72,7 @@ def asked_later(run: Run, plan: CertificatePlan, rows: Callable[[], Sequence[Row
     if not (run.folder / "project.json").exists():
         where = run.folder.path
         raise UserError(f"{where}: there is no accelerator in this run yet; first: robust-hls run {where}")
-    check_certifiable(run)
+    check_certifiable(run.task.kind)
     attacked = rows()
     for epsilon in plan.epsilons_lsb:
         yield certificate(run, plan, epsilon, attacked)[1]
@@ -95,7 +95,7 @@ def certificates(run: Run, rows: Sequence[Row]) -> list[tuple[Certificate, Brack
 
 def certificate(run: Run, plan: CertificatePlan, epsilon: int, rows: Sequence[Row] = ()) -> tuple[Certificate, Bracket]:
     """One radius; arguments and errors as of `certificates`."""
-    check_certifiable(run)
+    check_certifiable(run.task.kind)
     images = concerned_images(run).take(plan.samples or run.config.evaluation.samples)
     ball = Ball(run.data.grid, images.x, "linf", float(epsilon))
     found = _kept(run, plan, ball, np.asarray(images.y))
@@ -117,11 +117,11 @@ def certificate(run: Run, plan: CertificatePlan, epsilon: int, rows: Sequence[Ro
     return found, _bracket(run, found, epsilon, survives)
 
 
-def check_certifiable(run: Run) -> None:
+def check_certifiable(kind: str) -> None:
     """Refuse tasks that certificates do not know, before long work. Raises UserError."""
-    if run.task.kind != "classes":
+    if kind != "classes":
         raise UserError(
-            f"evaluation.certificate: certificates are for classes, and the task of this run is {run.task.kind}; "
+            f"evaluation.certificate: certificates are for classes, and the task of this run is {kind}; "
             "leave evaluation.certificate out"
         )
 

@@ -70,7 +70,7 @@ def test_certified_and_broken_is_a_defect_of_ours(monkeypatch):
 
 def test_other_tasks_are_refused_before_anything_is_computed():
     with pytest.raises(UserError, match="certificates are for classes"):
-        certificates.check_certifiable(SimpleNamespace(task=SimpleNamespace(kind="regression")))
+        certificates.check_certifiable("regression")
 
 
 @pytest.mark.parametrize("wrong", ["[0]", "[1.5]", "[-1]"])
