@@ -21,7 +21,6 @@ SCALES = tuple(1 << bits for bits in (28, 20, 12))  # multipliers are whole numb
 _NODES_AT_ONCE = 192
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
 _ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
-_BEND = 1.0  # steps by which a bend must lie off the chord
 _EVEN = 1e-9  # where no neuron costs anything, the one with most steps is cut
 
 
@@ -211,9 +210,8 @@ def _cuts(stages: list[Affine], regions: Regions, found: Found) -> _Cuts:
         first, last = stairs.index(reach.low), stairs.index(reach.high)
         loss = np.where(last > first, np.maximum(found.loss[stage.out], 0) + _EVEN * (last - first), 0.0)
         neuron = loss.argmax(axis=1)
-        worth = found.worth[stage.out][rows, neuron]
         ends = Interval(reach.low[rows, neuron], reach.high[rows, neuron])
-        start = _cut(stairs, ends, found.place[stage.out][rows, neuron], worth)
+        start = _cut(stairs, ends, found.place[stage.out][rows, neuron])
         better = loss[rows, neuron] > best
         best = np.where(better, loss[rows, neuron], best)
         for kept, new in ((cuts.stage, number), (cuts.neuron, neuron), (cuts.start, start)):
@@ -221,29 +219,12 @@ def _cuts(stages: list[Affine], regions: Regions, found: Found) -> _Cuts:
     return cuts
 
 
-def _cut(
-    stairs: Staircase, ends: Interval, place: NDArray[np.float64], worth: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """From which sum on the upper part is: at the kink that spoils the hull, else at the step nearest to `place`.
-
-    The hull above a staircase is wide of its lower bend (a ReLU's 0), the hull below it of its upper one (saturation).
-    """
+def _cut(stairs: Staircase, ends: Interval, place: NDArray[np.float64]) -> NDArray[np.int64]:
+    """From which sum on the upper part is: at the step nearest to `place`."""
     first, last = stairs.index(ends.low), stairs.index(ends.high)
     step = np.clip(np.searchsorted(stairs.starts, place, "right") - 1, first, last)
     after = np.minimum(step + 1, last)
     nearer = (place - stairs.starts[step] < stairs.starts[after] - place) | (after == step)
     level = np.clip(np.where(nearer, step, after), first + 1, np.maximum(last, first + 1))
-    top = len(stairs.starts) - 1
-    start: NDArray[np.int64] = stairs.starts[np.minimum(level, top)]
-    if top < 2:
-        return start
-    rise = (stairs.values[last] - stairs.values[first]) / np.maximum(ends.high - ends.low, 1)
-    chord = stairs.values[first] - rise * ends.low  # at sum 0
-    step_height = float(np.median(np.diff(stairs.values)))
-    bends = (
-        (stairs.starts[1], (worth < 0) & (first == 0), chord + rise * (stairs.starts[1] - 1) - stairs.values[0]),
-        (stairs.starts[top], (worth > 0) & (last == top), stairs.values[top] - chord - rise * stairs.starts[top]),
-    )
-    for at, able, far in bends:
-        start = np.where(able & (far > _BEND * step_height) & (ends.low < at) & (at <= ends.high), at, start)
+    start: NDArray[np.int64] = stairs.starts[np.minimum(level, len(stairs.starts) - 1)]
     return start
