@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.certify import Certificate, Certifier, Effort
 from hw.cost import Cost, estimate_cost
 from hw.generate.codes import Codebook, choose_codebooks
 from hw.generate.contract import Exactness
@@ -25,6 +26,7 @@ from hw.simulate.csim import Csim
 from hw.simulate.explain import FirstDifference, explain
 from hw.simulate.model_trace import layers_of, model_trace
 from qmodels.attacks import Attack, AttackResult
+from qmodels.attacks.ball import Ball, Epsilon, Norm
 from qmodels.criteria import Truth
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
@@ -33,7 +35,7 @@ from qmodels.metrics.masking import attack_row, clean_row, with_flags
 from qmodels.quantize.prequantized import prequantize
 from qmodels.runtime import runtime
 from qmodels.tasks import CLASSES, Task
-from qmodels.victims import GradientModel, Logits
+from qmodels.victims import GradientModel, Labels, Logits
 
 Array = NDArray[Any]
 Engine = Literal["bitsim", "csim"]
@@ -327,6 +329,33 @@ class Accelerator:
             result = attack(view, x, right, epsilon_lsb=epsilon, seed=seed, criterion=criterion)
             rows.append(attack_row("accelerator", self.name, attack, result))
             yield replace(result, flags=with_flags(rows)[-1].flags)
+
+    def certify(
+        self,
+        x: Codes,
+        y: Labels,
+        *,
+        epsilon: Epsilon,
+        norm: Norm = "linf",
+        complete: bool = False,
+        timeout: float = 60.0,
+    ) -> Certificate:
+        """What no attack can do: verdicts on every input, proved in the accelerator's own integers.
+
+        Args:
+            x: codes (N, ...) of inputs on the grid.
+            y: true classes (N,).
+            epsilon: radius in grid steps.
+            norm: of the ball. In other norms than L-infinity the box around the ball is what is bounded.
+            complete: go on with branch and bound where the quick methods leave an input open.
+            timeout: processor seconds for each input that they leave open.
+
+        Raises:
+            UserError: bitsim does not simulate this accelerator, or it is no classifier with logits as its output.
+        """
+        certifier = Certifier(self.bitsim)
+        ball = Ball(self.grid, np.asarray(x), norm, epsilon)
+        return certifier.certify(ball, np.asarray(y), Effort(complete=complete, timeout=timeout))
 
     def overflow_report(self, x: Array | Sequence[Array]) -> list[LayerOverflow]:
         """Per layer, how many results (and sums) saturated or wrapped on x.

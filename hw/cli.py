@@ -318,6 +318,29 @@ def export_command(
 
 
 @app.command()
+def certify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", parser=_path, help="A run folder with an accelerator.")],
+    epsilon: Annotated[list[int], typer.Option("--epsilon", min=1, metavar="LSB", help="L-infinity; may be repeated.")],
+    complete: Annotated[bool, typer.Option("--complete", help="Branch and bound for what stays open.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Processor seconds an open image.")] = 60.0,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="The first so many test images.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """What no attack can do to a run's accelerator: proved in its own integers, beside what attacks leave."""
+    with _stoppable("stopped; finished radii are kept"):
+        from hw.experiment.certificates import asked_later
+        from hw.experiment.config import CertificatePlan
+        from hw.experiment.open import open_run
+        from hw.experiment.scoring import finished_rows
+
+        opened = open_run(run, resume=True, data_dir=data_dir)
+        plan = CertificatePlan(epsilons_lsb=tuple(epsilon), samples=images, complete=complete, timeout=timeout)
+        with opened.folder.lock():
+            for bracket in asked_later(opened, plan, lambda: finished_rows(opened)):
+                typer.echo(str(bracket))
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", parser=_path, help="Run folders.")],
     output: Annotated[

@@ -39,6 +39,12 @@ class ExactnessError(RobustHlsError):
     exit_status = 4
 
 
+class Contradiction(RobustHlsError):
+    """An input is certified, and an attack has broken it: a defect of ours."""
+
+    exit_status = 4
+
+
 class SimulationFailed(RobustHlsError):
     """Generated C++ crashed, ended its process, or hangs: there is nothing to compare."""
 

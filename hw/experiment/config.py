@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -203,6 +203,17 @@ class BlackBoxModel(Section):
     quantization: QuantizationConfig | None = Field(None, description="left out: float")
 
 
+class CertificatePlan(Section):
+    """What is to be proved of the accelerator, and how hard to try."""
+
+    epsilons_lsb: tuple[Annotated[int, Field(ge=1, lt=1 << 24)], ...] = Field(
+        (), description="L-infinity radii in whole LSB; none: nothing is proved"
+    )
+    samples: int | None = Field(None, ge=1, description="test images; left out: evaluation.samples")
+    complete: bool = Field(False, description="branch and bound where the quick methods leave an image open")
+    timeout: float = Field(10.0, gt=0.0, le=86400.0, description="processor seconds for each image they leave open")
+
+
 class EvaluationConfig(Section):
     """What is attacked, how hard, on how many test images."""
 
@@ -212,6 +223,7 @@ class EvaluationConfig(Section):
     )
     check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
     attacks: tuple[EvaluationPlan, ...] = ()
+    certificate: CertificatePlan = Field(CertificatePlan(), description="what no attack can do, proved")
     black_box: tuple[BlackBoxModel, ...] = Field((), description="models whose examples are tried on the run's")
 
     @model_validator(mode="after")

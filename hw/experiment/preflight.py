@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from hw.experiment.certificates import check_certifiable
 from hw.experiment.defence import check_defence
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.pipeline import FlowStep, step_key
@@ -59,7 +60,10 @@ def check_run(run: Run, steps: Sequence[FlowStep], *, machine: bool = True) -> N
         check_shape(run.config.model, shape)
         _check_augmentation(run, shape)
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
-    check_defence(run, task_kind(run.config.task, run.data, run.own_model))
+    kind = task_kind(run.config.task, run.data, run.own_model)
+    check_defence(run, kind)
+    if run.config.evaluation.certificate.epsilons_lsb:
+        check_certifiable(kind)
     if "attack" in names:
         for plan in run.config.evaluation.attacks:
             plan_radii(plan, run.data)

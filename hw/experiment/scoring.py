@@ -20,6 +20,7 @@ from hw.experiment.attacks import (
     load_result,
     strongest,
 )
+from hw.experiment.certificates import certificates
 from hw.experiment.clean_accuracy import clean_accuracy
 from hw.experiment.config import EvaluationPlan
 from hw.experiment.contestants import Contestant
@@ -59,10 +60,13 @@ def evaluate(run: Run) -> dict[str, Any]:
         ExactnessError: the accelerator and the quantized model differ in one bit.
     """
     scores, adversarial = scored(run)
-    record = pass_gate(run, distinct(adversarial), adversarial=True)
+    proved = certificates(run, scores.rows)
+    shown = [adversarial, *(found.examples[found.broken] for found, _ in proved)]
+    record = pass_gate(run, distinct(np.concatenate(shown)), adversarial=True)
     gate = read_stored(run.folder / "simulation.json", SimulationPart)
     cost = read_stored(run.folder / "cost.json", CostPart)
-    return results_of(run, scores, scores.rows) | {"exactness": combined(gate, record), "cost": cost}
+    brackets = {"certificates": [bracket.as_json() for _, bracket in proved]} if proved else {}
+    return results_of(run, scores, scores.rows) | brackets | {"exactness": combined(gate, record), "cost": cost}
 
 
 def scored(run: Run) -> tuple[Scores, Codes]:
@@ -103,6 +107,17 @@ def results_of(run: Run, scores: Scores, found: Sequence[Row]) -> dict[str, Any]
         | detection(run)
         | (layer_measures(run, chosen, shown) if run.has_model else {}),
     }
+
+
+def finished_rows(run: Run) -> list[Row]:
+    """Rows of the attacks that a run has finished, with their answers image by image; none before the attack step."""
+    jobs = [job for job in attack_jobs(run) if not job.check and job_path(run, job).exists()]
+    if not jobs:
+        return []
+    scores = Scores(run)
+    for job in jobs:
+        scores.add(job, _stored(run, job))
+    return scores.rows
 
 
 class Scores:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hw.report.certificates import TITLE, certificate_rows
 from hw.report.errors import error_records, error_title
 from hw.report.headline import Number, headline, marked, run_notes
 from hw.report.measures import measure_tables
@@ -71,7 +72,8 @@ def markdown_text(runs: Sequence[Results]) -> str:
     notes = [*table.legend, *run_notes(runs, named=True), *(f"verdict: {verdict}" for verdict in table.verdicts)]
     lines += [*markdown_lines(Table(columns)), "", *(f"- {plain_markdown(note)}" for note in notes)]
     for results in runs:
-        tables = {error_title(results): error_records(results)} | measure_tables(results.plain.get("measures"))
+        tables = {TITLE: certificate_rows(results.plain), error_title(results): error_records(results)}
+        tables |= measure_tables(results.plain.get("measures"))
         for title, records in tables.items():
             if not records:
                 continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw.experiment.ball import Ball, headline_ball
+from hw.report.certificates import certificate_texts
 from hw.report.columns import AttackColumn, attack_columns, has_column, made_apart
 from hw.report.errors import error_texts
 from hw.report.source import NORMS, Results
@@ -256,6 +257,7 @@ def run_notes(runs: Sequence[Results], named: bool) -> list[str]:
             exactness_text(results.exactness),
             *rtl_text(results.plain.get("rtl")),
             *unbounded_checks(results),
+            *certificate_texts(results),
             *(f"{attack.attack}: {attack.describe()}" for attack in results.attacks),
         )
     ]

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hw.report.answer import Fact, answer
+from hw.report.certificates import TITLE, certificate_rows
 from hw.report.errors import error_records, error_title
 from hw.report.headline import (
     MARKS,
@@ -113,6 +114,7 @@ def _records(run: FinishedRun) -> dict[str, Table]:
     cost = run.results.plain.get("cost")
     found = {
         "Hardware cost by layer": _costly(cost.get("layers")) if isinstance(cost, dict) else None,
+        TITLE: certificate_rows(run.results.plain),
         "Overflow by layer": overflow_rows(run.overflow),
         "Quantization by layer": run.quantization,
         "Lipschitz constants": run.results.plain.get("lipschitz"),

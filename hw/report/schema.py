@@ -192,6 +192,20 @@ class CostFiguresPart(Part):
     layers: list[CostLayerPart] = Field(default=[])
 
 
+class CertificatePart(Part):
+    """What is proved at one radius."""
+
+    epsilon_lsb: Count
+    n: Count
+    accuracy: Share
+    worst_case: Share
+    unknown: Share
+    seconds: Strength
+    complete: bool
+    model: str = ""
+    victim: str = ""
+
+
 class ResultsPart(Part):
     """results.json."""
 
@@ -200,6 +214,7 @@ class ResultsPart(Part):
     input: InputPart | None = None
     task: TaskPart | None = None
     worst_case: list[WorstPart] = Field(default=[])
+    certificates: list[CertificatePart] = Field(default=[])
     attacks: list[AttackPart] = Field(default=[])
     exactness: ExactnessPart = Field(default=ExactnessPart())
     cost: CostFiguresPart | None = None

@@ -137,6 +137,11 @@ class BitSim:
         self._network, self._machines = network, {"predict": _predictor(network)}
 
     @property
+    def network(self) -> Network:
+        """The accelerator as data, in integers: its operations, formats and weights."""
+        return self._network
+
+    @property
     def formats(self) -> dict[str, FixedPoint]:
         """Format of every layer's output."""
         known = {value.layer: value.format for value in self._network.inputs}

@@ -64,7 +64,9 @@ def _sums(op: Pool, first: Compiler) -> Compiler:
 
 def _average_bounds(op: Pool, first: Compiler, sums: Compiler) -> tuple[int, int]:
     count = op.window.height * op.window.width
-    low, high = min(count * first.low, 0), max(count * first.high, 0)
+    coarse = sum(action.bits for action in op.on_sum.actions[1:] if isinstance(action, ShiftLeft))
+    moved = count << coarse if coarse else 0  # every sum is rounded, by less than one step of the accumulator's grid
+    low, high = min(count * first.low, 0) - moved, max(count * first.high, 0) + moved
     fits = accumulated(op)
     return (low, high) if fits[0] <= low and high <= fits[1] else (sums.low, sums.high)
 

@@ -1,0 +1,176 @@
+"""Certificates: soundness, speed, and how many images are decided.
+
+Soundness: random networks of all layers, formats and modes, random boxes, random inputs inside: every layer's value
+lies within its bounds. Speed: interval certificates of MNIST images against bitsim's predict, in processor time of one
+thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images.
+
+    python benchmarks/certify.py --data-dir DIR [--quick] [--only soundness speed one two] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from benchmarks.bitsim import mnist_cnn  # noqa: E402
+from benchmarks.common import Report, parser  # noqa: E402
+from hw.accelerator import Accelerator  # noqa: E402
+from hw.certify import Certificate, Certifier, Effort  # noqa: E402
+from hw.certify.bounds import propagate  # noqa: E402
+from hw.certify.interval import Interval  # noqa: E402
+from hw.simulate.bitsim import BitSim  # noqa: E402
+from hw.simulate.bitsim.lower import lower  # noqa: E402
+from hw.simulate.bitsim.program import Network  # noqa: E402
+from qmodels.attacks.ball import Ball  # noqa: E402
+from qmodels.data import Dataset, load_data  # noqa: E402
+from qmodels.grid import IMAGE_GRID  # noqa: E402
+from qmodels.runtime import runtime, set_seed  # noqa: E402
+from tests.helpers.random_networks import random_model  # noqa: E402
+
+PARTS = ("soundness", "speed", "one", "two")
+BRANCHES, BOXES, INSIDE = 10, 8, 250
+
+
+def soundness(report: Report, quick: bool) -> int:
+    """Values checked against their bounds; how many lie outside."""
+    checks = violations = 0
+    for number in range(4 if quick else 100):
+        seeds = [900_000 + 10 * number + n for n in range(BRANCHES)]
+        with tempfile.TemporaryDirectory() as folder:
+            network = lower(random_model(seeds, Path(folder), stream=number % 2 == 1).graph)
+        done, wrong = _check(network, np.random.default_rng(number))
+        checks, violations = checks + done, violations + wrong
+    report.figure("soundness_checks", checks, "values of layers, of inputs inside boxes")
+    report.figure("violations", violations)
+    return violations
+
+
+def _check(network: Network, rng: np.random.Generator) -> tuple[int, int]:
+    boxes, inputs = [], []
+    for value in network.inputs:
+        low, high = value.format.raw_min, value.format.raw_max
+        centre = rng.integers(low, high + 1, (BOXES, value.size))
+        reach = rng.integers(0, rng.choice([0, 1, 4, (high - low) // 2], (BOXES, 1)) + 1, centre.shape)
+        box = Interval(np.maximum(centre - reach, low), np.minimum(centre + reach, high))
+        inside = rng.integers(box.low[:, None], box.high[:, None] + 1, (BOXES, INSIDE, value.size))
+        corner = np.where(rng.random(inside.shape) < 0.5, box.low[:, None], box.high[:, None])
+        points = np.where(rng.random((BOXES, INSIDE, 1)) < 0.5, corner, inside)
+        boxes.append(box)
+        inputs.append((points * 2.0**-value.format.fraction).reshape(-1, *value.shape))
+    bounds = propagate(network, boxes)
+    trace = BitSim(network).trace(inputs, threads=1)
+    checks = violations = 0
+    for name, value in network.traced.items():
+        found = np.ldexp(trace[name], value.format.fraction).reshape(BOXES, INSIDE, -1)
+        low, high = (end.astype(np.float64)[:, None] for end in bounds[value.index])
+        checks += found.size
+        violations += int(((found < low) | (found > high)).sum())
+    return checks, violations
+
+
+def speed(report: Report, data: Dataset, quick: bool) -> float:
+    """Interval certificates against predict, in processor time: other work on the machine does not count."""
+    simulator = Accelerator(mnist_cnn()).bitsim
+    x = data.test.x
+    y = simulator.predict(x, 1, fraction=8).argmax(axis=1)
+    doubled = Certifier(simulator).doubled(Ball(IMAGE_GRID, x, "linf", 2.0))
+    if doubled is None:
+        raise AssertionError("the network has no doubled form")
+    predict, certify = [], []
+    for _ in range(5 if quick else 25):
+        predict.append(_seconds(lambda: simulator.predict(x, 1, fraction=8)))
+        certify.append(_seconds(lambda: doubled.certified(x, y, 1)))
+    ratio = float(np.median([a / b for a, b in zip(predict, certify, strict=True)]))
+    report.figure("interval_vs_predict", ratio, f"{len(x)} images, one thread")
+    return ratio
+
+
+def _seconds(call: Any) -> float:
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def perceptron(hidden: tuple[int, ...], bits: int, integer: int, data: Dataset) -> Any:
+    """784 - hidden - 10, weights and activations of so many bits, trained plainly for eight epochs."""
+    keras, qkeras = runtime().keras, runtime().qkeras
+    set_seed(0)
+    image = keras.Input((28, 28, 1), name="image")
+    x = qkeras.QActivation(qkeras.quantized_bits(9, 0, alpha=1), name="grid")(image)
+    x = keras.layers.Flatten(name="flatten")(x)
+    for number, units in enumerate((*hidden, 10)):
+        quantizers = {f"{part}_quantizer": qkeras.quantized_bits(bits, 0, alpha=1) for part in ("kernel", "bias")}
+        last = number == len(hidden)
+        x = qkeras.QDense(units, name="logits" if last else f"fc{number}", **quantizers)(x)
+        if not last:
+            x = qkeras.QActivation(qkeras.quantized_relu(bits, integer), name=f"relu{number}")(x)
+    model = keras.Model(image, x)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(2e-3), loss)
+    for rate, epochs in ((2e-3, 6), (3e-4, 2)):
+        model.optimizer.learning_rate = rate
+        model.fit(data.train.values, data.train.y, batch_size=128, epochs=epochs, verbose=0)
+    return model
+
+
+def decided(
+    report: Report, data: Dataset, model: Any, radii: dict[int, str], timeout: float, images: int = 100
+) -> None:
+    """How many of the first images are decided, by radius."""
+    simulator = Accelerator(model).bitsim
+    x, y = data.test.x[:images], np.asarray(data.test.y[:images])
+    for epsilon, key in radii.items():
+        ball = Ball(IMAGE_GRID, x, "linf", float(epsilon))
+        found = Certifier(simulator).certify(ball, y, Effort(complete=True, timeout=timeout))
+        report.figure(key, int(found.decided.sum()), str(found))
+        report.details[key] = _verdicts(found)
+
+
+def _verdicts(found: Certificate) -> dict[str, Any]:
+    counts: NDArray[np.str_] = np.char.add(np.char.add(found.verdicts, " by "), found.methods)
+    names, numbers = np.unique(counts, return_counts=True)
+    return {
+        "verdicts": dict(zip(names.tolist(), numbers.tolist(), strict=True)),
+        "median_seconds": float(np.median(found.seconds)),
+        "most_seconds": float(found.seconds.max()),
+    }
+
+
+def main() -> int:
+    """Exit status 0 when nothing contradicts a bound and the speed is reached."""
+    arguments = parser(__doc__, PARTS)
+    arguments.add_argument("--data-dir", type=Path, default=os.environ.get("ROBUST_HLS_DATA"), help="with mnist.npz")
+    arguments.add_argument("--timeout", type=float, help="processor seconds an image; default 60, with --quick 2")
+    options = arguments.parse_args()
+    report, quick = Report(), options.quick
+    timeout = options.timeout or (2.0 if quick else 60.0)
+    fine = True
+    if "soundness" in options.only:
+        fine &= soundness(report, quick) == 0
+    if set(options.only) - {"soundness"}:
+        data = load_data("mnist", data_dir=options.data_dir)
+        if "speed" in options.only:
+            fine &= speed(report, data, quick) >= 0.25
+        if "one" in options.only:
+            radii = (1, 2, 3, 4, 6, 8) if not quick else (1, 2)
+            keys = {epsilon: f"decided_eps{epsilon}" for epsilon in radii}
+            decided(report, data, perceptron((64,), 6, 2, data), keys, timeout)
+        if "two" in options.only and not quick:
+            keys = {4: "decided_two_layers_eps4"}
+            decided(report, data, perceptron((64, 32), 4, 2, data), keys, timeout)
+    report.write(options.json)
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

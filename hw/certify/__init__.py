@@ -1,0 +1,6 @@
+"""Certificates: what no attack within a ball can ever do to an accelerator, proved in its own integers."""
+
+from hw.certify.certificate import Certificate
+from hw.certify.certifier import Certifier, Effort
+
+__all__ = ["Certificate", "Certifier", "Effort"]

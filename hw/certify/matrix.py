@@ -1,0 +1,84 @@
+"""Integer matrices that multiply whole batches: exactly where integers come in, in float64 where floats do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from hw.certify.interval import SAFE_BITS, Interval
+
+_FLOAT_LIMIT = 2.0**53
+_DENSE = 0.1  # share of numbers that are not 0 from which on a dense product is faster
+_DENSE_CELLS = 1 << 24
+
+
+class TooLarge(Exception):
+    """A product may not fit the machine's integers: no proof, not a failure."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """(outputs, inputs), int64."""
+
+    sparse: csr_matrix
+
+    @cached_property
+    def _forward(self) -> Any:
+        return self._float(self.sparse)
+
+    @cached_property
+    def _backward(self) -> Any:
+        return self._float(self.sparse.T.tocsr())
+
+    @cached_property
+    def _up(self) -> Any:
+        return self._float(self.sparse.maximum(0).tocsr())
+
+    @cached_property
+    def _down(self) -> Any:
+        return self._float(self.sparse.minimum(0).tocsr())
+
+    @staticmethod
+    def _float(matrix: csr_matrix) -> Any:
+        cells = matrix.shape[0] * matrix.shape[1]
+        dense = cells <= _DENSE_CELLS and matrix.nnz > _DENSE * cells
+        return matrix.toarray().astype(np.float64) if dense else matrix.astype(np.float64)
+
+    @cached_property
+    def _heaviest(self) -> tuple[int, int]:
+        """Largest sum of magnitudes of a row, and of a column."""
+        size = abs(self.sparse)
+        return tuple(int(size.sum(axis=axis).max()) if size.nnz else 0 for axis in (1, 0))  # type: ignore[return-value]
+
+    def forward(self, x: NDArray[Any]) -> NDArray[Any]:
+        """matrix @ x for every row of x (N, inputs)."""
+        return self._product(self._forward, self.sparse, x, self._heaviest[0])
+
+    def backward(self, y: NDArray[Any]) -> NDArray[Any]:
+        """y @ matrix for every row of y (N, outputs)."""
+        return self._product(self._backward, self.sparse.T, y, self._heaviest[1])
+
+    def interval(self, what: Interval) -> Interval:
+        """Bounds (N, outputs) from bounds (N, inputs)."""
+        up, down = self.sparse.maximum(0), self.sparse.minimum(0)
+        parts = [
+            [self._product(fast, slow, end, self._heaviest[0]) for end in what]
+            for fast, slow in ((self._up, up), (self._down, down))
+        ]
+        return Interval(parts[0][0] + parts[1][1], parts[0][1] + parts[1][0])
+
+    @staticmethod
+    def _product(fast: Any, slow: Any, x: NDArray[Any], heaviest: int) -> NDArray[Any]:
+        if x.dtype == np.float64:
+            return np.ascontiguousarray((fast @ x.T).T)
+        most = heaviest * float(np.abs(x).max(initial=0))
+        if most < _FLOAT_LIMIT:  # every partial sum is an integer that float64 holds
+            return np.ascontiguousarray((fast @ x.T.astype(np.float64)).T).astype(np.int64)
+        if most >= 2.0**SAFE_BITS:
+            raise TooLarge
+        return np.ascontiguousarray((slow @ x.T).T)
