@@ -272,9 +272,11 @@ def test_a_model_file_that_is_not_there(cli: Cli) -> None:
 
 
 def test_a_model_file_of_another_kind(cli: Cli) -> None:
-    (cli.folder / "own.tflite").write_bytes(b"x")
-    told = cli.refuses("run", "--model", "own.tflite")
-    assert "own.tflite: unknown model format '.tflite'; allowed: .keras, .h5" in told
+    for name in ("own.pb", "own.tflite"):
+        (cli.folder / name).write_bytes(b"x")
+    told = cli.refuses("run", "--model", "own.pb")
+    assert "own.pb: unknown model format '.pb'; allowed: .keras, .h5" in told
+    assert "own.tflite: a .tflite file is attacked as it is" in cli.refuses("run", "--model", "own.tflite")
 
 
 def test_a_file_name_that_is_no_run_name_is_made_one(cli: Cli) -> None:

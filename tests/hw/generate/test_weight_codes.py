@@ -84,7 +84,6 @@ def test_the_searchs_ebops_are_those_of_the_hardware(toolbox: Toolbox) -> None:
 
 
 def test_a_layer_that_is_none_is_named(toolbox: Toolbox) -> None:
-    with pytest.raises(
-        UserError, match=r"quantization.layers: 'fc9' is no layer with weights; did you mean 'fc1'\? \(allowed: conv1"
-    ):
+    told = r"quantization.layers: 'fc9' is no layer with weights and no ReLU; did you mean 'fc1'\? \(allowed: conv1"
+    with pytest.raises(UserError, match=told):
         quantized(toolbox, layers={"fc9": {"weight_bits": 2}})

@@ -173,7 +173,9 @@ def test_a_worker_with_threads_that_comes_late_gets_no_job(crew: DaskCrew, monke
 
 
 def test_threads_are_refused() -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as running:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, protocol="tcp://", dashboard_address=":0"
+    ) as running:
         with pytest.raises(UserError, match="start them with --nthreads 1"):
             remote_crew(running.scheduler_address)
 

@@ -15,7 +15,6 @@ from qmodels.errors import UserError
 SIZING = {
     "name": "tiny",
     "space": {"quantization.weight_bits": [2, 4]},
-    "screening": {"attacks": [{"attack": {"kind": "fgsm"}, "epsilons_lsb": [16]}]},
     "worst_case": {"epsilon_lsb": 16, "attack": {"kind": "worst-case", "attacks": [{"kind": "square"}]}},
 }
 
