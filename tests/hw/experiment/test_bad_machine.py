@@ -272,9 +272,7 @@ def test_ctrl_c_says_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_doctor_names_what_is_missing_and_how_to_get_it(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(
-        "hw.tools.toolchain.find_spec", lambda name: None
-    )  # tools that pip brought are found without PATH
+    monkeypatch.setattr("hw.tools.toolchain._packaged", lambda name: None)  # pip's are found without PATH
     outcome = cli("doctor")
     assert outcome.status == 3
     for tool in TOOLS:
