@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hw.report.certificates import certificate_rows
 from hw.report.headline import Headline, HeadlineRow, percent
 from hw.report.source import Results
 
@@ -27,7 +28,7 @@ def answer(results: Results, table: Headline) -> list[Fact]:
     line = next((line for name in _ACCELERATORS for line in table.lines[::-1] if line.victim == name), None)
     line = line or next(iter(table.lines[::-1]), None)
     facts = [] if line is None else [*_robustness(line, table), *_defence(results, line, table), _verdict(line)]
-    return [*facts, *_exactness(results.exactness), *_cost(results.plain.get("cost"))]
+    return [*facts, *_bracket(results.plain), *_exactness(results.exactness), *_cost(results.plain.get("cost"))]
 
 
 def _robustness(line: HeadlineRow, table: Headline) -> list[Fact]:
@@ -59,6 +60,16 @@ def _verdict(line: HeadlineRow) -> Fact:
     return Fact(
         f"{flags} flag{'s' if flags > 1 else ''}", "can you believe it?", f"not as it stands: {', '.join(line.flags)}"
     )
+
+
+def _bracket(plain: Any) -> list[Fact]:
+    """Of the largest radius that was to be proved."""
+    rows = certificate_rows(plain)
+    if not rows:
+        return []
+    row = max(rows, key=lambda one: float(one["epsilon_lsb"]))
+    note = f"ε = {row['epsilon_lsb']:g} LSB: the true accuracy lies between, whatever the attack"
+    return [Fact(f"{row['certified_%']:g} to {row['attacked_%']:g} %", "proved to attacked", note)]
 
 
 def _exactness(plain: Any) -> list[Fact]:

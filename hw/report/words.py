@@ -6,6 +6,9 @@ from __future__ import annotations
 WORDS = {
     "absorbed_share": "changes that vanish, share",
     "adder_bits": "full-adder bits (alkaid)",
+    "attacked_%": "attacked, %",
+    "certified_%": "certified, %",
+    "undecided_%": "undecided, %",
     "bias": "bias format",
     "activation": "activation format",
     "weight": "weight format",

@@ -32,6 +32,20 @@ def test_the_accelerator_comes_first_and_with_its_ball() -> None:
     assert found["can you believe it?"][0] == "no flag"
 
 
+def test_the_bracket_of_the_largest_radius() -> None:
+    one = {
+        "epsilon_lsb": 1,
+        "n": 9,
+        "accuracy": 0.8,
+        "worst_case": 0.9,
+        "unknown": 0.1,
+        "complete": False,
+        "seconds": 1.0,
+    }
+    found = facts(PLAIN | {"certificates": [one | {"epsilon_lsb": 2, "accuracy": 0.5}, one]}, TABLE)
+    assert found["proved to attacked"][0] == "50 to 90 %" and found["proved to attacked"][1].startswith("ε = 2 LSB")
+
+
 def test_flags_are_counted_and_what_is_missing_is_left_out() -> None:
     flagged = replace(TABLE, lines=(replace(LINE, flags=("zero-gradients", "not-converged"), worst=None),))
     found = facts({}, flagged)
