@@ -25,7 +25,6 @@ LONG = "x" * 300
 SIZING = """
 name: tiny
 space: {quantization.weight_bits: [2, 4]}
-screening: {attacks: [{attack: {kind: fgsm}, epsilons_lsb: [16]}]}
 worst_case: {epsilon_lsb: 16, attack: {kind: worst-case, attacks: [{kind: square}]}}
 """
 

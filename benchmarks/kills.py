@@ -57,7 +57,7 @@ _SIZING: dict[str, Any] = {
     "name": "tiny_sizing",
     "experiment": "experiment.yaml",
     "space": {"quantization.weight_bits": [2, 4]},
-    "screening": {"off": True, "images": 12, "attacks": [{"attack": _FGSM, "epsilons_lsb": [16]}]},
+    "screening": {"off": True},
     "worst_case": {
         "epsilon_lsb": 16,
         "images": 12,
