@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from hw.report.headline import MARKS  # noqa: E402
+from hw.report.plots import accuracy_plots  # noqa: E402
+from hw.report.source import parse_results  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?<=<!-- table: )(?P<name>[\w ./-]+) -->\n(?P<body>.*?)(?=<!-- end -->)", re.DOTALL)
@@ -121,6 +123,16 @@ def figures(name: str) -> str:
     return markdown(["key", "figure", "of"], "lrl", rows) + "\n" + where
 
 
+def digits_plot() -> str:
+    """README's plot: accuracy under PGD over epsilon, for a page that is light or dark."""
+    plots = accuracy_plots(parse_results(read("docs/results/digits/results.json")))
+    svg = next(plot.svg for plot in plots if plot.title == "pgd-linf, white-box")
+    style = "svg{color:#1f2328;font-family:sans-serif}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}"
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="640"'
+    head, _, body = svg.partition(">")
+    return f"{head.replace('<svg', f'<svg {names}')}>\n<style>{style}</style>\n{body}\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {"digits": digits, "mnist": mnist}
 
 
@@ -142,6 +154,8 @@ def main() -> int:
             stale.append(page.relative_to(ROOT))
             if write:
                 page.write_text(fresh)
+    if write:  # not compared: another Matplotlib draws other paths
+        (ROOT / "docs/images/digits.svg").write_text(digits_plot())
     told = "written" if write else "differs from its JSON: python benchmarks/doc_tables.py --write"
     for page in stale:
         print(f"{page}: {told}")
