@@ -84,7 +84,6 @@ def _bounds(model: Any, box: Interval, last: Any) -> Interval:
     known: dict[int, Interval] = {id(model.inputs[0]): box}
     for layer in model.layers:
         if type(layer).__name__ == "InputLayer":
-            known[id(layer.output)] = box
             continue
         sources = layer.input if isinstance(layer.input, list) else [layer.input]
         given = [known[id(source)] for source in sources]
