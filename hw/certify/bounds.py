@@ -59,7 +59,7 @@ def _linear(op: Linear, bounds: Bounds) -> Interval:
 
 
 @lru_cache(maxsize=256)
-def _sums(key: int, holder: _Held) -> Sums:
+def _sums(holder: _Held) -> Sums:
     return Sums(holder.op)
 
 
@@ -78,7 +78,7 @@ class _Held:
 
 def sums_of(op: Linear) -> Sums:
     """The layer's sums, kept between calls."""
-    return _sums(id(op), _Held(op))
+    return _sums(_Held(op))
 
 
 def _map(op: Map, bounds: Bounds) -> Interval:
