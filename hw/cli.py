@@ -40,7 +40,7 @@ def _path(text: str) -> Path:
 Target = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[CONFIG|RUN]", parser=_path, help="A YAML experiment or a run folder; left out: the built-in demo."
+        metavar="[CONFIG|RUN]", parser=_path, help="A YAML experiment or a run folder; default: the built-in demo."
     ),
 ]
 Settings = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. mapping.mu=15.")]
@@ -50,7 +50,7 @@ Out = Annotated[
 NamedOut = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", parser=_path, help="Default hls_projects/<name>.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run that is in the folder.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run that is in the folder.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -77,7 +77,7 @@ HlsConfig = Annotated[
     Path | None,
     typer.Option("--hls-config", metavar="FILE", parser=_path, help="hls4ml's own YAML: backend, part, reuse factors."),
 ]
-Repair = Annotated[bool, typer.Option("--repair", help="Mend what can be mended in your model, and say what changed.")]
+Repair = Annotated[bool, typer.Option("--repair", help="Fix what can be fixed in your model, and say what changed.")]
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
 Plan = Annotated[
     Path | None,
@@ -103,7 +103,7 @@ def _flow(
     overflow: bool = False,
 ) -> None:
     """Open the run and bring it to the end of step `until`."""
-    with _stoppable("stopped; run again with --resume to go on"):
+    with _stoppable("stopped; run again with --resume to continue"):
         from hw.experiment.open import open_run
         from hw.experiment.pipeline import run_steps, steps_until
         from hw.experiment.plan import plan_text
@@ -155,7 +155,7 @@ def _attack_tflite(run: Run, until: str) -> None:
     if until != "attack":
         raise UserError(
             f"{run.config.model.file}: a .tflite file is attacked as it is: robust-hls attack; for an accelerator "
-            "bring the Keras model that it was made from"
+            "give the Keras model from which it was made"
         )
     own = TFLiteRun.of(run)
     check_tflite(own)
@@ -192,7 +192,7 @@ def _hls4ml_settings(path: Path | None, own_model: bool = False) -> dict[str, An
         ignored = [key for key in ignored if key.rpartition(".")[2] not in TYPE_KEYS]
     if ignored:
         typer.echo(
-            f"{path}: not taken over (types follow from the model, the rest has no place here): {', '.join(ignored)}",
+            f"{path}: not used (types follow from the model, the rest has no setting here): {', '.join(ignored)}",
             err=True,
         )
     layers = settings.pop("layers")  # one by one: the config's own stay
@@ -272,7 +272,7 @@ def attack_command(
     surrogate: Annotated[
         Path | None,
         typer.Option(
-            "--surrogate", metavar="FILE", parser=_path, help="Of a .tflite file: a Keras model to take gradients from."
+            "--surrogate", metavar="FILE", parser=_path, help="For a .tflite file: a Keras model for the gradients."
         ),
     ] = None,
 ) -> None:
@@ -301,7 +301,7 @@ def export_command(
     data: OwnData = None,
 ) -> None:
     """The trained float model as .tflite files: float32, int8 and int16x8, calibrated on training data."""
-    with _stoppable("stopped; run again with --resume to go on"):
+    with _stoppable("stopped; run again with --resume to continue"):
         from hw.experiment.export import EXPORT_FLOW
         from hw.experiment.open import open_run
         from hw.experiment.pipeline import run_steps
@@ -321,12 +321,12 @@ def export_command(
 def certify(
     run: Annotated[Path, typer.Argument(metavar="RUN", parser=_path, help="A run folder with an accelerator.")],
     epsilon: Annotated[list[int], typer.Option("--epsilon", min=1, metavar="LSB", help="L-infinity; may be repeated.")],
-    complete: Annotated[bool, typer.Option("--complete", help="Branch and bound for what stays open.")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="Processor seconds an open image.")] = 60.0,
-    images: Annotated[int | None, typer.Option("--images", min=1, help="The first so many test images.")] = None,
+    complete: Annotated[bool, typer.Option("--complete", help="Branch and bound for undecided images.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="CPU seconds per undecided image.")] = 60.0,
+    images: Annotated[int | None, typer.Option("--images", min=1, help="How many test images, in order.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """What no attack can do to a run's accelerator: proved in its own integers, beside what attacks leave."""
+    """Prove in exact integers what no attack can do to a run's accelerator, and compare with its attacks."""
     with _stoppable("stopped; finished radii are kept"):
         from hw.experiment.certificates import asked_later
         from hw.experiment.config import CertificatePlan
@@ -374,13 +374,13 @@ def synth(
         typer.Option("--reports", metavar="DIR", parser=_path, help="Read an hls folder synthesized elsewhere."),
     ] = None,
 ) -> None:
-    """Drive the vendor's tools on a run's HLS project; left out: --csim --synth."""
+    """Run the vendor's tools on a run's HLS project; default: --csim --synth."""
     from hw.synth import STAGES, import_reports, synthesize
     from hw.synth.summary import show_synthesis
 
     asked = dict(zip(STAGES, (csim, synth, cosim, export, vsynth), strict=True))
     wanted = [stage for stage in STAGES if asked[stage]]
-    with _stoppable("stopped, and the tool with it; run the same command again to go on with the stage it was in"):
+    with _stoppable("stopped, and the tool with it; run the same command again to continue with the stage it was in"):
         if reports is not None:
             record = import_reports(run, reports, typer.echo)
         else:
@@ -391,16 +391,16 @@ def synth(
 @app.command()
 def rtl(
     run: Annotated[Path, typer.Argument(metavar="RUN", parser=_path, help="A run folder with an HLS project.")],
-    generate: Annotated[bool, typer.Option("--generate", help="Verilog, by alkaid; its interpreter's bits.")] = False,
-    simulate: Annotated[bool, typer.Option("--simulate", help="Verilator: the bits of the Verilog.")] = False,
-    synthesize: Annotated[bool, typer.Option("--synthesize", help="Yosys: LUTs, flip-flops, levels.")] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Write Verilog (alkaid); compare its bits.")] = False,
+    simulate: Annotated[bool, typer.Option("--simulate", help="Simulate it (Verilator); compare its bits.")] = False,
+    synthesize: Annotated[bool, typer.Option("--synthesize", help="Count LUTs and flip-flops (Yosys).")] = False,
     settings: Settings = [],  # noqa: B006 - typer copies it
     force: Annotated[bool, typer.Option("--force", help="Also networks too large for Verilator.")] = False,
 ) -> None:
-    """From the accelerator to gates with open tools (alkaid, Verilator, Yosys); left out: all three steps."""
+    """From the accelerator to gates with open tools (alkaid, Verilator, Yosys); default: all three steps."""
     asked = {"generate": generate, "simulate": simulate, "synthesize": synthesize}
     wanted = [step for step in asked if asked[step]] or list(asked)
-    with _stoppable("stopped, and the tool with it; run the same command again to go on with the step it was in"):
+    with _stoppable("stopped, and the tool with it; run the same command again to continue with the step it was in"):
         from hw.synth.rtl import make_rtl
         from hw.synth.rtl_record import rtl_text
 
@@ -413,23 +413,23 @@ def rtl(
 def size_command(
     target: Annotated[
         Path | None,
-        typer.Argument(metavar="[CONFIG|FOLDER]", parser=_path, help="A sizing config, or an earlier sizing."),
+        typer.Argument(metavar="[CONFIG|FOLDER]", parser=_path, help="A sizing config, or a sizing's folder."),
     ] = None,
     settings: Settings = [],  # noqa: B006 - typer copies it
     out: NamedOut = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="FILE", parser=_path, help="How few bits can your own float model bear?"),
+        typer.Option("--model", metavar="FILE", parser=_path, help="Find how few bits your float model needs."),
     ] = None,
     data: OwnData = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Default: one a processor; 0: in this process.")] = None,
-    scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of dask workers.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Default: one per processor; 0: this process.")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="tcp://HOST:PORT", help="A dask scheduler.")] = None,
     data_dir: DataDir = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try designs that failed once more.")] = False,
-    report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; report what is there.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed designs again.")] = False,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Compute nothing; write the report.")] = False,
 ) -> None:
-    """Search bit-widths: which design is robust enough, and what it costs. Goes on where an earlier one stopped."""
-    with _stoppable("stopped; every finished design is kept: run the same command again to go on"):
+    """Search bit-widths: which design is robust enough, and what it costs. Continues where an earlier one stopped."""
+    with _stoppable("stopped; every finished design is kept: run the same command again to continue"):
         from hw.sizing import OWN_MODEL, SizingOptions, own_model_settings, show, size
 
         if target is None and model is None:
@@ -450,11 +450,11 @@ def tables_command(
     data_dir: DataDir = None,
     attacks: Annotated[str, typer.Option("--attacks", metavar="KIND,...", help="Only these columns.")] = "",
     images: Annotated[
-        int | None, typer.Option("--images", min=1, help="At most so many test images an attack: a trial.")
+        int | None, typer.Option("--images", min=1, help="Use at most this number of test images for each attack.")
     ] = None,
 ) -> None:
-    """The published tables, reproduced, beside the published numbers. Goes on where an earlier one stopped."""
-    with _stoppable("stopped; every finished attack is kept: run the same command again to go on"):
+    """Compute the published tables again, and compare. Continues where an earlier command stopped."""
+    with _stoppable("stopped; every finished attack is kept: run the same command again to continue"):
         from hw.tables import TablesOptions, make_tables, show
 
         kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())

@@ -73,7 +73,7 @@ def strip_probabilities(model: Any) -> tuple[Any, str]:
     kind = "softmax" if type(last).__name__ == "Softmax" else getattr(getattr(last, "activation", None), "__name__", "")
     if kind not in ("softmax", "sigmoid") or type(last).__name__ not in ("Softmax", "Activation", "Dense"):
         return model, ""
-    told = f"layer {last.name!r}: its {kind} was taken off, the logits before it are used and attacked"
+    told = f"layer {last.name!r}: its {kind} was removed, the logits before it are used and attacked"
     if type(last).__name__ != "Dense":
         return copy_model(runtime().keras.Model(model.inputs, last.input, name=model.name)), told
     copy = copy_model(model)

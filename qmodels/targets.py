@@ -70,7 +70,7 @@ def _count_classes(train: NDArray[np.int64], test: NDArray[np.int64], source: st
         empty = sorted(set(range(classes)) - set(present.tolist()))[0]
         raise UserError(f"{source}: y_train has no sample of class {empty}; labels must be 0..K-1 without gaps")
     if classes < 2:
-        raise UserError(f"{source}: y_train holds one class only; a classifier needs at least two")
+        raise UserError(f"{source}: y_train has only one class; a classifier needs at least two")
     if int(test.max()) >= classes:
         raise UserError(f"{source}: y_test has label {int(test.max())}, y_train only 0..{classes - 1}")
     return classes

@@ -16,7 +16,7 @@ from qmodels.victims import Victim, with_head
 
 TaskKind = Literal["classes", "binary", "regression", "anomaly"]
 #: Attacks name losses of classes; a criterion without classes has one loss for all of them.
-BORDER = "; whatever loss an attack names, it climbs the distance to that border"
+BORDER = "; every attack maximizes the distance to that border, whatever loss it names"
 Reference = Literal["clean", "truth"]
 
 

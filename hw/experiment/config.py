@@ -45,7 +45,7 @@ class DataConfig(Section):
         description="digits, breast_cancer, wine, mnist, fashion_mnist, cifar10, or a path: an .npz, a .csv or "
         ".parquet table, a folder with one subfolder of pictures per class",
     )
-    label: str | None = Field(None, description="a table's column that holds the class")
+    label: str | None = Field(None, description="a table's column with the class")
     test_share: float = Field(0.2, gt=0, lt=0.9, description="of tables and folders of pictures")
     input: InputConfig = InputConfig()
     inputs: dict[str, InputConfig] = Field({}, description="as input, for single ones of a model's several inputs")
@@ -83,11 +83,11 @@ class OwnModelConfig(ModelConfig):
     file: Path | None = Field(
         None, description="your own model (.keras, .h5, .json, .onnx, a SavedModel folder); then nothing is trained"
     )
-    weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the one beside it")
+    weights: Path | None = Field(None, description="weights .h5 of a .json architecture; default: the file next to it")
     prepare: bool = Field(
-        False, description="give your float model what quantization needs: an input grid, ReLUs as layers of their own"
+        False, description="give your float model what quantization needs: an input grid, and a layer for every ReLU"
     )
-    repair: bool = Field(False, description="mend breaks of the exactness contract that do not change the outputs")
+    repair: bool = Field(False, description="fix what breaks the exactness contract, where the outputs do not change")
     pixels: Pixels = Field("grid", description="what a .tflite file takes an 8-bit pixel for: k/256, k/255, ...")
     surrogate: Path | None = Field(None, description="a Keras model whose gradients attacks on a .tflite file follow")
 
@@ -223,7 +223,7 @@ class EvaluationConfig(Section):
     )
     check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
     attacks: tuple[EvaluationPlan, ...] = ()
-    certificate: CertificatePlan = Field(CertificatePlan(), description="what no attack can do, proved")
+    certificate: CertificatePlan = Field(CertificatePlan(), description="prove what no attack can do")
     black_box: tuple[BlackBoxModel, ...] = Field((), description="models whose examples are tried on the run's")
 
     @model_validator(mode="after")
@@ -273,7 +273,7 @@ class RunConfig(Section):
             if self.model.file is not None and model.model is None:
                 raise ValueError(
                     f"evaluation.black_box: {model.name} has no model section, and the run's own file cannot be "
-                    "trained anew; add one, for example model: {architecture: cnn4}"
+                    "trained again; add one, for example model: {architecture: cnn4}"
                 )
         return self
 

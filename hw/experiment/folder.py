@@ -85,7 +85,7 @@ class RunFolder:
             return
         found = self._marked_kind()
         if found is not None:
-            raise UserError(f"{folder}: holds {_A[found]}, not {_A[self.kind]}; choose another --out")
+            raise UserError(f"{folder}: contains {_A[found]}, not {_A[self.kind]}; choose another --out")
         raise UserError(
             f"{folder}: not empty, and not made by robust-hls ({MARKER} is missing); nothing was touched: "
             "choose another --out, or an empty folder"
@@ -99,7 +99,7 @@ class RunFolder:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
         found = self._marked_kind()
-        has = f"it holds {_A[found]}" if found is not None else f"{MARKER} is missing"
+        has = f"it contains {_A[found]}" if found is not None else f"{MARKER} is missing"
         raise UserError(f"{folder}: no {self.kind} of robust-hls in this folder ({has})")
 
     def remove(self, *names: str) -> None:

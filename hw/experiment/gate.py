@@ -24,7 +24,7 @@ from qmodels.errors import UserError
 from qmodels.grid import Codes
 
 Traced = dict[str, NDArray[Any]]
-_REPORTED = "\nWith exactness: reported the run goes on with the accelerator's own bits, and the difference is told"
+_REPORTED = "\nWith exactness: reported the run continues with the accelerator's own bits and reports the difference"
 
 
 @dataclass(frozen=True)

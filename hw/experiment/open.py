@@ -64,7 +64,7 @@ def open_run(
     own_data = Path(config.data.name) if is_path(config.data.name) else None
     folder.check([config.model.file, config.model.weights, own_data])
     if folder.exists() and not resume and not (is_run and target and folder.path.resolve() == target.resolve()):
-        raise UserError(f"{folder.path}: holds a run already; add --resume to go on with it, or choose another --out")
+        raise UserError(f"{folder.path}: already contains a run; add --resume to continue it, or choose another --out")
     run = Run(config, folder, data_dir)
     run.unplanned = mine and not {"evaluation", "evaluation.attacks"} & set(asked)
     return run

@@ -136,8 +136,8 @@ def _one(shapes: list[Any]) -> Any:
 
 
 _AS_IT_IS = (
-    "\nOr have it converted as it is, with hls4ml's types, and the difference told: --set exactness=reported, or your "
-    "own types by --hls-config FILE"
+    "\nOr convert it as it is, with hls4ml's types, and get the difference reported: --set exactness=reported, "
+    "or your own types by --hls-config FILE"
 )
 
 

@@ -91,8 +91,8 @@ def _codebook(kernel: Any, where: str, wanted: str, backend: str) -> Codebook | 
         if wanted == "auto":
             return None
         raise UserError(
-            f"{where}: its kernel's type {fmt} is too wide, codes stand for signed ones of at most {MAX_WIDTH} bits; "
-            f"set values or auto, or a narrower precision.weight"
+            f"{where}: its kernel's type {fmt} is too wide, codes can represent signed types of at most {MAX_WIDTH} "
+            f"bits; set values or auto, or a narrower precision.weight"
         )
     raw = np.unique(fmt.to_raw(np.asarray(kernel.data, np.float64)))
     bits = max(int(len(raw) - 1).bit_length(), 1)
@@ -100,7 +100,7 @@ def _codebook(kernel: Any, where: str, wanted: str, backend: str) -> Codebook | 
         if wanted == "auto":
             return None
         raise UserError(
-            f"{where}: its kernel has {len(raw)} distinct values, codes hold at most {2**MAX_BITS}; "
+            f"{where}: its kernel has {len(raw)} distinct values, codes can have at most {2**MAX_BITS}; "
             f"set values or auto, or use fewer weight bits"
         )
     book = Codebook(bits, fmt, (*raw.tolist(), *[int(raw[-1])] * (2**bits - len(raw))))
@@ -143,7 +143,7 @@ def with_header(project: Mapping[str, bytes], codebooks: Mapping[str, Codebook])
         return dict(project)
     defines = project["firmware/defines.h"].decode()
     assert defines.count("nnet::codebook<") >= len(codebooks), "a kernel's type was not replaced"
-    assert _TYPES in defines, "hls4ml's defines.h has another form than that of 1.3.0"
+    assert _TYPES in defines, "hls4ml's defines.h differs from that of 1.3.0"
     defines = defines.replace(_TYPES, '#include "nnet_utils/nnet_codebook.h"\n' + _TYPES)
     header = files("hw.generate.hls").joinpath("nnet_codebook.h").read_bytes()
     return {**project, "firmware/defines.h": defines.encode(), HEADER: header}

@@ -100,7 +100,7 @@ def _check_shapes(model: Any, path: Path) -> None:
         shape = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         if prod(max(1, size) for size in shape) > MAX_NUMBERS:
             raise UserError(
-                f"{path}: tensor {value.name!r} of shape {shape} holds more than {MAX_NUMBERS} numbers; {_MEND}"
+                f"{path}: tensor {value.name!r} of shape {shape} has more than {MAX_NUMBERS} numbers; {_MEND}"
             )
 
 

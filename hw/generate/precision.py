@@ -85,7 +85,7 @@ def _override(layer: Any, name: str, new: FixedPoint, key: str) -> list[Violatio
     _retype(layer, holder, new)
     if new.fraction >= old.fraction and new.minimum <= old.minimum and new.maximum >= old.maximum:
         return []
-    problem = f"{new} does not hold every value of {old}, which hls4ml infers for exactness"
+    problem = f"{new} cannot represent every value of {old}, which hls4ml infers for exactness"
     fix = f"leave it out, or use one as wide as {old}"
     silently = "outputs differ where the values need the bits"
     return [Violation(layer.name, f"precision.{name}", problem, fix, silently, severity="reported")]

@@ -244,7 +244,7 @@ def _patch_prints(source: str) -> str:
         return "".join(f"{indent}{line}\n" for line in lines)
 
     patched = _PRINT.sub(compared, source)
-    assert offsets, "hls4ml's test bench has another form than that of 1.3.0"
+    assert offsets, "hls4ml's test bench differs from that of 1.3.0"
     return patched
 
 
@@ -254,12 +254,12 @@ def _patch_quartus(source: str) -> str:
         source = source.replace("float res[", "double res[")
         source = re.sub(r"(convert_data_back<\w+, )float,", r"\1double,", source)
         found = re.search(_OUT_LOOP % "res", source, re.MULTILINE)
-        assert found is not None, "hls4ml's test bench has another form than that of 1.3.0"
+        assert found is not None, "hls4ml's test bench differs from that of 1.3.0"
         indent, count = found.groups()
         compare = f"{indent}robust_hls::compare(iteration, predictions[iteration], res, 0, {count});\n"
         return source[: found.end()] + compare + source[found.end() :]
     found = re.search(_OUT_LOOP % r"outputs\[j\]\.(\w+)", source, re.MULTILINE)
-    assert found is not None, "hls4ml's test bench has another form than that of 1.3.0"
+    assert found is not None, "hls4ml's test bench differs from that of 1.3.0"
     indent, count, member = found.groups()
     lines = (
         f"double values[{count}];",

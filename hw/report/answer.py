@@ -49,16 +49,18 @@ def _defence(results: Results, line: HeadlineRow, table: Headline) -> list[Fact]
         return []
     undefended = found.get("undefended")
     beside = f"; undefended {percent(undefended)} %" if isinstance(undefended, (int, float)) else ""
-    note = f"the worst case is of one who does{beside}"
+    note = f"the worst case is against an attacker who knows it{beside}"
     return [Fact(f"{percent(found['unaware'])} %", "against an attacker who does not know the defence", note)]
 
 
 def _verdict(line: HeadlineRow) -> Fact:
     flags = len(line.flags)
     if not flags:
-        return Fact("no flag", "can you believe it?", "no check for masked gradients or broken attacks objects")
+        return Fact("no flag", "can you believe it?", "all checks for masked gradients and broken attacks passed")
     return Fact(
-        f"{flags} flag{'s' if flags > 1 else ''}", "can you believe it?", f"not as it stands: {', '.join(line.flags)}"
+        f"{flags} flag{'s' if flags > 1 else ''}",
+        "can you believe it?",
+        f"not the flagged numbers: {', '.join(line.flags)}",
     )
 
 
@@ -68,7 +70,7 @@ def _bracket(plain: Any) -> list[Fact]:
     if not rows:
         return []
     row = max(rows, key=lambda one: float(one["epsilon_lsb"]))
-    note = f"ε = {row['epsilon_lsb']:g} LSB: the true accuracy lies between, whatever the attack"
+    note = f"ε = {row['epsilon_lsb']:g} LSB: the true accuracy is between these, for any attack"
     return [Fact(f"{row['certified_%']:g} to {row['attacked_%']:g} %", "proved to attacked", note)]
 
 

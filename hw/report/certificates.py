@@ -6,7 +6,7 @@ from typing import Any
 
 from hw.report.source import Results
 
-TITLE = "Certificates: true accuracy lies between certified and attacked"
+TITLE = "Certificates: the true accuracy is between certified and attacked"
 
 
 def certificate_rows(plain: Any) -> list[dict[str, Any]]:

@@ -118,11 +118,13 @@ class Headline:
     @property
     def notes(self) -> list[str]:
         """What the black-box and the last columns mean."""
-        knows = "unaware: examples made without knowing the defence, or as published; the other columns know it"
-        refused = "inputs that a detector refuses count as withstood, clean ones too: see the defence's table"
+        knows = (
+            "unaware: the attacker does not know the defence, or attacks as published; in the other columns he knows it"
+        )
+        refused = "an input that the detector refuses counts as robust, also a clean one: see the table of the defence"
         found = [knows] if any(column.attacker == "unaware" for column in self.columns) else []
         found += [refused] if self.refuses else []
-        own = f"black-box: the strongest of the examples made on the attacker's own {', '.join(self.attackers)}"
+        own = f"black-box: the strongest result of examples made on the attacker's own {', '.join(self.attackers)}"
         found += [own] if self.attackers else []
         if self.ball is None:
             return found
@@ -201,7 +203,7 @@ def _verdict(line: HeadlineRow, columns: Sequence[AttackColumn], ball: str, metr
     shown = zip(columns, line.attacked, strict=True)
     known = [(c, n) for c, n in shown if n is not None and c.attacker == "aware"]
     spoilt = [f"{c.title} {c.strength} ({', '.join(n.flags)})" for c, n in known if n.flags]
-    trust = f"do not believe {'; '.join(spoilt)}" if spoilt else "no flag: the columns may be believed"
+    trust = f"do not believe {'; '.join(spoilt)}" if spoilt else "no flag: you can believe the columns"
     return f"{line.name}{metric}: {start}{reached} within {ball}; {trust}"
 
 
@@ -283,14 +285,14 @@ def exactness_text(gate: dict[str, Any]) -> str:
         f"{gate.get('inputs', '?')} inputs, {gate.get('adversarial_inputs', '?')} of them adversarial"
     )
     judged = gate.get("csim_inputs")
-    return text if judged is None or engine == "csim" else f"{text}; csim was held against {judged} of them too"
+    return text if judged is None or engine == "csim" else f"{text}; csim was compared on {judged} of them too"
 
 
 def _reported_text(gate: dict[str, Any], engine: str) -> str:
     """The figures of a run whose accelerator need not be its model."""
     told = (gate.get("model_difference") or {}).get("told", "there is no model to compare the accelerator with")
     compared = f"{gate.get('mismatched_outputs', '?')} outputs of bitsim differ from csim's"
-    simulators = "csim alone was run" if engine == "csim" else compared
+    simulators = "only csim was run" if engine == "csim" else compared
     return f"exactness: {told}. The attacks are on the accelerator's own bits; {simulators}"
 
 
@@ -336,9 +338,9 @@ def _check(attack: str, epsilon: str, rows: Sequence[Row]) -> str:
     name = f"unbounded check: {attack}, {bound}"
     standing = [row for row in rows if row.accuracy > 0]
     if not standing:
-        return f"{name}, leaves 0.0 % on all {len(rows)} victims, as it must"
+        return f"{name}, leaves 0.0 % on all {len(rows)} victims, as it should"
     left = ", ".join(f"{row.model}/{row.victim} {percent(row.accuracy)} %" for row in standing)
-    return f"{name}, must leave 0 % and leaves {left}"
+    return f"{name}, should leave 0 % but leaves {left}"
 
 
 def _setting(runs: Sequence[Results]) -> str:

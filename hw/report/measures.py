@@ -9,11 +9,11 @@ from hw.report.source import NORMS
 from hw.report.strength import strength
 
 _TABLES = {
-    "detection": "Detection on all clean test samples, at the quantized model's threshold and at each one's own",
-    "defence": "The defence, per ball: share that withstands an attacker who does not know it, and one who does",
+    "detection": "Detection on all clean test samples, at the quantized model's threshold and at each victim's own",
+    "defence": "The defence, for each ball: inputs that survive an attacker who does not know it, and one who does",
     "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
-    "accuracy_over_queries": "Accuracy over queries: what a budget per input buys a black-box attack",
-    "quantization_shift": "Quantization shift by layer: what a quantizer leaves of the attack's change",
+    "accuracy_over_queries": "Accuracy over queries: what black-box attacks leave with a budget of queries per input",
+    "quantization_shift": "Quantization shift by layer: how much of the attack's change a quantizer passes on",
     "error_amplification": "Error amplification by layer: relative change, float and quantized",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: What is not here is shown with spaces for underscores.
 WORDS = {
-    "absorbed_share": "changes that vanish, share",
+    "absorbed_share": "share of changes that vanish",
     "adder_bits": "full-adder bits (alkaid)",
     "attacked_%": "attacked, %",
     "certified_%": "certified, %",
@@ -40,8 +40,8 @@ WORDS = {
     "median_l1_lsb": "median L1, LSB",
     "median_l2_lsb": "median L2, LSB",
     "median_linf_lsb": "median L∞, LSB",
-    "mean_ratio": "what is left, mean",
-    "median_ratio": "what is left, median",
+    "mean_ratio": "passed on, mean",
+    "median_ratio": "passed on, median",
     "multiplications": "multiplications an inference",
     "multipliers": "multipliers in hardware",
     "quantized_relative_change": "quantized: relative change",
@@ -75,11 +75,11 @@ GLOSSARY = {
     "white-box": "the attacker knows the model",
     "black-box": "the attacker has a model of his own and only shows the victim its examples",
     "transfer": "examples made on another model of the run",
-    "unaware, aware": "whether who made the examples knows the victim's defence; aware where there is none",
+    "unaware, aware": "whether the attacker knows the victim's defence; without a defence it says aware",
     "worst case": "an input counts as robust only if every attack fails; an upper bound of the true robustness",
-    "flag": "a sign that masked gradients or a broken attack spoil a number",
+    "flag": "a sign that a number is wrong because of masked gradients or a broken attack",
     "EBOPs": "multiplications, weighted by the bits of both factors",
-    "RTL": "Verilog of the same arithmetic by open tools (`robust-hls rtl`); not what the vendor's compiler makes",
+    "RTL": "Verilog of the same arithmetic by open tools (`robust-hls rtl`); the vendor's compiler makes another one",
     "reuse factor": "how often one multiplier is used for one inference",
 }
 

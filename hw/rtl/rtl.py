@@ -99,7 +99,7 @@ class Rtl:
         if self.adders > self.config.max_adders:
             raise UserError(
                 f"rtl: the unrolled network has about {self.adders:,} adders, and Verilator and g++ take hours for so "
-                f"many (limit: rtl.max_adders, {self.config.max_adders:,}). --generate alone still holds alkaid's "
+                f"many (limit: rtl.max_adders, {self.config.max_adders:,}). --generate alone still compares alkaid's "
                 "program against bitsim; --force or a higher limit goes on; fewer bits make it smaller"
             )
 

@@ -95,7 +95,7 @@ def _root() -> Path:
     for folder in (given and Path(given), tool.parent.parent, tool.parent.parent / "share" / "verilator"):
         if folder and (folder / "include" / "verilated.h").is_file():
             return folder
-    raise ToolMissing(f"{tool}: include/verilated.h is not beside it; set VERILATOR_ROOT to Verilator's folder")
+    raise ToolMissing(f"{tool}: include/verilated.h is not next to it; set VERILATOR_ROOT to Verilator's folder")
 
 
 def _verilator_key() -> str:

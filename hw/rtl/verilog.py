@@ -117,7 +117,7 @@ class Design(FileTree):
             sides: dict[str, Any] = {side: _read_port(facts.pop(side)) for side in _SIDES}
             return cls(files=files, **sides, **{key: _FACTS[key](value) for key, value in facts.items()})
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise UserError(f"{folder / FACTS_FILE}: damaged; remove {folder}, and it is made anew") from None
+            raise UserError(f"{folder / FACTS_FILE}: damaged; remove {folder}, and it is made again") from None
 
     @property
     def sources(self) -> tuple[str, ...]:

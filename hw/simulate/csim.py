@@ -113,7 +113,9 @@ class Csim:
             raise UserError(f"the model has {len(shapes)} inputs, got {len(given)}")
         for array in map(np.asarray, given):
             if array.dtype.kind != "f":  # the codes of a grid would be taken for the numbers they stand for
-                raise UserError(f"input holds {array.dtype}: the C simulation takes real numbers; `logits` takes codes")
+                raise UserError(
+                    f"input contains {array.dtype}: the C simulation takes real numbers; `logits` takes codes"
+                )
         dtype = np.float64 if np.asarray(given[0]).dtype == np.float64 else np.float32
         arrays = [np.ascontiguousarray(array, dtype) for array in given]
         for array, shape in zip(arrays, shapes, strict=True):

@@ -37,7 +37,7 @@ class Difference:
 
     def __str__(self) -> str:
         if not self.outputs:
-            return f"the accelerator gave the model's bits in all {self.of_outputs} outputs, which nothing promises"
+            return f"the accelerator gave the model's bits in all {self.of_outputs} outputs, which is not guaranteed"
         of_all = f"{_share(self.outputs, self.of_outputs)} outputs"
         chosen = f" and {_share(self.decisions, self.of_decisions)} decisions" if self.of_decisions else ""
         where = f", beginning in layer {self.first_layer!r}" if self.first_layer else ""

@@ -97,7 +97,7 @@ class Asker:
             return Examples.unpack(content or b"")
         except ValueError as error:
             told = f"{self.store.path}: {record.title}: {error}"
-            raise UserError(f"{told}; move the store away, and all is asked anew") from None
+            raise UserError(f"{told}; move the store away, and everything is computed again") from None
 
     def share_examples(self, examples: Examples) -> None:
         """Make a generation of the pool known to the crew."""

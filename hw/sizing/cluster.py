@@ -182,7 +182,7 @@ class DaskCrew:
         if future.status in _GONE or isinstance(error, KilledWorker):
             return self._again(job, error.allowed_failures + 1 if isinstance(error, KilledWorker) else 1)
         if isinstance(error, (OSError, ToolMissing)):
-            raise StopTheRun(f"a worker cannot go on: {error}; what is finished is kept")
+            raise StopTheRun(f"a worker cannot continue: {error}; what is finished is kept")
         if error is not None:
             return JobOutcome(job.key, None, repr(error), 0.0, "")
         outcome: JobOutcome = future.result()

@@ -38,7 +38,7 @@ class SearchConfig(Section):
     """Optuna's multi-objective search: attacked accuracy up, cost down."""
 
     trials: int = Field(64, ge=1, description="designs that are asked for")
-    batch: int = Field(8, ge=1, description="designs asked for at once, so that workers are busy")
+    batch: int = Field(8, ge=1, description="designs computed at the same time, so that workers are busy")
     sampler: Literal["nsga2", "tpe"] = "nsga2"
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -48,7 +48,7 @@ class ScreeningConfig(Section):
 
     seeds: int = Field(3, ge=1, description="designs of each training that are attacked first: they begin the pool")
     round: int = Field(
-        16, ge=1, description="designs that are attacked at once, before their examples are tried on the others"
+        16, ge=1, description="designs that are attacked in one round, before their examples are tried on the others"
     )
     off: bool = Field(False, description="no screening: the worst case on every design")
 
@@ -68,7 +68,7 @@ class FinalConfig(Section):
     seeds: tuple[int, ...] = Field(
         (), description="chosen designs are trained and attacked again with each of these seeds, on test images"
     )
-    attacks: tuple[AttackPlan, ...] = Field((), description="attacks beside the worst case, for the curves and flags")
+    attacks: tuple[AttackPlan, ...] = Field((), description="attacks besides the worst case, for the curves and flags")
     designs: int = Field(24, ge=1, description="at most so many designs of the fronts, the recommended ones first")
 
 

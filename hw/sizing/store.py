@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS journal (
     number INTEGER PRIMARY KEY, key TEXT NOT NULL, failed INTEGER NOT NULL, worker TEXT NOT NULL
 );
 """
-_MEND = "move it away and its points are computed anew, or choose another --out"
+_MEND = "move it away and its points are computed again, or choose another --out"
 _PATIENCE = 60.0  # seconds to wait for another writer
 
 

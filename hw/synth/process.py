@@ -59,7 +59,7 @@ def run_tool(command: Sequence[str], folder: Path, log: Path, say: Callable[[str
             _end_group(child)
     if status != 0:
         told = "".join(f"\n  {line}" for line in errors[:_SHOWN_ERRORS])
-        raise ToolMissing(f"{Path(command[0]).name} ended with status {status}; its words are in {log}{told}")
+        raise ToolMissing(f"{Path(command[0]).name} ended with status {status}; its output is in {log}{told}")
     return perf_counter() - started
 
 

@@ -50,7 +50,7 @@ def sources_of(folder: RunFolder) -> dict[str, str]:
     for name, digest in known.items():
         file = folder / "hls" / name
         if not is_file_of(file, digest):
-            raise UserError(f"{file}: changed since it was generated; make it anew: robust-hls run {folder.path}")
+            raise UserError(f"{file}: changed since it was generated; make it again: robust-hls run {folder.path}")
     if not known:
         raise UserError(f"{folder / 'hls'}: its step is not finished; robust-hls generate {folder.path}")
     return known

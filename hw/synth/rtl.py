@@ -200,7 +200,7 @@ class _Maker:
         if Design.load(self.run.folder / RTL_FOLDER).digest == made:
             return ""
         where = self.run.folder / RTL_FOLDER
-        return f"\n{where}: changed since it was generated; make it anew: remove {where}, then the same command"
+        return f"\n{where}: changed since it was generated; make it again: remove {where}, then the same command"
 
     def synthesize(self) -> Record:
         """Gates, beside what we estimate for the vendor's project."""

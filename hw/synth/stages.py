@@ -65,7 +65,7 @@ def plan_stages(config: HardwareConfig, wanted: Sequence[str]) -> list[Stage]:
     """
     if config.backend == "Catapult":
         raise ToolMissing(
-            "Catapult projects are not driven from here; in the run's hls folder: "
+            "Catapult projects are not run from here; in the run's hls folder: "
             "catapult -product ultra -shell -f build_prj.tcl -eval 'set ::argv \"csim=1 synth=1 cosim=1 export=0\"'"
         )
     make = _quartus if config.backend == "Quartus" else _amd

@@ -63,7 +63,7 @@ class TableRow(Section):
     label: str = Field(min_length=1, max_length=40)
     set: dict[str, Any] = Field({}, description="dotted config keys and their values")
     lines: tuple[LineKind, ...] = Field(LINES, min_length=1, description="which of its three forms are shown")
-    beside: str | None = Field(None, description="the published row it stands beside; left out: label")
+    beside: str | None = Field(None, description="the published row it is compared with; default: label")
 
     @property
     def slug(self) -> str:
@@ -110,7 +110,9 @@ class TablesConfig(Section):
 
     name: str = Field("tables", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="folder's name")
     experiment: Path = Field(description="a config of `robust-hls run`, which all rows share")
-    published: Literal["mnist", "cifar10"] | None = Field(None, description="published tables to stand beside ours")
+    published: Literal["mnist", "cifar10"] | None = Field(
+        None, description="published tables that ours are compared with"
+    )
     fixed: dict[str, Any] = Field({}, description="dotted config keys set for every row")
     samples: int = Field(1000, ge=1, description="test images of attacks that name no number, and of studies")
     rows: tuple[TableRow, ...] = Field(min_length=1)
@@ -145,7 +147,9 @@ class TablesConfig(Section):
         allowed = sorted(rows) or ["none, as published is not set"]
         for row in self.rows:
             if row.beside is not None and row.beside not in rows:
-                raise ValueError(f"rows: {row.label} stands beside {row.beside!r}{allowed_names(row.beside, allowed)}")
+                raise ValueError(
+                    f"rows: {row.label} is compared with {row.beside!r}{allowed_names(row.beside, allowed)}"
+                )
 
     def _refuse_twins(self) -> None:
         """One attack in one ball is one row of the results, on one number of images."""

@@ -137,7 +137,7 @@ def _setting(tables: Tables) -> str:
 
 def _compared(line: TableLine) -> str:
     """A row that stands beside one of another name says so."""
-    return line.name if line.row == line.beside else f"{line.name}, beside {line.published_name}"
+    return line.name if line.row == line.beside else f"{line.name}, compared with {line.published_name}"
 
 
 def _table(

@@ -29,7 +29,7 @@ class PlainLoader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 line = key.start_mark.line + 1
                 if key.value in seen:
-                    raise ValueError(f"{_shown(key)} stands twice, in lines {seen[key.value]} and {line}; keep one")
+                    raise ValueError(f"{_shown(key)} is given twice, in lines {seen[key.value]} and {line}; keep one")
                 seen[key.value] = line
         return super().construct_mapping(node, deep=deep)
 

@@ -37,7 +37,7 @@ def read_table(path: Path, label: str | None, share: float, seed: int) -> Raw:
 
     Args:
         path: .csv, or .parquet if pandas is installed.
-        label: name of the column that holds the class.
+        label: name of the column with the class.
         share: of every class that is for the test.
         seed: of the split.
 
@@ -47,7 +47,7 @@ def read_table(path: Path, label: str | None, share: float, seed: int) -> Raw:
     heads, columns = (_csv if path.suffix == ".csv" else _parquet)(path)
     if label not in heads:
         told = (
-            "give data.label (--set data.label=NAME), the column that holds the class"
+            "give data.label (--set data.label=NAME), the column with the class"
             if label is None
             else f"no column {label!r}"
         )
@@ -72,7 +72,7 @@ def read_pictures(folder: Path, share: float, seed: int) -> Raw:
     found = [(entry, number) for number, name in enumerate(classes) for entry in _pictures(name)]
     if len(classes) < 2 or len({number for _, number in found}) < len(classes):
         empty = next((entry.name for entry in classes if not _pictures(entry)), None)
-        what = f"subfolder {empty!r} holds none" if empty else f"it has {len(classes)} subfolders"
+        what = f"subfolder {empty!r} has none" if empty else f"it has {len(classes)} subfolders"
         raise UserError(
             f"{folder}: wanted: one subfolder of {', '.join(PICTURES)} files for each class, two at least; {what}"
         )
@@ -146,7 +146,7 @@ def _numbers(path: Path, head: str, cells: Sequence[Any]) -> NDArray[np.float64]
         except (TypeError, ValueError):
             numbers[row] = np.nan
         if not np.isfinite(numbers[row]):
-            what = "is empty" if str(cell).strip() == "" else f"holds {str(cell)[:40]!r}"
+            what = "is empty" if str(cell).strip() == "" else f"contains {str(cell)[:40]!r}"
             raise UserError(
                 f"{path}: column {head!r}, row {row + 2} {what}; allowed: finite numbers. Drop the column or the row, "
                 "or write categories as numbers"

@@ -51,7 +51,7 @@ def load_data(
         test_share: share of a table's or a folder's samples that are for the test.
         limit_train: use only so many training samples (validation included).
         limit_test: use only so many test samples.
-        label: a table's column that holds the class.
+        label: a table's column with the class.
         inputs: how numbers become codes; None: the defaults.
         inputs_of: the same for single ones of several inputs, by name.
         model: gives the user's own model: its input quantizer is the default format, its input shape decides about

@@ -80,7 +80,7 @@ def in_models_order(names: tuple[str, ...], model: Any | None, source: str) -> t
     found = "x_train" if names == ONE else ", ".join(_TRAIN + name for name in names)
     needed = "x_train" if len(wanted) == 1 else ", ".join(_TRAIN + name for name in wanted)
     raise UserError(
-        f"{source}: holds {found}; the model's inputs ({', '.join(wanted)}) need {needed}, and x_test likewise: "
+        f"{source}: contains {found}; the model's inputs ({', '.join(wanted)}) need {needed}, and the same for x_test: "
         f"numpy.savez(file, {needed.split(', ')[0]}=..., y_train=..., ...)"
     )
 

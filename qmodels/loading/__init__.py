@@ -45,7 +45,7 @@ def load_model(path: Path | str, weights: Path | str | None = None, *, ours: boo
     Args:
         path: a `.keras` or HDF5 file, whatever its name, an architecture `.json`, or a SavedModel folder of Keras 2.
             Nothing in it runs: classes that are not Keras' or QKeras' own are refused.
-        weights: of an architecture `.json`: a file of `model.save_weights()`; default: the one beside it.
+        weights: of an architecture `.json`: a file of `model.save_weights()`; default: the file next to it.
         ours: a `.keras` file that this software wrote: its arrays are not read in a process of their own first, where
             a damaged file can do no harm. That takes half a second.
 
@@ -76,7 +76,7 @@ def load_model_with_notes(path: Path, weights: Path | None = None, *, ours: bool
         load_weights(model, stored, beside, found)
     except Exception as error:  # a damaged or foreign file makes Keras, h5py and zipfile raise almost anything
         if beside is not None:
-            raise UserError(f"{beside}: does not hold the weights of {path}: {_reason(error)}") from None
+            raise UserError(f"{beside}: does not contain the weights of {path}: {_reason(error)}") from None
         raise _unloadable(path, error) from None
     check_finite(model, path)
     model, shared = write_out_shared(model)
@@ -100,7 +100,7 @@ def _understood(stored: Stored, notes: list[str]) -> tuple[Json, list[Place] | N
                 f"tfmot.sparsity.keras.strip_pruning(model) with model.save('own.keras')"
             )
         found = before
-        notes.append(f"pruning wrappers are taken off: {', '.join(stripped)}")
+        notes.append(f"pruning wrappers are removed: {', '.join(stripped)}")
     for node in nodes(architecture):
         if isinstance(node, dict):
             node.pop("compile_config", None)  # the optimizer and losses are not needed, and may be anybody's code

@@ -105,7 +105,7 @@ def weights_file(path: Path, weights: Path | None = None) -> Path | None:
     """
     if kind_of(path) is not Kind.JSON:
         if weights is not None:
-            raise UserError(f"{weights}: {path.name} holds its own weights; weights go with an architecture .json")
+            raise UserError(f"{weights}: {path.name} contains its own weights; weights go with an architecture .json")
         return None
     beside = [path.with_name(path.stem + ending) for ending in (".weights.h5", "_weights.h5", ".h5")]
     for candidate in [weights] if weights is not None else beside:
@@ -176,7 +176,7 @@ def _hdf5(path: Path) -> tuple[Any, str | None]:
     with h5py.File(path, "r") as archive:
         stored = archive.attrs.get("model_config")
         if stored is None:
-            raise UserError(f"{path}: holds weights only; save the whole model with model.save()")
+            raise UserError(f"{path}: contains only weights; save the whole model with model.save()")
         if len(stored) > MAX_ARCHITECTURE:
             raise ValueError(f"model_config has {len(stored)} bytes; at most {MAX_ARCHITECTURE} are read")
         version = archive.attrs.get("keras_version")

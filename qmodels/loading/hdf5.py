@@ -71,7 +71,7 @@ def check_content(file: Any, most: int = MAX_BYTES) -> None:
                 raise ValueError(f"{group.name}/{name} is a link")
             content = group[name]
             if content.id in seen:
-                raise ValueError(f"{group.name}/{name} stands elsewhere in the file too")
+                raise ValueError(f"{group.name}/{name} is elsewhere in the file too")
             seen.add(content.id)
             if isinstance(content, h5py.Group):
                 groups.append(content)
@@ -79,7 +79,7 @@ def check_content(file: Any, most: int = MAX_BYTES) -> None:
             if content.external or content.is_virtual:
                 raise ValueError(f"{content.name} keeps its numbers in another file")
             if content.dtype.kind not in "fiub":
-                raise ValueError(f"{content.name} holds {content.dtype}, no numbers")
+                raise ValueError(f"{content.name} contains {content.dtype}, no numbers")
             size += prod(content.shape or ()) * content.dtype.itemsize
             if size > most:
                 raise ValueError(f"{content.name} has shape {content.shape}; at most {most} bytes of numbers are read")

@@ -43,7 +43,7 @@ def check_sizes(architecture: Json, path: Path) -> None:
             shape = value if "shape" in key and isinstance(value, list) else []
             if prod(abs(size) for size in shape if isinstance(size, int)) > MAX_NUMBERS:
                 raise UserError(
-                    f"{path}: layer {name_of(layer)!r}: {key}={shape} holds more than {MAX_NUMBERS} numbers; {_MEND}"
+                    f"{path}: layer {name_of(layer)!r}: {key}={shape} has more than {MAX_NUMBERS} numbers; {_MEND}"
                 )
 
 

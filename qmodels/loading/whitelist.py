@@ -59,7 +59,7 @@ _HGQ = "it is a layer of HGQ"
 _ACCEPTED = (
     "accepted are the layers of Keras 2 and QKeras 0.9, such as QDense, QConv2D, QActivation and BatchNormalization"
 )
-_FROM_HLS4ML = "if hls4ml converts it in your own Python, hand its graph to Accelerator.from_hls4ml"
+_FROM_HLS4ML = "if hls4ml converts it in your own Python, give its graph to Accelerator.from_hls4ml"
 
 
 def refuse_code(architecture: Any, path: Path) -> None:

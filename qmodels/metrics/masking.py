@@ -41,16 +41,16 @@ Flag = Literal[
 Attacker = Literal["aware", "unaware"]
 
 EXPLANATIONS: dict[Flag, str] = {
-    "attacked-above-clean": "the attack leaves the model more accurate than no attack: it does not attack",
-    "single-step-stronger": "a single gradient step does more harm than this iterative attack, so the attack got lost",
-    "accuracy-rises-with-epsilon": "a larger ball contains the smaller one, yet accuracy is higher: the attack fails",
+    "attacked-above-clean": "the model is more accurate under this attack than without it: the attack does not work",
+    "single-step-stronger": "a single gradient step does more harm than this iterative attack: this attack fails",
+    "accuracy-rises-with-epsilon": "accuracy is higher in a larger ball, where it cannot be: the attack fails",
     "not-converged": "with twice the iterations accuracy still falls: the true number is lower",
     "unbounded-below-100": "even with no bound on the change this attack cannot fool the model: the attack is broken",
     "black-box-stronger": "an attack that sees less does more harm: gradients are masked, the number is too high",
     "zero-gradients": "for many samples the gradient is exactly zero: a gradient attack has nothing to follow",
-    "non-finite": "NaN or infinite outputs or gradients: the samples concerned count as not broken",
-    "softmax-outputs": "the loss saw probabilities, not logits: softmax rounds away the gradient of a sure model",
-    "accelerator-disagrees": "the accelerator answers otherwise than the model its examples were made on",
+    "non-finite": "NaN or infinite outputs or gradients: these samples count as not broken",
+    "softmax-outputs": "the loss saw probabilities, not logits: if the model is sure, its gradient is rounded to zero",
+    "accelerator-disagrees": "the accelerator's outputs differ from those of the model on which the examples were made",
 }
 
 CLEAN = "clean"  # the `attack` of a row that states clean accuracy

@@ -101,7 +101,7 @@ def _sources(layer: Any) -> list[Any]:
     try:
         return layer.input if isinstance(layer.input, list) else [layer.input]
     except AttributeError:  # several inbound nodes
-        raise UserError(f"layer {layer.name!r} is used more than once; use a layer of its own each time") from None
+        raise UserError(f"layer {layer.name!r} is used more than once; use a separate layer each time") from None
 
 
 def _folded_weights(layer: Any, norm: Any) -> list[NDArray[np.float32]]:

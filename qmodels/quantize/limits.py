@@ -38,13 +38,13 @@ def limits(model: Any) -> Iterator[Limit]:
 def _shared(layer: Any, calls: list[Any]) -> Iterator[Limit]:
     if len(calls) > 1:
         problem = f"it is called {len(calls)} times, and an accelerator has every layer once"
-        fix = "make a layer of its own for every call"
+        fix = "make one layer for every call"
         yield Limit(layer.name, CALLS, problem, fix, "only the first call is there: most outputs differ")
 
 
 def _nested(layer: Any, calls: list[Any]) -> Iterator[Limit]:
     if hasattr(layer, "layers"):
-        problem = f"{type(layer).__name__} is a model in the model, and its layers are looked at by nobody"
+        problem = f"{type(layer).__name__} is a model in the model, and its layers are not checked"
         fix = "build the model from its layers, one by one"
         yield Limit(
             layer.name, NESTED, problem, fix, "its quantizers are lost: outputs differ, or the conversion stops"

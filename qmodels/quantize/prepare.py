@@ -46,7 +46,7 @@ def prepare_float(model: Any) -> tuple[Any, str]:
         if layer.get_weights():
             prepared.get_layer(layer.name).set_weights(layer.get_weights())
     what = [] if marked else ["the input was given a grid"]
-    what += [f"the ReLU of {', '.join(fused)} became a layer of its own"] if fused else []
+    what += [f"the ReLU of {', '.join(fused)} became a separate layer"] if fused else []
     return prepared, "; ".join(what)
 
 

@@ -34,7 +34,7 @@ def export_tflite(model: Any, target: Target, calibration: Values, *, grid: Inpu
         UserError: the model is quantized already, or the converter cannot have it.
     """
     if is_quantized(model):
-        raise UserError(f"model {model.name}: has quantizers of its own; a .tflite file is made of a float model")
+        raise UserError(f"model {model.name}: has quantizers; a .tflite file is made of a float model")
     if not len(calibration):
         raise UserError("export to .tflite: no training inputs to find the ranges of activations with")
     tf = runtime().tf

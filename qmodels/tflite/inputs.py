@@ -54,7 +54,7 @@ class InputMap:
     def told(self) -> str:
         """The mapping in a sentence."""
         if self.pixels == "codes" or not self.tensor.scale:
-            return "inputs: exact, every code is a stored number of its own"
+            return "inputs: exact, every code has its own stored number"
         exact = self.largest_error < 1e-6
         error = (
             "exact"

@@ -47,7 +47,9 @@ class Tensor:
         scale, zero = (plain["scales"] or [0.0])[0], (plain["zeros"] or [0])[0]
         dtype = np.dtype(plain["dtype"])
         if dtype.kind != "f" and not (0 < scale < np.inf):
-            raise UserError(f"{path}: its {dtype} input or output has no scale: what number it stands for is not told")
+            raise UserError(
+                f"{path}: its {dtype} input or output has no scale: the file does not say what number it means"
+            )
         return cls(tuple(plain["shape"]), dtype, 0.0 if dtype.kind == "f" else scale, zero)
 
 

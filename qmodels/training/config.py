@@ -65,7 +65,7 @@ class FeedbackConfig(BaseModel):
     rounds: int = Field(default=2, ge=1, description="ours: rounds of measuring, generating and training on")
     epochs_per_round: int = Field(default=20, ge=1, description="ours: epochs on original and generated examples")
     examples_per_original: float = Field(
-        default=0.25, gt=0, description="ours: new examples an epoch takes for each original, drawn anew every epoch"
+        default=0.25, gt=0, description="ours: new examples an epoch takes for each original, drawn again every epoch"
     )
     round_learning_rate: float = Field(default=2e-3, gt=0, description="ours: learning rate at the start of each round")
     probe_samples: int = Field(default=20, ge=1, description="ours: training samples per class that rank the classes")
@@ -104,7 +104,7 @@ class SinkhornConfig(BaseModel):
 
     regularization: float = Field(default=1.0, gt=0, description="of the entropy of the transport plan")
     iterations: int = Field(default=50, ge=1, description="of Sinkhorn's algorithm")
-    weight: float = Field(default=1.0, ge=0, description="ours: of the distance beside the cross-entropy")
+    weight: float = Field(default=1.0, ge=0, description="ours: weight of the distance, added to the cross-entropy")
 
 
 class DistillationConfig(BaseModel):
@@ -113,7 +113,9 @@ class DistillationConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(default=20.0, ge=1, description="logits are divided by it while training")
-    alpha: float = Field(default=0.1, ge=0, le=1, description="share of the true labels beside the teacher's answers")
+    alpha: float = Field(
+        default=0.1, ge=0, le=1, description="share of the true labels; the rest are the teacher's outputs"
+    )
     teacher_epochs: int | None = Field(default=None, ge=1, description="left out: epochs")
 
 

@@ -43,7 +43,7 @@ def test_weights_elsewhere(toolbox: Toolbox, tmp_path: Path) -> None:
 def test_weights_of_another_model(toolbox: Toolbox, tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text(toolbox.quantized.model.to_json())
     qkeras_model().save_weights(tmp_path / "own.h5")
-    with pytest.raises(UserError, match=r"own.h5: does not hold the weights of .*own.json: "):
+    with pytest.raises(UserError, match=r"own.h5: does not contain the weights of .*own.json: "):
         load_model(tmp_path / "own.json")
 
 
@@ -56,7 +56,7 @@ def test_a_json_that_is_no_architecture(tmp_path: Path, text: str) -> None:
 
 def test_weights_for_a_model_that_has_its_own(toolbox: Toolbox, tmp_path: Path) -> None:
     toolbox.quantized.model.save(tmp_path / "own.keras")
-    with pytest.raises(UserError, match=r"own.keras holds its own weights"):
+    with pytest.raises(UserError, match=r"own.keras contains its own weights"):
         load_model(tmp_path / "own.keras", tmp_path / "w.h5")
 
 

@@ -94,7 +94,7 @@ def activations(model: Any, backend: str) -> Iterator[Violation]:
             continue
         holder = {"QActivation": "Activation", "Activation": "QActivation"}.get(type(layer).__name__)
         if holder is not None and kind.startswith("quantized_") != (holder == "Activation"):
-            problem = f"{type(layer).__name__} holds {kind}, which hls4ml does not take from it"
+            problem = f"{type(layer).__name__} contains {kind}, which hls4ml does not read from it"
             yield Violation(layer.name, "class", problem, f"use {holder} for {kind}", "the conversion stops")
         for setting, exact in _ACTIVATIONS[kind].items():
             value = plain(getattr(activation, setting, exact[0]))

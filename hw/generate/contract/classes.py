@@ -91,7 +91,7 @@ def causal(model: Any, backend: str) -> Iterator[Violation]:
     """hls4ml 1.3.0 pads max(kernel - stride, 0) zeros in front, Keras kernel - 1."""
     for layer in judged_layers(model):
         if getattr(layer, "padding", None) == "causal" and layer.strides[0] != 1:
-            problem = f"padding='causal' with strides={layer.strides[0]} is placed otherwise by hls4ml"
+            problem = f"padding='causal' with strides={layer.strides[0]} is placed differently by hls4ml"
             fix = "use strides=1, or ZeroPadding1D((kernel_size - 1, 0)) and padding='valid'"
             silently = "most outputs differ"
             yield Violation(layer.name, "padding", problem, fix, silently, "causal", severity="reported")

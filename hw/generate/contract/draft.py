@@ -126,7 +126,7 @@ def _text(layer: Any) -> str:
     again = runtime().qkeras.get_quantizer(text)
     if not hasattr(layer.quantizer, "get_config") or again.get_config() != layer.quantizer.get_config():
         raise UserError(
-            f"layer {layer.name!r}: QActivation holds a quantizer object, {text}, and this text does not tell all its "
+            f"layer {layer.name!r}: QActivation has a quantizer object, {text}, and this text does not have all its "
             "settings, so no repair can keep it; build the layer from the quantizer's text"
         )
     return text

@@ -97,7 +97,7 @@ def _behind(model: Any, layer: Any) -> Violation:
     return Violation(
         layer.name,
         "class",
-        problem if not exact else "BatchNormalization is a layer of its own, though its factors are powers of two",
+        problem if not exact else "BatchNormalization stays a separate layer, although its factors are powers of two",
         fix,
         silently,
         "norm" if exact else "requantize" if _values_of(partner, layer) is not None else None,

@@ -89,7 +89,7 @@ def scaled_weights(model: Any, backend: str) -> Iterator[Violation]:
             problem += " (QKeras makes it auto_po2)"
         refused = alpha in (None, "auto_po2") or isinstance(alpha, (list, tuple))
         if alpha in (None, "auto_po2"):
-            silently = "the scale becomes a layer of its own, or C++ that does not compile"
+            silently = "the scale becomes a separate layer, or C++ that does not compile"
         if isinstance(alpha, (list, tuple)):
             problem = f"{setting} has a list as alpha, a scale for every channel, which hls4ml does not take"
             fix, silently = "set alpha=1 or a power of two, one number for the layer", "the conversion stops"

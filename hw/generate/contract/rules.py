@@ -67,11 +67,13 @@ def _hints(stopping: list[Violation], found: tuple[Violation, ...]) -> str:
     exact = sum(violation.repair not in (None, "requantize") for violation in stopping)
     rounded = sum(violation.repair == "requantize" for violation in stopping)
     if exact:
-        hints += f"\n{exact} of {total} can be mended without changing the model's outputs: add --repair"
+        hints += f"\n{exact} of {total} can be fixed without changing the model's outputs: add --repair"
     if rounded:
-        hints += f"\n{rounded} of {total} can be mended by rounding weights again, which changes outputs: add --repair"
+        hints += f"\n{rounded} of {total} can be fixed by rounding weights again, which changes outputs: add --repair"
     if all(violation.severity == "reported" for violation in stopping):
-        hints += "\nWith exactness: reported the accelerator is made and simulated as it is, and the difference told"
+        hints += (
+            "\nWith exactness: reported the accelerator is made and simulated as it is, and the difference is reported"
+        )
     return hints
 
 

@@ -24,7 +24,7 @@ def suspects(model: Any, layer: str, graph: Any | None = None, backend: str = "V
     """
     own = _layer_of(model, layer)
     if own is None:
-        return f"layer {layer!r} is hls4ml's own, the model has no layer of that name"
+        return f"layer {layer!r} comes from hls4ml, the model has no layer of that name"
     near = [own, *_computing(model, own)]
     told = [str(violation) for violation in contract(model, backend) if violation.layer in [one.name for one in near]]
     told += _sums(graph, [one.name for one in near])

@@ -39,7 +39,7 @@ class Violation:
         return f"{where}{self.problem}; {self.fix}{mend}. Unchecked, {self.silently}"
 
 
-_CHANGES = " (--repair does it and tells how much outputs change)"
+_CHANGES = " (--repair does it and says how much outputs change)"
 Rule = Callable[[Any, str], Iterator[Violation]]
 
 

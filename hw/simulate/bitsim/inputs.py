@@ -71,13 +71,13 @@ def _samples(array: Array, fraction: int | None, value: Value, real: type[np.flo
     kind = array.dtype.kind
     if kind == "f":
         if fraction is not None:
-            raise UserError(f"{what} holds real numbers ({array.dtype}): fraction={fraction} is for integer codes")
+            raise UserError(f"{what} contains real numbers ({array.dtype}): fraction={fraction} is for integer codes")
         return Samples(np.ascontiguousarray(array, dtype=real).reshape(-1, value.size))
     if array.dtype.name not in _CODES:
-        raise UserError(f"{what} holds {array.dtype}: allowed are floats, and codes as {', '.join(_CODES)}")
+        raise UserError(f"{what} contains {array.dtype}: allowed are floats, and codes as {', '.join(_CODES)}")
     if fraction is None:
         raise UserError(
-            f"{what} holds integer codes ({array.dtype}): say what one step is worth, fraction=8 for steps of 2**-8"
+            f"{what} contains integer codes ({array.dtype}): say what one step is worth, fraction=8 for steps of 2**-8"
         )
     if not isinstance(fraction, (int, np.integer)) or abs(fraction) > LARGEST_FRACTION:
         raise UserError(

@@ -103,9 +103,9 @@ def summary(content: Content) -> list[str]:
     worst = content.config.worst_case
     measured, scored = len(content.measured), len(content.scored)
     said = [
-        f"{len(content.points):,} designs: {measured:,} built and costed, {len(content.attacked):,} attacked by "
-        f"themselves, {scored:,} put to the whole worst case, {len(content.tested):,} scored again on test images and "
-        "gated. For the others the examples that fooled other designs are enough: as good a design costs no more.",
+        f"{len(content.points):,} designs: {measured:,} built and costed, {len(content.attacked):,} attacked, "
+        f"{scored:,} with the whole worst case. {len(content.tested):,} were scored again on test images and checked "
+        "by the gate. The others were not attacked: by the pool's bound another design is as good and costs no more.",
         f"Worst case: {len(worst.attack.attacks)} attacks in turn, ε = {worst.epsilon_lsb} LSB of 1/256, on the "
         "accelerator's exact bits. Designs are chosen on validation images; test images see only the chosen ones.",
     ]
@@ -117,7 +117,7 @@ def summary(content: Content) -> list[str]:
             f"{saving[1] / max(saving[0], 1e-9):.1f} times as long."
         )
     if content.failed:
-        said.append(f"{len(content.failed)} designs failed; run again with --retry-failed to try them anew.")
+        said.append(f"{len(content.failed)} designs failed; use --retry-failed to try them again.")
     return said
 
 

@@ -237,14 +237,14 @@ def test_a_run_is_not_overwritten_without_resume(cli: Cli, tmp_path: Path) -> No
     RunFolder(tmp_path / "mine").claim()
     (tmp_path / "mine" / "config.yaml").write_text("name: mine\n")
     message = cli.refuses("run", "--out", "mine")
-    assert message == "robust-hls: mine: holds a run already; add --resume to go on with it, or choose another --out\n"
+    assert message == "robust-hls: mine: already contains a run; add --resume to continue it, or choose another --out\n"
 
 
 def test_another_runs_config_does_not_overwrite_a_run_either(cli: Cli, tmp_path: Path) -> None:
     for name in ("one", "two"):
         RunFolder(tmp_path / name).claim()
         (tmp_path / name / "config.yaml").write_text(f"name: {name}\n")
-    assert "two: holds a run already" in cli.refuses("run", "one", "--out", "two")
+    assert "two: already contains a run" in cli.refuses("run", "one", "--out", "two")
 
 
 @pytest.mark.parametrize("arguments", [["--nope"], ["run", "--nope"], ["fly"], ["report"]])
@@ -277,8 +277,11 @@ def bomb(levels: int) -> str:
         ),
         ("seed: 1" + "0" * 6000, "is too large a number (64 bits at most)"),
         ("seed: 0x" + "f" * 5000, "is too large a number (64 bits at most)"),
-        ("seed: 1\nname: x\nseed: 2\n", "not plain YAML: 'seed' stands twice, in lines 1 and 3; keep one"),
-        ("training:\n  epochs: 3\n  epochs: 3\n", "not plain YAML: 'epochs' stands twice, in lines 2 and 3; keep one"),
+        ("seed: 1\nname: x\nseed: 2\n", "not plain YAML: 'seed' is given twice, in lines 1 and 3; keep one"),
+        (
+            "training:\n  epochs: 3\n  epochs: 3\n",
+            "not plain YAML: 'epochs' is given twice, in lines 2 and 3; keep one",
+        ),
         ("# " + "x" * (1 << 20), "characters; a config has at most 1,048,576"),
     ],
 )
@@ -293,7 +296,7 @@ def test_yaml_that_is_more_than_a_config_can_need(cli: Cli, text: str, told: str
 def test_the_same_in_what_was_set(cli: Cli) -> None:
     assert "is too large a number" in cli.refuses("run", "--set", "seed=1" + "0" * 5000)
     assert "not a plain YAML value (line 1: contains itself)" in cli.refuses("run", "--set", "data=&a [*a]")
-    assert "'epochs' stands twice" in cli.refuses("run", "--set", "training={epochs: 1, epochs: 2}")
+    assert "'epochs' is given twice" in cli.refuses("run", "--set", "training={epochs: 1, epochs: 2}")
 
 
 def test_anchors_and_merge_keys_are_still_good(cli: Cli) -> None:

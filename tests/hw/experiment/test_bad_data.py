@@ -46,7 +46,7 @@ def labels(**changes: int) -> np.ndarray:
         ({"y_train": labels(l0=10**6)}, "y_train has labels out of range (0..1000000); allowed: 0..K-1"),
         ({"y_train": labels(l0=5)}, "y_train has no sample of class 4; labels must be 0..K-1 without gaps"),
         ({"y_train": labels() * 2}, "y_train has no sample of class 1; labels must be 0..K-1 without gaps"),
-        ({"y_train": labels() * 0, "y_test": np.zeros(4, int)}, "y_train holds one class only"),
+        ({"y_train": labels() * 0, "y_test": np.zeros(4, int)}, "y_train has only one class"),
         ({"y_test": np.array([0, 1, 2, 4])}, "y_test has label 4, y_train only 0..3"),
         ({"y_train": labels() + 0.5}, "allowed: whole class numbers"),
         ({"y_train": np.where(np.arange(40) == 3, np.nan, labels())}, "allowed: whole class numbers"),

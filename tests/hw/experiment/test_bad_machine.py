@@ -264,7 +264,7 @@ def test_ctrl_c_says_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(pipeline, "describe", interrupt)
     outcome = cli("train", "--out", "run")
-    assert (outcome.status, outcome.err) == (130, "robust-hls: stopped; run again with --resume to go on\n")
+    assert (outcome.status, outcome.err) == (130, "robust-hls: stopped; run again with --resume to continue\n")
 
 
 # doctor

@@ -264,7 +264,7 @@ def test_a_damaged_h5_model(cli: Cli, content: bytes) -> None:
 def test_weights_without_their_model(cli: Cli) -> None:
     qkeras_model(**DIGITS).save_weights(cli.folder / "own.h5")
     told = cli.refuses("generate", "--model", "own.h5")
-    assert "own.h5: holds weights only; save the whole model with model.save()" in told
+    assert "own.h5: contains only weights; save the whole model with model.save()" in told
 
 
 def test_a_model_file_that_is_not_there(cli: Cli) -> None:

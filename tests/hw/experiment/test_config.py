@@ -103,7 +103,7 @@ def test_a_run_folder_is_a_config_and_is_resumed(tmp_path: Path) -> None:
     assert (run.config.seed, run.folder.path) == (5, tmp_path)
     elsewhere = open_run(tmp_path, out=tmp_path.parent / "copy")
     assert elsewhere.folder.path == tmp_path.parent / "copy"
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already contains a run"):
         open_run(None, out=tmp_path)
 
 

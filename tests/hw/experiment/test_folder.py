@@ -109,7 +109,7 @@ def test_a_folder_with_files_of_somebody_else_is_not_touched(tmp_path: Path, kin
 def test_one_kind_of_work_does_not_go_into_the_folder_of_another(tmp_path: Path, held: Kind, asked: Kind) -> None:
     before = snapshot(marked(tmp_path / "out", held))
     words = {"run": "a run", "sizing": "a sizing", "tables": "tables"}
-    with pytest.raises(UserError, match=f"holds {words[held]}, not {words[asked]}"):
+    with pytest.raises(UserError, match=f"contains {words[held]}, not {words[asked]}"):
         RunFolder(tmp_path / "out", asked).check()
     with pytest.raises(UserError, match=f"no {asked} of robust-hls in this folder"):
         RunFolder(tmp_path / "out", asked).require()
@@ -202,7 +202,7 @@ def test_an_empty_out_is_not_the_current_folder(theirs: Cli, command: str) -> No
 def test_a_run_does_not_go_into_a_sizing(theirs: Cli) -> None:
     marked(theirs.folder / "sizing", "sizing")
     told = theirs.refuses("generate", "--model", "mine/model.keras", "--out", "sizing", "--resume")
-    assert told == "robust-hls: sizing: holds a sizing, not a run; choose another --out\n"
+    assert told == "robust-hls: sizing: contains a sizing, not a run; choose another --out\n"
 
 
 @pytest.mark.parametrize(

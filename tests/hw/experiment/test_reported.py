@@ -88,7 +88,10 @@ def test_the_difference_is_that_of_the_files_left_behind(scaled: Cli) -> None:
 
 def test_a_model_that_must_be_exact_is_refused_with_both_ways_out(scaled: Cli) -> None:
     told = scaled.refuses("generate", *RUN, "--set", "exactness=required")
-    assert "With exactness: reported the accelerator is made and simulated as it is, and the difference told" in told
+    assert (
+        "With exactness: reported the accelerator is made and simulated as it is, and the difference is reported"
+        in told
+    )
 
 
 def narrowed(cli: Cli) -> tuple[str, ...]:
@@ -103,8 +106,8 @@ def test_the_gate_names_the_type_that_did_it_and_can_be_told_to_report(cli: Cli)
     outcome = cli("simulate", *RUN, *narrow)
     assert outcome.status == 4
     assert "first layer that differs: 'logits'" in outcome.err
-    assert "probably: precision.accum fixed<20,1,TRN,WRAP> does not hold every value of" in outcome.err
-    assert "With exactness: reported the run goes on" in outcome.err
+    assert "probably: precision.accum fixed<20,1,TRN,WRAP> cannot represent every value of" in outcome.err
+    assert "With exactness: reported the run continues" in outcome.err
     outcome = cli("simulate", *RUN, *narrow, "--set", "exactness=reported", "--resume")
     assert outcome.status == 0, outcome.err
     assert read(cli.folder, "simulation.json")["model_difference"]["first_layer"] == "logits"

@@ -81,7 +81,10 @@ def test_a_model_of_two_inputs_is_told_what_is_accepted(cli: Cli) -> None:
     save_model(keras.Model(two, out), cli.folder / "own.keras")
     sequences(cli.folder / "mine.npz", (6,))
     told = cli.refuses("run", "--model", "own.keras", "--data", "mine.npz")
-    assert "mine.npz: holds x_train; the model's inputs (a, b) need x_train_a, x_train_b, and x_test likewise" in told
+    assert (
+        "mine.npz: contains x_train; the model's inputs (a, b) need x_train_a, x_train_b, and the same for x_test"
+        in told
+    )
 
 
 @pytest.mark.parametrize("name", ["tabular", "jets"])

@@ -145,7 +145,7 @@ def test_a_float_model_is_attacked_before_its_softmax(cli: Cli) -> None:
     (cli.folder / "own.yaml").write_text(yaml.safe_dump({"name": "own", "mapping": {"mu": 0}} | config))
     outcome = cli("generate", "own.yaml", "--out", "run")
     assert outcome.status == 0, outcome
-    assert "adopted: layer 'out': its softmax was taken off, the logits before it are used and attacked" in outcome.out
+    assert "adopted: layer 'out': its softmax was removed, the logits before it are used and attacked" in outcome.out
     images = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
     logits = load_model(cli.folder / "run" / "model.keras").predict(images, verbose=0)
     np.testing.assert_allclose(runtime().tf.nn.softmax(logits), model.predict(images, verbose=0), rtol=1e-5)

@@ -122,7 +122,7 @@ def test_pixels_on_another_scale_are_told(cli: Cli, own: tuple[str, ...]) -> Non
     assert "Add --set model.pixels=" in told
     done = cli("attack", *own, *FEW, *CHEAP, "--set", "model.pixels=codes")
     assert done.status == 0, done
-    assert "every code is a stored number of its own" in done.out
+    assert "every code has its own stored number" in done.out
 
 
 def test_export_of_a_run_is_attacked(cli: Cli) -> None:

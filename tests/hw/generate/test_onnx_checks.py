@@ -55,8 +55,8 @@ def lengthened(model: Any) -> None:
         (constant("act_scale", 0), "layer act: Quant has scale 0; allowed: more than 0"),
         (constant("act_scale", np.nan), "layer act has weights that are not finite"),
         (constant("matrix", [[np.inf, 0.0]]), "layer matrix_q has weights that are not finite .1 of 2 in matrix are"),
-        (shaped, r"tensor 'image' of shape \(1, 1, 1000000000, 4\) holds more than 100000000 numbers"),
-        (inflated, r"tensor 'huge' of shape \(100000, 100000\) holds more than 100000000 numbers"),
+        (shaped, r"tensor 'image' of shape \(1, 1, 1000000000, 4\) has more than 100000000 numbers"),
+        (inflated, r"tensor 'huge' of shape \(100000, 100000\) has more than 100000000 numbers"),
         (lengthened, r"layer matrix_q: tensor 'matrix' of shape \(1000000000000, 3\): at most 100000000 are loaded"),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_narrow_accumulator_is_told_and_simulated_as_it_will_be() -> None:
     accelerator = Accelerator(net, hardware(logits={"accum": "fixed<8,2>"}))
     (told,) = accelerator.warnings
     assert (told.layer, told.setting) == ("logits", "precision.accum")
-    assert "does not hold every value" in str(told) and "fixed<8,2,TRN,WRAP>" in str(told)
+    assert "cannot represent every value" in str(told) and "fixed<8,2,TRN,WRAP>" in str(told)
     csim, images = accelerator.compile(optimize=False), grid_codes(50, (4, 4, 1))
     require_exact(csim, accelerator, images)
     with pytest.raises(ExactnessError):

@@ -49,7 +49,7 @@ def test_the_bracket_of_the_largest_radius() -> None:
 def test_flags_are_counted_and_what_is_missing_is_left_out() -> None:
     flagged = replace(TABLE, lines=(replace(LINE, flags=("zero-gradients", "not-converged"), worst=None),))
     found = facts({}, flagged)
-    assert found["can you believe it?"] == ("2 flags", "not as it stands: zero-gradients, not-converged")
+    assert found["can you believe it?"] == ("2 flags", "not the flagged numbers: zero-gradients, not-converged")
     assert set(found) == {"clean accuracy", "can you believe it?"}
 
 

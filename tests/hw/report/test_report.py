@@ -143,7 +143,7 @@ def test_the_verdict_names_the_worst_case_and_the_spoilt_columns():
     assert "do not believe square 16 (not-converged)" in verdicts["F.L.+mu bitsim, 3 bits"]
     honest = headline([parse_results(results(rows=[row("float", "clean", 0.9), row("float", "fgsm", 0.3, 8)]))])
     assert honest.verdicts == [
-        "F.L.+mu float: clean 90.0 %, worst case 30.0 % within L∞ ε = 8 LSB; no flag: the columns may be believed"
+        "F.L.+mu float: clean 90.0 %, worst case 30.0 % within L∞ ε = 8 LSB; no flag: you can believe the columns"
     ]
 
 
@@ -207,7 +207,7 @@ def test_unbounded_attacks_are_checks_and_name_who_still_stands():
 def test_console_states_what_a_number_needs_and_fits(width):
     text = console_text([parse_results(results())], width)
     for needed in ("n = 200", "seed 7", "1 LSB = 1/256", "L∞", "55.0Z", "42.0", "Z zero-gradients:", "3000 inputs",
-                   "2000 of them adversarial", "csim was held against 300", "steps=40"):  # fmt: skip
+                   "2000 of them adversarial", "csim was compared on 300", "steps=40"):  # fmt: skip
         assert needed in " ".join(text.split())
     assert max(map(len, text.splitlines())) <= width
     assert "255" not in text[: text.index("transfer:")]

@@ -67,7 +67,7 @@ def test_inputs_that_are_not_contiguous_or_float64_are_read_right(csim: Csim, re
     expected = reference.logits(x)
     np.testing.assert_array_equal(csim.logits(np.asfortranarray(x)), expected)
     np.testing.assert_array_equal(csim.predict(IMAGE_GRID.to_values(x).astype(np.float64)), expected)
-    with pytest.raises(UserError, match="holds uint8: the C simulation takes real numbers"):
+    with pytest.raises(UserError, match="contains uint8: the C simulation takes real numbers"):
         csim.predict(x)
     np.testing.assert_array_equal(csim.logits(np.repeat(x, 2, axis=0)[::2]), expected)
 

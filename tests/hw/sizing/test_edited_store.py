@@ -91,7 +91,7 @@ def test_a_row_that_is_none(tmp_path: Path, column: str, value: Any, told: str) 
     for ask in (lambda: store.find("k"), store.records):
         with pytest.raises(UserError) as caught:
             ask()
-        assert told in str(caught.value) and "move it away and its points are computed anew" in str(caught.value)
+        assert told in str(caught.value) and "move it away and its points are computed again" in str(caught.value)
     store.close()
 
 

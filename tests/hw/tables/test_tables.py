@@ -40,7 +40,7 @@ def test_the_whole_way(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(list(csv.DictReader(file))) == len(results["cells"])
     table = (folder / "tables.md").read_text()
     assert "| Orig., again (accelerator) | 3 |" in table and "ours minus the published number" in table
-    assert "| Orig., again (Q), beside Orig. (Q) | 3 | 99.0 (" in table
+    assert "| Orig., again (Q), compared with Orig. (Q) | 3 | 99.0 (" in table
 
     before = {name: digest for name, digest in snapshot(folder).items() if name.endswith((".npz", ".keras"))}
     monkeypatch.setenv("COLUMNS", "20")

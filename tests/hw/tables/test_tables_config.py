@@ -104,7 +104,7 @@ def test_the_resolved_config_means_the_same(tmp_path: Path) -> None:
         ({"published": "imagenet"}, "imagenet"),
         (
             {"published": "mnist", "rows": [{"label": "Orig.", "beside": "Orig"}]},
-            "Orig. stands beside 'Orig'; did you mean 'Orig.'",
+            "Orig. is compared with 'Orig'; did you mean 'Orig.'",
         ),
         ({"published": None, "rows": [{"label": "Orig.", "beside": "Adv."}]}, "published is not set"),
         ({"fixed": {"data.name": "nowhere"}}, "unknown data set 'nowhere'"),

@@ -100,7 +100,7 @@ def test_a_radius_is_whole_steps_of_each_input(file: Path) -> None:
         (lambda d: d.pop("x_test_calo"), {}, "array 'x_test_calo' is missing; an .npz needs x_train_calo, x_test_calo"),
         (lambda d: d.update(x_train_calo=d["x_train_calo"][:5]), {}, "x_train_calo has 5 samples, y_train 60"),
         (lambda d: d.update(x_train_muon=d.pop("x_train_calo"), x_test_muon=d.pop("x_test_calo")), {},
-         r"holds x_train_tracks, x_train_muon; the model's inputs \(tracks, calo\) need x_train_tracks, x_train_calo"),
+         r"contains x_train_tracks, x_train_muon; the model's inputs \(tracks, calo\) need x_train_tracks, x_train"),
         (lambda d: None, {"cal": InputConfig()}, "data.inputs: no input 'cal'; did you mean 'calo'"),
         (lambda d: None, {"calo": InputConfig(format="fixed<4,-1>")}, "Give data.inputs.calo.format: fixed<4,1>"),
     ],
@@ -116,5 +116,5 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: Any, settings: Any, 
 def test_several_inputs_need_a_model_and_a_model_of_several_needs_them(file: Path) -> None:
     with pytest.raises(UserError, match=r"2 inputs \(calo, tracks\): only a trained Keras model of your own"):
         load_data(file)
-    with pytest.raises(UserError, match=r"digits: holds x_train; the model's inputs \(tracks, calo\) need"):
+    with pytest.raises(UserError, match=r"digits: contains x_train; the model's inputs \(tracks, calo\) need"):
         load_data("digits", model=model)

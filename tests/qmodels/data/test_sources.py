@@ -50,16 +50,16 @@ def test_the_seed_decides_which_rows_are_for_the_test(tmp_path: Path) -> None:
             None,
             "size,age,state",
             None,
-            r"give data.label \(--set data.label=NAME\), the column that holds the class \(allowed: size",
+            r"give data.label \(--set data.label=NAME\), the column with the class \(allowed: size",
         ),
-        ([*ROWS, "x,1,well"], "size,age,state", "state", "column 'size', row 62 holds 'x'; allowed: finite numbers"),
+        ([*ROWS, "x,1,well"], "size,age,state", "state", "column 'size', row 62 contains 'x'; allowed: finite numbers"),
         ([*ROWS, ",1,well"], "size,age,state", "state", "column 'size', row 62 is empty"),
-        ([*ROWS, "nan,1,well"], "size,age,state", "state", "column 'size', row 62 holds 'nan'"),
+        ([*ROWS, "nan,1,well"], "size,age,state", "state", "column 'size', row 62 contains 'nan'"),
         ([*ROWS, "1,well"], "size,age,state", "state", "row 62 has 2 cells, the first line names 3 columns"),
         (None, "age,age,state", "state", "two columns have the same name"),
         ([], "size,age,state", "state", "1 lines; wanted: a line with the columns' names"),
         (["well"] * 9, "state", "state", "the only column is the label"),
-        (["1,well"] * 9, "age,state", "state", "y_train holds one class only"),
+        (["1,well"] * 9, "age,state", "state", "y_train has only one class"),
     ],
 )
 def test_tables_that_are_none(
@@ -128,7 +128,7 @@ def test_folders_that_hold_no_such_pictures(tmp_path: Path) -> None:
         load_data(str(tmp_path / "empty"))
     folder = pictures(tmp_path / "pets", 3)
     (folder / "cow").mkdir()
-    with pytest.raises(UserError, match=r"subfolder 'cow' holds none"):
+    with pytest.raises(UserError, match=r"subfolder 'cow' has none"):
         load_data(str(folder))
     (folder / "cow" / "a.png").write_bytes(b"GIF89a")
     with pytest.raises(UserError, match=r"a.png: not a readable PNG or JPEG file"):

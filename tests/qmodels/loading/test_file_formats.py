@@ -137,7 +137,7 @@ def test_pruning_wrappers_are_taken_off(tmp_path: Path, store: str) -> None:
         pruned.save(path)
     loaded = load_model_with_notes(path)
     (note,) = loaded.notes
-    assert sorted(note.removeprefix("pruning wrappers are taken off: ").split(", ")) == WRAPPED
+    assert sorted(note.removeprefix("pruning wrappers are removed: ").split(", ")) == WRAPPED
     np.testing.assert_array_equal(loaded.model(X).numpy(), pruned(X).numpy())
     np.testing.assert_array_equal(loaded.model(X).numpy(), tfmot.sparsity.keras.strip_pruning(pruned)(X).numpy())
     assert [layer.name for layer in loaded.model.layers][1:3] == ["conv", "norm"]

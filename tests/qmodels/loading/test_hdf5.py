@@ -55,7 +55,7 @@ def test_weights_that_libhdf5_does_not_survive(tmp_path: Path) -> None:
     model = qkeras_model()
     (tmp_path / "own.json").write_text(model.to_json())
     damaged(tmp_path, CRASHES, "own.weights.h5")
-    with pytest.raises(UserError, match=r"own.weights.h5: does not hold the weights of .*: the file is damaged"):
+    with pytest.raises(UserError, match=r"own.weights.h5: does not contain the weights of .*: the file is damaged"):
         load_model(tmp_path / "own.json")
     save_model(model, tmp_path / "own.keras")
     with zipfile.ZipFile(tmp_path / "own.keras") as archive:
@@ -92,8 +92,8 @@ def file_with(**datasets: Any) -> h5py.File:
     [
         ({"shape": (10**6, 10**6), "dtype": "f4", "chunks": True}, "at most 1600000000 bytes of numbers are read"),
         ({"shape": (30_000, 30_000), "dtype": "f8", "chunks": True}, "at most 1600000000 bytes"),
-        ({"shape": (3,), "dtype": "S100000000"}, r"/a holds \|S100000000, no numbers"),
-        ({"data": ["text"]}, "/a holds object, no numbers"),
+        ({"shape": (3,), "dtype": "S100000000"}, r"/a contains \|S100000000, no numbers"),
+        ({"data": ["text"]}, "/a contains object, no numbers"),
     ],
 )
 def test_what_is_too_large_or_no_number(settings: dict[str, Any], told: str) -> None:
@@ -109,11 +109,11 @@ def test_links_and_circles() -> None:
         check_content(file)
     del file["b"]
     file["b"] = file["a"]
-    with pytest.raises(ValueError, match="//b stands elsewhere in the file too"):
+    with pytest.raises(ValueError, match="//b is elsewhere in the file too"):
         check_content(file)
     del file["b"]
     file.create_group("g")["up"] = file
-    with pytest.raises(ValueError, match="/g/up stands elsewhere"):
+    with pytest.raises(ValueError, match="/g/up is elsewhere"):
         check_content(file)
 
 

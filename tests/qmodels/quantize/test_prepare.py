@@ -37,7 +37,7 @@ def test_the_outputs_stay_and_the_model_can_be_quantized(body: Any) -> None:
     model, x = _own(body), grid_images(20)
     prepared, told = prepare_float(model)
     np.testing.assert_array_equal(prepared(x).numpy(), model(x).numpy())
-    assert "the input was given a grid" in told and "became a layer of its own" in told
+    assert "the input was given a grid" in told and "became a separate layer" in told
     quantized = quantize_model(prepared, QuantizationConfig(calibration_samples=20), x)
     assert {item.layer for item in quantized.formats} >= {"last"}
     again, nothing = prepare_float(prepared)

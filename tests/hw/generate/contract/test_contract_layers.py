@@ -131,7 +131,7 @@ BREAKS: dict[str, tuple[Build, str, str]] = {
     "dense on an image": (one(lambda: dense("a", 3)), "input_rank", "QConv2D with kernel_size=1"),
     "dense on rows": (sequence(lambda: dense("a", 3)), "input_rank", "QConv1D with kernel_size=1"),
     "a model in the model": (nested, "layers", "build the model from its layers"),
-    "a layer called twice": (shared, "calls", "a layer of its own"),
+    "a layer called twice": (shared, "calls", "one layer for every call"),
     "dilation": (one(lambda: conv(dilation_rate=2)), "dilation_rate", "dilation_rate=1"),
     "groups": (one(lambda: conv(groups=2)), "groups", "groups=1"),
     "depth_multiplier": (

@@ -190,7 +190,7 @@ def test_a_batch_normalization_is_rounded_again_and_told(kind: str) -> None:
     model = model_of(*first, body, layers().BatchNormalization(name="norm"), rounds(RELU, "relu"))
     (found,) = contract(model)
     assert (found.layer, found.repair, found.grade) == ("norm", "requantize", "repairable")
-    with pytest.raises(UserError, match="1 of 1 can be mended by rounding weights again, which changes outputs"):
+    with pytest.raises(UserError, match="1 of 1 can be fixed by rounding weights again, which changes outputs"):
         check_contract(model)
     repaired = repair_model(model)
     check_contract(repaired.model)

@@ -186,4 +186,4 @@ def test_the_gate_names_the_setting_that_probably_did_it(tmp_path: Path) -> None
     scaled = qkeras_model(dense(name="a", kernel_quantizer=bits(alpha="auto")), q().QActivation("quantized_relu(6,2)"))
     for name in ("a", "a_alpha", scaled.layers[-2].name):  # the layer, what hls4ml makes of it, and who reads it
         assert suspects(scaled, name).startswith("probably: layer 'a': kernel_quantizer has alpha='auto'")
-    assert "is hls4ml's own" in suspects(scaled, "elsewhere")
+    assert "comes from hls4ml" in suspects(scaled, "elsewhere")

@@ -208,7 +208,7 @@ def test_all_violations_are_told_at_once() -> None:
         "first layer must",
     ):
         assert part in told
-    assert told.endswith("4 of 5 can be mended without changing the model's outputs: add --repair")
+    assert told.endswith("4 of 5 can be fixed without changing the model's outputs: add --repair")
 
 
 @pytest.mark.parametrize("text", ["quantized_bits(4,0,alpha='auto_po2')", "quantized_bits(3,0)", "quantized_po2(4)"])
@@ -278,7 +278,7 @@ def test_generate_with_repair_says_what_it_did(cli: Cli) -> None:
     model = qkeras_model(shape=(8, 8, 1), classes=10, kernel_quantizer=quantizer, activation="softmax")
     save_model(model, cli.folder / "own.keras")
     told = cli.refuses("generate", "--model", "own.keras")
-    assert "2 of 2 can be mended without changing the model's outputs: add --repair" in told
+    assert "2 of 2 can be fixed without changing the model's outputs: add --repair" in told
     outcome = cli("generate", "--model", "own.keras", "--repair")
     assert outcome.status == 0, outcome.err
     assert "repaired: layer 'logits': kernel_quantizer alpha='auto_po2' folded into the weights, now" in outcome.out

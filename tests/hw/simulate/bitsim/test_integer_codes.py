@@ -142,11 +142,11 @@ def test_several_inputs_have_one_fraction_or_one_each():
 def test_codes_without_a_fraction_and_numbers_with_one_are_refused():
     simulator, codes = inputs_only(PIXEL, (3,)), np.ones((2, 3), np.uint8)
     for call in (simulator.predict, simulator.trace, simulator.overflow_report):
-        with pytest.raises(UserError, match=r"'x' holds integer codes \(uint8\).*fraction=8"):
+        with pytest.raises(UserError, match=r"'x' contains integer codes \(uint8\).*fraction=8"):
             call(codes)
-        with pytest.raises(UserError, match=r"'x' holds real numbers \(float32\).*fraction=8"):
+        with pytest.raises(UserError, match=r"'x' contains real numbers \(float32\).*fraction=8"):
             call(codes.astype(np.float32), fraction=8)
-    with pytest.raises(UserError, match="'x' holds int64: allowed are floats, and codes as uint8, int8"):
+    with pytest.raises(UserError, match="'x' contains int64: allowed are floats, and codes as uint8, int8"):
         simulator.predict(codes.astype(np.int64), fraction=8)
     for wrong in (101, 0.5, "8"):
         with pytest.raises(UserError, match="whole number from -100 to 100"):
