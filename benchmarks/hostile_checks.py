@@ -73,7 +73,7 @@ _TEXTS = {
     "text": ("just words", "mapping of sections"),
     "tabs": ("a:\n\t- b", "not plain YAML"),
     "python": ("a: !!python/object/apply:os.system ['touch hacked']", "not plain YAML"),
-    "twice": ("seed: 1\nseed: 2", "stands twice"),
+    "twice": ("seed: 1\nseed: 2", "is given twice"),
     "itself": ("a: &a [*a]", "contains itself"),
     "deep": ("a: " + "[" * 5000, "not plain YAML"),
     "digits": ("seed: " + "9" * 9000, "too large a number"),
@@ -176,15 +176,15 @@ def folders() -> Iterator[Check]:
                 yield Check("folders", (command, "--out", out, *resume), "not made by robust-hls")
     for command in ("generate", "run", "synth", "report"):
         yield Check("folders", (command, "mine"), "mine")
-    yield Check("folders", ("run", *SET, "--out", "run"), "holds a run already")
+    yield Check("folders", ("run", *SET, "--out", "run"), "already contains a run")
     yield Check("folders", ("train", "--out", "run/inside"), "lies inside the run")
-    yield Check("folders", ("tables", "mnist", "--out", "run"), "holds a run, not tables")
+    yield Check("folders", ("tables", "mnist", "--out", "run"), "contains a run, not tables")
     yield Check("folders", ("run", "run", "--out", "notes.txt"), "notes.txt")
     yield Check("folders", ("run", "run"), "damaged", prepare=write("run/.robust-hls.json", "{"))
     yield Check(
         "folders",
         ("run", "run"),
-        "holds a sizing",
+        "contains a sizing",
         prepare=write("run/.robust-hls.json", '{"schema": 1, "kind": "sizing"}'),
     )
     yield Check("folders", ("generate", "--model", "run/model.keras", "--out", "run", "--resume"), "lies inside")

@@ -174,7 +174,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[Json], None], str]] = {
     "huge kernel": (setting("c1", "kernel_size", [60000, 60000]), "c1"),
     "huge input": (
         setting("image", "batch_input_shape", [None, 10**6, 10**6, 1]),
-        "layer 'image': batch_input_shape=[None, 1000000, 1000000, 1] holds more than",
+        "layer 'image': batch_input_shape=[None, 1000000, 1000000, 1] has more than",
     ),
     "kernel of 10^20 bits": (
         quantized_by("c1", "kernel_quantizer", bits=HUGE),

@@ -160,5 +160,5 @@ def test_every_attack_has_its_turn() -> None:
 
 
 def test_another_form_of_hls4ml_test_bench_is_noticed() -> None:
-    with pytest.raises(AssertionError, match="another form"):
+    with pytest.raises(AssertionError, match="differs from that of"):
         with_checks("int main() {\n    return 0;\n}\n", "Vitis", 4, 2)

@@ -315,7 +315,7 @@ def test_the_report_tells_validation_from_test_and_needs_nothing_else(store: Sto
     conductor = conduct(sizing(space=sizing().space | {"quantization.weight_bits": [2, 3, 7, 8]}), store, Oracle())
     content = write_reports(conductor)
     page = (tmp_path / "report.html").read_text()
-    assert "worst case on test" in page and "validation images it was chosen by" in page
+    assert "worst case on test" in page and "validation images, by which it was chosen" in page
     assert page.count("<svg") == 3 + 1 + 1 + len(content.named)  # fronts, bits, heat map, layers
     assert "seven bits will not do" in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)|@import|url\((?!#)', page)
