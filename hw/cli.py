@@ -329,7 +329,7 @@ def certify(
     """Prove in exact integers what no attack can do to a run's accelerator, and compare with its attacks."""
     with _stoppable("stopped; finished radii are kept"):
         from hw.experiment.certificates import asked_later
-        from hw.experiment.config import CertificatePlan
+        from hw.experiment.evaluation_config import CertificatePlan
         from hw.experiment.open import open_run
         from hw.experiment.scoring import finished_rows
 

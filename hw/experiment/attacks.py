@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from hw.experiment.ball import headline_ball
-from hw.experiment.config import AttackPlan, EvaluationPlan
 from hw.experiment.contestants import Contestant, Team, attackers
 from hw.experiment.defence import aware_source, is_defended, published_attack, teams
+from hw.experiment.evaluation_config import AttackPlan, EvaluationPlan
 from hw.experiment.radius import Radius, plan_radii
 from hw.experiment.run import Run
 from qmodels.attacks import Attack, AttackResult, Diagnostics, GradientAttack, distinct_labels

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hw.certify import Certificate, Certifier, Effort
 from hw.experiment.attacks import concerned_images
-from hw.experiment.config import CertificatePlan
 from hw.experiment.contestants import accelerator_of
+from hw.experiment.evaluation_config import CertificatePlan
 from hw.experiment.run import Run
 from qmodels.attacks.ball import Ball
 from qmodels.digest import digest_of

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from hw.experiment.settings import Settings, abridged, merge
+from hw.experiment.config_text import Section, parse_config, read_text
+from hw.experiment.evaluation_config import BlackBoxModel, EvaluationConfig
+from hw.experiment.settings import Settings
 from hw.generate.hardware import HardwareConfig
 from hw.rtl.config import RtlConfig
-from hw.tools.plain_yaml import read_yaml
 from qmodels.architectures import ModelConfig
-from qmodels.attacks import AnyAttack, Attack, attack_class
 from qmodels.criteria import GroupMisclassification
-from qmodels.data import InputConfig, Unit
+from qmodels.data import InputConfig
 from qmodels.defences import DefenceConfig
-from qmodels.errors import UserError, allowed_names
-from qmodels.grid import MAX_INPUT_BITS
 from qmodels.quantize.model import QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig
 from qmodels.tflite import Pixels
 from qmodels.training import TrainingConfig
 
 DEFAULT_CONFIG = "digits"
-Config = TypeVar("Config", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DataConfig(Section):
@@ -92,147 +81,12 @@ class OwnModelConfig(ModelConfig):
     surrogate: Path | None = Field(None, description="a Keras model whose gradients attacks on a .tflite file follow")
 
 
-class EpsilonConfig(Section):
-    """Radii in a unit of the user's choice."""
-
-    unit: Unit = Field(
-        description="lsb: grid steps; value: the data's own unit; sigma: deviations of the training data"
-    )
-    values: tuple[float, ...] = Field(min_length=1, description="radii in that unit")
-
-
-class AttackPlan(Section):
-    """One attack at several strengths."""
-
-    attack: AnyAttack
-    epsilon: EpsilonConfig | None = Field(None, description="radii in another unit, instead of epsilons_lsb")
-    epsilons_lsb: tuple[float, ...] = Field((), description="radii in LSBs, grid steps; of images 1/256")
-
-    @field_validator("epsilons_lsb")
-    @classmethod
-    def _some_epsilon(cls, given: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
-        if not given and info.data.get("epsilon") is None:
-            raise ValueError("give one radius at least")
-        return given
-
-    @field_validator("epsilon", mode="before")
-    @classmethod
-    def _epsilon_is_a_section(cls, given: Any) -> Any:
-        if given is None or isinstance(given, (dict, EpsilonConfig)):
-            return given
-        raise ValueError(
-            f"must be a section such as {{unit: sigma, values: [0.1]}}; got {given!r}; did you mean 'epsilons_lsb'?"
-        )
-
-    @property
-    def radii(self) -> tuple[float, ...]:
-        """The radii, in `unit`."""
-        return self.epsilon.values if self.epsilon is not None else self.epsilons_lsb
-
-    @property
-    def unit(self) -> Unit:
-        """Of the radii: grid steps, the data's own unit, or standard deviations."""
-        return self.epsilon.unit if self.epsilon is not None else "lsb"
-
-    @model_validator(mode="after")
-    def _epsilons_fit_the_attack(self) -> AttackPlan:
-        if bool(self.epsilons_lsb) == (self.epsilon is not None):
-            raise ValueError("epsilons_lsb: give the radii once, in epsilons_lsb or in epsilon: {unit, values}")
-        if self.unit != "lsb":
-            _check_real(self.attack, self.radii)
-            return self
-        for epsilon in self.epsilon.values if self.epsilon is not None else ():
-            check_epsilon(self.attack, epsilon, "epsilon.values")
-        for epsilon in self.epsilons_lsb:
-            check_epsilon(self.attack, epsilon, "epsilons_lsb")
-        return self
-
-
-class EvaluationPlan(AttackPlan):
-    """One attack at several strengths, on as many test images as it deserves."""
-
-    samples: int | None = Field(None, ge=1, description="test images of this attack; left out: evaluation.samples")
-
-
-def _check_real(attack: Attack, radii: Sequence[float]) -> None:
-    """Raise ValueError if the attack cannot use these radii, in another unit than grid steps."""
-    if attack.norm == "l0":
-        raise ValueError(f"epsilon.unit: {attack.kind} counts features; give epsilons_lsb")
-    unbounded = attack.family == "minimal-norm" or attack.norm != "linf"
-    for epsilon in radii:
-        if not epsilon > 0 or (math.isinf(epsilon) and not unbounded):
-            allowed = "above 0, or .inf for no bound" if unbounded else "numbers above 0"
-            raise ValueError(f"epsilon.values: {attack.kind} cannot use {epsilon:g}, allowed: {allowed}")
-
-
-def check_epsilon(attack: Attack, epsilon: float, key: str) -> None:
-    """Raise ValueError, naming the key, if the attack cannot use that radius (in LSBs)."""
-    least, most = epsilon_range(attack)
-    whole = attack.norm != "linf" or math.isinf(epsilon) or float(epsilon).is_integer()
-    if least <= epsilon <= most and whole:  # NaN is in no range; a pixel moves by whole LSBs
-        return
-    bounded = f"whole numbers {least:g} .. {most:.0f} LSB, of 8-bit images .. 255"
-    allowed = bounded if math.isfinite(most) else "above 0 LSB, or .inf for no bound"
-    meant = f"; {epsilon:g} of the pixel range is {epsilon * 256:g} LSB" if 0 < epsilon < 1 else ""
-    raise ValueError(f"{key}: {attack.kind} cannot use {epsilon:g}, allowed: {allowed}{meant}")
-
-
-def epsilon_range(attack: Attack) -> tuple[float, float]:
-    """Smallest and largest radius in LSBs, whatever the data, which `plan_radii` knows; other norms add features up."""
-    if attack.norm == "linf":
-        return 1.0, math.inf if attack.family == "minimal-norm" else 2.0**MAX_INPUT_BITS - 1
-    return math.nextafter(0.0, 1.0), math.inf
-
-
 class SimulationConfig(Section):
     """Which simulator stands for the accelerator, and how much of it hls4ml's own C simulation checks."""
 
     engine: Literal["bitsim", "csim"] = Field("bitsim", description="csim: hls4ml's own, thousands of times slower")
     verify_samples: int = Field(256, ge=1, description="inputs of each gate that csim checks when bitsim is the engine")
     verify_random: int = Field(500, ge=0, description="random images in the gate, besides the extreme ones")
-
-
-class BlackBoxModel(Section):
-    """A model of the attacker's own, trained apart from the run on the same data, without ever seeing the run's."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,30}$", description="its name in tables")
-    seed: int | None = Field(None, ge=0, lt=2**31, description="left out: the run's plus one")
-    model: ModelConfig | None = Field(None, description="left out: the run's architecture")
-    training: TrainingConfig | None = Field(None, description="left out: trained as the run's model")
-    mapping: MappingConfig = Field(MappingConfig(), description="left out: unmapped")
-    quantization: QuantizationConfig | None = Field(None, description="left out: float")
-
-
-class CertificatePlan(Section):
-    """What is to be proved of the accelerator, and how hard to try."""
-
-    epsilons_lsb: tuple[Annotated[int, Field(ge=1, lt=1 << 24)], ...] = Field(
-        (), description="L-infinity radii in whole LSB; none: nothing is proved"
-    )
-    samples: int | None = Field(None, ge=1, description="test images; left out: evaluation.samples")
-    complete: bool = Field(False, description="branch and bound where the quick methods leave an image open")
-    timeout: float = Field(10.0, gt=0.0, le=86400.0, description="processor seconds for each image they leave open")
-
-
-class EvaluationConfig(Section):
-    """What is attacked, how hard, on how many test images."""
-
-    samples: int = Field(1000, ge=1, description="test images per attack, unless it names its own number")
-    clean_samples: int | None = Field(
-        None, ge=1, description="test images of one more clean accuracy, bit for bit compared; none when left out"
-    )
-    check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
-    attacks: tuple[EvaluationPlan, ...] = ()
-    certificate: CertificatePlan = Field(CertificatePlan(), description="prove what no attack can do")
-    black_box: tuple[BlackBoxModel, ...] = Field((), description="models whose examples are tried on the run's")
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> EvaluationConfig:
-        names = [model.name for model in self.black_box]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"black_box: {names.count(name)} models are named {name!r}; give each its own name")
-        return self
 
 
 class TestBenchConfig(Section):
@@ -348,166 +202,6 @@ def load_config(source: Path | None, settings: Settings | None = None, origin: s
     return parse_config(RunConfig, text, where, settings, origin)
 
 
-def parse_config(
-    root: type[Config], text: str, where: str, settings: Settings | None = None, origin: str = "--set"
-) -> Config:
-    """A config of class `root` from YAML text, changed by settings and checked.
-
-    Raises:
-        UserError: as for `load_config`; `where` is what it calls the source.
-    """
-    settings = settings or {}
-    raw = parse_mapping(root, text, where)
-    told = origin.rstrip(":")
-
-    def source(key: str) -> str:
-        """Where a key was written: among the settings, in the file, or (a section) in both."""
-        inside = [own for own in settings if own.startswith(f"{key}.")]
-        if any(key == own or key.startswith(f"{own}.") for own in settings) or (inside and not _holds(raw, key)):
-            return told
-        return f"{where}, with {told} {', '.join(inside)}" if inside else where
-
-    return check_config(root, merge(raw, settings, origin), source)
-
-
-def parse_mapping(root: type[BaseModel], text: str, where: str) -> dict[str, Any]:
-    """The plain mapping of YAML text that should hold a `root`; UserError if it is none."""
-    try:
-        raw = read_yaml(text)
-    except ValueError as error:
-        raise UserError(f"{where}: not plain YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{where}: must be a mapping of sections ({', '.join(root.model_fields)})")
-    return raw
-
-
-def check_config(root: type[Config], raw: dict[str, Any], where: Callable[[str], str]) -> Config:
-    """A config of class `root` from a plain mapping; UserError as for `load_config`.
-
-    `where` tells, for messages, in which source a dotted key was written.
-    """
-    try:
-        config = root.model_validate(raw)
-    except ValidationError as error:
-        lines = (f"{where('.'.join(map(str, item['loc'])))}: {_explain(item, root, raw)}" for item in error.errors())
-        raise UserError("\n".join(lines)) from None
-    for key in _not_finite(config.model_dump()):
-        raise UserError(f"{where(key)}: {key}: must be a finite number")
-    return config
-
-
-def _holds(raw: Any, key: str) -> bool:
-    """Whether a dotted key is in a plain mapping."""
-    for part in key.split("."):
-        if not isinstance(raw, dict) or part not in raw:
-            return False
-        raw = raw[part]
-    return True
-
-
 def dump_config(config: RunConfig) -> str:
     """The resolved config as YAML: every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def read_text(path: Path) -> str:
-    """A text file's content; UserError when there is none."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe would never end
-            raise UserError(f"{path}: is no file")
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable text file ({error})") from None
-
-
-def _explain(item: Any, root: type[BaseModel], raw: Any) -> str:
-    location = item["loc"]
-    key = ".".join(str(part) for part in location)
-    owner = _owner(location, root, raw)
-    if item["type"] == "extra_forbidden":
-        known = list(owner.model_fields) if owner else []
-        return f"{key}: unknown key" + allowed_names(str(location[-1]), known)
-    got = abridged(item["input"])
-    if item["type"] == "unknown_attack":
-        return f"{key}.kind: {item['msg']}"
-    if item["type"] == "attack_without_kind":
-        return f"{key}: {item['msg']}; got {got}"
-    if item["type"] == "literal_error":
-        return f"{key}: {got} is not allowed" + allowed_names(str(item["input"]), _alternatives(location, root, raw))
-    if item["type"] == "value_error":  # our own validators say what they got
-        told: str = item["msg"].removeprefix("Value error, ")
-        return f"{key}: {told}" if key else told
-    message = _PLAIN.get(item["type"], item["msg"][:1].lower() + item["msg"][1:])
-    return f"{key}: {message}; got {got}" + _field_hint(location, owner)
-
-
-#: pydantic's words for these name Python types, which mean nothing to you as you write YAML.
-_PLAIN = {
-    "model_type": "must be a section of `key: value` lines",
-    "model_attributes_type": "must be a section of `key: value` lines",
-    "dict_type": "must be a section of `key: value` lines",
-    "tuple_type": "must be a list, as in [a, b]",
-    "missing": "is missing",
-}
-
-
-def _alternatives(location: Sequence[Any], root: type[BaseModel], raw: Any) -> list[str]:
-    while location and isinstance(location[-1], int):  # an item of a list
-        location = location[:-1]
-    owner = _owner(location, root, raw)
-    field = owner.model_fields.get(str(location[-1])) if owner else None
-    return [str(value) for value in _literals(field.annotation)] if field else []
-
-
-def _literals(annotation: Any) -> tuple[Any, ...]:
-    """The values of the first Literal in an annotation, bare, optional or in a list."""
-    if get_origin(annotation) is Literal:
-        return get_args(annotation)
-    return next((found for inner in get_args(annotation) if (found := _literals(inner))), ())
-
-
-def _not_finite(value: Any, key: str = "") -> Iterator[str]:
-    """Keys of NaN and infinite numbers; an epsilon may be infinite and has its own check."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield key
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    for name, item in items:
-        if name not in ("epsilons_lsb", "epsilon_lsb", "epsilon"):
-            yield from _not_finite(item, f"{key}.{name}" if key else str(name))
-
-
-def _owner(location: Sequence[Any], root: type[BaseModel], raw: Any) -> type[BaseModel] | None:
-    """The model class whose key is the last part of `location`; which attack it is, the raw mapping tells."""
-    node: Any = root
-    for part in location[:-1]:
-        raw = _inside(raw, part)
-        if not isinstance(part, int):
-            field = getattr(node, "model_fields", {}).get(part)
-            if field is None:
-                return None
-            node = _section_in(field.annotation)
-        if node is Attack and isinstance(raw, dict):
-            node = attack_class(str(raw.get("kind"))) or Attack
-    return node if isinstance(node, type) and issubclass(node, BaseModel) else None
-
-
-def _inside(raw: Any, part: Any) -> Any:
-    """An item of a raw config; None where there is none."""
-    try:
-        return raw[part]
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, bare, optional or in a list; None for plain values."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
-
-
-def _field_hint(location: Sequence[Any], owner: type[BaseModel] | None) -> str:
-    field = owner.model_fields.get(str(location[-1])) if owner and location else None
-    return f" ({field.description})" if field and field.description else ""

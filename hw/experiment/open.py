@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hw.experiment.config import OwnModelConfig, RunConfig, check_config, load_config, parse_mapping, read_text
+from hw.experiment.config import OwnModelConfig, RunConfig, load_config
+from hw.experiment.config_text import check_config, parse_mapping, read_text
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
 from hw.experiment.settings import Settings, merge

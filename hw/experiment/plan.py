@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw.experiment.config import EpsilonConfig, EvaluationConfig, EvaluationPlan
+from hw.experiment.evaluation_config import EpsilonConfig, EvaluationConfig, EvaluationPlan
 from hw.experiment.run import Run
 from qmodels.attacks import FGSM, PGD, Attack, HopSkipJumpLinf, Square, UniformNoise, WorstCase
 from qmodels.grid import IMAGE_GRID, InputGrid

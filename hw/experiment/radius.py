@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hw.experiment.config import AttackPlan
+from hw.experiment.evaluation_config import AttackPlan
 from qmodels.attacks.ball import Epsilon
 from qmodels.data import Dataset, Unit
 from qmodels.errors import UserError

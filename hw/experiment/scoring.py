@@ -22,10 +22,10 @@ from hw.experiment.attacks import (
 )
 from hw.experiment.certificates import certificates
 from hw.experiment.clean_accuracy import clean_accuracy
-from hw.experiment.config import EvaluationPlan
 from hw.experiment.contestants import Contestant
 from hw.experiment.defence import is_defended, teams, twin
 from hw.experiment.defence_measures import defence_measures
+from hw.experiment.evaluation_config import EvaluationPlan
 from hw.experiment.gate import combined, pass_gate
 from hw.experiment.measures import boundary_record, change_record, detection, layer_measures, query_curve
 from hw.experiment.radius import Radius, plan_radii

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hw.experiment.config import read_text
+from hw.experiment.config_text import read_text
 from hw.sizing.asker import TITLES, Asker
 from hw.sizing.config import Choice, SizingConfig
 from hw.sizing.contest import Contest, NotComputed

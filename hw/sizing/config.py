@@ -8,7 +8,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
-from hw.experiment.config import AttackPlan, RunConfig, Section, load_config, parse_config, read_text
+from hw.experiment.config import RunConfig, load_config
+from hw.experiment.config_text import Section, parse_config, read_text
+from hw.experiment.evaluation_config import AttackPlan
 from hw.experiment.settings import Settings
 from qmodels.attacks import WorstCase
 

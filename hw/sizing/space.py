@@ -11,7 +11,8 @@ from functools import cached_property, lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
-from hw.experiment.config import RunConfig, check_config, parse_mapping
+from hw.experiment.config import RunConfig
+from hw.experiment.config_text import check_config, parse_mapping
 from hw.experiment.model_steps import MODEL_STEPS
 from hw.experiment.settings import merge
 from hw.sizing.config import Choice

@@ -11,19 +11,9 @@ import yaml
 from pydantic import Field, model_validator
 
 import hw
-from hw.experiment.config import (
-    AttackPlan,
-    BlackBoxModel,
-    EvaluationConfig,
-    EvaluationPlan,
-    RunConfig,
-    Section,
-    check_epsilon,
-    dump_config,
-    load_config,
-    parse_config,
-    read_text,
-)
+from hw.experiment.config import RunConfig, dump_config, load_config
+from hw.experiment.config_text import Section, parse_config, read_text
+from hw.experiment.evaluation_config import AttackPlan, BlackBoxModel, EvaluationConfig, EvaluationPlan, check_epsilon
 from hw.experiment.settings import Settings
 from hw.tables.published import published_tables
 from qmodels.attacks import AnyAttack, Attack

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hw.experiment.config import AttackPlan
+from hw.experiment.evaluation_config import AttackPlan
 from hw.experiment.run import Run
 from hw.tables.config import BitsStudy, MappingStudy, TransferStudy
 from qmodels.attacks import Attack, AttackResult

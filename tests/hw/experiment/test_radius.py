@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.cli import Cli
 
-from hw.experiment.config import AttackPlan
+from hw.experiment.evaluation_config import AttackPlan
 from hw.experiment.radius import plan_radii
 from qmodels.data import Dataset, InputConfig, load_data
 from qmodels.errors import UserError
