@@ -29,7 +29,7 @@ def without_keras(*command: str) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=880,
         check=False,
     )
 
@@ -42,6 +42,7 @@ def test_every_module_can_be_imported() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.gxx
 def test_the_parts_pass_their_own_tests() -> None:
     done = without_keras("-m", "pytest", "-p", "helpers.without_keras", "-n", "0", "-q")
