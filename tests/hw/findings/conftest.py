@@ -12,7 +12,7 @@ from helpers.findings import Finding, findings
 
 @pytest.fixture(scope="session")
 def plain_gxx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A g++ that does not optimize, whatever hls4ml's build script says: in C++14, quietly: it takes a third of the time."""
+    """A g++ that does not optimize, whatever hls4ml's build script says: it takes a third of the time."""
     folder = tmp_path_factory.mktemp("gxx")
     program = folder / "g++"
     program.write_text(f'#!/bin/sh\nexec "{shutil.which("g++")}" "$@" -O0 -std=c++14 -w\n')
