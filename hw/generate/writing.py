@@ -37,6 +37,7 @@ def write_project(graph: Any, codebooks: Mapping[str, Codebook] | None = None, *
     Raises:
         UserError: hls4ml cannot write it.
     """
+    check_all_written(graph)
     books = codebooks or {}
     recorded = _recorded(graph) if traced else {}
     with tempfile.TemporaryDirectory(prefix="robust-hls-") as temporary, stored_codes(graph, books):
@@ -47,6 +48,23 @@ def write_project(graph: Any, codebooks: Mapping[str, Codebook] | None = None, *
     files = {path: content.replace(str(folder).encode(), b".") for path, content in files.items()}  # Catapult's bridge
     files = with_header(_mended(_normalised(files, graph), graph), books)
     return HlsProject(graph.config.get_project_name(), _with_checks(files, graph), _ports(graph, recorded))
+
+
+def check_all_written(graph: Any) -> None:
+    """Refuse a layer that hls4ml writes no C++ for: what reads its result reads memory that nobody has written.
+
+    Raises:
+        UserError: names the layer. Seen with `ternary` activations, and with depthwise convolutions on Quartus.
+    """
+    for layer in graph.get_layers():
+        kinds = [kind.__name__ for kind in type(layer.get_output_variable()).__mro__]
+        needs_code = layer.class_name != "Input" and "InplaceTensorVariable" not in kinds  # in place: a second name
+        if needs_code and not layer.get_attr("function_cpp", None):
+            backend = graph.config.get_config_value("Backend")
+            raise UserError(
+                f"layer {layer.name!r} ({layer.class_name}): hls4ml writes no C++ for it on {backend}, so the "
+                "accelerator would compute with unwritten memory; replace the layer, or try another backend"
+            )
 
 
 def layer_formats(graph: Any) -> dict[str, FixedPoint]:

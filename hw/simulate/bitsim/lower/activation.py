@@ -155,10 +155,6 @@ def _activation(low: Lowering, layer: Any) -> None:
         refuse(layer, f"the activation {name!r}")
 
 
-def _ternary_layer(low: Lowering, layer: Any) -> None:
-    _signs(low, layer, low.source(layer), low.result(layer), "ternary_tanh")
-
-
 def _signs(low: Lowering, layer: Any, source: Value, out: Value, name: str) -> None:
     x, y = source.format, out.format
     if name == "binary_tanh":
@@ -290,7 +286,6 @@ def _unary(low: Lowering, layer: Any) -> None:
 
 HANDLERS: dict[str, Handler] = {
     "Activation": _activation,
-    "TernaryTanh": _ternary_layer,
     "LeakyReLU": _parametrized,
     "ThresholdedReLU": _parametrized,
     "ELU": _parametrized,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hw.generate.writing import check_all_written
 from hw.simulate.bitsim.lower import activation, linear, merge, pool, shape, softmax
 from hw.simulate.bitsim.lower.lowering import Handler, Lowering, refuse
 from hw.simulate.bitsim.program import Input, Network, Value
@@ -38,13 +39,14 @@ def lower(graph: Any) -> Network:
     """The network of an hls4ml `ModelGraph` whose passes have run.
 
     Raises:
-        UserError: a layer, type or backend that bitsim does not know.
+        UserError: a layer, type or backend that bitsim does not know, or a layer that is not in the C++.
     """
     backend = str(graph.config.get_config_value("Backend")).lower()
     if backend not in BACKENDS:
         raise UserError(
             f"bitsim computes like the {', '.join(BACKENDS)} backends, not {backend}. csim can: --engine csim"
         )
+    check_all_written(graph)
     low = Lowering(graph)
     traced: dict[str, Value] = {}
     for layer in graph.get_layers():
