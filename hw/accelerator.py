@@ -178,7 +178,7 @@ class Accelerator:
             config: pipelining and limits; None: the defaults.
 
         Raises:
-            UserError: a layer that bitsim does not know, or several inputs.
+            UserError: a layer that bitsim does not know.
             ToolMissing: alkaid is not installed.
         """
         options = self.graph.config

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from functools import cached_property
 from importlib.util import find_spec
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.rtl.by_layer import ByLayer
 from hw.rtl.config import RtlConfig
+from hw.rtl.numbers import raw_inputs, real
 from hw.rtl.simulator import Verilated
 from hw.rtl.size import adders
 from hw.rtl.synthesis import Gates, synthesize
 from hw.rtl.translate import Traced, translate
 from hw.rtl.verilog import Design, make_design
-from hw.simulate.bitsim.program import Ints, Network, Value
-from hw.simulate.bitsim.scalars import quantize
+from hw.simulate.bitsim.program import Ints, Network
 from qmodels.errors import ToolMissing, UserError
-from qmodels.formats import FixedPoint
 from qmodels.grid import Codes, InputGrid
 from qmodels.victims import Logits
 
@@ -43,7 +42,7 @@ class Interpreted:
 
     def logits(self, x: Codes) -> Logits:
         """Logits (N, classes) of codes (N, ...) on the grid."""
-        return _real(self.run(_raw(x, self.grid, self.traced.inputs)), self.traced.outputs)
+        return real(self.run(raw_inputs(x, self.grid, self.traced.inputs)), self.traced.outputs)
 
 
 class Rtl:
@@ -75,13 +74,10 @@ class Rtl:
             config: pipelining and limits; None: the defaults.
 
         Raises:
-            UserError: the network has several inputs.
             ToolMissing: alkaid is not installed.
         """
         if find_spec("alkaid") is None:
             raise ToolMissing("alkaid not found: it writes the Verilog. Install it: pip install 'robust-hls[rtl]'")
-        if len(network.inputs) != 1:
-            raise UserError(f"RTL of a network with {len(network.inputs)} inputs; allowed: one")
         self.network, self.grid, self.top, self.part = network, grid, name, part
         self.config = config or RtlConfig()
         self.stage_ns = self.config.latency_cutoff_ns or clock_period_ns
@@ -145,18 +141,23 @@ class Rtl:
 
     def logits(self, x: Codes) -> Logits:
         """Logits (N, classes) of codes (N, ...) on the grid, simulated in Verilator: one input a cycle."""
-        return _real(self.verilated.run(_raw(x, self.grid, self.network.inputs)), self.network.outputs)
+        return real(self.verilated.run(raw_inputs(x, self.grid, self.network.inputs)), self.network.outputs)
 
     def trace(self, x: Codes) -> dict[str, Array]:
         """Every layer's output (N, *shape), from Verilog that was written and compiled once more to show them."""
         seen = {name: value for name, value in self.network.traced.items() if value.size}
         traced = translate(self.network, tuple(seen.values()))
         design = make_design(traced, f"{self.top}_traced", self.stage_ns)
-        raw, found, at = Verilated(design).run(_raw(x, self.grid, traced.inputs)), {}, 0
+        raw, found, at = Verilated(design).run(raw_inputs(x, self.grid, traced.inputs)), {}, 0
         for name, value in seen.items():
-            found[name] = _real(raw[:, at : at + value.size], (value,)).reshape(-1, *value.shape)
+            found[name] = real(raw[:, at : at + value.size], (value,)).reshape(-1, *value.shape)
             at += value.size
         return found
+
+    @cached_property
+    def by_layer(self) -> ByLayer:
+        """The same network for sizes that cannot be unrolled whole: Verilog of one position of every layer."""
+        return ByLayer(self.network, self.grid, self.top, self.stage_ns)
 
     @cached_property
     def gates(self) -> Gates:
@@ -168,22 +169,3 @@ class Rtl:
         """
         self.check_size()
         return synthesize(self.design, self.part)
-
-
-def _raw(x: Codes, grid: InputGrid, inputs: tuple[Value, ...]) -> Ints:
-    """Codes as raw integers (N, elements) of the input's own format, as `ap_fixed(double)` converts them."""
-    target, size = inputs[0].format, inputs[0].size
-    if prod(np.shape(x)[1:]) != size:
-        raise UserError(f"input {inputs[0].layer!r} takes arrays of shape (N, {size}), got {np.shape(x)}")
-    codes = np.asarray(x).reshape(len(x), size)
-    unique, where = np.unique(codes, return_inverse=True)
-    source = FixedPoint(62, 62 - grid.format.fraction)
-    raw = np.array([quantize(int(code), source, target) for code in unique], np.int64)
-    return raw[where].reshape(codes.shape)
-
-
-def _real(raw: Ints, values: tuple[Value, ...]) -> Logits:
-    """The numbers that raw integers (N, elements) of some values stand for."""
-    steps = np.concatenate([np.full(value.size, value.format.lsb) for value in values])
-    real: Logits = (raw * steps).astype(np.float32)
-    return real

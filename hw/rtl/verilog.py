@@ -130,6 +130,11 @@ def _read_port(facts: dict[str, Any]) -> Port:
     return Port(widths, tuple(map(bool, signed)), shifts)
 
 
+def is_zero(traced: Traced) -> bool:
+    """Whether every output is 0 for every input."""
+    return not any(traced.logic.out_kifs.sum(axis=0))
+
+
 def make_design(traced: Traced, name: str, stage_ns: float) -> Design:
     """Verilog of a program.
 
@@ -138,7 +143,7 @@ def make_design(traced: Traced, name: str, stage_ns: float) -> Design:
         name: of the top module.
         stage_ns: how long one pipeline stage may take by alkaid's estimate.
     """
-    if not any(traced.logic.out_kifs.sum(axis=0)):
+    if is_zero(traced):
         raise UserError(f"{name}: every output is 0 for every input, so there is nothing to describe")
     from alkaid.codegen.rtl import RTLModel
     from alkaid.codegen.rtl.verilog.fsm import fsm_logic_gen
