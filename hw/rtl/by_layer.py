@@ -101,18 +101,22 @@ class ByLayer:
 
     def logits(self, x: Codes) -> Logits:
         """Logits (N, classes) of codes (N, ...) on the grid."""
-        values, outputs = self.run(x), self.network.outputs
+        values, outputs = self._of(x), self.network.outputs
         return real(np.concatenate([values[value.index] for value in outputs], axis=1), outputs)
 
     def trace(self, x: Codes) -> dict[str, NDArray[np.float32]]:
         """Outputs (N, *shape) of the layers that are left when casts have moved into what makes their numbers."""
-        values = self.run(x)
+        values = self._of(x)
         seen = {name: value for name, value in self.network.traced.items() if value.size and value.index in values}
         return {name: real(values[v.index], (v,)).reshape(-1, *v.shape) for name, v in seen.items()}
 
-    def run(self, x: Codes) -> dict[int, Ints]:
-        """Raw integers (N, elements) of every value, by its index."""
-        raw, values, taken = raw_inputs(x, self.grid, self.network.inputs), {}, 0
+    def _of(self, x: Codes) -> dict[int, Ints]:
+        return self.run(raw_inputs(x, self.grid, self.network.inputs))
+
+    def run(self, raw: Ints) -> dict[int, Ints]:
+        """Raw integers (N, elements) of every value, by its index, from those (N, elements) of all inputs."""
+        values: dict[int, Ints] = {}
+        taken = 0
         for value in self.network.inputs:
             values[value.index], taken = raw[:, taken : taken + value.size], taken + value.size
         for number, piece in enumerate(self.pieces):
@@ -142,8 +146,8 @@ def _piece(op: Op) -> Piece:
         op = op.gather()
     if isinstance(op, Alias):
         return _moved(op, np.arange(op.out.size), np.arange(op.out.size))
-    if isinstance(op, Gather) and not op.recipe.actions:
-        return _moved(op, op.from_.astype(np.int64), op.to.astype(np.int64))
+    if isinstance(op, Gather):
+        return _gathered(op)
     if isinstance(op, (Linear, Pool)) and _alike(op) and (isinstance(op, Linear) or _stays_inside(op)):
         return _at_one_position(op)
     if isinstance(op, (Map, Binary)) and _alike(op):
@@ -153,6 +157,17 @@ def _piece(op: Op) -> Piece:
 
 def _moved(op: Op, takes: Places, gives: Places) -> Piece:
     return Piece(op, takes[:, None], gives[:, None], None)
+
+
+def _gathered(op: Gather) -> Piece:
+    """Number by number: a cast, where two formats meet in a concatenation, is the same for all."""
+    takes, gives = op.from_.astype(np.int64), op.to.astype(np.int64)
+    if not op.recipe.actions:
+        return _moved(op, takes, gives)
+    one, out = (Value(number, value.layer, (1,), value.format) for number, value in enumerate((op.source, op.out)))
+    taken = takes >= 0
+    piece = _computed(Map(op.source, op.out, op.recipe), (one,), out, takes[taken, None], gives[taken, None])
+    return replace(piece, op=op)
 
 
 def _computed(op: Op, inputs: tuple[Value, ...], out: Value, takes: Places, gives: Places) -> Piece:
