@@ -20,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import rtl_tables  # noqa: E402
 from hw.report.headline import MARKS  # noqa: E402
 from hw.report.plots import accuracy_plots  # noqa: E402
 from hw.report.source import parse_results  # noqa: E402
@@ -137,8 +138,10 @@ TABLES: dict[str, Callable[[], str]] = {"digits": digits, "mnist": mnist}
 
 
 def table(name: str) -> str:
-    """The text of a table by its name; `figures NAME` is a benchmark's."""
+    """The text of a table by its name; `figures NAME` is a benchmark's, `rtl NAME` of docs/rtl.md."""
     kind, _, argument = name.partition(" ")
+    if kind == "rtl":
+        return markdown(*rtl_tables.TABLES[argument](read("docs/benchmarks/rtl.json")["details"]))
     return figures(argument) if kind == "figures" else TABLES[name]()
 
 

@@ -100,13 +100,13 @@ EPSILON = 8.0
 def storage(report: Report, quick: bool, folder: Path) -> None:
     """Three bits a weight, rounded in several ways, on one network: gates beside accuracy and the worst case."""
     data = load_data("digits", seed=0)
-    model = _train(data, 4 if quick else 16)
+    model = _train(data, 4 if quick else 8)
     rows = {}
     for name, settings in METHODS.items():
         config = QuantizationConfig(weight_bits=3, activation_bits=5, **settings)
         quantized = quantize_model(model, config, data.train.values).model
         accelerator = Accelerator(quantized, HardwareConfig())
-        few = data.test.take(50 if quick else 360)
+        few = data.test.take(50 if quick else 200)
         row: dict[str, Any] = {"clean": accuracy(accelerator, data.test.x, data.test.y), "attacked": len(few.x)}
         for key, attack in (("pgd", PGD(steps=20)), ("worst_case", WorstCase())):
             (attacked,) = accelerator.attack(attack, few.x, few.y, epsilons=[EPSILON])
@@ -115,7 +115,7 @@ def storage(report: Report, quick: bool, folder: Path) -> None:
         row |= {"luts": gates.luts, "flip_flops": gates.flip_flops, "levels": gates.levels}
         rows[name] = row | {"adder_bits": accelerator.cost.adder_bits, "rtl_luts_estimated": accelerator.cost.rtl_luts}
         print(f"  {name:24s} {rows[name]}", flush=True)
-    report.details["storage"] = {"network": f"digits MLP 64-{4 if quick else 16}-10", "rows": rows}
+    report.details["storage"] = {"network": f"digits MLP 64-{4 if quick else 8}-10", "rows": rows}
     dearest = max(row["luts"] / rows["uniform"]["luts"] - 1 for row in rows.values())
     report.figure("luts_over_uniform_largest", dearest, "LUTs of another way to round than uniform, 3 bits")
 

@@ -29,6 +29,8 @@ synth_xilinx -family {family} -noiopad -noclkbuf -flatten -top {top}
 write_verilog -noattr netlist.v
 write_json netlist.json
 """
+#: Cells that are LUTs: logic, shift registers and small memories.
+_LUTS = ("LUT", "SRL", "RAM16", "RAM32", "RAM64", "RAM128", "RAM256", "RAM512")
 #: Cells that a signal passes through, by how their names begin; the others keep it until the next clock edge.
 _LOGIC = ("LUT", "INV", "CARRY", "MUXF", "MUXCY", "XORCY", "DSP48")
 
@@ -120,7 +122,7 @@ def count(cells: Iterable[dict[str, Any]], family: str) -> Gates:
 
     return Gates(
         family,
-        luts=how_many("LUT"),
+        luts=how_many(*_LUTS),
         flip_flops=how_many("FD"),
         carries=how_many("CARRY"),
         dsps=how_many("DSP"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hw.accelerator import Accelerator
 from hw.rtl.rtl import Interpreted
 from hw.rtl.size import adders, signed_digits
 from hw.rtl.translate import translate
@@ -13,7 +14,12 @@ from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.lower.lowering import from_float
 from hw.simulate.bitsim.program import Network
 from qmodels.errors import UserError
+from qmodels.formats import FixedPoint
+from qmodels.grid import InputGrid
+from qmodels.runtime import runtime
+from tests.helpers.models import weight_quantizers
 from tests.helpers.random_networks import random_model
+from tests.hw.rtl.small_designs import draw
 
 pytest.importorskip("alkaid", reason="needs the extra rtl: pip install 'robust-hls[rtl]'")
 pytestmark = pytest.mark.gxx
@@ -77,6 +83,26 @@ def test_every_layer_of_random_networks_equals_bitsim(model):
         np.testing.assert_array_equal(whole, expected)
     assert compared > 20_000
     assert {"Linear", "Map", "Pool", "Alias"} <= kinds
+
+
+def test_a_network_of_two_inputs():
+    keras = runtime().keras
+    a, b = keras.Input((4,), name="a"), keras.Input((2,), name="b")
+    q = runtime().qkeras
+    sides = [q.QDense(3, name=f"{x.name}_hidden", **weight_quantizers(3))(x) for x in (a, b)]
+    whole = q.QActivation("quantized_relu(5,2)", name="act")(keras.layers.Add(name="sum")(sides))
+    model = keras.Model([a, b], q.QDense(2, name="logits", **weight_quantizers(3))(whole))
+    draw(model, 3, 3)
+    grid = InputGrid.join(
+        [("a", (4,), InputGrid(FixedPoint(12, 4))), ("b", (2,), InputGrid(FixedPoint(5, 0, signed=False)))]
+    )
+    accelerator = Accelerator(model, grid=grid, exactness="reported")
+    x = np.concatenate([accelerator.grid.random(500, (6,), np.random.default_rng(0)), accelerator.grid.extremes((6,))])
+    rtl, expected = accelerator.rtl(), accelerator.bitsim.logits(x)
+    assert len(np.unique(expected, axis=0)) > 50
+    np.testing.assert_array_equal(rtl.interpreted.logits(x), expected)
+    with pytest.raises(UserError, match="shape"):
+        rtl.interpreted.logits(x[:, :5])
 
 
 def test_softmax_is_refused_by_its_name(tmp_path):
