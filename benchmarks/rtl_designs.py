@@ -174,4 +174,4 @@ class Watch:
     def read(self) -> float:
         """Seconds since then."""
         before, self._at = self._at, processor_seconds()
-        return round(self._at - before, 1)
+        return round(self._at - before, 3)
