@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +48,6 @@ def gates(report: Report, quick: bool, folder: Path) -> None:
     fewest = min(row["adversarial"] for row in rows)
     report.figure("adversarial_inputs", fewest, "distinct ones that fool the design they are shown to; the fewest")
     report.figure("rtl_mismatches", sum(sum(row["differing"].values()) for row in rows), "outputs, of any simulator")
-    rate = statistics.median(row["inputs_per_second"] for row in rows)
-    report.figure("inputs_per_second", rate, "processor time, one thread of Verilator")
 
 
 def _gate(design: Trained) -> dict[str, Any]:
@@ -65,8 +62,7 @@ def _gate(design: Trained) -> dict[str, Any]:
     seconds["simulate"] = watch.read()
     victims: tuple[Victim, ...] = (Known("verilator", found), rtl.interpreted, accelerator.csim)
     differing = {victim.name: int((victim.logits(x) != expected).sum()) for victim in victims}
-    row |= {"differing": differing, "outputs": int(expected.size), "processor_seconds": seconds}
-    return row | {"inputs_per_second": round(len(x) / max(seconds["simulate"], 0.1))}
+    return row | {"differing": differing, "outputs": int(expected.size), "processor_seconds": seconds}
 
 
 def synthesis(report: Report, quick: bool, folder: Path) -> None:
@@ -170,9 +166,16 @@ def text_flipped(design: Design, seed: int) -> Design:
 
 
 def attack(report: Report, quick: bool, folder: Path) -> None:
-    """A decision-based attack that asks Verilator itself."""
+    """A decision-based attack that asks Verilator itself, and how fast that answers."""
     design = trained(MLP, folder)
     few, rtl = design.data.test.take(20 if quick else 100), design.accelerator.rtl()
+    many = design.inputs(design.data.test.x[:0], 100_000)
+    _ = rtl.verilated
+    watch = Watch()
+    rtl.logits(many)
+    report.figure(
+        "inputs_per_second", len(many) / watch.read(), f"of a processor, {MLP}: {len(many):,} through Verilator"
+    )
     right = predictions(rtl, few.x) == few.y
     x, y = few.x[right], few.y[right]
     result = HopSkipJumpLinf(queries=100 if quick else 500)(rtl, x, y, epsilon_lsb=32, seed=0)
