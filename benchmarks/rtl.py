@@ -49,9 +49,7 @@ def _write(report: Report, path: Path | None, among_others: bool) -> None:
     told = replace(report)
     if path is not None and path.is_file() and among_others:
         before = json.loads(path.read_text())
-        seconds = {
-            "processor_seconds": before["details"].get("processor_seconds", {}) | report.details["processor_seconds"]
-        }
+        seconds = before["details"]["processor_seconds"] | report.details["processor_seconds"]
         told.figures, told.notes = before["figures"] | report.figures, before["notes"] | report.notes
         told.details = before["details"] | report.details | {"processor_seconds": seconds}
     told.write(path)
