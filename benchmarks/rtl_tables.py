@@ -30,8 +30,7 @@ def bits(details: dict[str, Any]) -> Table:
         "inputs",
         "fool it",
         "outputs that differ from bitsim's",
-        "seconds to build",
-        "inputs/s",
+        "built in s",
     ]
     return header, "lrrrlr", rows
 
