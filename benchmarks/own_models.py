@@ -1,4 +1,4 @@
-"""Models of one's own: every kind of tests/helpers/own_models.py from its file to an attacked accelerator.
+"""Models of one's own: every kind of tests/helpers/own_models.py and published_models.py from its file to an attacked accelerator.
 
 Each is loaded, repaired where that helps, converted, simulated (bitsim against csim, bit for bit) and attacked: by a
 score-based attack on the accelerator, and by PGD with the model's gradients where the model chooses among classes.
@@ -22,6 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import helpers.published_models  # noqa: E402, F401 (registers its kinds)
 from helpers.own_models import KINDS, Kind, store  # noqa: E402
 
 from benchmarks.common import Report, parser  # noqa: E402
@@ -34,6 +35,7 @@ from qmodels.grid import Codes, InputGrid  # noqa: E402
 from qmodels.layers import is_quantized  # noqa: E402
 from qmodels.loading import load_model_with_notes  # noqa: E402
 from qmodels.quantize.batch_norm import fold_batch_norm  # noqa: E402
+from qmodels.scaling import take_off_scaling
 from qmodels.victims import Logits, Victim, predictions  # noqa: E402
 
 #: accepted: as it is, exact. repaired: exact after --repair. reported: it runs, and how much it differs is told.
@@ -98,7 +100,9 @@ def _brought(path: Path, kind: Kind, samples: int) -> Outcome:
         repaired = repair_model(model, input_formats=kind.grid.formats)
         model, told, result = repaired.model, [*told, *repaired.repairs], "repaired"
     if not is_quantized(model):
-        model = fold_batch_norm(model)  # as the flow does
+        unscaled = take_off_scaling(model)
+        model = fold_batch_norm(unscaled.model)  # as the flow does
+        told += [unscaled.told] if unscaled.told else []
     exact = not contract(model)
     accelerator = Accelerator(model, HardwareConfig(), grid=kind.grid, exactness="required" if exact else "reported")
     outcome = Outcome("reported" if not exact else result, "; ".join(told))  # type: ignore[arg-type]

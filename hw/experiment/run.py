@@ -6,7 +6,7 @@ import contextlib
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -42,6 +42,7 @@ from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prepare import prepare_float
 from qmodels.quantize.prequantized import prequantize
+from qmodels.scaling import Affine, Unscaled, take_off_scaling
 from qmodels.shapes import read_stored
 from qmodels.targets import TargetKind
 from qmodels.tasks import Task
@@ -72,7 +73,8 @@ class Run:
     def data(self) -> Dataset:
         """The images, split."""
         own = (lambda: self._attackable_as_it_is) if self.config.model.file is not None and self.has_model else None
-        return load_run_data(self.config, self.data_dir, own, lambda: target_kind(self.config.task, own and own()))
+        kind = lambda: target_kind(self.config.task, own and own())  # noqa: E731
+        return load_run_data(self.config, self.data_dir, own, kind, lambda: self.unscaled.scalings)
 
     @cached_property
     def task(self) -> Task:
@@ -107,14 +109,13 @@ class Run:
     @cached_property
     def adopted(self) -> tuple[Any | None, str]:
         """Your model before repairs, and what was taken off it or put into it."""
-        model = self._own_model_as_it_is
-        if model is None or is_quantized(model):
+        model, scaled = self._own_model_as_it_is, self.unscaled.told
+        if model is None or is_quantized(model):  # whose repairs are told apart
             return model, ""
         model, told = strip_probabilities(model)
-        if not self.config.model.prepare or self.brings_hardware:
-            return model, told
-        model, more = prepare_float(model)
-        return model, "; ".join(part for part in (told, more) if part)
+        prepares = self.config.model.prepare and not self.brings_hardware
+        model, more = prepare_float(model) if prepares else (model, "")
+        return model, "; ".join(part for part in (scaled, told, more) if part)
 
     @property
     def _attackable_as_it_is(self) -> Any | None:
@@ -122,7 +123,15 @@ class Run:
 
     @property
     def _own_model_as_it_is(self) -> Any | None:
-        return self.loaded.model if self.loaded is not None else None
+        return self.unscaled.model
+
+    @cached_property
+    def unscaled(self) -> Unscaled:
+        """Your model without the layers that scale its inputs, which `data` does; a quantized one with --repair."""
+        model = self.loaded.model if self.loaded is not None else None
+        if model is None or (is_quantized(model) and not self.config.model.repair):
+            return Unscaled(model)
+        return take_off_scaling(model)
 
     @cached_property
     def loaded(self) -> LoadedModel | None:
@@ -168,14 +177,18 @@ class Run:
         model = self._own_model_as_it_is
         if model is None or not self.config.model.repair or not is_quantized(model):
             return None
-        return repair_model(model, self.config.hardware.backend, input_formats=self.data.grid.formats)
+        repaired = repair_model(model, self.config.hardware.backend, input_formats=self.data.grid.formats)
+        told = self.unscaled.told
+        return replace(repaired, repairs=(told, *repaired.repairs)) if told else repaired
 
     def repair_change(self) -> OutputChange | None:
         """How the repairs changed the outputs on test images."""
         if self.repaired is None:
             return None
-        few = self.data.test.take(1000)
-        return output_change(self._own_model_as_it_is, self.repaired, few.grid.feed(few.values))
+        few, grid = self.data.test.take(1000), self.data.grid
+        numbers = self.data.inputs.unscaled(few.values).astype(np.float32) if self.unscaled.told else few.values
+        original = self.loaded.model if self.loaded is not None else None
+        return output_change(original, self.repaired, grid.feed(few.values), grid.feed(numbers))
 
     @cached_property
     def float_model(self) -> Any | None:
@@ -328,6 +341,7 @@ def load_run_data(
     data_dir: Path | None = None,
     model: Callable[[], Any] | None = None,
     targets: Callable[[], TargetKind | Literal["auto"]] = lambda: "classes",
+    scalings: Callable[[], Sequence[Affine | None]] | None = None,
 ) -> Dataset:
     """The data that a config asks for, split; UserError as for `load_data`, which says what the others are for."""
     wanted = config.data
@@ -344,6 +358,7 @@ def load_run_data(
         inputs_of=wanted.inputs,
         model=model,
         targets=targets,
+        scalings=scalings,
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +189,11 @@ _QUARTUS_CALLS = """
 #define ihc_hls_component_run_all(function)
 #endif
 """
-_PRINT = re.compile(r"^( *)nnet::print_result<(\w+), (\w+)>\((\w+), fout\);\n", re.MULTILINE)
+_COUNT = r"(\d+(?:\*\d+)*)"  # the PyTorch front end writes the product of an output's sizes
+_PRINT = re.compile(rf"^( *)nnet::print_result<(\w+), {_COUNT}>\((\w+), fout\);\n", re.MULTILINE)
 _DATA = "// hls-fpga-machine-learning insert data\n"
 _MAIN = re.compile(r"^(?:int main\(|CCS_MAIN\()", re.MULTILINE)
-_OUT_LOOP = r"^( *)for\(int i = 0; i < (\w+); i\+\+\) \{\n *fout << %s\[i\] << \" \";\n *\}\n *fout << std::endl;\n"
+_OUT_LOOP = rf"^( *)for\(int i = 0; i < {_COUNT}; i\+\+\) \{{\n *fout << %s\[i\] << \" \";\n *\}}\n *fout << std::endl;\n"
 
 
 def with_checks(source: str, backend: str, inputs: int, outputs: int) -> str:
@@ -234,7 +236,7 @@ def _patch_prints(source: str) -> str:
         if variable in offsets:
             return found[0]
         offsets[variable] = total
-        total += int(count)
+        total += prod(map(int, count.split("*")))
         lines = (
             f"double {variable}_values[{count}];",
             f"nnet::convert_data<{kind}, double, {count}>({variable}, {variable}_values);",

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, MAX_INPUT_BITS, Codes, InputGrid
+from qmodels.scaling import Affine
 
 Scale = Literal["none", "standard", "min-max"] | float
 Unit = Literal["lsb", "value", "sigma"]  # of epsilon: grid steps, the user's own unit, standard deviations
@@ -94,7 +95,7 @@ class Inputs:
     """How the user's numbers became codes: value = (number - offset) / divisor, code = nearest of value / step."""
 
     format: FixedPoint
-    scale: Scale = "none"
+    scale: Scale | Literal["model"] = "none"  # model: what layers of the user's model did, which are taken off
     offset: FloatArray | None = None  # (features,), None: 0
     divisor: FloatArray | None = None  # (features,), None: 1
     deviation: FloatArray | None = None  # (features,) of the training data, as values
@@ -106,8 +107,7 @@ class Inputs:
     @property
     def shift(self) -> int:
         """Binary places between the user's numbers and the values, if all that was done to them is a power of two."""
-        power = isinstance(self.scale, float) and frexp(self.scale)[0] == 0.5
-        return frexp(self.scale)[1] - 1 if isinstance(self.scale, float) and power else 0
+        return places_of(self.scale)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -200,6 +200,7 @@ def encode_numbers(
     names: tuple[str, ...],
     source: str,
     model_format: Callable[[], FixedPoint | None],
+    scaling: Affine | None = None,
 ) -> tuple[list[Codes], InputGrid, Inputs]:
     """Real numbers: scaled as the training part asks, then rounded to the format; what lies beyond saturates.
 
@@ -209,18 +210,20 @@ def encode_numbers(
         names: of the features, for messages; may be empty.
         source: of the data, for messages.
         model_format: the format of the user's model's input quantizer, if there is one.
+        scaling: what the user's model did to its input, instead of `config.scale`.
 
     Raises:
         UserError: the format cannot hold the data, or bounds and frozen features do not fit them.
     """
-    offset, divisor = _fit(config.scale, parts[0])
-    unscaled = Inputs(IMAGE_GRID.format, config.scale, offset, divisor)
+    offset, divisor = (scaling.offset, scaling.divisor) if scaling is not None else _fit(config.scale, parts[0])
+    scale = config.scale if scaling is None else "model"
+    unscaled = Inputs(IMAGE_GRID.format, scale, offset, divisor)
     values = [unscaled.scaled(part) for part in parts]
     train = values[0].reshape(-1, values[0].shape[-1])
     found = model_format() if config.given_format is None else None
     fmt = config.given_format or found or auto_format(train)
     whose = "the input format" if found is None else "your model's input quantizer"
-    saturated = _saturated(values, fmt, config, source, whose)
+    saturated = _saturated(values, fmt, scale, source, whose)
     codes = [InputGrid(fmt).to_codes(part) for part in values]
     erased = _erased(train, codes[0], names)
     if erased and config.given_format is None and found is None:
@@ -229,7 +232,7 @@ def encode_numbers(
             f"{short(fmt)} (steps of {fmt.lsb:g}), the format that holds the largest number; give "
             "data.input.scale: standard, or data.input.format, for example fixed<16,6>"
         )
-    inputs = Inputs(fmt, config.scale, offset, divisor, train.std(axis=0), names, saturated, erased)
+    inputs = Inputs(fmt, scale, offset, divisor, train.std(axis=0), names, saturated, erased)
     return codes, _grid(values, inputs, config, "data", source), inputs
 
 
@@ -253,7 +256,7 @@ def _fit(scale: Scale, train: NDArray[Any]) -> tuple[FloatArray | None, FloatArr
     return np.where(constant, flat[0], offset), np.where(constant | (spread == 0), 1.0, spread)
 
 
-def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfig, source: str, whose: str) -> float:
+def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, scale: str | float, source: str, whose: str) -> float:
     beyond = 0
     for part, name in zip(values, ("x_train", "x_train", "x_test"), strict=True):
         outside = (part < fmt.minimum - fmt.lsb / 2) | (part > fmt.maximum + fmt.lsb / 2)
@@ -262,7 +265,7 @@ def _saturated(values: Sequence[FloatArray], fmt: FixedPoint, config: InputConfi
             need = max(-float(part.min()), float(part.max()))
             integer = max(1, ceil(log2(need)) + 1)
             width = min(max(fmt.width, integer), MAX_INPUT_BITS)
-            when = " when scaled" if config.scale != "none" else ""
+            when = " when scaled" if scale != "none" else ""
             raise UserError(
                 f"{source}: {name} ranges over {part.min():g}..{part.max():g}{when}; "
                 f"{100 * outside.mean():.0f} % of it lies beyond {whose} {short(fmt)}, {fmt.minimum:g}.."
@@ -326,6 +329,11 @@ def _frozen(
     if kept.all():
         raise UserError(f"{source}: data.input.frozen: all features are frozen; leave one that can be attacked")
     return kept
+
+
+def places_of(scale: Any) -> int:
+    """Binary places that a division by `scale` moves a number; 0 for what is no power of two."""
+    return frexp(scale)[1] - 1 if isinstance(scale, float) and frexp(scale)[0] == 0.5 else 0
 
 
 def short(fmt: FixedPoint) -> str:

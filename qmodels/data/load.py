@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +14,14 @@ from qmodels.data.builtin import find
 from qmodels.data.checks import check_arrays
 from qmodels.data.dataset import Dataset, Split
 from qmodels.data.holdout import hold_out
-from qmodels.data.inputs import InputConfig, Inputs, encode_numbers, encode_pixels
+from qmodels.data.inputs import InputConfig, Inputs, encode_numbers, encode_pixels, places_of
 from qmodels.data.raw import Raw
 from qmodels.data.several import ONE, check_configs, in_models_order, input_names, join, suffix
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import Codes, InputGrid
 from qmodels.layers import input_format, input_shape_of
+from qmodels.scaling import Affine
 from qmodels.targets import TargetKind, check_targets
 
 
@@ -38,6 +39,7 @@ def load_data(
     inputs_of: Mapping[str, InputConfig] | None = None,
     model: Callable[[], Any] | None = None,
     targets: Callable[[], TargetKind | Literal["auto"]] | TargetKind | Literal["auto"] = "classes",
+    scalings: Callable[[], Sequence[Affine | None]] | None = None,
 ) -> Dataset:
     """Load, check and split a dataset.
 
@@ -57,6 +59,7 @@ def load_data(
         model: gives the user's own model: its input quantizer is the default format, its input shape decides about
             channels. Asked only after the arrays were checked.
         targets: what y holds, or how to find out once the arrays were checked; see `check_targets`.
+        scalings: what layers that were taken off `model` did to each of its inputs; asked after `model`.
 
     Raises:
         UserError: the data set is unknown, unreadable or breaks a rule; the message names file and array.
@@ -79,12 +82,14 @@ def load_data(
             f"limiting to {len(order)} samples and holding {held_out} out; raise data.limit_train"
         )
     own = model() if model is not None else None
+    done = scalings() if scalings is not None else ()
     parts = []
     for place, of in enumerate(names := in_models_order(names, own, raw.source)):
-        train_x, test_x = checked[of]["x_train"], checked[of]["x_test"]
+        scaling = done[place] if done else None
+        train_x, test_x = _arrays(checked[of], raw, suffix(of), scaling)
         x = _aligned([train_x[train], train_x[validation], test_x[:limit_test]], own, place)
         with _named(of):
-            parts.append(_encoded(x, each.get(of, inputs or InputConfig()), raw, own, place))
+            parts.append(_encoded(x, each.get(of, inputs or InputConfig()), raw, own, place, scaling))
     codes, grid, how = parts[0] if names == ONE else join(names, parts)
     splits = zip(codes, (y[train], y[validation], found.test[:limit_test]), strict=True)
     first, second, third = (Split(x_part, y_part, grid) for x_part, y_part in splits)
@@ -97,7 +102,21 @@ def _named(of: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).replace("data.input", f"data.inputs.{of}") if of else str(error)) from None
+        told = str(error).replace("data.input", f"data.inputs.{of}")
+        for array in ("x_train", "x_test"):
+            told = told.replace(f": {array} ", f": {array}{suffix(of)} ")
+        raise UserError(told if of else str(error)) from None
+
+
+def _arrays(
+    checked: Mapping[str, NDArray[Any]], raw: Raw, of: str, scaling: Affine | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """x_train and x_test. Where a model scales its inputs itself, pixels in 0..1 are numbers in the user's unit."""
+    parts = (raw.arrays[f"x_train{of}"], raw.arrays[f"x_test{of}"])
+    in_unit = any(np.issubdtype(part.dtype, np.floating) and part.max(initial=0.0) <= 1 for part in parts)
+    if scaling is None or checked["x_train"].dtype != np.uint8 or not in_unit:
+        return checked["x_train"], checked["x_test"]
+    return parts[0].astype(np.float64), parts[1].astype(np.float64)
 
 
 def with_channels(images: NDArray[Any]) -> NDArray[Any]:
@@ -123,8 +142,23 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _encoded(
-    parts: list[NDArray[Any]], config: InputConfig, raw: Raw, model: Any | None, place: int
+    parts: list[NDArray[Any]],
+    config: InputConfig,
+    raw: Raw,
+    model: Any | None,
+    place: int,
+    scaling: Affine | None = None,
 ) -> tuple[list[Codes], InputGrid, Inputs]:
+    if scaling is not None and config.scale != "none":
+        raise UserError(
+            f"{raw.source}: data.input.scale: {config.scale}, and your model scales its inputs itself; that is done "
+            "before the device already: leave data.input.scale out"
+        )
+    if scaling is not None and scaling.number is not None:  # then it is a number like any other
+        config, scaling = config.model_copy(update={"scale": scaling.number}), None
+        places = places_of(config.scale)
+        if parts[0].dtype == np.uint8 and config.given_format is None and (places or config.scale == 1):
+            config = config.model_copy(update={"scale": "none", "format": f"ufixed<8,{8 - places}>"})
     fmt = config.given_format
     eight = fmt is None or (fmt.width == 8 and not fmt.signed)
     if parts[0].dtype == np.uint8 and config.scale == "none" and eight:
@@ -134,4 +168,4 @@ def _encoded(
         fits = model is not None and input_shape_of(model, place) == parts[0].shape[1:]
         return input_format(model, place) if fits else None
 
-    return encode_numbers(parts, config, raw.features, raw.source, model_format)
+    return encode_numbers(parts, config, raw.features, raw.source, model_format, scaling)

@@ -14,12 +14,12 @@ from typing import Any
 from qmodels.errors import UserError
 from qmodels.loading.calls import check_calls
 from qmodels.loading.files import Kind, Stored, read, weights_file
+from qmodels.loading.flat import write_out
 from qmodels.loading.keras3 import is_keras3, to_keras2
 from qmodels.loading.limits import bounded_weights, check_outputs, check_sizes
 from qmodels.loading.names import allow_names
 from qmodels.loading.pruning import strip_pruning
 from qmodels.loading.quantizers import check_quantizers, write_as_text
-from qmodels.loading.shared import write_out_shared
 from qmodels.loading.tree import Json, is_model, nodes
 from qmodels.loading.weights import Place, check_finite, load_weights, places
 from qmodels.loading.whitelist import refuse_code
@@ -79,10 +79,11 @@ def load_model_with_notes(path: Path, weights: Path | None = None, *, ours: bool
             raise UserError(f"{beside}: does not contain the weights of {path}: {_reason(error)}") from None
         raise _unloadable(path, error) from None
     check_finite(model, path)
-    model, shared = write_out_shared(model)
-    if shared:
-        notes.append(f"called several times, so a layer with the same weights for every call: {', '.join(shared)}")
-    return LoadedModel(model, tuple(notes))
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # Normalization: setting its weights alone does nothing
+            layer.finalize_state()
+    model, changes = write_out(model)
+    return LoadedModel(model, (*notes, *changes))
 
 
 def _understood(stored: Stored, notes: list[str]) -> tuple[Json, list[Place] | None]:

@@ -21,7 +21,7 @@ _LAYERS = set(
     "GaussianDropout AlphaDropout ActivityRegularization ZeroPadding1D ZeroPadding2D Cropping1D Cropping2D "
     "UpSampling1D UpSampling2D Add Subtract Multiply Average Maximum Minimum Concatenate Dot TimeDistributed "
     "Bidirectional SimpleRNN SimpleRNNCell LSTM LSTMCell GRU GRUCell RNN Embedding Masking Rescaling "
-    "Normalization".split()
+    "Normalization RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast".split()
 )
 _SETTINGS = set(
     "Zeros Ones Constant RandomNormal RandomUniform TruncatedNormal VarianceScaling GlorotNormal GlorotUniform "

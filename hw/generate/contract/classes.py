@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 from hw.generate.contract.violation import RepairKind, Severity, Violation
 from qmodels.layers import WEIGHTED
 from qmodels.quantize.limits import CALLS, MERGES, NESTED, limits
+from qmodels.scaling import SCALING, scaling_layers, scalings_of
 
 _POOLING = tuple(f"{scope}{kind}Pooling{n}D" for scope in ("", "Global") for kind in ("Max", "Average") for n in (1, 2))
 #: Layers that are exact, if their settings are.
@@ -16,6 +18,7 @@ EXACT = (
     *("ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D"),
     *(*MERGES, "QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D"),
 )
+_POOLS = ("QAveragePooling2D", "QGlobalAveragePooling2D")
 #: Layers that other rules refuse, and say what to use instead.
 FLOAT_WEIGHTS = (*WEIGHTED, "SeparableConv1D", "SeparableConv2D")
 FLOAT_ACTIVATIONS = ("LeakyReLU", "PReLU", "ELU", "ThresholdedReLU")
@@ -23,7 +26,10 @@ FLOAT_ACTIVATIONS = ("LeakyReLU", "PReLU", "ELU", "ThresholdedReLU")
 NORMS = ("BatchNormalization", "QBatchNormalization", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm")
 _JUDGED = (*EXACT, *FLOAT_WEIGHTS, *FLOAT_ACTIVATIONS, "Softmax")
 #: Layers that hls4ml converts, though not with bit_exact; recurrent ones are simulated by csim alone.
-_PLAIN = ("UpSampling2D", "DepthwiseConv1D", "LSTM", "GRU")
+_PLAIN = (
+    *("UpSampling2D", "DepthwiseConv1D", "LSTM", "GRU", "SimpleRNN", "QLSTM", "QGRU", "QSimpleRNN"),
+    "Bidirectional",
+)
 _ONLY_IN_TRAINING = "leave it out of the model that is deployed (it does nothing there), or use Dropout"
 _FIXES = {
     "UpSampling": "build the model without it",
@@ -34,9 +40,10 @@ _FIXES = {
     "Gaussian": _ONLY_IN_TRAINING,
     "AlphaDropout": _ONLY_IN_TRAINING,
     "ActivityRegularization": _ONLY_IN_TRAINING,
+    "TimeDistributed": "use a layer that works on all steps: Dense, or Conv1D with kernel_size=1",
     "DepthwiseConv1D": "use QDepthwiseConv2D on a Reshape, or QConv1D",
-    "Rescaling": "leave it out: 8-bit pictures are k/256 already, other data are scaled by data.input.scale: 256",
-    "Normalization": "leave it out, train on standardized data, and set data.input.scale: standard",
+    "Rescaling": "scale the numbers before the model",
+    "Normalization": "standardize the numbers before the model: data.input.scale: standard",
 }
 _STOPS = "the conversion stops, or outputs differ"
 #: Limits with which there is an accelerator all the same, and it differs.
@@ -53,12 +60,40 @@ def classes(model: Any, backend: str) -> Iterator[Violation]:
     judged = judged_layers(model)
     for layer in model.layers:
         kind = type(layer).__name__
-        if layer not in judged and kind not in NORMS and not hasattr(layer, "layers"):
+        if kind in _POOLS and (pool := _pool(layer)):
+            yield pool
+        elif kind in SCALING and kind not in NORMS and (scaling := _scaling(model, layer)):
+            yield scaling
+        elif layer not in judged and kind not in NORMS and not hasattr(layer, "layers"):
             fixes = (fix for start, fix in _FIXES.items() if kind.startswith(start))
             fix = next(fixes, f"allowed: {', '.join(EXACT[1:])}")
             problem, plain = f"{kind} is not reproduced exactly by hls4ml", kind in _PLAIN
             severity: Severity = "reported" if plain else "refused"
             yield Violation(layer.name, "class", problem, fix, _STOPS, severity=severity, stops_bit_exact=plain)
+
+
+def _scaling(model: Any, layer: Any) -> Violation | None:
+    """A layer that scales the input: that is done before the device."""
+    if not any(layer in layers for layers in scaling_layers(model).values()):
+        return None
+    kind = type(layer).__name__
+    scaling = scalings_of(model)[0] if len(model.inputs) == 1 else None
+    number = scaling.number if scaling is not None else None
+    setting = f", and set data.input.scale: {number:g}" if number is not None else ""
+    problem = f"{kind} of the input is no layer of an accelerator: numbers are scaled before the device"
+    return Violation(layer.name, "class", problem, f"build the model without it{setting}", _STOPS, "scaling")
+
+
+def _pool(layer: Any) -> Violation | None:
+    """QKeras' average pooling with a factor that is 1 / area: Keras' own, and an activation."""
+    pixels = layer.pool_size if hasattr(layer, "pool_size") else layer.input_shape[1:-1]
+    area = prod(pixels)
+    quantizer = layer.average_quantizer_internal
+    if quantizer is not None and float(quantizer(1.0 / area)) != 1.0 / area:
+        return None
+    kind = type(layer).__name__
+    problem, fix = f"{kind} is not known to hls4ml", f"use {kind.removeprefix('Q')} and a QActivation behind it"
+    return Violation(layer.name, "class", problem, fix, _STOPS, "pool")
 
 
 def settings(model: Any, backend: str) -> Iterator[Violation]:
@@ -84,6 +119,8 @@ def _repair_of(layer: Any, setting: str) -> RepairKind | None:
         return "merge" if type(layer).__name__ != "Average" else None
     if setting == "Concatenate.axis":
         return "axis" if layer.axis == len(layer.output_shape) - 1 else None
+    if setting == "input_rank":
+        return "pointwise" if type(layer).__name__ == "QDense" and len(layer.input_shape) in (3, 4) else None
     return "reshape" if setting == "target_shape" else None
 
 

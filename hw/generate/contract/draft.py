@@ -120,13 +120,20 @@ class Draft:
 
 def _text(layer: Any) -> str:
     """A QActivation's quantizer as text: tf_keras writes an object down, and cannot read it again."""
-    if isinstance(layer.activation, str):
-        return layer.activation
-    text = str(layer.quantizer)
+    return layer.activation if isinstance(layer.activation, str) else quantizer_text(layer.quantizer, layer.name)
+
+
+def quantizer_text(quantizer: Any, layer: str) -> str:
+    """A quantizer as text, which QKeras reads back.
+
+    Raises:
+        UserError: the text would not tell all its settings; `layer` is named.
+    """
+    text = str(quantizer)
     again = runtime().qkeras.get_quantizer(text)
-    if not hasattr(layer.quantizer, "get_config") or again.get_config() != layer.quantizer.get_config():
+    if not hasattr(quantizer, "get_config") or again.get_config() != quantizer.get_config():
         raise UserError(
-            f"layer {layer.name!r}: QActivation has a quantizer object, {text}, and this text does not have all its "
+            f"layer {layer!r}: it has a quantizer object, {text}, and this text does not have all its "
             "settings, so no repair can keep it; build the layer from the quantizer's text"
         )
     return text

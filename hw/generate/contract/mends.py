@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hw.generate.contract.activations import head_of
-from hw.generate.contract.draft import Draft
+from hw.generate.contract.draft import Draft, quantizer_text
 from hw.generate.contract.names import free_name
 from qmodels.architectures import INPUT_GRID
 from qmodels.formats import FixedPoint
@@ -49,6 +49,33 @@ def write_shape(draft: Draft, layer: str) -> str:
     shape = list(draft.layers[layer].output_shape[1:])
     draft.config(layer)["target_shape"] = shape
     return f"layer {layer!r}: target_shape written as {tuple(shape)}, the same shape"
+
+
+def write_pointwise(draft: Draft, layer: str) -> str:
+    """A dense layer on rows or pictures as the convolution of kernel size one that it is."""
+    axes = len(draft.layers[layer].input_shape) - 2
+    kind, entry = f"QConv{axes}D", draft.entry(layer)
+    draft.become(layer, kind)
+    config = entry["config"]
+    config |= {"filters": config.pop("units"), "kernel_size": [1] * axes}
+    kernel, *bias = draft.weights[layer]
+    draft.weights[layer] = [kernel.reshape(*[1] * axes, *kernel.shape), *bias]
+    return f"layer {layer!r}: QDense on an input of {axes + 1} axes written as {kind} with kernel_size=1, the same sums"
+
+
+def plain_pool(draft: Draft, layer: str) -> str:
+    """QKeras' average pooling whose factor is exact, as Keras' and the rounding behind it."""
+    own, entry = draft.layers[layer], draft.entry(layer)
+    kind = type(own).__name__.removeprefix("Q")
+    draft.become(layer, kind)
+    for setting in ("average_quantizer", "activation"):
+        entry["config"].pop(setting, None)
+    done = f"layer {layer!r}: Q{kind} is now {kind}"
+    if own.activation is None:
+        return done
+    text = quantizer_text(own.activation, layer)
+    name = draft.insert_behind(layer, f"{layer}_activation", "QActivation", activation=text)
+    return f"{done}, and its activation layer {name!r}, QActivation({text})"
 
 
 def pad_causal(draft: Draft, layer: str) -> str:

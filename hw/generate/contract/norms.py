@@ -25,6 +25,7 @@ from qmodels.quantize.fit import fit_code
 from qmodels.quantize.uniform import choose_format, snap
 from qmodels.quantize.weights import WeightConfig
 from qmodels.runtime import runtime
+from qmodels.scaling import NORMS, batch_norm_of, scaling_layers
 
 Array = NDArray[np.float64]
 #: QKeras' folded layers, and the plain ones that compute the same.
@@ -50,12 +51,8 @@ def norms(model: Any, backend: str) -> Iterator[Violation]:
         kind = type(layer).__name__
         if kind in FOLDED:
             yield _inside(layer)
-        if kind == "BatchNormalization":
+        if kind in NORMS:
             yield _behind(model, layer)
-        if kind == "QBatchNormalization":
-            problem = "QBatchNormalization multiplies by a factor that hls4ml does not quantize as QKeras does"
-            fix = "fold it into the weights of the layer before it, then quantize them"
-            yield Violation(layer.name, "class", problem, fix, "most outputs differ", severity="reported")
 
 
 def _inside(layer: Any) -> Violation:
@@ -80,11 +77,15 @@ def _inside(layer: Any) -> Violation:
 
 
 def _behind(model: Any, layer: Any) -> Violation:
-    problem = "BatchNormalization multiplies by a factor that is no fixed-point number"
+    kind = type(layer).__name__
+    problem = f"{kind} multiplies by a factor that is no fixed-point number"
     fix, silently = (
         "fold it into the weights of the layer before it, then quantize them",
         "outputs differ in their last bits",
     )
+    if any(layer in layers for layers in scaling_layers(model).values()):
+        fix, silently = "scale the numbers before the device: leave the layer out", "outputs differ in their last bits"
+        return Violation(layer.name, "class", problem, fix, silently, "scaling", severity="reported")
     partner = partner_of(model, layer)
     source = calls_of(model)[layer.name][0].keras_inputs[0]._keras_history[0]
     wrong = is_depthwise(source)  # hls4ml fuses it into a kernel of the wrong shape
@@ -97,7 +98,7 @@ def _behind(model: Any, layer: Any) -> Violation:
     return Violation(
         layer.name,
         "class",
-        problem if not exact else "BatchNormalization stays a separate layer, although its factors are powers of two",
+        problem if not exact else f"{kind} stays a separate layer, although its factors are powers of two",
         fix,
         silently,
         "norm" if exact else "requantize" if _values_of(partner, layer) is not None else None,
@@ -172,22 +173,16 @@ def _values_of(partner: Any, norm: Any) -> tuple[Array, Array] | None:
     rounded = {setting: _rounded(partner, setting, quantizer) for setting, quantizer in quantizers.items()}
     kernel = next(value for setting, value in rounded.items() if setting != "bias_quantizer")
     bias = rounded.get("bias_quantizer", np.zeros(norm.input_shape[-1]))
-    scale = _part(norm, "gamma", 1.0) / np.sqrt(_part(norm, "moving_variance", 1.0) + norm.epsilon)
+    scale, added = batch_norm_of(norm)
     if not all(np.isfinite(value).all() for value in (kernel, bias, scale)):
         return None
     outputs = kernel.shape[2:] if is_depthwise(partner) else kernel.shape[-1:]
-    bias = (bias - _part(norm, "moving_mean", 0.0)) * scale + _part(norm, "beta", 0.0)
-    return kernel * scale.reshape(outputs), bias
+    return kernel * scale.reshape(outputs), bias * scale + added
 
 
 def _rounded(layer: Any, setting: str, quantizer: Any) -> Array:
     weight = getattr(layer, WEIGHT_OF[setting])
     return np.asarray(weight if quantizer is None else quantizer(weight), np.float64)
-
-
-def _part(norm: Any, name: str, default: float) -> Array:
-    variable = getattr(norm, name, None)
-    return np.full(norm.input_shape[-1], default) if variable is None else variable.numpy().astype(np.float64)
 
 
 def take_in(draft: Draft, model: Any, layer: str, *, exact: bool) -> str:

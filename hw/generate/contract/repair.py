@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, grid_te
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID
+from qmodels.scaling import Affine, take_off_scaling
 
 Head = Literal["", "softmax", "sigmoid"]
 
@@ -32,6 +33,7 @@ class Repaired:
     repairs: tuple[str, ...]
     head: Head = ""  # what was taken off the end: the model now gives logits
     exact: bool = True  # False: weights were rounded again, outputs change
+    scalings: tuple[Affine | None, ...] = ()  # of every input: what must be done to numbers before the device now
 
     @property
     def softmax_stripped(self) -> bool:
@@ -76,18 +78,25 @@ def repair_model(
     tried: set[Violation] = set()
     kinds: set[RepairKind] = set()
     head: Head = ""
+    scalings: tuple[Affine | None, ...] = ()
     repaired = model
     while found := [v for v in contract(repaired, backend) if v.repair is not None and v not in tried]:
         kind = min((v.repair for v in found if v.repair is not None), key=_ORDER.index)  # one may show the next
         now = [violation for violation in found if violation.repair == kind]
         if kind == "head":
             head = _head(repaired.get_layer(now[0].layer))
+        if kind == "scaling":
+            unscaled = take_off_scaling(repaired)
+            repaired, scalings = unscaled.model, unscaled.scalings
+            done.append(unscaled.told)
+            tried.update(now)
+            continue
         draft = Draft(repaired)
         done += [_mend(draft, repaired, violation, input_formats) for violation in now]
         tried.update(now)
         kinds.add(kind)
         repaired = draft.build()
-    return Repaired(repaired, tuple(done), head, "requantize" not in kinds)
+    return Repaired(repaired, tuple(done), head, "requantize" not in kinds, scalings)
 
 
 def add_input_quantizer(model: Any, fmt: FixedPoint) -> Any:
@@ -102,12 +111,12 @@ def add_input_quantizer(model: Any, fmt: FixedPoint) -> Any:
     return draft.build()
 
 
-def output_change(original: Any, repaired: Repaired, images: Any) -> OutputChange:
+def output_change(original: Any, repaired: Repaired, images: Any, unscaled: Any | None = None) -> OutputChange:
     """Compare outputs; where a softmax or sigmoid was stripped, that of the new logits with the old probabilities.
 
-    `images` are values (N, ...), of several inputs a list.
+    `images` are values (N, ...), of several inputs a list; `unscaled` the same before layers that were taken off.
     """
-    before = original.predict(images, batch_size=500, verbose=0)
+    before = original.predict(images if unscaled is None else unscaled, batch_size=500, verbose=0)
     after = repaired.model.predict(images, batch_size=500, verbose=0)
     changed = int(np.sum(_decisions(before, 0.5) != _decisions(after, 0.0 if repaired.head else 0.5)))
     compared = "outputs"
@@ -160,13 +169,13 @@ _STRUCTURE: dict[RepairKind, Callable[[Draft, str], str]] = {
     "merge": mends.split_merge,
     "axis": mends.last_axis,
     "reshape": mends.write_shape,
+    "pointwise": mends.write_pointwise,
     "causal": mends.pad_causal,
+    "pool": mends.plain_pool,
     "head": mends.strip_head,
 }
 #: Which repair comes first: names before all that makes new ones.
-_ORDER: tuple[RepairKind, ...] = (
-    *("name", "axis", "merge", "reshape", "causal", "norm", "requantize", "fold", "head", "input"),
-)
+_ORDER: tuple[RepairKind, ...] = get_args(RepairKind)
 
 
 def _mend(draft: Draft, model: Any, violation: Violation, formats: Sequence[FixedPoint]) -> str:

@@ -11,7 +11,21 @@ from typing import Any, Literal
 Severity = Literal["refused", "reported"]
 Grade = Literal["repairable", "refused", "reported"]
 #: How a repair mends it (`repair.py`). All keep what the model computes, but "requantize".
-RepairKind = Literal["name", "input", "fold", "norm", "requantize", "head", "merge", "axis", "reshape", "causal"]
+RepairKind = Literal[
+    "name",
+    "scaling",
+    "axis",
+    "merge",
+    "reshape",
+    "pointwise",
+    "causal",
+    "pool",
+    "norm",
+    "requantize",
+    "fold",
+    "head",
+    "input",
+]
 
 
 @dataclass(frozen=True)
