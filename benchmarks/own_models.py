@@ -1,4 +1,4 @@
-"""Models of one's own: every kind of tests/helpers/own_models.py and published_models.py from its file to an attacked accelerator.
+"""Models of one's own: every kind of tests/helpers/{own,published}_models.py from its file to an attacked accelerator.
 
 Each is loaded, repaired where that helps, converted, simulated (bitsim against csim, bit for bit) and attacked: by a
 score-based attack on the accelerator, and by PGD with the model's gradients where the model chooses among classes.
@@ -35,7 +35,7 @@ from qmodels.grid import Codes, InputGrid  # noqa: E402
 from qmodels.layers import is_quantized  # noqa: E402
 from qmodels.loading import load_model_with_notes  # noqa: E402
 from qmodels.quantize.batch_norm import fold_batch_norm  # noqa: E402
-from qmodels.scaling import take_off_scaling
+from qmodels.scaling import take_off_scaling  # noqa: E402
 from qmodels.victims import Logits, Victim, predictions  # noqa: E402
 
 #: accepted: as it is, exact. repaired: exact after --repair. reported: it runs, and how much it differs is told.

@@ -25,6 +25,7 @@ from hw.simulate.bitsim.lower import lower
 from hw.simulate.csim import Csim
 from hw.simulate.explain import FirstDifference, explain
 from hw.simulate.model_trace import layers_of, model_trace
+from hw.simulate.witness import Witness, compare
 from qmodels.attacks import Attack, AttackResult
 from qmodels.attacks.ball import Ball, Epsilon, Norm
 from qmodels.criteria import Truth
@@ -300,6 +301,21 @@ class Accelerator:
         ours = {layer: trace[name] for layer, name in names.items() if name in trace}
         ours[list(theirs)[-1]] = np.asarray(self.predict(x))  # whatever the last layer is called
         return explain(theirs, ours, {layer: formats[name] for layer, name in names.items() if name in formats})
+
+    def compare(self, x: Array, outputs: Array) -> Witness:
+        """Hold it against outputs that something else gave for `x`: a PyTorch model, a device, an older project.
+
+        Args:
+            x: (N, ...) inputs, real numbers or codes, as the other one took them, its order of axes included.
+            outputs: (N, ...) what it gave.
+
+        Raises:
+            UserError: shapes do not fit, or the accelerator has several inputs.
+        """
+        if self.grid.ports:
+            raise UserError("compare: of an accelerator with one input")
+        shape = tuple(int(size) for size in self.graph.get_input_variables()[0].shape)
+        return compare(self.predict, np.asarray(x), np.asarray(outputs), shape)
 
     # How robust it is
 

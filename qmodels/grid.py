@@ -7,7 +7,7 @@ attacks, example files, the exactness gate and the test bench hold codes. A floa
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
@@ -41,6 +41,13 @@ class Port(NamedTuple):
         return prod(self.shape)
 
 
+def _joined(formats: Sequence[FixedPoint]) -> FixedPoint:
+    """One format for all inputs: theirs, or where they differ whole numbers that hold each code."""
+    signed = any(fmt.signed for fmt in formats)
+    width = max(fmt.width + (signed and not fmt.signed) for fmt in formats)
+    return formats[0] if len(set(formats)) == 1 else FixedPoint(width, width, signed)
+
+
 @dataclass(frozen=True, eq=False)
 class InputGrid:
     """A number format, the bounds of every feature, and the features that nobody can touch.
@@ -72,10 +79,7 @@ class InputGrid:
         Args:
             parts: name, shape of one sample and grid of every input, in the model's order.
         """
-        formats = [grid.format for _, _, grid in parts]
-        signed = any(fmt.signed for fmt in formats)
-        width = max(fmt.width + (signed and not fmt.signed) for fmt in formats)
-        joined = formats[0] if len(set(formats)) == 1 else FixedPoint(width, width, signed)
+        joined = _joined([grid.format for _, _, grid in parts])
 
         def flat(values: Iterable[Any]) -> NDArray[Any]:
             shaped = zip(values, (shape for _, shape, _ in parts), strict=True)
@@ -85,6 +89,12 @@ class InputGrid:
         frozen = flat(np.False_ if grid.frozen is None else grid.frozen for _, _, grid in parts)
         ports = tuple(Port(name, tuple(shape), grid.format) for name, shape, grid in parts)
         return cls(joined, lower, upper, frozen if frozen.any() else None, ports)
+
+    def moved(self, shifts: Sequence[int]) -> InputGrid:
+        """The same codes, each input's worth 2**shift as much."""
+        formats = [fmt._replace(integer=fmt.integer + shift) for fmt, shift in zip(self.formats, shifts, strict=True)]
+        ports = tuple(port._replace(format=fmt) for port, fmt in zip(self.ports, formats, strict=False))
+        return replace(self, format=_joined(formats), ports=ports)
 
     def __post_init__(self) -> None:
         if self.format.width > MAX_INPUT_BITS:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qmodels.affine import Affine
 from qmodels.layers import calls_of
 from qmodels.loading.flat import leave_out
 
@@ -28,32 +29,6 @@ _PASSING = (
 )
 #: Float layers whose first weight multiplies what they read.
 _LINEAR = ("Dense", "Conv1D", "Conv2D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D")
-
-
-@dataclass(frozen=True, eq=False)
-class Affine:
-    """value = (number - offset) / divisor, for every feature of one input; divisors are above 0."""
-
-    offset: FloatArray  # (features,)
-    divisor: FloatArray  # (features,)
-
-    @property
-    def number(self) -> float | None:
-        """What all numbers are divided by, if that is all; None where features differ or something is subtracted."""
-        plain = not self.offset.any() and np.all(self.divisor == self.divisor[0])
-        return float(self.divisor[0]) if plain else None
-
-    def behind(self, first: Affine) -> Affine:
-        """`first`, and then this one."""
-        return Affine(first.offset + self.offset * first.divisor, first.divisor * self.divisor)
-
-    def __str__(self) -> str:
-        if self.number is not None:
-            return f"divided by {self.number:g}"
-        same = np.all(self.offset == self.offset[0]) and np.all(self.divisor == self.divisor[0])
-        if same:
-            return f"moved by {-self.offset[0]:g}, then divided by {self.divisor[0]:g}"
-        return "moved and divided, each feature by its own numbers"
 
 
 @dataclass(frozen=True)
@@ -119,8 +94,10 @@ def _only_reader(model: Any, calls: Mapping[str, list[Any]], tensor: Any) -> Any
         if any(taken is tensor for call in calls[layer.name] for taken in call.keras_inputs)
         and type(layer).__name__ != "InputLayer"
     ]
-    alone = len(readers) == 1 and len(calls[readers[0].name]) == 1
-    return readers[0] if alone and not any(tensor is output for output in model.outputs) else None
+    if len(readers) != 1 or len(calls[readers[0].name]) != 1:
+        return None
+    ends = any(end is output for end in (tensor, readers[0].output) for output in model.outputs)
+    return None if ends else readers[0]
 
 
 def _is_scaling(layer: Any, image: Any) -> bool:

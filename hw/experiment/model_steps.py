@@ -32,7 +32,7 @@ def train_step(run: Run) -> tuple[str, ...]:
     model = build_float(run.config.model, run.data.input_shape, run.data.classes, run.config.seed)
     report = train(
         model,
-        run.config.training,
+        run.training,
         run.data.train,
         run.data.validation,
         seed=run.config.seed,
@@ -53,7 +53,7 @@ def _static_models(run: Run) -> list[Any]:
 
     return train_static(
         build,
-        config.training,
+        run.training,
         data.train,
         data.validation,
         seed=config.seed,
@@ -95,7 +95,7 @@ def aware_step(run: Run) -> tuple[str, ...]:
     latent = copy_model(run.float_model)
     report, formats = train_aware(
         latent,
-        config.training,
+        run.training,
         config.quantization,
         config.mapping,
         run.data.train,

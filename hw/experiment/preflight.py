@@ -58,7 +58,7 @@ def check_run(run: Run, steps: Sequence[FlowStep], *, machine: bool = True) -> N
     else:
         check_task(run.config, run.data, None)
         check_shape(run.config.model, shape)
-        _check_augmentation(run, shape)
+        _check_training(run, shape)
         _check_float(run, build_float(run.config.model, shape, classes, run.config.seed))
     kind = task_kind(run.config.task, run.data, run.own_model)
     check_defence(run, kind)
@@ -90,7 +90,14 @@ def check_machine(folder: Path, *, needs_gxx: bool = True) -> None:
         check_gxx()
 
 
-def _check_augmentation(run: Run, shape: tuple[int, ...]) -> None:
+def _check_training(run: Run, shape: tuple[int, ...]) -> None:
+    steps = run.training.adversarial.epsilon_lsb  # raises where it is another number for every feature
+    most = run.data.grid.format.raw_max - run.data.grid.format.raw_min
+    if run.config.training.attacks and steps > most:
+        raise UserError(
+            f"training.adversarial.epsilon_lsb: {steps:g} grid steps; inputs of {run.data.name!r} move by {most} at "
+            f"most; allowed: 1 .. {most}"
+        )
     if run.config.training.augmentation != "none" and len(shape) != 3:
         raise UserError(
             f"training.augmentation: {run.config.training.augmentation} mirrors and shifts images (height, width, "

@@ -32,6 +32,7 @@ from hw.generate.contract import (
     repair_model,
 )
 from hw.generate.onnx import ONNX_FILE, convert_onnx, is_onnx
+from qmodels.affine import Affine
 from qmodels.data import Dataset, load_data
 from qmodels.errors import UserError
 from qmodels.grid import InputGrid
@@ -42,11 +43,12 @@ from qmodels.quantize.batch_norm import fold_batch_norm
 from qmodels.quantize.model import LayerFormats
 from qmodels.quantize.prepare import prepare_float
 from qmodels.quantize.prequantized import prequantize
-from qmodels.scaling import Affine, Unscaled, take_off_scaling
+from qmodels.scaling import Unscaled, take_off_scaling
 from qmodels.shapes import read_stored
 from qmodels.targets import TargetKind
 from qmodels.tasks import Task
 from qmodels.tflite import is_tflite
+from qmodels.training import TrainingConfig
 from qmodels.victims import GradientModel, KerasVictim, Victim
 
 _PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
@@ -75,6 +77,13 @@ class Run:
         own = (lambda: self._attackable_as_it_is) if self.config.model.file is not None and self.has_model else None
         kind = lambda: target_kind(self.config.task, own and own())  # noqa: E731
         return load_run_data(self.config, self.data_dir, own, kind, lambda: self.unscaled.scalings)
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How models are trained, ε in grid steps of the data."""
+        asked = self.config.training
+        adversarial = asked.adversarial.in_steps(self.data.inputs, self.data.input_shape)
+        return asked.model_copy(update={"adversarial": adversarial})
 
     @cached_property
     def task(self) -> Task:
@@ -279,16 +288,14 @@ class Run:
     @cached_property
     def hardware_grid(self) -> InputGrid:
         """The data's grid as the accelerator reads it: with such a scale the same codes are your own numbers."""
-        grid, shift = self.data.grid, self.data.inputs.shift
-        moved = grid.format._replace(integer=grid.format.integer + shift)
-        return grid if self._folded is None else replace(grid, format=moved)
+        return self.data.grid if self._folded is None else self.data.grid.moved(self.data.inputs.shifts)
 
     @cached_property
     def _folded(self) -> Any | None:
-        shift = self.data.inputs.shift
-        if not shift or not self.has_model or self.task.head is not None:  # heads look at the model's own values
+        shifts = self.data.inputs.shifts
+        if not any(shifts) or not self.has_model or self.task.kind == "anomaly":  # whose score is of the model's values
             return None
-        return fold_scale(self.quantized_model, shift, self.data.grid.format, self.config.hardware.backend)
+        return fold_scale(self.quantized_model, shifts, self.data.grid.formats, self.config.hardware.backend)
 
     @cached_property
     def accelerator(self) -> Accelerator:

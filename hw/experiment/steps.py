@@ -39,7 +39,7 @@ def project_step(run: Run) -> tuple[str, ...]:
             "digest": project.digest,
             "files": len(project.files),
             "warnings": [str(warning) for warning in accelerator.warnings],
-            **({"scale": _scale_told(run)} if run.data.inputs.shift else {}),
+            **({"scale": _scale_told(run)} if any(run.data.inputs.shifts) else {}),
         },
     )
     write_json(run.folder / "cost.json", accelerator.cost.as_json())
@@ -48,10 +48,11 @@ def project_step(run: Run) -> tuple[str, ...]:
 
 def _scale_told(run: Run) -> str:
     """Whether the device reads the user's own numbers, where they are scaled by a power of two."""
-    scale, read = run.data.inputs.scale, short(run.hardware_grid.format)
+    scale = ", ".join(f"{2**shift:g}" for shift in run.data.inputs.shifts)
+    read = ", ".join(map(short, run.hardware_grid.formats))
     if run.hardware_grid is run.data.grid:
-        return f"{scale:g} is not in the weights: the device reads your numbers divided by it, as {read}"
-    return f"{scale:g} is in the first layer's weights: the device reads your numbers, as {read}"
+        return f"{scale} is not in the weights: the device reads your numbers divided by it, as {read}"
+    return f"{scale} is in the first layer's weights: the device reads your numbers, as {read}"
 
 
 def simulate_step(run: Run) -> tuple[str, ...]:

@@ -193,7 +193,10 @@ _COUNT = r"(\d+(?:\*\d+)*)"  # the PyTorch front end writes the product of an ou
 _PRINT = re.compile(rf"^( *)nnet::print_result<(\w+), {_COUNT}>\((\w+), fout\);\n", re.MULTILINE)
 _DATA = "// hls-fpga-machine-learning insert data\n"
 _MAIN = re.compile(r"^(?:int main\(|CCS_MAIN\()", re.MULTILINE)
-_OUT_LOOP = rf"^( *)for\(int i = 0; i < {_COUNT}; i\+\+\) \{{\n *fout << %s\[i\] << \" \";\n *\}}\n *fout << std::endl;\n"
+_OUT_LOOP = (
+    rf"^( *)for\(int i = 0; i < {_COUNT}; i\+\+\) \{{\n"
+    r" *fout << %s\[i\] << \" \";\n *\}\n *fout << std::endl;\n"
+)
 
 
 def with_checks(source: str, backend: str, inputs: int, outputs: int) -> str:

@@ -13,6 +13,9 @@ from hw.experiment.config_text import Section, parse_config, read_text
 from hw.experiment.evaluation_config import AttackPlan
 from hw.experiment.settings import Settings
 from qmodels.attacks import WorstCase
+from qmodels.data import Dataset, RadiusConfig
+from qmodels.errors import UserError
+from qmodels.grid import MAX_INPUT_BITS
 
 Scalar = bool | int | float | str
 Choice = Scalar | list[Scalar] | dict[str, Scalar] | None
@@ -59,7 +62,8 @@ class WorstCaseConfig(Section):
     """The score: accuracy that survives every attack, on many validation images."""
 
     attack: WorstCase = WorstCase()
-    epsilon_lsb: int = Field(16, ge=1, le=255)
+    epsilon_lsb: int = Field(16, ge=1, lt=2**MAX_INPUT_BITS, description="radius in grid steps; of images 1/256")
+    epsilon: RadiusConfig | None = Field(None, description="the radius in another unit, in place of it")
     images: int = Field(500, ge=1)
 
 
@@ -116,6 +120,21 @@ class SizingConfig(Section):
         if any(plan.unit != "lsb" for plan in self.final.attacks):
             raise ValueError("final.attacks: sizing counts ε in grid steps; give epsilons_lsb")
         return self
+
+
+def in_steps(config: SizingConfig, data: Dataset) -> SizingConfig:
+    """The same with the worst case's radius in grid steps of the data.
+
+    Raises:
+        UserError: features would have different radii, or the radius is less than a step or more than the format.
+    """
+    asked, key = config.worst_case, "worst_case.epsilon"
+    steps = asked.epsilon_lsb
+    if asked.epsilon is not None:
+        steps = data.inputs.whole_steps(asked.epsilon, data.input_shape, key)
+    if steps > (most := data.grid.format.raw_max - data.grid.format.raw_min):
+        raise UserError(f"{key}: {steps} grid steps; inputs of {data.name!r} move by {most} at most")
+    return config.model_copy(update={"worst_case": asked.model_copy(update={"epsilon_lsb": steps, "epsilon": None})})
 
 
 def load_sizing(source: Path, settings: Settings | None = None) -> SizingConfig:

@@ -14,9 +14,10 @@ from typing import Any
 from hw.experiment.config import dump_config
 from hw.experiment.folder import RunFolder
 from hw.experiment.preflight import check_machine
+from hw.experiment.run import load_run_data
 from hw.experiment.settings import Settings
 from hw.sizing.conductor import EXPERIMENT, Conductor
-from hw.sizing.config import SizingConfig, dump_sizing, load_experiment, load_sizing
+from hw.sizing.config import SizingConfig, dump_sizing, in_steps, load_experiment, load_sizing
 from hw.sizing.crew import Crew, SoloCrew
 from hw.sizing.points import Point
 from hw.sizing.space import check_space
@@ -116,9 +117,12 @@ def _open(source: Path, settings: Settings | None, options: SizingOptions) -> tu
         RunFolder(source, "sizing").require()
     where = source / SIZING if earlier else source
     config = load_sizing(where, settings)
-    experiment = dump_config(load_experiment(config, str(where)))
+    loaded = load_experiment(config, str(where))
+    experiment = dump_config(loaded)
     named = config.experiment if isinstance(config.experiment, Path) else None
     check_space(experiment, str(named or f"{where}: experiment"), config.space)
+    if config.worst_case.epsilon is not None:
+        config = in_steps(config, load_run_data(loaded, options.data_dir))
     config = config.model_copy(update={"experiment": Path(EXPERIMENT), "fixed": {}})
     folder = RunFolder(options.out or (source if earlier else OUTPUT_ROOT / config.name), "sizing")
     folder.check([None if earlier else source])

@@ -8,7 +8,7 @@ from qmodels.data.builtin import DATA_DIR_VARIABLE, DATASETS, is_path
 from qmodels.data.checks import as_pixels, check_arrays
 from qmodels.data.dataset import Dataset, Split
 from qmodels.data.files import read_npz
-from qmodels.data.inputs import IMAGE_INPUTS, InputConfig, Inputs, Unit
+from qmodels.data.inputs import IMAGE_INPUTS, InputConfig, Inputs, RadiusConfig, Unit
 from qmodels.data.load import load_data, with_channels
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Dataset",
     "InputConfig",
     "Inputs",
+    "RadiusConfig",
     "Split",
     "Unit",
     "as_pixels",

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from qmodels.affine import Affine
 from qmodels.errors import UserError, allowed_names
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, MAX_INPUT_BITS, Codes, InputGrid
-from qmodels.scaling import Affine
 
 Scale = Literal["none", "standard", "min-max"] | float
 Unit = Literal["lsb", "value", "sigma"]  # of epsilon: grid steps, the user's own unit, standard deviations
@@ -90,6 +90,17 @@ class InputConfig(BaseModel):
         return None if self.format == "auto" else FixedPoint.parse(self.format)
 
 
+class RadiusConfig(BaseModel):
+    """One radius in a unit of the user's choice."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: Unit = Field(
+        description="lsb: grid steps; value: the data's own unit; sigma: deviations of the training data"
+    )
+    value: float = Field(gt=0, allow_inf_nan=False, description="radius in that unit")
+
+
 @dataclass(frozen=True, eq=False)
 class Inputs:
     """How the user's numbers became codes: value = (number - offset) / divisor, code = nearest of value / step."""
@@ -108,6 +119,11 @@ class Inputs:
     def shift(self) -> int:
         """Binary places between the user's numbers and the values, if all that was done to them is a power of two."""
         return places_of(self.scale)
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        """`shift` of every input."""
+        return (self.shift,)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -161,6 +177,28 @@ class Inputs:
         if np.all(whole == whole.flat[0]):
             return float(np.mean(each))
         return np.array(np.broadcast_to(whole, shape))
+
+    def whole_steps(self, radius: RadiusConfig, shape: tuple[int, ...], key: str) -> int:
+        """A radius as whole grid steps, the same number for every feature.
+
+        Args:
+            radius: what was asked for.
+            shape: of one input.
+            key: of the config, for messages.
+
+        Raises:
+            UserError: features differ, or it is less than half a step.
+        """
+        steps = self.steps(radius.value, radius.unit, shape)
+        if np.ndim(steps):
+            raise UserError(
+                f"{key}: {radius.value:g} {radius.unit} is another number of grid steps for every feature "
+                f"({np.min(steps):g} .. {np.max(steps):g}), and one is needed here; give unit lsb, or "
+                "data.input.scale: standard, where one sigma is one number"
+            )
+        if (whole := round(float(steps))) < 1:
+            raise UserError(f"{key}: {radius.value:g} {radius.unit} is less than half a grid step; raise it")
+        return whole
 
     def as_json(self) -> dict[str, Any]:
         """For the run folder and the report."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from qmodels.affine import Affine
 from qmodels.data.builtin import find
 from qmodels.data.checks import check_arrays
 from qmodels.data.dataset import Dataset, Split
@@ -21,7 +22,6 @@ from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import Codes, InputGrid
 from qmodels.layers import input_format, input_shape_of
-from qmodels.scaling import Affine
 from qmodels.targets import TargetKind, check_targets
 
 

@@ -25,6 +25,11 @@ class JoinedInputs(Inputs):
     of_each: tuple[int, ...] = ()  # numbers of one sample in every part
 
     @property
+    def shifts(self) -> tuple[int, ...]:
+        """Binary places between the user's numbers and the values, for every input."""
+        return tuple(part.shift for _, part in self.parts)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know."""
         return tuple(f"input {name}: {note}" for name, part in self.parts for note in part.notes)

@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from qmodels.grid import IMAGE_GRID, InputGrid
+from qmodels.grid import IMAGE_GRID, MAX_INPUT_BITS, InputGrid
 from qmodels.quantize.constants import enclosed_bits
 from qmodels.quantize.fit import fit_code
 from qmodels.quantize.uniform import Clip
@@ -59,7 +59,7 @@ class LayerwiseConfig(BaseModel):
     mus: tuple[float, ...] = Field((0.0, 3.0), min_length=1, description="µ of the codebooks tried")
     budget: BudgetConfig = BudgetConfig()
     candidates: int = Field(8, ge=1, description="most choices that are attacked on validation images")
-    epsilon_lsb: int = Field(26, ge=1, le=255, description="radius of that attack")
+    epsilon_lsb: int = Field(26, ge=1, lt=2**MAX_INPUT_BITS, description="radius of that attack in grid steps")
     steps: int = Field(20, ge=1, description="PGD steps of that attack")
     samples: int = Field(1000, ge=1, description="validation images of that attack")
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from qmodels.data import Inputs, RadiusConfig
+from qmodels.grid import MAX_INPUT_BITS
 from qmodels.training.augment import Augmentation
 from qmodels.training.regularizer import DefensiveConfig
 
@@ -22,13 +24,23 @@ Method = Literal[
     "certified",
 ]
 
+#: Grid steps between the ends of the widest input.
+MOST_STEPS = 2**MAX_INPUT_BITS - 1
+_DEFAULT_LSB = 76.0
+
 
 class AdversarialConfig(BaseModel):
     """PGD adversarial training (Madry 2018, arXiv:1706.06083) and TRADES (Zhang 2019, arXiv:1901.08573)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epsilon_lsb: float = Field(default=76, gt=0, le=255, description="radius of the L-infinity ball in steps of 1/256")
+    epsilon_lsb: float = Field(
+        default=_DEFAULT_LSB,
+        gt=0,
+        le=MOST_STEPS,
+        description="L-infinity radius in grid steps; of images 1/256",
+    )
+    epsilon: RadiusConfig | None = Field(default=None, description="the radius in another unit, in place of it")
     steps: int = Field(default=7, ge=1)
     step_lsb: float | None = Field(default=None, gt=0, description="step in LSBs; 2.5 epsilon / steps when left out")
     warmup_epochs: int = Field(
@@ -40,6 +52,27 @@ class AdversarialConfig(BaseModel):
     )
     validation_steps: int = Field(default=10, ge=1, description="PGD steps of the validation accuracy")
     validation_samples: int = Field(default=1000, ge=1, description="validation images attacked after each epoch")
+
+    @model_validator(mode="after")
+    def _one_radius(self) -> AdversarialConfig:
+        if self.epsilon is not None and "epsilon_lsb" in self.model_fields_set and self.epsilon_lsb != _DEFAULT_LSB:
+            raise ValueError("give the radius once, as epsilon_lsb or as epsilon: {unit, value}")
+        return self
+
+    def in_steps(self, inputs: Inputs, shape: tuple[int, ...]) -> AdversarialConfig:
+        """The same with its radius in grid steps.
+
+        Args:
+            inputs: how the user's numbers became codes.
+            shape: of one input.
+
+        Raises:
+            UserError: features would have different radii, or less than half a step.
+        """
+        if self.epsilon is None:
+            return self
+        steps = inputs.whole_steps(self.epsilon, shape, "training.adversarial.epsilon")
+        return self.model_copy(update={"epsilon_lsb": float(steps), "epsilon": None})
 
 
 class FeedbackConfig(BaseModel):
@@ -93,7 +126,7 @@ class EnsembleConfig(BaseModel):
     models: int = Field(default=2, ge=1, description="static models, trained as usual from seeds of their own")
     epochs: int = Field(default=20, ge=1, description="ours: of each static model")
     epsilon_lsb: float | None = Field(
-        default=None, gt=0, le=255, description="of FGSM on static models; left out: adversarial.epsilon_lsb"
+        default=None, gt=0, le=MOST_STEPS, description="of FGSM on static models; left out: adversarial.epsilon_lsb"
     )
 
 

@@ -64,7 +64,9 @@ def deep_sets_tagger(layers: Any, q: Any) -> Any:
         body += [q.QConv1D(8, 1, **both(8, 2), **regularized(), name=f"Conv1D_{place}"), relu()]
     body += [layers.GlobalAveragePooling1D(name="avgpool"), relu()]
     body += [q.QDense(8, **both(8, 2), **regularized(), name="Dense_1"), relu()]
-    return chain((8, 6), *body, q.QDense(4, **both(8, 2), name="Dense_out"), layers.Activation("softmax", name="jet_id"))
+    return chain(
+        (8, 6), *body, q.QDense(4, **both(8, 2), name="Dense_out"), layers.Activation("softmax", name="jet_id")
+    )
 
 
 @kind(FEATURES)
@@ -163,7 +165,10 @@ def pruned_tutorial(layers: Any, q: Any) -> Any:
     """The tutorial's third part: pruned, activations as layers, a softmax."""
     body: list[Any] = []
     for place, width in enumerate((32, 16), 1):
-        body += [layers.Dense(width, **regularized(), name=f"fc{place}"), layers.Activation("relu", name=f"relu{place}")]
+        body += [
+            layers.Dense(width, **regularized(), name=f"fc{place}"),
+            layers.Activation("relu", name=f"relu{place}"),
+        ]
     return chain((16,), *body, layers.Dense(5, name="fc_out"), layers.Activation("softmax", name="softmax"))
 
 

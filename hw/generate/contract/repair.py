@@ -17,10 +17,11 @@ from hw.generate.contract.quantizers import weight_quantizers
 from hw.generate.contract.rules import contract, unrounded_inputs
 from hw.generate.contract.violation import RepairKind, Violation
 from hw.generate.contract.weight_values import EXACT_WEIGHTS, WEIGHT_OF, grid_text, weight_values
+from qmodels.affine import Affine
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID
-from qmodels.scaling import Affine, take_off_scaling
+from qmodels.scaling import take_off_scaling
 
 Head = Literal["", "softmax", "sigmoid"]
 

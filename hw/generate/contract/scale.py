@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hw.generate.contract.draft import Draft
@@ -21,39 +21,48 @@ _FIRST_WEIGHTS = {
 }
 
 
-def fold_scale(model: Any, shift: int, fmt: FixedPoint, backend: str = "Vitis") -> Any | None:
+def fold_scale(model: Any, shifts: Sequence[int], formats: Sequence[FixedPoint], backend: str = "Vitis") -> Any | None:
     """A copy of a model that takes numbers 2**shift times as large and gives the same outputs, bit for bit.
 
     The input's quantizer is widened and the first weights are divided, by the alpha of their quantizer: codes of the
     input, of the weights and of all sums stay what they were; only the binary point moves.
 
     Args:
-        model: QKeras, which fulfils the contract.
-        shift: how many binary places.
-        fmt: of the model's input numbers, as they are now.
+        model: QKeras. What breaks the contract behind its first layers, and is converted bit-exactly all the same,
+            stays as it is.
+        shifts: of every input, how many binary places.
+        formats: of every input's numbers, as they are now.
         backend: hls4ml's name of the backend.
 
     Returns:
-        None where that is not exact: several inputs, an input that meets something else than weights first, a
-        quantizer of the input that is coarser than the format, a backend or a width on which it breaks the contract.
+        None where that is not exact: an input that meets something else than weights first, a quantizer of the input
+        that is coarser than the format, a backend or a width on which it breaks the contract.
     """
-    if len(model.inputs) != 1 or contract(model, backend):
-        return None
-    found = list(_first_layers(model, model.inputs[0]))
-    if not found or None in found:
-        return None
+    before = contract(model, backend)
     draft = Draft(model)
-    for layer in found:
-        if type(layer).__name__ == "QActivation":
-            widened = _widened(layer.quantizer, shift, fmt)
-            if widened is None:
+    for image, shift, fmt in zip(model.inputs, shifts, formats, strict=True):
+        found = list(_first_layers(model, image)) if shift else []
+        named = {getattr(layer, "name", "") for layer in found}
+        broken = any(v.severity == "refused" or v.stops_bit_exact or v.layer in (*named, "") for v in before)
+        if shift and (not found or None in found or broken):
+            return None
+        for layer in found:
+            if not _moved(draft, layer, shift, fmt):
                 return None
-            draft.config(layer.name)["activation"] = input_quantizer(widened)
-        else:
-            quantizer = draft.config(layer.name)[_FIRST_WEIGHTS[type(layer).__name__]]["config"]
-            quantizer["alpha"] = float(plain(quantizer["alpha"])) * 2.0**-shift
     folded = draft.build()
-    return None if contract(folded, backend) else folded
+    return folded if contract(folded, backend) == before else None
+
+
+def _moved(draft: Draft, layer: Any, shift: int, fmt: FixedPoint) -> bool:
+    """Widen the input's quantizer, or divide the first weights; False where that is not exact."""
+    if type(layer).__name__ != "QActivation":
+        quantizer = draft.config(layer.name)[_FIRST_WEIGHTS[type(layer).__name__]]["config"]
+        quantizer["alpha"] = float(plain(quantizer["alpha"])) * 2.0**-shift
+        return True
+    widened = _widened(layer.quantizer, shift, fmt)
+    if widened is not None:
+        draft.config(layer.name)["activation"] = input_quantizer(widened)
+    return widened is not None
 
 
 def _first_layers(model: Any, source: Any, rounded: bool = False) -> Iterator[Any]:

@@ -43,7 +43,7 @@ def set_input_types(hls_config: dict[str, Any], model: Any, formats: Sequence[Fi
         model: Keras.
         formats: of every input, or one for all.
     """
-    states = [layer.name for layer in model.layers if type(layer).__name__ == "LSTM"]
+    states = [layer.name for layer in model.layers if type(layer).__name__ in ("LSTM", "QLSTM")]
     if states:
         integer = max(_DEFAULT.integer, *(fmt.integer + (not fmt.signed) for fmt in formats))
         fraction = max(_DEFAULT.fraction, *(fmt.fraction for fmt in formats))

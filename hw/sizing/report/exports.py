@@ -106,7 +106,7 @@ def summary(content: Content) -> list[str]:
         f"{len(content.points):,} designs: {measured:,} built and costed, {len(content.attacked):,} attacked, "
         f"{scored:,} with the whole worst case. {len(content.tested):,} were scored again on test images and checked "
         "by the gate. The others were not attacked: by the pool's bound another design is as good and costs no more.",
-        f"Worst case: {len(worst.attack.attacks)} attacks in turn, ε = {worst.epsilon_lsb} LSB of 1/256, on the "
+        f"Worst case: {len(worst.attack.attacks)} attacks in turn, ε = {worst.epsilon_lsb} LSB, on the "
         "accelerator's exact bits. Designs are chosen on validation images; test images see only the chosen ones.",
     ]
     saving = content.saving()
