@@ -118,6 +118,31 @@ def test_pytorch() -> None:
     check_attackable(Accelerator.from_hls4ml(graph, grid=FEATURES), codes(FEATURES, (6,)))
 
 
+def test_pytorch_convolution_with_batch_normalization() -> None:
+    """hls4ml folds it right, and gives pictures with their channels last: `compare` says so."""
+    torch = pytest.importorskip("torch", reason='needs PyTorch: pip install "robust-hls[torch]"')
+    from hls4ml.converters import convert_from_pytorch_model
+    from hls4ml.utils import config_from_pytorch_model
+
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm2d(4)
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), norm, torch.nn.ReLU()).eval()
+    x = np.round(np.random.default_rng(0).normal(size=(20, 2, 6, 6)) * 64) / 64
+    with quiet(), torch.no_grad():
+        config = config_from_pytorch_model(
+            model, (2, 6, 6), granularity="name", backend="Vitis", default_precision="fixed<32,12>"
+        )
+        graph = convert_from_pytorch_model(model, hls_config=config, backend="Vitis", output_dir=".")
+        outputs = model(torch.tensor(x, dtype=torch.float32)).numpy()
+    accelerator = Accelerator.from_hls4ml(graph, grid=FEATURES)
+    found = accelerator.compare(x, outputs)
+    assert found.hint == "with the channels of the outputs moved to the end"
+    assert accelerator.compare(x, np.moveaxis(outputs, 1, -1)).difference.largest_gap < 1e-3
+    assert accelerator.project.files  # the test bench, whose sizes are products here
+
+
 #: In a process of its own: Keras 3 and Keras 2 each want to be `keras`.
 _KERAS3 = """
 import numpy as np, keras

@@ -10,8 +10,10 @@ from helpers.cli import Cli
 
 from hw.experiment.evaluation_config import AttackPlan
 from hw.experiment.radius import plan_radii
+from hw.sizing.config import SizingConfig, in_steps
 from qmodels.data import Dataset, InputConfig, load_data
 from qmodels.errors import UserError
+from qmodels.training.config import AdversarialConfig
 
 
 def wine(**config: Any) -> Dataset:
@@ -75,3 +77,32 @@ def test_the_format_of_the_data_is_the_most() -> None:
 )
 def test_radii_that_are_none(cli: Cli, attack: str, message: str) -> None:
     assert message in cli.refuses("run", "--set", f"evaluation.attacks=[{attack}]")
+
+
+def test_training_counts_in_the_users_units_beyond_255_steps() -> None:
+    data = wine(scale="standard", format="fixed<16,5>")
+    asked = AdversarialConfig.model_validate({"epsilon": {"unit": "sigma", "value": 0.25}})
+    assert asked.in_steps(data.inputs, data.input_shape).epsilon_lsb == 512
+    assert AdversarialConfig(epsilon_lsb=4000).in_steps(data.inputs, data.input_shape).epsilon_lsb == 4000
+    with pytest.raises(UserError, match=r"training.adversarial.epsilon: 0.5 value is another number of grid steps for"):
+        AdversarialConfig.model_validate({"epsilon": {"unit": "value", "value": 0.5}}).in_steps(data.inputs, (13,))
+    with pytest.raises(UserError, match=r"epsilon: 0.0001 sigma is less than half a grid step; raise it"):
+        AdversarialConfig.model_validate({"epsilon": {"unit": "sigma", "value": 1e-4}}).in_steps(data.inputs, (13,))
+    with pytest.raises(ValueError, match="give the radius once"):
+        AdversarialConfig.model_validate({"epsilon": {"unit": "sigma", "value": 1}, "epsilon_lsb": 8})
+
+
+def test_sizing_counts_in_the_users_units_beyond_255_steps() -> None:
+    data = wine(scale="standard", format="fixed<16,5>")
+    asked = {"space": {"quantization.weight_bits": [2, 3]}, "worst_case": {"epsilon": {"unit": "sigma", "value": 0.25}}}
+    config = in_steps(SizingConfig.model_validate(asked), data)
+    assert (config.worst_case.epsilon_lsb, config.worst_case.epsilon) == (512, None)
+    wide = SizingConfig.model_validate(asked | {"worst_case": {"epsilon_lsb": 70_000}})
+    with pytest.raises(UserError, match=r"70000 grid steps; inputs of 'wine' move by 65535 at most"):
+        in_steps(wide, data)
+
+
+def test_a_training_radius_beyond_the_format(cli: Cli) -> None:
+    told = ("training.method=adversarial", "training.adversarial.epsilon_lsb=300")
+    said = cli.refuses("run", *(part for one in told for part in ("--set", one)))
+    assert "training.adversarial.epsilon_lsb: 300 grid steps; inputs of 'digits' move by 255 at most" in said
