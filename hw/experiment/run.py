@@ -197,7 +197,8 @@ class Run:
         few, grid = self.data.test.take(1000), self.data.grid
         numbers = self.data.inputs.unscaled(few.values).astype(np.float32) if self.unscaled.told else few.values
         original = self.loaded.model if self.loaded is not None else None
-        return output_change(original, self.repaired, grid.feed(few.values), grid.feed(numbers))
+        chooses = task_kind(self.config.task, self.data, original) in ("classes", "binary")
+        return output_change(original, self.repaired, grid.feed(few.values), grid.feed(numbers), chooses=chooses)
 
     @cached_property
     def float_model(self) -> Any | None:

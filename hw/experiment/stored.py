@@ -119,7 +119,7 @@ class ChangePart(Part):
 
     images: Count
     largest_difference: Strength
-    changed_predictions: Count
+    changed_predictions: Count | None
     compared: str
 
 

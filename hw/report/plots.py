@@ -214,7 +214,7 @@ def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results
         axes.set(xlabel="ε in LSB", ylabel=f"{metric_of(results.rows)}, %", ylim=(0, 100), xticks=_apart(ticks))
         if (step := results.step) is not None:
             above = axes.secondary_xaxis("top", functions=(lambda lsb: lsb * step, lambda value: value / step))
-            above.set_xlabel("ε / 256" if step == 1 / 256 else "ε as the device's value")
+            above.set_xlabel("ε / 256" if results.pictures else "ε as the device's value")
         finish(axes)
 
     return drawn(draw, (4.6, 3.7))

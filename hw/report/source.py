@@ -54,6 +54,16 @@ class Results:
         step = told["step"] if isinstance(told, dict) and "step" in told else 1 / 256
         return None if isinstance(step, list) else float(step)
 
+    @property
+    def pictures(self) -> bool:
+        """Whether inputs are 8-bit pictures, whose pixels are shares of 256."""
+        return self.plain.get("input") is None and self.step == 1 / 256
+
+    @property
+    def model_differs(self) -> bool:
+        """Whether nothing promises that the model computes what the accelerator does."""
+        return bool(self.exactness.get("exactness") == "reported")
+
     def settings_of(self, row: Row) -> str:
         """The parameters of the row's attack; empty for clean rows and where results.json does not tell."""
         named = [known for known in self.attacks if known.attack == row.attack]

@@ -121,6 +121,9 @@ def _show_repairs(run: Run) -> None:
     record = read_stored(path, RepairPart)
     for repair in record["repairs"]:
         typer.echo(f"repaired: {repair}")
+    if not record["repairs"]:
+        typer.echo("repaired: nothing had to be")
+        return
     rounded = "" if record.get("exact", True) else "weights were rounded again; "
     change = OutputChange(**{field.name: record["change"][field.name] for field in fields(OutputChange)})
     typer.echo(f"repaired: {rounded}{change}")

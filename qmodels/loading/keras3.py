@@ -10,6 +10,7 @@ from typing import Any
 
 from qmodels.errors import UserError
 from qmodels.loading.calls import first_call
+from qmodels.loading.flat import TRAINING_ONLY
 from qmodels.loading.tree import Json, is_model, nodes
 from qmodels.loading.whitelist import check_class
 
@@ -36,6 +37,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "Dropout": ("rate", "noise_shape"),
     **dict.fromkeys(("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"), ()),
     "Concatenate": ("axis",),
+    "Rescaling": ("scale", "offset"),
+    "Normalization": ("axis", "mean", "variance", "invert"),
+    **dict.fromkeys(TRAINING_ONLY, ()),
     "ZeroPadding1D": ("padding",),
     "ZeroPadding2D": ("padding", "data_format"),
 }
@@ -110,6 +114,9 @@ def _layer(layer: Json, path: Path) -> Json:
 
 def _single(layer: Json, where: str) -> Json:
     kind, config = str(layer["class_name"]), layer["config"]
+    if kind in TRAINING_ONLY:  # left out in the end; this one has no weights and settings that both know
+        noise = {"name": config["name"], "trainable": True, "dtype": "float32", "stddev": 0.0}
+        return {"class_name": "GaussianNoise", "config": noise}
     settings: Json = {"name": config["name"], "trainable": config.get("trainable", True)}
     settings["dtype"] = _dtype(config.get("dtype"), where)
     for key, value in config.items():

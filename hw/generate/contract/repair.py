@@ -48,14 +48,14 @@ class OutputChange:
 
     images: int
     largest_difference: float
-    changed_predictions: int
+    changed_predictions: int | None  # None: outputs are no choice among classes
     compared: str  # outputs, or softmax (sigmoid) of the new logits against the old outputs
 
     def __str__(self) -> str:
-        return (
-            f"{self.compared}: largest difference {self.largest_difference:g}, {self.changed_predictions} of "
-            f"{self.images} predictions changed"
-        )
+        told = f"{self.compared}: largest difference {self.largest_difference:g}"
+        if self.changed_predictions is None:
+            return f"{told} on {self.images} inputs"
+        return f"{told}, {self.changed_predictions} of {self.images} predictions changed"
 
 
 def repair_model(
@@ -112,18 +112,26 @@ def add_input_quantizer(model: Any, fmt: FixedPoint) -> Any:
     return draft.build()
 
 
-def output_change(original: Any, repaired: Repaired, images: Any, unscaled: Any | None = None) -> OutputChange:
+def output_change(
+    original: Any, repaired: Repaired, images: Any, unscaled: Any | None = None, *, chooses: bool = True
+) -> OutputChange:
     """Compare outputs; where a softmax or sigmoid was stripped, that of the new logits with the old probabilities.
 
-    `images` are values (N, ...), of several inputs a list; `unscaled` the same before layers that were taken off.
+    Args:
+        original: the model before its repairs.
+        repaired: after them.
+        images: values (N, ...), of several inputs a list.
+        unscaled: the same before layers that were taken off; None: there were none.
+        chooses: outputs are a choice among classes.
     """
     before = original.predict(images if unscaled is None else unscaled, batch_size=500, verbose=0)
     after = repaired.model.predict(images, batch_size=500, verbose=0)
     changed = int(np.sum(_decisions(before, 0.5) != _decisions(after, 0.0 if repaired.head else 0.5)))
+    predictions = changed if chooses else None
     compared = "outputs"
     if repaired.head:
         after, compared = _PROBABILITIES[repaired.head](after.astype(np.float64)), f"{repaired.head} of the new logits"
-    return OutputChange(len(before), float(np.max(np.abs(before - after), initial=0.0)), changed, compared)
+    return OutputChange(len(before), float(np.max(np.abs(before - after), initial=0.0)), predictions, compared)
 
 
 def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[Any]:

@@ -77,7 +77,7 @@ def test_a_quantized_model_is_repaired(cli: Cli) -> None:
     """Pixels in 0..1 are numbers of the user's: the model wants them in -1..1."""
     body = act("quantized_bits(9, 0, alpha=1)"), runtime().keras.layers.Flatten(), runtime().qkeras.QDense(3, **both(6))
     write(cli, chain((4, 4, 1), layers().Rescaling(2.0, offset=-1.0), *body), pixels() / 255)
-    said = cli.refuses("project", *RUN)
+    said = cli.refuses("generate", *RUN)
     assert "Rescaling of the input is no layer of an accelerator" in said and "(--repair does it)" in said
     outcome = cli("simulate", *RUN, "--repair")
     assert outcome.status == 0, outcome.err

@@ -108,6 +108,17 @@ MODELS: dict[str, Build] = {
         (6, 6, 3), lambda layers: layers.GlobalAveragePooling2D(), lambda layers: layers.Dense(3)
     ),
     "global_max_1d": functional((6, 3), lambda layers: layers.GlobalMaxPooling1D(), lambda layers: layers.Dense(3)),
+    "scaled": functional(
+        (4, 4, 3),
+        lambda layers: layers.Rescaling(1 / 127.5, offset=-1.0),
+        lambda layers: layers.RandomFlip("horizontal"),
+        lambda layers: layers.GaussianNoise(0.1),
+        lambda layers: layers.Normalization(mean=[0.1, -0.2, 0.3], variance=[0.5, 1.0, 2.0]),
+        lambda layers: layers.Conv2D(3, 2),
+        lambda layers: layers.SpatialDropout2D(0.2),
+        lambda layers: layers.Flatten(),
+        lambda layers: layers.Dense(2),
+    ),
     "branches": branches,
     "nested": nested,
     "two_inputs": two_inputs,

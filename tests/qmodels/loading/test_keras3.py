@@ -19,6 +19,7 @@ from qmodels.runtime import runtime
 READ = (
     *("dense.keras", "images.keras", "sequences.keras", "global_max.keras", "global_average.keras"),
     *("global_max_1d.keras", "activations.keras", "two_inputs.keras", "nested.keras", "nested.json"),
+    "scaled.keras",
     *("branches.keras", "branches.h5", "branches.json", "dense.h5", "dense.json"),
     *("names.keras", "names.h5", "names.json"),
 )
