@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qmodels.layers import calls_of
 from qmodels.loading.limits import MAX_LAYERS, MAX_NUMBERS
 from qmodels.runtime import runtime
 
@@ -147,8 +146,11 @@ def _for_every_step(layer: Any) -> bool:
 
 
 def _layers_and_calls(model: Any) -> list[tuple[Any, list[Any]]]:
-    calls: dict[str, list[Any]] = calls_of(model)
-    return [(layer, calls[layer.name]) for layer in model.layers]
+    calls: dict[str, list[Any]] = {}
+    for nodes in model._nodes_by_depth.values():
+        for node in nodes:
+            calls.setdefault(node.layer.name, []).append(node)
+    return [(layer, calls.get(layer.name, [])) for layer in model.layers]
 
 
 def _total(model: Any, count: Callable[[Any], int]) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hw.generate.contract.activations import activation_of
 from hw.generate.contract.violation import plain
 from qmodels.formats import FixedPoint, Overflow, Rounding
+from qmodels.layers import calls_of
 
 Bits = NDArray[Any]
 #: What hls4ml takes where nothing else is said.
@@ -36,14 +37,20 @@ def set_activation_types(hls_config: dict[str, Any], model: Any) -> None:
 def set_input_types(hls_config: dict[str, Any], model: Any, formats: Sequence[FixedPoint]) -> None:
     """Give the model's inputs a type, where no quantizer rounds them (a conversion without bit_exact).
 
-    hls4ml's C++ feeds an LSTM's state to the multiplier of its input, so all get one type that holds each of them.
+    hls4ml's C++ feeds an LSTM's state to the multiplier of its input, so all get one type that holds each; behind
+    a quantizer the state gets the quantizer's.
 
     Args:
         hls_config: hls4ml's configuration, granularity "name".
         model: Keras.
         formats: of every input, or one for all.
     """
-    states = [layer.name for layer in model.layers if type(layer).__name__ in ("LSTM", "QLSTM")]
+    memories = [layer for layer in model.layers if type(layer).__name__ in ("LSTM", "QLSTM")]
+    sources = {layer.name: calls_of(model)[layer.name][0].keras_inputs[0]._keras_history[0] for layer in memories}
+    states = [name for name, source in sources.items() if source.name in model.input_names]
+    for name, source in sources.items():
+        if activation_of(source)[0] == "quantized_bits":
+            hls_config["LayerName"][name]["Precision"]["result"] = str(format_of(source.quantizer))
     if states:
         integer = max(_DEFAULT.integer, *(fmt.integer + (not fmt.signed) for fmt in formats))
         fraction = max(_DEFAULT.fraction, *(fmt.fraction for fmt in formats))
