@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import Any
 
 from hw.experiment.config import dump_config
-from hw.experiment.run import Run, environment
+from hw.experiment.environment import environment
+from hw.experiment.run import Run
 from qmodels.digest import digest_of, file_digest
 from qmodels.loading import weights_file
 from qmodels.storage import write_bytes, write_json

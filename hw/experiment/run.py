@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import platform
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -51,8 +47,6 @@ from qmodels.tflite import is_tflite
 from qmodels.training import TrainingConfig
 from qmodels.victims import GradientModel, KerasVictim, Victim
 
-_PACKAGES = ("robust-hls", "hls4ml", "tensorflow", "tf-keras", "qkeras", "numpy", "scipy", "pydantic")
-
 
 class Run:
     """Config + folder + lazily loaded data and models."""
@@ -67,6 +61,7 @@ class Run:
         self.folder = folder
         self.data_dir = data_dir
         self.kept: dict[Any, Any] = {}  # what other modules make of its models once: loops are compiled with them
+        self._handed_data = data is not None
         self.unplanned = False  # nobody said what to attack: `check_run` puts a plan made for the data in the config
         if data is not None:
             self.data = data
@@ -140,7 +135,13 @@ class Run:
         model = self.loaded.model if self.loaded is not None else None
         if model is None or (is_quantized(model) and not self.config.model.repair):
             return Unscaled(model)
-        return take_off_scaling(model)
+        found = take_off_scaling(model)
+        if found.told and self._handed_data:  # sizing reads data without any model
+            raise UserError(
+                f"{self.config.model.file}: {found.told}; sizing does not do that: build the model without these "
+                "layers, and scale your numbers (data.input.scale)"
+            )
+        return found
 
     @cached_property
     def loaded(self) -> LoadedModel | None:
@@ -368,41 +369,3 @@ def load_run_data(
         targets=targets,
         scalings=scalings,
     )
-
-
-def environment(seed: int) -> dict[str, Any]:
-    """Versions, machine, seed and commit: what one needs to get the same numbers again."""
-    packages = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            packages[name] = "not installed"
-    return {
-        "python": sys.version.split()[0],
-        "packages": packages,
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "seed": seed,
-        "commit": _commit(),
-    }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _commit() -> str | None:
-    """Commit of the checkout we run from; None for an installed package."""
-    here = Path(__file__).resolve().parent
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

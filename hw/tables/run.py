@@ -8,10 +8,11 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+from hw.experiment.environment import environment
 from hw.experiment.folder import RunFolder
 from hw.experiment.open import OUTPUT_ROOT
 from hw.experiment.preflight import check_machine, check_run
-from hw.experiment.run import Run, environment
+from hw.experiment.run import Run
 from hw.experiment.settings import Settings
 from hw.report import load_run
 from hw.report.step import FLOW

@@ -50,7 +50,9 @@ def set_input_types(hls_config: dict[str, Any], model: Any, formats: Sequence[Fi
     states = [name for name, source in sources.items() if source.name in model.input_names]
     for name, source in sources.items():
         if activation_of(source)[0] == "quantized_bits":
-            hls_config["LayerName"][name]["Precision"]["result"] = str(format_of(source.quantizer))
+            hls_config["LayerName"][name]["Precision"] |= dict.fromkeys(
+                ("result", "accum"), str(format_of(source.quantizer))
+            )
     if states:
         integer = max(_DEFAULT.integer, *(fmt.integer + (not fmt.signed) for fmt in formats))
         fraction = max(_DEFAULT.fraction, *(fmt.fraction for fmt in formats))

@@ -14,6 +14,8 @@ from helpers.own_models import act, both, chain
 from hw.experiment.config import load_config
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
+from qmodels.data import load_data
+from qmodels.errors import UserError
 from qmodels.runtime import runtime
 from qmodels.storage import save_model
 
@@ -70,6 +72,15 @@ def test_two_scalings_are_refused(cli: Cli) -> None:
     said = cli.refuses("run", *RUN, "--set", "data.input.scale=standard")
     assert "data.input.scale: standard, and your model scales its inputs itself" in said
     assert "leave data.input.scale out" in said
+
+
+def test_data_that_were_read_without_the_model_are_not_scaled_wrongly(cli: Cli) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 5))
+    write(cli, chain((5,), layers().Rescaling(0.5), layers().Dense(3)), x)
+    data = load_data(cli.folder / "own.npz")
+    config = load_config(None, {"model.file": "own.keras", "data.name": "own.npz"})
+    with pytest.raises(UserError, match="sizing does not do that: build the model without these layers"):
+        _ = Run(config, RunFolder(cli.folder / "run"), data=data).own_model
 
 
 @pytest.mark.gxx
