@@ -107,7 +107,8 @@ def _layer(layer: Json, path: Path) -> Json:
         )
     translated = _model(layer, path) if is_model(layer) else _single(layer, where)
     if "inbound_nodes" in layer:
-        calls = [_call(node, where) for node in layer["inbound_nodes"]]
+        trains = layer["class_name"] in TRAINING_ONLY  # augmentation is called with training=True by default
+        calls = [_call(node | {"kwargs": {}} if trains else node, where) for node in layer["inbound_nodes"]]
         translated |= {"name": name, "inbound_nodes": calls}
     return translated
 

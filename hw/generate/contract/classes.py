@@ -26,10 +26,7 @@ FLOAT_ACTIVATIONS = ("LeakyReLU", "PReLU", "ELU", "ThresholdedReLU")
 NORMS = ("BatchNormalization", "QBatchNormalization", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm")
 _JUDGED = (*EXACT, *FLOAT_WEIGHTS, *FLOAT_ACTIVATIONS, "Softmax")
 #: Layers that hls4ml converts, though not with bit_exact; recurrent ones are simulated by csim alone.
-_PLAIN = (
-    *("UpSampling2D", "DepthwiseConv1D", "LSTM", "GRU", "SimpleRNN", "QLSTM", "QGRU", "QSimpleRNN"),
-    "Bidirectional",
-)
+_PLAIN = ("UpSampling2D", "DepthwiseConv1D", "LSTM", "GRU", "QLSTM", "QGRU", "Bidirectional")
 _ONLY_IN_TRAINING = "leave it out of the model that is deployed (it does nothing there), or use Dropout"
 _FIXES = {
     "UpSampling": "build the model without it",

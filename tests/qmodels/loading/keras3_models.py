@@ -142,7 +142,7 @@ def main(folder: Path) -> None:
         model = build(keras)
         model.set_weights([rng.uniform(0.1, 0.9, w.shape) - 0.3 * (w.ndim > 1) for w in model.get_weights()])
         x = [rng.normal(size=(32, *tensor.shape[1:])).astype(np.float32) for tensor in model.inputs]
-        np.savez(folder / f"{name}.npz", *x, y=np.asarray(model(x if len(x) > 1 else x[0])))
+        np.savez(folder / f"{name}.npz", *x, y=np.asarray(model(x if len(x) > 1 else x[0], training=False)))
         model.save(folder / f"{name}.keras")
         if name in ("branches", "dense", "lambda", "names", "nested"):
             model.save(folder / f"{name}.h5")
