@@ -79,7 +79,7 @@ def test_a_value_of_the_wrong_type_is_told_in_words_of_yaml(cli: Cli, setting: s
         ("hardware.clock_period_ns=1e9", "less than or equal to 1000"),
         ("hardware.clock_period_ns=.nan", "got nan"),
         ("hardware.reuse_factor=0", "must be auto or a whole number from 1 to 1000000; got 0"),
-        ("training.adversarial.epsilon_lsb=256", "less than or equal to 255; got 256"),
+        ("training.adversarial.epsilon_lsb=16777216", "less than or equal to 16777215; got 16777216"),
         ("training.adversarial.epsilon_lsb=-1", "greater than 0; got -1"),
         ("training.learning_rate=.inf", "must be a finite number"),
         ("training.learning_rate=.nan", "got nan"),
