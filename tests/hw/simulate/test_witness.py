@@ -23,7 +23,7 @@ def predict(x: Any) -> Any:
 def test_equal_outputs() -> None:
     found = compare(predict, LAST, predict(LAST), (4, 4, 2))
     assert found.difference.outputs == 0 and not found.hint
-    assert str(found) == "the accelerator gave the same bits in all 1440 outputs, which nothing promises"
+    assert str(found) == "the accelerator gave the same bits in all 1440 outputs, which is not guaranteed"
 
 
 @pytest.mark.parametrize(
