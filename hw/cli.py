@@ -16,6 +16,7 @@ import typer
 
 from hw.experiment.settings import read_settings
 from qmodels.errors import ExactnessError, RobustHlsError, UserError
+from qmodels.interrupts import STATUS, stoppable
 from qmodels.storage import usable_path
 
 if TYPE_CHECKING:
@@ -509,9 +510,10 @@ def _settle() -> None:
 def _stoppable(message: str) -> Iterator[None]:
     """Ctrl-C in the block ends the command with a message; typer would end it without a word."""
     try:
-        yield
+        with stoppable():
+            yield
     except KeyboardInterrupt:
-        _die(message, 130)
+        _die(message, STATUS)
 
 
 def _die(message: str, status: int) -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from types import FrameType
+
+from qmodels.interrupts import end_now
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point. Until a command begins to work there is nothing to put away; then it handles signals itself."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background, where it is ignored
-        signal.signal(signal.SIGINT, _stop)
+        signal.signal(signal.SIGINT, end_now)
     from hw.cli import main as command
 
-    if signal.getsignal(signal.SIGINT) is _stop:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     command()
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Nothing has begun: there is nothing to put away."""
-    os.write(2, b"robust-hls: stopped\n")
-    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import signal
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from qmodels.errors import RobustHlsError, UserError
+from qmodels.interrupts import interrupt_later
 
 
 class Runtime(NamedTuple):
@@ -41,7 +40,7 @@ def runtime() -> Runtime:
         os.environ.setdefault("KERAS_HOME", tempfile.gettempdir())
     if os.environ["TF_USE_LEGACY_KERAS"] != "1":
         raise RobustHlsError("QKeras needs Keras 2: run with TF_USE_LEGACY_KERAS=1")
-    with _interrupt_later(), quiet_stderr(), warnings.catch_warnings():
+    with interrupt_later(), quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tf = importlib.import_module("tensorflow")
         keras = importlib.import_module("tf_keras")
@@ -66,23 +65,6 @@ def _without_keras_3() -> Iterator[None]:
         yield
     finally:
         del sys.modules["keras"]
-
-
-@contextlib.contextmanager
-def _interrupt_later() -> Iterator[None]:
-    """Ctrl-C in the block counts at its end: some of the modules would swallow it."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    asked: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

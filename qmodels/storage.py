@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qmodels.errors import UserError
+from qmodels.interrupts import raise_if_swallowed
 
 #: How the names of files begin that are not whole yet, and those of folders that are being replaced.
 PARTIAL = ".part-"
@@ -56,6 +57,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        raise_if_swallowed()  # what was made may lack what the interruption cut off
         temporary.chmod(0o644)
         temporary.replace(target)
     except OSError as error:
@@ -77,6 +79,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{target.name}-", dir=target.parent))
         yield fresh
+        raise_if_swallowed()
         fresh.chmod(0o755)
         old = target.with_name(REPLACED + target.name)
         put_back(old)

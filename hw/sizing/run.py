@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -23,6 +21,7 @@ from hw.sizing.points import Point
 from hw.sizing.space import check_space
 from hw.sizing.store import Store
 from qmodels.errors import ExactnessError, UserError
+from qmodels.interrupts import stoppable
 from qmodels.storage import write_bytes
 
 #: Bits of every layer of a model of your own, post training.
@@ -60,7 +59,7 @@ def size(source: Path, settings: Settings | None = None, options: SizingOptions 
     config, experiment, folder = _open(source, settings, options)
     if not options.report_only:
         check_machine(folder.path)
-    with folder.lock(), _terminate_as_interrupt():
+    with folder.lock(), stoppable():
         if options.report_only:
             return _conducted(config, folder.path, None, options)
         crew = _crew(options, folder.path)  # before anything is written: there may be none
@@ -144,24 +143,6 @@ def _crew(options: SizingOptions, folder: Path) -> Crew:
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM (a batch system's time is over) ends as Ctrl-C does: workers stopped, store closed."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _refuse_differing_bits(points: Sequence[Point]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from qmodels.digest import digest
 from qmodels.errors import UserError
+from qmodels.interrupts import raise_if_swallowed
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
@@ -148,6 +149,7 @@ class Store:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            raise_if_swallowed()
         except BaseException:
             self._connection.execute("ROLLBACK")
             raise

@@ -7,13 +7,13 @@ import os
 import re
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
 
+from hw.tools.guard import guarded
 from qmodels.errors import ToolMissing
+from qmodels.interrupts import stoppable
 
 #: What is shown: the build script's headings, the HLS compiler's steps, our test bench's verdict, errors.
 TELLING = re.compile(r"^(\*\*\*\*\* |ERROR|CRITICAL WARNING|PASS: |FAIL: |MISMATCH |INFO: \[HLS 200-10\] --|Error:)")
@@ -24,20 +24,21 @@ _SHOWN_ERRORS = 3
 def run_tool(command: Sequence[str], folder: Path, log: Path, say: Callable[[str], None]) -> float:
     """Run a tool in `folder` to its end; seconds it took.
 
-    Ctrl-C, and SIGTERM or SIGHUP to us, end the tool with all its children before they are passed on.
+    Ctrl-C, and SIGTERM or SIGHUP to us, end the tool with all its children before they are passed on; and so does our
+    own end, however it comes.
 
     Raises:
         ToolMissing: it cannot be started, or ends with an error; its first error lines are shown.
     """
     started = perf_counter()
     errors: list[str] = []
-    with _signals_interrupt(), log.open("w", encoding="utf-8") as out:
+    with stoppable(), log.open("w", encoding="utf-8") as out:
         try:
             # A session of its own: the terminal's Ctrl-C goes to us alone, and we end the whole group.
             child = subprocess.Popen(
-                command,
+                guarded(command),
                 cwd=folder,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -75,23 +76,6 @@ def _end_group(child: subprocess.Popen[str]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(_GRACE_SECONDS)
     child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
-
-
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP become KeyboardInterrupt, so that the tool is ended before we are."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    saved = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in saved.items():
-            signal.signal(number, handler)
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -18,16 +18,23 @@ from qmodels.errors import UserError
 TIMED_OUT = -1000
 
 #: Standard input is the pipe. When it closes, the whole process group goes: the program and what it has started.
+#: SIGTERM to the group is the program's alone; the shell waits for what comes of it.
 _GUARD = """
 exec 3<&0
-{ read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
+trap : TERM
+{ trap '' TERM; read -r _ <&3; kill -9 0; } >/dev/null 2>&1 &
 watcher=$!
 "$@" </dev/null 3<&- &
-wait $!
-status=$?
-kill $watcher
+program=$!
+while wait $program; status=$?; [ $status -gt 128 ] && kill -0 $program 2>/dev/null; do :; done
+kill -9 $watcher
 exit $status
 """
+
+
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command that runs another one until the pipe that is its standard input closes: at the latest at our end."""
+    return ["/bin/sh", "-c", _GUARD, "guard", *command]
 
 
 def run_guarded(commands: Sequence[Sequence[str]], cwd: Path, seconds: float) -> list[tuple[int, str]]:
@@ -47,7 +54,7 @@ def run_guarded(commands: Sequence[Sequence[str]], cwd: Path, seconds: float) ->
         for command in commands:
             words = stack.enter_context(tempfile.TemporaryFile())
             child = subprocess.Popen(
-                ["/bin/sh", "-c", _GUARD, "guard", *command],
+                guarded(command),
                 cwd=cwd,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
