@@ -510,7 +510,7 @@ def _settle() -> None:
 def _stoppable(message: str) -> Iterator[None]:
     """Ctrl-C in the block ends the command with a message; typer would end it without a word."""
     try:
-        with stoppable():
+        with stoppable(message):
             yield
     except KeyboardInterrupt:
         _die(message, STATUS)

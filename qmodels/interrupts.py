@@ -22,13 +22,15 @@ STATUS = 130
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_SECONDS = 0.2
 _TWICE_SECONDS = 0.5  # two signals within are one: a wrapper passes on what the terminal has sent already
+_LOADING_SECONDS = 3.0  # how long modules that load are waited for
 _CLEANING_SECONDS = 30.0  # who puts away for longer has swallowed it
 
 
 class _Stop:
     """Handles the signals of one `stoppable` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: str) -> None:
+        self.message = message
         self.since: float | None = None  # when it was first asked for
         self.later = 0  # depth of `interrupt_later` blocks
         self._process = os.getpid()
@@ -53,6 +55,8 @@ class _Stop:
             raise KeyboardInterrupt
 
     def _again(self, number: int, frame: FrameType | None) -> None:
+        if self.later and self.since is not None and time.monotonic() - self.since > _LOADING_SECONDS:
+            end_now()
         if self.swallowed():
             raise KeyboardInterrupt
 
@@ -76,8 +80,10 @@ _running: list[_Stop] = []  # signals belong to the process, and so does this
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(message: str = "stopped") -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the block until it ends; a second one ends the process.
+
+    Whoever catches KeyboardInterrupt says the message; it is said here only where the process ends at once.
 
     A signal that is ignored stays so (a job in the background of a shell, nohup). Whatever error a library made of
     KeyboardInterrupt, it leaves the block as KeyboardInterrupt. Only in the main thread; inside another such block
@@ -86,7 +92,7 @@ def stoppable() -> Iterator[None]:
     if _running or not _in_main_thread():
         yield
         return
-    stop, hook = _Stop(), sys.unraisablehook
+    stop, hook = _Stop(message), sys.unraisablehook
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     _running.append(stop)
@@ -115,7 +121,10 @@ def raise_if_swallowed() -> None:
 
 @contextlib.contextmanager
 def interrupt_later() -> Iterator[None]:
-    """A signal in the block counts at its end: for modules that crash when KeyboardInterrupt comes while they load."""
+    """A signal in the block counts at its end: for modules that crash when KeyboardInterrupt comes while they load.
+
+    If that takes longer than three seconds, the process ends.
+    """
     if not _in_main_thread():
         yield
         return
@@ -133,7 +142,8 @@ def interrupt_later() -> Iterator[None]:
 def end_now(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     """End the process without putting anything away: files of ours are whole at every moment."""
     with contextlib.suppress(OSError):
-        os.write(2, b"robust-hls: stopped\n")
+        message = _running[0].message if _running else "stopped"
+        os.write(2, f"robust-hls: {message}\n".encode())
     os._exit(STATUS)
 
 

@@ -106,6 +106,10 @@ def test_the_second_one_ends_it_at_once() -> None:
     assert outcome(child) == (130, "", "robust-hls: stopped")
 
 
+def test_modules_that_load_for_long_are_not_waited_for() -> None:
+    assert outcome(start("with interrupt_later(): ask(); work()")) == (130, "", "robust-hls: stopped")
+
+
 def test_a_signal_that_is_ignored_stays_so() -> None:
     """A job in the background of a shell."""
     assert outcome(start("ask()", start="signal.SIG_IGN")) == (0, "finished", "")

@@ -6,11 +6,15 @@
 #include "softmax.h"
 #include <mutex>
 #include <thread>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
 
 namespace {
 struct Program {
     size_t arena_bytes = 0;
     std::vector<std::unique_ptr<Op>> ops;
+    std::vector<Tensor> tensors;
     std::mutex lock;
     std::vector<char *> idle; // arenas are kept between calls: small batches would pay for the page faults
 
@@ -21,9 +25,19 @@ struct Program {
     char *take() {
         std::lock_guard<std::mutex> hold(lock);
         if (idle.empty())
-            return (char *)aligned_alloc(64, arena_bytes);
+            return guarded((char *)aligned_alloc(64, arena_bytes));
         char *a = idle.back();
         idle.pop_back();
+        return a;
+    }
+    char *guarded(char *a) const { // under AddressSanitizer what lies between two tensors may not be touched
+#if defined(__SANITIZE_ADDRESS__)
+        if (a) {
+            __asan_poison_memory_region(a, arena_bytes);
+            for (const Tensor &t : tensors)
+                __asan_unpoison_memory_region(a + t.offset, t.bytes());
+        }
+#endif
         return a;
     }
     void give(char *a) {
@@ -107,7 +121,7 @@ void *bitsim_create(const int64_t *code, const void *const *blobs, int64_t n_blo
     program->arena_bytes = (size_t)(code[0] + 63) / 64 * 64 + 64;
     const int64_t n_tensors = code[1], n_ops = code[2];
     const int64_t *p = code + 3;
-    std::vector<Tensor> tensors;
+    std::vector<Tensor> &tensors = program->tensors;
     for (int64_t i = 0; i < n_tensors; i++, p += 9) {
         Tensor t{(int)p[0], (int)p[1], (int)p[2], (int)p[3], (int)p[4], (int)p[5], (int)p[6], (int)p[7], 0, 0, (size_t)p[8], 0};
         t.cp = (t.c + 1) / 2, t.full_w = t.pl + t.w + t.pr, t.row_bytes = 2 * L * esize(t.etype);

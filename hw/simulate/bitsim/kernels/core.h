@@ -25,6 +25,7 @@ struct Tensor {
     size_t pixel_bytes() const { return (size_t)cp * row_bytes; }
     bool padded() const { return pt | pl | pb | pr; }
     int pixels() const { return h * w; }
+    size_t bytes() const { return (size_t)(pt + h + pb) * full_w * pixel_bytes(); }
     // element (flat, channels last) -> row start; the lane stride is two elements
     char *element(char *arena, int flat) const {
         int ch = flat % c, px = flat / c;

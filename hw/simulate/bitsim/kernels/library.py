@@ -28,10 +28,10 @@ ISA_FLAGS = {
     "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
     "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
 }
-#: `address,undefined`: kernels that stop at the first access beside an array, or undefined result
+#: `address,undefined,float-cast-overflow`: kernels that stop at the first access beside an array, or undefined result
 #: (benchmarks/sanitize.py).
 SANITIZE_VARIABLE = "ROBUST_HLS_BITSIM_SANITIZE"
-_SANITIZERS = ("address", "undefined")
+_SANITIZERS = ("address", "undefined", "float-cast-overflow")
 _SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 
 
