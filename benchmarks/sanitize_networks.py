@@ -126,7 +126,7 @@ def _floats(network: Network, rng: np.random.Generator, samples: int, kind: str)
             halves = np.round(inside / fmt.lsb) * fmt.lsb + fmt.lsb * rng.choice([0.5, -0.5, 0.25], shape)
             chosen = np.where(rng.random(shape) < 0.5, rng.normal(size=shape) * fmt.maximum * 3, halves)
         else:
-            ends = [fmt.minimum, fmt.maximum, -0.0, 3.0e38, -3.0e38, 1e-45, -1e-45, 2.0**31, -(2.0**63), 2.0**64]
+            ends = [fmt.minimum, fmt.maximum, -0.0, 3.0e38, -3.0e38, 1e-45, -1e-45, 2.0**31, -(2.0**63), np.inf]
             chosen = rng.choice(np.array(ends), shape)
         arrays.append(chosen.astype(np.float32))
     return arrays

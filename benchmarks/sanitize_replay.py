@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from pathlib import Path
 
@@ -39,27 +39,31 @@ class _Seen:
     """What of bitsim was encoded, and so ran."""
 
     def __init__(self) -> None:
-        self.codes: set[IntEnum] = set()
+        self.names: set[str] = set()  # equal numbers of two enums are equal
         emit, steps = Encoder.emit, Encoder.steps
 
         def emitted(encoder: Encoder, opcode: Opcode, *numbers: int) -> None:
-            self.codes.add(opcode)
+            self.add([opcode])
             emit(encoder, opcode, *numbers)
 
         def stepped(encoder: Encoder, compiled: Compiler | None) -> list[int]:
-            self.codes.update(step.code for step in (compiled.steps if compiled is not None else ()))
+            self.add(step.code for step in (compiled.steps if compiled is not None else ()))
             return steps(encoder, compiled)
 
         Encoder.emit, Encoder.steps = emitted, stepped  # type: ignore[method-assign]
 
+    def add(self, codes: Iterable[IntEnum]) -> None:
+        """They were there."""
+        self.names.update(map(_name, codes))
+
     def look(self, machine: _Machine, network: Network) -> None:
         """Kernels of linear layers, ways of softmax, merges."""
-        self.codes.update(machine.encoded.kernels.values())
+        self.add(machine.encoded.kernels.values())
         for op in network.ops:
             if isinstance(op, Softmax):
-                self.codes.add(op.kind)
+                self.add([op.kind])
             elif isinstance(op, Binary):
-                self.codes.add(op.merge)
+                self.add([op.merge])
 
     def missed(self) -> list[str]:
         """Names of what was not there."""
@@ -113,8 +117,8 @@ def replay(path: Path, every: int) -> dict[str, object]:
             done += 1
             for machine in simulator._machines.values():
                 seen.look(machine, held.networks[job.network])
-            seen.codes.update(Element[x.dtype.name.upper()] for x in job.inputs)
-        seen.codes.update(_storages(simulators))
+            seen.add(Element[x.dtype.name.upper()] for x in job.inputs)
+        seen.add(_storages(simulators))
     return {"jobs": done, "differing": differing, "missed": seen.missed(), "isa": library.isa_name()}
 
 

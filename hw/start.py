@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import signal
 
-from qmodels.interrupts import end_now
+from qmodels.interrupts import end_now, keep_status
 
 
 def main() -> None:
     """Entry point. Until a command begins to work there is nothing to put away; then it handles signals itself."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background, where it is ignored
-        signal.signal(signal.SIGINT, end_now)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:  # not one that is ignored, as in the background
+            signal.signal(number, end_now)
+    keep_status()
     from hw.cli import main as command
 
     command()

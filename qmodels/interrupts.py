@@ -7,6 +7,7 @@ every fifth of a second until somebody handles it; and no file of ours is finish
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -76,7 +77,8 @@ class _Stop:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-_running: list[_Stop] = []  # signals belong to the process, and so does this
+_running: list[_Stop] = []  # signals belong to the process, and so do these
+_stopped: list[_Stop] = []
 
 
 @contextlib.contextmanager
@@ -111,6 +113,8 @@ def stoppable(message: str = "stopped") -> Iterator[None]:
             signal.signal(number, handler)
         sys.unraisablehook = hook
         _running.remove(stop)
+        if stop.since is not None:
+            _stopped.append(stop)
 
 
 def raise_if_swallowed() -> None:
@@ -137,6 +141,22 @@ def interrupt_later() -> Iterator[None]:
             for stop in _running:
                 stop.later -= 1
         raise_if_swallowed()
+
+
+def keep_status() -> None:
+    """Have this process end with `STATUS` when it was stopped; to be called before anything registers with atexit.
+
+    Python ends by the signal itself, whatever `sys.exit` says, when KeyboardInterrupt came through `exec` of a text.
+    """
+    atexit.register(_end_if_stopped)
+
+
+def _end_if_stopped() -> None:
+    """The last of all that was registered."""
+    if _stopped:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(STATUS)
 
 
 def end_now(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:

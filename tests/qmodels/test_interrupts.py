@@ -139,6 +139,15 @@ def test_handlers_are_put_back() -> None:
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, 14)]
 
 
+def test_the_status_stays_when_it_came_through_exec() -> None:
+    """Python would end by the signal itself."""
+    code = CODE.replace("try:\n    with", "from qmodels.interrupts import keep_status\nkeep_status()\ntry:\n    with")
+    body = "        exec('ask(); work()')"
+    text = code.format(body=body, name="SIGINT", start="signal.default_int_handler") + "    sys.exit(130)\n"
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (130, "stopped\n")
+
+
 STEP = """
 import os, signal, sys, time, weakref
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -160,7 +169,7 @@ main()
 """
 
 
-@pytest.mark.parametrize(("name", "tenths"), [("SIGINT", 600), ("SIGTERM", 600), ("SIGINT", 0)])
+@pytest.mark.parametrize(("name", "tenths"), [("SIGINT", 600), ("SIGTERM", 0)])
 def test_a_step_that_swallows_it_ends_the_run(tmp_path: Path, name: str, tenths: int) -> None:
     """Even one that is over before it comes again is not recorded as done."""
     code = STEP.format(name=name, tenths=tenths, out=str(tmp_path / "run"))

@@ -11,8 +11,8 @@ struct Format {
 static inline i128 fixed_from_double(double d, const Format &f) {
     if (d == 0 || std::isnan(d))
         return 0;
-    int exponent;
-    const double m = std::frexp(d, &exponent);
+    int exponent = 1025; // infinity is 2^1024 to ap_fixed
+    const double m = std::isinf(d) ? std::copysign(0.5, d) : std::frexp(d, &exponent);
     const i128 man = (i128)(int64_t)std::ldexp(m, 53); // exact: 53 significant bits
     const int shift = 53 - exponent - f.fraction;
     const i128 high = f.is_signed ? ((i128)1 << (f.width - 1)) - 1 : ((i128)1 << f.width) - 1;

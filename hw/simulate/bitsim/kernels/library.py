@@ -19,7 +19,7 @@ from qmodels.errors import ToolMissing, UserError
 SOURCES = Path(__file__).parent
 ISA_VARIABLE = "ROBUST_HLS_ISA"
 
-_COMMON = ["-std=c++17", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math"]
+_COMMON = ["-std=c++20", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math"]
 #: Instruction sets that may be forced through ROBUST_HLS_ISA. All of them give the same bits.
 ISA_FLAGS = {
     "native": ["-march=native"],

@@ -38,7 +38,7 @@ SEEDS = [400_000 + n for n in (0, 2, 4, 5, 9, 11, 13, 14, 16, 19, 21)]
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("arm")
     (folder / "codes.h").write_text(codes_header())
-    flags = ["-std=c++17", "-O1", "-static", "-pthread", f"-I{folder}"]
+    flags = ["-std=c++20", "-O1", "-static", "-pthread", f"-I{folder}"]
     sources = [str(SOURCES / "bitsim.cpp"), str(DRIVER)]
     subprocess.run([COMPILER, *flags, "-o", str(folder / "driver"), *sources], check=True)
     return folder / "driver"

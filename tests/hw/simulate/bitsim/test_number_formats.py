@@ -46,6 +46,7 @@ def cpp_type(fmt):
 #: Bits go in and out through `V`, the integer inside: bit ranges would be a type more to compile for each width.
 PROGRAM = """
 #include "ap_fixed.h"
+#include <cmath>
 #include <cstdio>
 template <class T> void show(const T &v) { printf("%llu\\n", (unsigned long long)v.V.to_uint64()); }
 template <class A, class B> void cast(const unsigned long long *in, int n) {
@@ -110,7 +111,7 @@ def test_casts_and_conversions_from_double_equal_ap_fixed(tmp_path):
                 rng.normal(size=20) * b.maximum,
                 rng.integers(-40, 40, 16) * b.lsb / 4,
                 rng.normal(size=8) * 1e-9,
-                [0.0, -0.0, 1e30, -1e30],
+                [0.0, -0.0, 1e30, -1e30, np.inf, -np.inf, 1.7e308, 5e-324],
             ]
         )
         for _, b in pairs
@@ -121,7 +122,7 @@ def test_casts_and_conversions_from_double_equal_ap_fixed(tmp_path):
         body.append(
             f"{{ const unsigned long long v[] = {{{bits}}}; cast<{cpp_type(a)}, {cpp_type(b)}>(v, {len(raws)}); }}\n"
         )
-        numbers = ",".join(float(x).hex() for x in xs)
+        numbers = ",".join(float(x).hex().replace("inf", "INFINITY") for x in xs)
         body.append(f"{{ const double v[] = {{{numbers}}}; number<{cpp_type(b)}>(v, {len(xs)}); }}\n")
     printed = iter(run_cpp(tmp_path, "".join(body)))
 
