@@ -3,9 +3,11 @@
     python benchmarks/kills.py [--quick] [--json OUT] [--only run size tables] [--kills 30] [--seed 0]
 
 A command is started, ended by SIGKILL, SIGTERM or SIGINT at a random moment, started again in the same folder, ended
-again, five times, and then left alone. Its numbers must be those of a folder that was never disturbed; seconds, dates
-and the folder's name are no numbers. Five seconds after each kill no process that it started may be left. Keys, for
-each command: `<command>_kills` (30), `<command>_differing` (0), `<command>_left_over` (0), `<command>_failed` (0).
+again, five times, and then left alone. Two starts of five are of Python itself; the others are forked from a process
+that has loaded the modules, so that more of the moments are those of work. Its numbers must be those of a folder that
+was never disturbed; seconds, dates and the folder's name are no numbers. Five seconds after each kill no process that
+it started may be left. Keys, for each command: `<command>_kills` (30), `<command>_differing` (0),
+`<command>_left_over` (0), `<command>_failed` (0).
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +38,8 @@ ROOT = Path(__file__).resolve().parent.parent
 KILLS, IN_A_ROW = 30, 5
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 AFTER_SECONDS = 5.0
-MARK = "ROBUST_HLS_KILLS_MARK"
+MARK, WORDS = "ROBUST_HLS_KILLS_MARK", "words.txt"
+FORKING = get_context("forkserver")
 #: Statuses of a command that was ended, or had finished before the signal came.
 _ENDED = (0, 130, 143, *(-number for number in SIGNALS))
 #: Keys that tell of time, place and machine.
@@ -100,39 +106,91 @@ COMMANDS = {
 }
 
 
+class Warm:
+    """A command in a process forked from one that has loaded all modules already: a start of its own costs seconds."""
+
+    def __init__(self, words: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
+        with (folder / WORDS).open("wb") as said:
+            self._process = FORKING.Process(
+                target=_command, args=(words, str(folder), environment, DupFd(said.fileno()))
+            )
+            self._process.start()
+        self.pid = int(self._process.pid or 0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its status; TimeoutExpired as subprocess has it."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("robust-hls", timeout or 0.0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """To it alone."""
+        os.kill(self.pid, number)
+
+
+def _command(words: Sequence[str], folder: str, environment: dict[str, str], said: Any) -> None:
+    """What `robust-hls` does, in this process."""
+    from hw.start import main as start
+
+    os.setsid()
+    handle = said.detach()
+    null = os.open(os.devnull, os.O_RDWR)
+    for source, target in ((null, 0), (null, 1), (handle, 2)):
+        os.dup2(source, target)
+    sys.stdout, sys.stderr = (open(fd, "w", encoding="utf-8") for fd in (1, 2))  # noqa: PTH123
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["robust-hls", *words]
+    try:
+        start()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
 class Trial:
     """A folder in which a command is started again and again."""
 
     def __init__(self, command: Command, folder: Path, out: str) -> None:
         self.command, self.folder, self.out = command, folder, folder / out
         self._mark = f"{os.getpid()}-{out}-{time.monotonic_ns()}"
+        self._sessions: set[int] = set()
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """The command, or the one that goes on with it."""
+    def start(self, cold: bool = False) -> Warm | subprocess.Popen[bytes]:
+        """The command, or the one that goes on with it; cold: Python itself starts too."""
         words = self.command.again if (self.out / ".robust-hls.json").exists() else self.command.arguments
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ROBUST_HLS_")}
         environment |= {"PYTHONPATH": str(ROOT), "ROBUST_HLS_CACHE": str(self.folder / "cache"), MARK: self._mark}
-        return subprocess.Popen(
-            [sys.executable, "-m", "hw.start", *(str(self.out) if word == "@" else word for word in words)],
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "words.txt").open("wb"),
-            start_new_session=True,
-        )
+        words = tuple(str(self.out) if word == "@" else word for word in words)
+        child: Warm | subprocess.Popen[bytes]
+        if cold:
+            with (self.folder / WORDS).open("wb") as said:
+                child = subprocess.Popen(
+                    [sys.executable, "-m", "hw.start", *words],
+                    cwd=self.folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    start_new_session=True,
+                )
+        else:
+            child = Warm(words, self.folder, environment)
+        self._sessions.add(child.pid)
+        return child
 
-    def finish(self) -> float:
+    def finish(self, cold: bool = False) -> float:
         """To the end; seconds. RuntimeError when it fails."""
         start = time.perf_counter()
-        child = self.start()
-        if child.wait() != 0:
-            raise RuntimeError(f"status {child.returncode}: {self.words()}")
+        if status := self.start(cold).wait():
+            raise RuntimeError(f"status {status}: {self.words()}")
         return time.perf_counter() - start
 
-    def kill(self, number: signal.Signals, after: float) -> int:
+    def kill(self, number: signal.Signals, after: float, cold: bool) -> int:
         """Start it, and end it after so many seconds; its status."""
-        child = self.start()
+        child = self.start(cold)
         try:
             return child.wait(after)
         except subprocess.TimeoutExpired:
@@ -158,14 +216,15 @@ class Trial:
 
     def words(self) -> str:
         """The end of what it said."""
-        return (self.folder / "words.txt").read_text(errors="replace")[-1500:]
+        return (self.folder / WORDS).read_text(errors="replace")[-1500:]
 
     def _processes(self) -> list[tuple[int, str]]:
         wanted, found = f"{MARK}={self._mark}".encode(), []
         for path in Path("/proc").iterdir():
             if path.name.isdigit():
                 try:
-                    if wanted in (path / "environ").read_bytes().split(b"\0"):
+                    session = int((path / "stat").read_text().rpartition(")")[2].split()[3])
+                    if session in self._sessions or wanted in (path / "environ").read_bytes().split(b"\0"):
                         command = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
                         found.append((int(path.name), command[:200]))
                 except OSError:  # it has ended since, or is another user's
@@ -193,15 +252,20 @@ def measure(command: Command, kills: int, rng: random.Random) -> tuple[dict[str,
         for file, content in (("experiment", _EXPERIMENT), ("sizing", _SIZING), ("tables", _TABLES)):
             (folder / f"{file}.yaml").write_text(yaml.safe_dump(content))
         calm = Trial(command, folder, "calm")
-        seconds = calm.finish()
+        seconds = {True: calm.finish(cold=True)}
         expected = calm.numbers()
+        again = Trial(command, folder, "warm")
+        seconds[False] = again.finish()
+        if again.numbers() != expected:
+            raise RuntimeError(f"not even two calm runs agree: {_difference(expected, again.numbers())}")
         while counts["kills"] < kills:
             trial = Trial(command, folder, f"out{counts['kills']}")
-            for _ in range(min(IN_A_ROW, kills - counts["kills"])):
-                number, after = rng.choice(SIGNALS), rng.uniform(0.05, seconds)
-                status = trial.kill(number, after)
+            for row in range(min(IN_A_ROW, kills - counts["kills"])):
+                cold = row % 3 == 0
+                number, after = rng.choice(SIGNALS), rng.uniform(0.05, seconds[cold])
+                status = trial.kill(number, after, cold)
                 counts["kills"] += 1
-                told = f"{command.name}, {number.name} after {after:.1f} of {seconds:.1f} s"
+                told = f"{command.name}, {number.name} after {after:.1f} of {seconds[cold]:.1f} s, cold: {cold}"
                 if status not in _ENDED:
                     counts["failed"] += 1
                     tell(f"{told}: status {status}: {trial.words()}")
@@ -236,6 +300,7 @@ def main() -> int:
     arguments.add_argument("--kills", type=int, default=KILLS, help="of each command")
     options = arguments.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would its own
+    FORKING.set_forkserver_preload(["benchmarks.hostile_warm"])
     report, rng, wrong = Report(), random.Random(options.seed), []
     for name in options.only:
         counts, found = measure(COMMANDS[name], IN_A_ROW if options.quick else options.kills, rng)

@@ -55,9 +55,8 @@ def random_networks(models: int, branches: int) -> list[Network]:
                 return [BitSim.from_graph(random_model(seeds, Path(folder) / "model", stream).graph).network]
             except Exception:  # hls4ml raises whatever it likes
                 middle = len(seeds) // 2
-                return [
-                    network for half in (seeds[:middle], seeds[middle:]) if half for network in lowered(half, stream)
-                ]
+                halves = (seeds[:middle], seeds[middle:]) if middle else ()  # a network that is refused is left out
+                return [network for half in halves for network in lowered(half, stream)]
 
     found = []
     for model in range(models):

@@ -130,12 +130,12 @@ def _flow(
         steps = steps_until(until, FLOW)
         check_run(run, steps)
         for line in told_before(run):
-            typer.echo(line)
+            _say(line)
         if run.config.model.file is not None and "attack" in [step.name for step in steps]:
-            typer.echo(plan_text(run.config.evaluation))
+            _say(plan_text(run.config.evaluation))
         try:
             with run.folder.lock():
-                run_steps(run, steps, typer.echo)
+                run_steps(run, steps, _say)
                 show_summary(run, until)
         except ExactnessError:
             if overflow:  # the likeliest reason
@@ -161,10 +161,10 @@ def _attack_tflite(run: Run, until: str) -> None:
     own = TFLiteRun.of(run)
     check_tflite(own)
     for line in told(own):
-        typer.echo(line)
-    typer.echo(plan_text(own.config.evaluation))
+        _say(line)
+    _say(plan_text(own.config.evaluation))
     with own.folder.lock():
-        run_steps(own, TFLITE_FLOW, typer.echo)
+        run_steps(own, TFLITE_FLOW, _say)
         show_summary(own, "report")
 
 
@@ -192,7 +192,7 @@ def _hls4ml_settings(path: Path | None, own_model: bool = False) -> dict[str, An
         settings["hls4ml_types"] = read_hls4ml_types(path)
         ignored = [key for key in ignored if key.rpartition(".")[2] not in TYPE_KEYS]
     if ignored:
-        typer.echo(
+        _say(
             f"{path}: not used (types follow from the model, the rest has no setting here): {', '.join(ignored)}",
             err=True,
         )
@@ -314,7 +314,7 @@ def export_command(
         )
         check_run(run, EXPORT_FLOW)
         with run.folder.lock():
-            run_steps(run, EXPORT_FLOW, typer.echo)
+            run_steps(run, EXPORT_FLOW, _say)
             show_exports(run)
 
 
@@ -338,7 +338,7 @@ def certify(
         plan = CertificatePlan(epsilons_lsb=tuple(epsilon), samples=images, complete=complete, timeout=timeout)
         with opened.folder.lock():
             for bracket in asked_later(opened, plan, lambda: finished_rows(opened)):
-                typer.echo(str(bracket))
+                _say(str(bracket))
 
 
 @app.command()
@@ -383,10 +383,10 @@ def synth(
     wanted = [stage for stage in STAGES if asked[stage]]
     with _stoppable("stopped, and the tool with it; run the same command again to continue with the stage it was in"):
         if reports is not None:
-            record = import_reports(run, reports, typer.echo)
+            record = import_reports(run, reports, _say)
         else:
-            record = synthesize(run, wanted or ["csim", "synth"], typer.echo)
-    show_synthesis(record, typer.echo)
+            record = synthesize(run, wanted or ["csim", "synth"], _say)
+    show_synthesis(record, _say)
 
 
 @app.command()
@@ -405,9 +405,9 @@ def rtl(
         from hw.synth.rtl import make_rtl
         from hw.synth.rtl_record import rtl_text
 
-        record = make_rtl(run, wanted, typer.echo, settings=read_settings(settings), force=force)
+        record = make_rtl(run, wanted, _say, settings=read_settings(settings), force=force)
     for line in rtl_text(record):
-        typer.echo(line)
+        _say(line)
 
 
 @app.command("size")
@@ -438,7 +438,7 @@ def size_command(
 
         options = SizingOptions(out, workers, scheduler, data_dir, retry_failed, report_only)
         changes = own_model_settings(model, data) | read_settings(settings)
-        show(size(target or OWN_MODEL, changes, options), typer.echo)
+        show(size(target or OWN_MODEL, changes, options), _say)
 
 
 @app.command("tables")
@@ -460,8 +460,8 @@ def tables_command(
 
         kinds = tuple(kind.strip() for kind in attacks.split(",") if kind.strip())
         options = TablesOptions(out, data_dir, read_settings(settings), kinds, images)
-        tables, folder = make_tables(target, options, typer.echo)
-        show(tables, folder, typer.echo)
+        tables, folder = make_tables(target, options, _say)
+        show(tables, folder, _say)
 
 
 @app.command()
@@ -476,6 +476,8 @@ def doctor() -> None:
 
 #: The machine's state, not a defect of ours.
 _NOT_OUR_FAULT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+#: Its limits: memory, open files, processes.
+_TOO_LITTLE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 #: What was typed leads nowhere.
 _NO_SUCH_PLACE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 
@@ -490,10 +492,15 @@ def main() -> None:
     except OSError as error:
         if error.errno in _NO_SUCH_PLACE:
             _die(f"{str(error.filename)[:200]}: {os.strerror(error.errno or 0)}", UserError.exit_status)
+        if error.errno in _TOO_LITTLE:
+            _die(f"{os.strerror(error.errno or 0)}; look at ulimit -a, or use a smaller model", UserError.exit_status)
         if error.errno not in _NOT_OUR_FAULT:
             raise
         where = error.filename or "writing failed"
         _die(f"{where}: {os.strerror(error.errno)}; make room or choose another --out", UserError.exit_status)
+
+    except MemoryError as error:
+        _die(f"too little memory ({error}); take a smaller model or fewer samples", UserError.exit_status)
 
 
 def _settle() -> None:
@@ -517,8 +524,14 @@ def _stoppable(message: str) -> Iterator[None]:
 
 
 def _die(message: str, status: int) -> None:
-    typer.echo(f"robust-hls: {message}", err=True)
+    _say(f"robust-hls: {message}", err=True)
     sys.exit(status)
+
+
+def _say(message: str, err: bool = False) -> None:
+    """Names in files that others made must not steer your terminal."""
+    shown = (sign if sign.isprintable() or sign in "\n\t" else ascii(sign)[1:-1] for sign in message)
+    typer.echo("".join(shown), err=err)
 
 
 if __name__ == "__main__":

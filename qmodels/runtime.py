@@ -6,13 +6,12 @@ import contextlib
 import importlib
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from qmodels.errors import RobustHlsError, UserError
+from qmodels.errors import UserError
 from qmodels.interrupts import interrupt_later
 
 
@@ -29,18 +28,15 @@ def runtime() -> Runtime:
     """Load TensorFlow, tf_keras and QKeras (about 4 s, once).
 
     Raises:
-        RobustHlsError: TensorFlow was imported before us with Keras 3.
-        UserError: Python runs without docstrings.
+        UserError: Python runs without docstrings, or Keras 3 was asked for.
     """
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # CUDA and oneDNN notices, not for a user
     if sys.flags.optimize > 1:  # its libraries read their own docstrings
         raise UserError("TensorFlow cannot run without docstrings: unset PYTHONOPTIMIZE=2 (python -OO), or set it to 1")
-    if os.path.expanduser("~") == "~":  # noqa: PTH111 - as Keras, which would make a folder of that name here
-        os.environ.setdefault("KERAS_HOME", tempfile.gettempdir())
     if os.environ["TF_USE_LEGACY_KERAS"] != "1":
-        raise RobustHlsError("QKeras needs Keras 2: run with TF_USE_LEGACY_KERAS=1")
-    with interrupt_later(), quiet_stderr(), warnings.catch_warnings():
+        raise UserError("QKeras needs Keras 2: run with TF_USE_LEGACY_KERAS=1")
+    with interrupt_later(), quiet_stderr(), _without_own_settings(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tf = importlib.import_module("tensorflow")
         keras = importlib.import_module("tf_keras")
@@ -52,6 +48,19 @@ def runtime() -> Runtime:
     # QKeras calls its initializer a second time when the first values are too small for the quantizer.
     warnings.filterwarnings("ignore", "The initializer .* is unseeded", UserWarning)
     return Runtime(tf, keras, qkeras)
+
+
+@contextlib.contextmanager
+def _without_own_settings() -> Iterator[None]:
+    """`~/.keras/keras.json` would change what is computed, or end the import; nor is one written."""
+    before = os.environ.get("KERAS_HOME")
+    os.environ["KERAS_HOME"] = f"{os.devnull}/keras"  # no folder can be there
+    try:
+        yield
+    finally:
+        del os.environ["KERAS_HOME"]
+        if before is not None:
+            os.environ["KERAS_HOME"] = before
 
 
 @contextlib.contextmanager
