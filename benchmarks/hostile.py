@@ -93,7 +93,9 @@ def run(check: Check, stock: Path, limit: float = LIMIT_SECONDS) -> Outcome:
         after = _digests(folder)
         _restore_modes(folder)
     lost = tuple(
-        path for path, digest in before.items() if after.get(path) != digest and not path.startswith(check.edits)
+        path
+        for path, digest in before.items()
+        if after.get(path) != digest and (path in check.kept or not path.startswith(check.edits))
     )
     return Outcome(check, status, words, lost, tuple(sorted(set(after) - set(before)))[:5])
 
@@ -101,12 +103,13 @@ def run(check: Check, stock: Path, limit: float = LIMIT_SECONDS) -> Outcome:
 def _run(check: Check, folder: Path, environment: dict[str, str], limit: float) -> tuple[int | None, str]:
     status: int | None
     with tempfile.TemporaryFile() as words:
-        if check.kind not in ("machine", "signals"):
+        if check.kind not in ("machine", "signals") and not check.shell:
             status = _forked(check, folder, environment, words.fileno(), limit)
             words.seek(0)
             return status, words.read().decode("utf-8", "replace")
+        before = f'{check.shell}\nexec "$0" -m hw.start "$@"'
         child = subprocess.Popen(
-            [sys.executable, "-m", "hw.start", *check.arguments],
+            ["/bin/sh", "-c", before, sys.executable, *check.arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

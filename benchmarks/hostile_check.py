@@ -23,6 +23,8 @@ class Check:
         writes: it may leave new files although it fails (a run that had begun).
         interrupt_after: seconds until Ctrl-C.
         note: tells it from others.
+        kept: files that must stay as they were before, whatever may be edited.
+        shell: what a shell does before the command; it is started anew then.
         edits: how the paths of files begin that it may change.
     """
 
@@ -35,6 +37,8 @@ class Check:
     writes: bool = False
     interrupt_after: float | None = None
     note: str = ""
+    kept: tuple[str, ...] = ()
+    shell: str = ""
     edits: str = "\0"  # files whose paths begin so may change
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.hostile_check import Check, Prepare, write
 from benchmarks.hostile_edits import edited
 from benchmarks.hostile_models import contents
+from benchmarks.hostile_more import MORE
 
 #: A run of seconds.
 TINY = (
@@ -311,4 +312,5 @@ KINDS: dict[str, Callable[[], Iterator[Check]]] = {
     "edited": edited,
     "machine": machine,
     "signals": signals,
+    **MORE,
 }
