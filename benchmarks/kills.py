@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.reduction import DupFd
@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KILLS, IN_A_ROW = 30, 5
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 AFTER_SECONDS = 5.0
+STUCK = -1000  # the status of a command that did not end
 MARK, WORDS = "ROBUST_HLS_KILLS_MARK", "words.txt"
 FORKING = get_context("forkserver")
 #: Statuses of a command that was ended, or had finished before the signal came.
@@ -153,8 +154,8 @@ def _command(words: Sequence[str], folder: str, environment: dict[str, str], sai
 class Trial:
     """A folder in which a command is started again and again."""
 
-    def __init__(self, command: Command, folder: Path, out: str) -> None:
-        self.command, self.folder, self.out = command, folder, folder / out
+    def __init__(self, command: Command, folder: Path, cache: Path, out: str) -> None:
+        self.command, self.folder, self.cache, self.out = command, folder, cache, folder / out
         self._mark = f"{os.getpid()}-{out}-{time.monotonic_ns()}"
         self._sessions: set[int] = set()
 
@@ -162,7 +163,7 @@ class Trial:
         """The command, or the one that goes on with it; cold: Python itself starts too."""
         words = self.command.again if (self.out / ".robust-hls.json").exists() else self.command.arguments
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ROBUST_HLS_")}
-        environment |= {"PYTHONPATH": str(ROOT), "ROBUST_HLS_CACHE": str(self.folder / "cache"), MARK: self._mark}
+        environment |= {"PYTHONPATH": str(ROOT), "ROBUST_HLS_CACHE": str(self.cache), MARK: self._mark}
         words = tuple(str(self.out) if word == "@" else word for word in words)
         child: Warm | subprocess.Popen[bytes]
         if cold:
@@ -188,18 +189,19 @@ class Trial:
             raise RuntimeError(f"status {status}: {self.words()}")
         return time.perf_counter() - start
 
-    def kill(self, number: signal.Signals, after: float, cold: bool) -> int:
-        """Start it, and end it after so many seconds; its status."""
+    def kill(self, number: signal.Signals, after: float, cold: bool) -> tuple[int, bool]:
+        """Start it, and end it after so many seconds; its status, and whether it still ran."""
         child = self.start(cold)
         try:
-            return child.wait(after)
+            return child.wait(after), False
         except subprocess.TimeoutExpired:
             child.send_signal(number)
         try:
-            return child.wait(60)
+            return child.wait(120), True
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            return child.wait()
+            os.kill(child.pid, signal.SIGKILL)
+            child.wait()
+            return STUCK, True
 
     def left_over(self) -> list[str]:
         """Processes that it started and that are there after five seconds."""
@@ -238,7 +240,29 @@ def _numbers(value: Any) -> Any:
     return [_numbers(child) for child in value] if isinstance(value, list) else value
 
 
-def measure(command: Command, kills: int, rng: random.Random) -> tuple[dict[str, int], list[str]]:
+def _disturb(
+    trial: Trial, times: int, seconds: float, rng: random.Random, counts: dict[str, int], tell: Callable[[str], None]
+) -> str:
+    """Start it and end it so many times, unless it is over before; the last moment, in words."""
+    told = ""
+    for row in range(times):
+        cold = row % 3 == 0
+        sign, after = rng.choice(SIGNALS), rng.uniform(0.05, seconds * (2.0 if cold else 1.0))
+        status, ran = trial.kill(sign, after, cold)
+        counts["kills"] += ran  # not what was over before
+        told = f"{trial.command.name}, {sign.name} after {after:.1f} of {seconds:.1f} s, cold: {cold}"
+        if status not in _ENDED:
+            counts["failed"] += 1
+            tell(f"{told}: status {status}: {trial.words()}")
+        if left := trial.left_over():
+            counts["left_over"] += len(left)
+            tell(f"{told}: left {left}")
+        if not ran:
+            break
+    return told
+
+
+def measure(command: Command, cache: Path, kills: int, rng: random.Random) -> tuple[dict[str, int], list[str]]:
     """Counts, and what went wrong."""
     counts, wrong = dict.fromkeys(("kills", "differing", "left_over", "failed"), 0), list[str]()
 
@@ -248,30 +272,20 @@ def measure(command: Command, kills: int, rng: random.Random) -> tuple[dict[str,
 
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         folder = Path(name)
-        (folder / "cache").mkdir(mode=0o700)
         for file, content in (("experiment", _EXPERIMENT), ("sizing", _SIZING), ("tables", _TABLES)):
             (folder / f"{file}.yaml").write_text(yaml.safe_dump(content))
-        calm = Trial(command, folder, "calm")
-        seconds = {True: calm.finish(cold=True)}
+        calm = Trial(command, folder, cache, "calm")
+        calm.finish(cold=True)  # and fills the cache
         expected = calm.numbers()
-        again = Trial(command, folder, "warm")
-        seconds[False] = again.finish()
-        if again.numbers() != expected:
-            raise RuntimeError(f"not even two calm runs agree: {_difference(expected, again.numbers())}")
+        calm = Trial(command, folder, cache, "again")
+        seconds = calm.finish()
+        if calm.numbers() != expected:
+            raise RuntimeError(f"not even two calm runs agree: {_difference(expected, calm.numbers())}")
+        number = 0
         while counts["kills"] < kills:
-            trial = Trial(command, folder, f"out{counts['kills']}")
-            for row in range(min(IN_A_ROW, kills - counts["kills"])):
-                cold = row % 3 == 0
-                number, after = rng.choice(SIGNALS), rng.uniform(0.05, seconds[cold])
-                status = trial.kill(number, after, cold)
-                counts["kills"] += 1
-                told = f"{command.name}, {number.name} after {after:.1f} of {seconds[cold]:.1f} s, cold: {cold}"
-                if status not in _ENDED:
-                    counts["failed"] += 1
-                    tell(f"{told}: status {status}: {trial.words()}")
-                if left := trial.left_over():
-                    counts["left_over"] += len(left)
-                    tell(f"{told}: left {left}")
+            trial = Trial(command, folder, cache, f"out{number}")
+            number += 1
+            told = _disturb(trial, min(IN_A_ROW, kills - counts["kills"]), seconds, rng, counts, tell)
             try:
                 trial.finish()
                 if trial.numbers() != expected:
@@ -298,15 +312,18 @@ def main() -> int:
     arguments = parser(__doc__, COMMANDS)
     arguments.add_argument("--seed", type=int, default=0, help="of the moments and signals")
     arguments.add_argument("--kills", type=int, default=KILLS, help="of each command")
+    arguments.add_argument("--cache", type=Path, help="an earlier one, which saves the compilers' time")
     options = arguments.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would its own
     FORKING.set_forkserver_preload(["benchmarks.hostile_warm"])
     report, rng, wrong = Report(), random.Random(options.seed), []
-    for name in options.only:
-        counts, found = measure(COMMANDS[name], IN_A_ROW if options.quick else options.kills, rng)
-        for key, value in counts.items():
-            report.figure(f"{name}_{key}", value)
-        wrong += found
+    with tempfile.TemporaryDirectory(prefix="kills-cache-") as new:
+        for name in options.only:
+            kills = IN_A_ROW if options.quick else options.kills
+            counts, found = measure(COMMANDS[name], options.cache or Path(new), kills, rng)
+            for key, value in counts.items():
+                report.figure(f"{name}_{key}", value)
+            wrong += found
     report.details = {"wrong": wrong}
     report.write(options.json)
     return int(bool(wrong))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.cli import Cli
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("tensorflow", "tf_keras", "keras", "qkeras", "hls4ml", "sklearn", "matplotlib", "scipy")
@@ -41,6 +44,36 @@ def test_help_loads_nothing_heavy() -> None:
 )
 def test_importing_the_packages_loads_no_tensorflow(modules: str) -> None:
     assert python(f"import {modules}\n{REPORT}").splitlines()[-1] in ("loaded:", "loaded: scipy")
+
+
+@pytest.mark.parametrize("closed", ["exec >&- 2>&-", "exec <&- >&- 2>&-", "exec <&-"])
+def test_closed_streams_are_opened(tmp_path: Path, closed: str) -> None:
+    """Or the next file that is opened would get what is printed."""
+    code = "import os; from hw.start import _open_streams; _open_streams(); print('x'); os.write(2, b''); "
+    code += "handle = os.open('own', os.O_CREAT | os.O_WRONLY); assert handle > 2, handle"
+    words = ["/bin/sh", "-c", f'{closed}; exec "$0" -c "$1"', sys.executable, code]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(words, cwd=tmp_path, env=environment, timeout=120, check=False).returncode == 0
+
+
+def test_the_keras_settings_of_a_user_change_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text('{"floatx": "float16", "image_data_format": "channels_first"}')
+    code = "from qmodels.runtime import runtime; keras = runtime().keras.backend; "
+    code += "import os; print(keras.floatx(), keras.image_data_format(), os.environ.get('KERAS_HOME'))"
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment.pop("KERAS_HOME", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=200, check=True
+    )
+    assert done.stdout == "float32 channels_last None\n"
+    assert [path.name for path in (tmp_path / ".keras").iterdir()] == ["keras.json"]
+
+
+@pytest.mark.parametrize("name", ["c\x1b]0;title\x07.yaml", "c\x1b[2J.yaml", "c\r.yaml", "c\u202e.yaml"])
+def test_names_do_not_steer_the_terminal(cli: Cli, name: str) -> None:
+    message = cli.refuses("run", name)
+    assert ascii(name)[1:-1] in message and name[1] not in message
 
 
 @pytest.mark.parametrize("package", ["hw", "qmodels"])

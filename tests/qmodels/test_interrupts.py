@@ -174,5 +174,5 @@ def test_a_step_that_swallows_it_ends_the_run(tmp_path: Path, name: str, tenths:
     """Even one that is over before it comes again is not recorded as done."""
     code = STEP.format(name=name, tenths=tenths, out=str(tmp_path / "run"))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (130, "robust-hls: stopped; run again with --resume to go on\n")
+    assert (done.returncode, done.stderr) == (130, "robust-hls: stopped; run again with --resume to continue\n")
     assert not list((tmp_path / "run").glob(".steps/*.json"))
