@@ -140,7 +140,6 @@ def main() -> None:
     jobs = [job for number, network in enumerate(networks) for job in jobs_of(number, network, rng)]
     random = sum(len(network.inputs) for network in drawn)
     path.write_bytes(pickle.dumps(Jobs(networks, jobs, random)))
-    print(random)
 
 
 if __name__ == "__main__":

@@ -67,11 +67,7 @@ class _Seen:
 
     def missed(self) -> list[str]:
         """Names of what was not there."""
-        wanted = [
-            code for kind in (Opcode, StepCode, LinearKernel, Merge, SoftmaxKind, Storage, Element) for code in kind
-        ]
-        names = {f"{type(code).__name__}.{code.name}" for code in self.codes}
-        return [name for code in wanted if (name := f"{type(code).__name__}.{code.name}") not in names | _NEVER]
+        return [_name(code) for kind in _KINDS for code in kind if _name(code) not in self.names | _NEVER]
 
 
 def _name(code: IntEnum) -> str:
