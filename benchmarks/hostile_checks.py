@@ -30,6 +30,11 @@ worst_case: {epsilon_lsb: 16, attack: {kind: worst-case, attacks: [{kind: square
 """
 
 
+def cache_of(stock: Path) -> Path:
+    """The cache of all commands but those that are about it."""
+    return stock.with_name("cache")
+
+
 def fixtures(stock: Path) -> Path:
     """Files that every check finds: a model, data, files of the user's own, and a finished run."""
     stock.mkdir()
@@ -38,7 +43,9 @@ def fixtures(stock: Path) -> Path:
         (stock / name).write_text("precious\n")
     command = [sys.executable, "-m", "hw.start", "run", *SET, "--out", str(stock / "run")]
     root = str(Path(__file__).resolve().parent.parent)
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=False)
+    cache_of(stock).mkdir(mode=0o700)
+    environment = {**os.environ, "PYTHONPATH": root, "ROBUST_HLS_CACHE": str(cache_of(stock))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stdout[-1000:] + done.stderr[-3000:])
     models = [sys.executable, "-W", "ignore", "-m", "benchmarks.hostile_models", str(stock / "models")]

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.hostile_check import Check, Prepare, write
 
 #: Another design: the project is made anew.
-ANEW = ("run", "run", "--set", "hardware.clock_period_ns=7")
+ANEW = ("generate", "run", "--set", "hardware.clock_period_ns=7")
 
 
 def _recorded(name: str, step: str, content: Any) -> Prepare:

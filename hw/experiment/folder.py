@@ -118,6 +118,8 @@ class RunFolder:
         """
         if os.path.lexists(self.path / name):
             self.require()
+            if (self.path / name).is_symlink() or not (self.path / name).is_dir():
+                raise UserError(f"{self.path / name}: is not the folder that robust-hls made here; move it away")
         with atomic_folder(self.path / name) as fresh:
             yield fresh
             kept = self.made().keep(name, fresh)
@@ -156,6 +158,8 @@ class RunFolder:
         """
         path = self.path / MARKER
         try:
+            if path.exists() and not path.is_file():  # a pipe would keep us waiting
+                raise ValueError("no file")
             plain = json.loads(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from hw.experiment.folder import RunFolder
+from hw.experiment.folder import MARKER, RunFolder
+from qmodels.errors import UserError
 from qmodels.storage import REPLACED
 
 
@@ -93,3 +95,25 @@ def test_a_block_that_fails_leaves_all_as_it_was(run: RunFolder) -> None:
     with pytest.raises(ZeroDivisionError), run.replacing("hls"):
         _ = 1 / 0
     assert texts(run / "hls") == {"a.h": "1", "b.h": "1", "mine.txt": "mine"}
+
+
+@pytest.mark.parametrize("what", ["a link", "a broken link", "a file"])
+def test_what_is_no_folder_of_ours_is_not_replaced(run: RunFolder, tmp_path: Path, what: str) -> None:
+    (run / "hls").rename(tmp_path / "mine")
+    if what == "a file":
+        (run / "hls").write_text("precious")
+    else:
+        (run / "hls").symlink_to(tmp_path / ("mine" if what == "a link" else "nowhere"))
+    with pytest.raises(UserError, match="hls: is not the folder that robust-hls made here; move it away"):
+        make(run, "hls", a="2")
+    assert texts(tmp_path / "mine") == {"a.h": "1", "b.h": "1"}
+    assert (run / "hls").is_symlink() or (run / "hls").read_text() == "precious"
+    assert not list(tmp_path.rglob(f"{REPLACED}*"))
+
+
+@pytest.mark.timeout(20)
+def test_a_marker_that_is_a_pipe_is_not_waited_for(run: RunFolder) -> None:
+    (run / MARKER).unlink()
+    os.mkfifo(run / MARKER)
+    with pytest.raises(UserError, match="damaged"):
+        run.check()
