@@ -240,17 +240,31 @@ def _numbers(value: Any) -> Any:
     return [_numbers(child) for child in value] if isinstance(value, list) else value
 
 
-def _disturb(
-    trial: Trial, times: int, seconds: float, rng: random.Random, counts: dict[str, int], tell: Callable[[str], None]
-) -> str:
+class Moments:
+    """Random moments of a command, whose length follows how busy the machine is."""
+
+    def __init__(self, rng: random.Random, seconds: float) -> None:
+        self.rng, self.seconds = rng, seconds
+
+    def draw(self, cold: bool) -> float:
+        """Seconds after its start."""
+        return self.rng.uniform(0.05, self.seconds * (2.0 if cold else 1.0))
+
+    def learn(self, ran: bool) -> None:
+        """Whether the command still ran at the moment that was drawn."""
+        self.seconds *= 1.03 if ran else 0.8
+
+
+def _disturb(trial: Trial, times: int, moments: Moments, counts: dict[str, int], tell: Callable[[str], None]) -> str:
     """Start it and end it so many times, unless it is over before; the last moment, in words."""
     told = ""
     for row in range(times):
         cold = row % 3 == 0
-        sign, after = rng.choice(SIGNALS), rng.uniform(0.05, seconds * (2.0 if cold else 1.0))
+        sign, after = moments.rng.choice(SIGNALS), moments.draw(cold)
         status, ran = trial.kill(sign, after, cold)
+        moments.learn(ran)
         counts["kills"] += ran  # not what was over before
-        told = f"{trial.command.name}, {sign.name} after {after:.1f} of {seconds:.1f} s, cold: {cold}"
+        told = f"{trial.command.name}, {sign.name} after {after:.1f} of {moments.seconds:.1f} s, cold: {cold}"
         if status not in _ENDED:
             counts["failed"] += 1
             tell(f"{told}: status {status}: {trial.words()}")
@@ -278,14 +292,14 @@ def measure(command: Command, cache: Path, kills: int, rng: random.Random) -> tu
         calm.finish(cold=True)  # and fills the cache
         expected = calm.numbers()
         calm = Trial(command, folder, cache, "again")
-        seconds = calm.finish()
+        moments = Moments(rng, calm.finish())
         if calm.numbers() != expected:
             raise RuntimeError(f"not even two calm runs agree: {_difference(expected, calm.numbers())}")
         number = 0
         while counts["kills"] < kills:
             trial = Trial(command, folder, cache, f"out{number}")
             number += 1
-            told = _disturb(trial, min(IN_A_ROW, kills - counts["kills"]), seconds, rng, counts, tell)
+            told = _disturb(trial, min(IN_A_ROW, kills - counts["kills"]), moments, counts, tell)
             try:
                 trial.finish()
                 if trial.numbers() != expected:

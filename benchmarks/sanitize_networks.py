@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hw.simulate.bitsim import BitSim
 from hw.simulate.bitsim.inputs import Array
-from hw.simulate.bitsim.program import Input, Linear, Network, Value, Window
+from hw.simulate.bitsim.program import Input, Linear, Map, Network, Value, Window
 from hw.simulate.bitsim.recipes import Cast, Recipe
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
@@ -67,18 +67,18 @@ def random_networks(models: int, branches: int) -> list[Network]:
 
 
 def fast_networks(rng: np.random.Generator) -> list[Network]:
-    """Convolutions of pixels whose formats prove the narrow kernels right: random ones seldom have such."""
+    """What random ones seldom have: formats that prove the narrow kernels right, and numbers of 64 bits."""
     found = []
     for channels, filters, bits, kernel, stride, pad in (
         *((1, 1, 2, 1, 1, 0), (3, 5, 4, 3, 1, 1), (4, 7, 8, 3, 2, 1), (2, 6, 6, 5, 1, 2)),
-        *((5, 3, 2, 2, 2, 0), (16, 9, 8, 3, 1, 1)),
+        *((5, 3, 2, 2, 2, 0), (16, 9, 8, 3, 1, 1), (64, 6, 4, 3, 1, 1)),
     ):
         for signed in (False, True):
             image = Value(0, "image", (9, 11, channels), FixedPoint(8, 0, signed, Rounding.RND_CONV, Overflow.SAT))
             size = [(side + 2 * pad - kernel) // stride + 1 for side in (9, 11)]
             fmt = FixedPoint(8, 2, False, Rounding.RND_CONV, Overflow.SAT)
             out = Value(1, "conv", (*size, filters), fmt)
-            weight, accumulator = FixedPoint(bits, 1), FixedPoint(32, 12)
+            weight = FixedPoint(bits, 1)
             fraction = image.format.fraction + weight.fraction
             accumulator = FixedPoint(32, 32 - fraction)
             weights = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (filters, kernel, kernel, channels))
@@ -87,7 +87,10 @@ def fast_networks(rng: np.random.Generator) -> list[Network]:
             recipe = Recipe((Cast(accumulator, fmt),))
             conv = Linear(image, out, window, weights, weight, bias, accumulator, recipe, "conv")
             found.append(Network((Input(image, 0), conv), (image,), (out,), {"conv": out}))
-    return found
+    wide = Value(0, "wide", (5,), FixedPoint(64, 64, False, Rounding.RND, Overflow.SAT))
+    low = Value(1, "low", (5,), FixedPoint(30, 30, False))
+    cast = Map(wide, low, Recipe((Cast(wide.format, low.format),)))
+    return [*found, Network((Input(wide, 0), cast), (wide,), (low,), {"wide": wide, "low": low})]
 
 
 def jobs_of(number: int, network: Network, rng: np.random.Generator) -> list[Job]:
