@@ -482,6 +482,9 @@ _TOO_LITTLE = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 _NO_SUCH_PLACE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 
 
+_NARROWEST = 20
+
+
 def main() -> None:
     """Entry point: errors become one message and an exit status."""
     _settle()
@@ -508,6 +511,8 @@ def _settle() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal of another encoding gets `?`
             stream.reconfigure(errors="replace")
+    if not (columns := os.environ.get("COLUMNS", "80")).isdigit() or int(columns) < _NARROWEST:
+        del os.environ["COLUMNS"]  # tables would have no room for their words
     if "error" in (option.split(":")[0] for option in sys.warnoptions):  # of libraries: they are not ours to mend
         warnings.simplefilter("default")
         os.environ.pop("PYTHONWARNINGS", None)

@@ -125,7 +125,8 @@ def tool_version(tool: Tool) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return next(iter((done.stdout or done.stderr).splitlines()), "").strip()
+    lines = (done.stdout or done.stderr).strip().splitlines() or [""]
+    return f"does not run: {lines[-1].strip()}" if lines[0].startswith("Traceback") else lines[0].strip()
 
 
 def require_version(tool: Tool) -> None:

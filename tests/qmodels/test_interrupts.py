@@ -17,7 +17,9 @@ import contextlib, os, signal, sys, time, weakref
 from pathlib import Path
 from qmodels.interrupts import interrupt_later, stoppable
 from qmodels.storage import write_bytes
-signal.signal(signal.SIGINT, {start})  # the test may run in the background
+signal.signal(signal.SIGINT, {start})  # the test may run in the background, or under nohup
+for other in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(other, signal.SIG_DFL)
 def ask():
     os.kill(os.getpid(), signal.{name})
     sum(range(1000))
