@@ -10,7 +10,7 @@ import yaml
 from helpers.cli import Cli
 from helpers.models import weight_quantizers
 
-from hw.cli import _hls4ml_settings
+from hw.cli.flow import hls4ml_settings
 from hw.experiment.config import load_config
 from hw.generate.convert import legacy_keras
 from hw.generate.hls4ml_yaml import read_hls4ml_yaml
@@ -92,9 +92,9 @@ def test_layers_of_the_config_stay_unless_the_yaml_names_them(tmp_path: Path) ->
     )
     (tmp_path / "empty.yml").write_text("IOType: io_stream\n")
     (tmp_path / "named.yml").write_text("HLSConfig: {LayerName: {a: {ReuseFactor: 8}, c: {Strategy: Resource}}}\n")
-    kept = load_config(tmp_path / "run.yaml", _hls4ml_settings(tmp_path / "empty.yml")).hardware
+    kept = load_config(tmp_path / "run.yaml", hls4ml_settings(tmp_path / "empty.yml")).hardware
     assert {name: own.reuse_factor for name, own in kept.layers.items()} == {"a": 2, "b": 3}
-    merged = load_config(tmp_path / "run.yaml", _hls4ml_settings(tmp_path / "named.yml")).hardware.layers
+    merged = load_config(tmp_path / "run.yaml", hls4ml_settings(tmp_path / "named.yml")).hardware.layers
     assert {name: own.reuse_factor for name, own in merged.items()} == {"a": 8, "b": 3, "c": None}
     assert (merged["a"].weight_storage, merged["c"].strategy) == ("codes", "resource")
 
@@ -119,5 +119,5 @@ def test_what_hls4ml_itself_writes_for_a_qkeras_model_is_taken(tmp_path: Path) -
     settings, ignored = read_hls4ml_yaml(tmp_path / "mine.yml")
     assert settings["layers"] == {"d": {"reuse_factor": 3}, "logits": {"reuse_factor": 1}}
     assert "d_quantized_relu.TableSize" in ignored and "grid.ReuseFactor" not in ignored
-    hardware = load_config(None, _hls4ml_settings(tmp_path / "mine.yml")).hardware
+    hardware = load_config(None, hls4ml_settings(tmp_path / "mine.yml")).hardware
     assert plan_layers(model, hardware)["d"] == ("Latency", 3)

@@ -1,0 +1,5 @@
+"""`python -m hw.cli`."""
+
+from hw.cli import main
+
+main()
