@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.attack import descend
-from hw.certify.branch import root, search
+from hw.certify.branch import Search, closer, root
 from hw.certify.certificate import Certificate, Method, Verdict
 from hw.certify.doubled import Doubled, double
 from hw.certify.dual import Net, Objective, Points, Regions
@@ -271,17 +271,17 @@ class _Work:
         left = np.flatnonzero(~shown)
         if len(left):
             sub = question.take(left)
-            proved = search(
-                front,
-                regions.take(left),
-                goal.take(left),
-                need[left],
-                found.some(left),
-                sub.broken,
-                sub.alive,
-                self.effort.steps // 2,
+            steps = self.effort.steps
+            bent, reference, closed = closer(
+                front, regions.take(left), goal.take(left), need[left], found.some(left), 3 * steps
             )
-            shown[left] = proved
+            shown[left] = closed
+            still = np.flatnonzero(~closed)
+            left, bent, sub = left[still], bent.some(still), question.take(left[still])
+            reference = {i: point[still] for i, point in reference.items()}
+        if len(left):
+            search = Search(front, goal.take(left), need[left], sub.broken, sub.alive, self.effort.steps // 2)
+            shown[left] = search.run(regions.take(left), bent, reference)
         image = right[pairs.image[0]]
         if shown.all() and self.verdicts[image] == "unknown":
             self._set(np.array([image]), "certified", "search")

@@ -36,12 +36,14 @@ class Matrix:
         return self._float(self.sparse.T.tocsr())
 
     @cached_property
-    def _up(self) -> Any:
-        return self._float(self.sparse.maximum(0).tocsr())
+    def up(self) -> Matrix:
+        """What is above zero."""
+        return Matrix(self.sparse.maximum(0).tocsr())
 
     @cached_property
-    def _down(self) -> Any:
-        return self._float(self.sparse.minimum(0).tocsr())
+    def down(self) -> Matrix:
+        """What is below zero."""
+        return Matrix(self.sparse.minimum(0).tocsr())
 
     @staticmethod
     def _float(matrix: csr_matrix) -> Any:
@@ -65,12 +67,9 @@ class Matrix:
 
     def interval(self, what: Interval) -> Interval:
         """Bounds (N, outputs) from bounds (N, inputs)."""
-        up, down = self.sparse.maximum(0), self.sparse.minimum(0)
-        parts = [
-            [self._product(fast, slow, end, self._heaviest[0]) for end in what]
-            for fast, slow in ((self._up, up), (self._down, down))
-        ]
-        return Interval(parts[0][0] + parts[1][1], parts[0][1] + parts[1][0])
+        one, two = self.up, self.down
+        low = one.forward(what.low) + two.forward(what.high)
+        return Interval(low, one.forward(what.high) + two.forward(what.low))
 
     @staticmethod
     def _product(fast: Any, slow: Any, x: NDArray[Any], heaviest: int) -> NDArray[Any]:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.certify import kinked
 from hw.certify.dual import Bound, Multipliers, Net, Objective, Points, Regions, evaluate
 from hw.certify.interval import Interval
+from hw.certify.kinked import Kinked
 from hw.certify.stages import Affine, Largest
 from hw.certify.staircase import Staircase
 
@@ -32,17 +34,19 @@ class Found:
     place: Points
     worth: Points
     inputs: list[Points]  # what the leaves were at some of the steps
+    values: Points  # what the stages made, on average
 
     def take(self, rows: Any) -> Multipliers:
         """The multipliers of some rows."""
         return {out: lam[rows] for out, lam in self.multipliers.items()}
 
     def some(self, rows: Any) -> Found:
-        """Of some rows, without the inputs."""
-        loss, place, worth = (
-            {out: part[rows] for out, part in points.items()} for points in (self.loss, self.place, self.worth)
+        """Of some rows, without most of the inputs."""
+        loss, place, worth, last, values = (
+            {out: part[rows] for out, part in points.items()}
+            for points in (self.loss, self.place, self.worth, self.inputs[-1], self.values)
         )
-        return Found(self.take(rows), self.value[rows], loss, place, worth, [])
+        return Found(self.take(rows), self.value[rows], loss, place, worth, [last], values)
 
 
 def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
@@ -106,8 +110,12 @@ def ascend(
     steps: int,
     need: NDArray[np.float64],
     first_step: float = _FIRST_STEP,
+    reference: Points | None = None,
 ) -> Found:
-    """Supergradient ascent (Adam) on all rows at once; stops when every row promises what it needs."""
+    """Supergradient ascent (Adam) on all rows at once; stops when every row promises what it needs.
+
+    With a reference the multipliers are those of `kinked`.
+    """
     regions = regions.floats()
     lam = {out: value.copy() for out, value in start.items()}
     size = {out: _size(value, net, regions, out) for out, value in lam.items()}
@@ -118,13 +126,19 @@ def ascend(
     gathered = _Averages()
     inputs: list[Points] = []
     for step in range(steps + 1):
-        bound = evaluate(net, regions, objective, lam)
+        bound: Bound | Kinked
+        if reference is None:
+            bound = evaluate(net, regions, objective, lam)
+            slope = supergradient(net, bound, lam)
+            true = {out: bound.sums[out] + change for out, change in slope.items()}
+        else:
+            bound = kinked.evaluate(net, regions, objective, lam, reference)
+            slope, true = kinked.supergradient(net, bound, reference)
         better = bound.value > top
         top = np.where(better, bound.value, top)
         for out, value in lam.items():
             best[out][better] = value[better]
-        slope = supergradient(net, bound, lam)
-        gathered.add(net, bound, slope, late=step >= steps // 2)
+        gathered.add(net, bound, true, late=step >= steps // 2)
         if step % 8 == 0:
             inputs.append({index: bound.values[index] for index in net.leaves if index in bound.values})
         if step == steps or (top >= need).all():
@@ -137,7 +151,11 @@ def ascend(
             corrected = mean[out] / (1 - _DECAY_ONE ** (step + 1))
             spread = np.sqrt(square[out] / (1 - _DECAY_TWO ** (step + 1))) + _TINY
             lam[out] = lam[out] + rate * size[out] * corrected / spread
-    return Found(best, top, gathered.losses(net), gathered.sums, gathered.worth, [*inputs, gathered.leaves])
+            if reference is not None and out in true:
+                lam[out] = kinked.ordered(lam[out])
+    return Found(
+        best, top, gathered.losses(net), gathered.sums, gathered.worth, [*inputs, gathered.leaves], gathered.values
+    )
 
 
 def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[Any]:
@@ -149,6 +167,7 @@ def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[An
     assert stage.stairs is not None
     reach = regions.reach[out]
     moves = stage.stairs(reach.low) < stage.stairs(reach.high)
+    moves = moves if lam.ndim == 2 else moves[:, None]
     return np.where(moves, np.maximum(np.abs(lam), 0.3 * typical), 0.0)
 
 
@@ -181,7 +200,7 @@ class _Averages:
         self.worth: Points = {}
         self.leaves: Points = {}
 
-    def add(self, net: Net, bound: Bound, slope: Points, late: bool) -> None:
+    def add(self, net: Net, bound: Bound | Kinked, true: Points, late: bool) -> None:
         if late or self.count:
             self.count += 1
         weight = 1.0 if not self.count else 1.0 / self.count
@@ -192,9 +211,8 @@ class _Averages:
         for stage in net.stages:
             if stage.out not in bound.sums or isinstance(stage, Largest):
                 continue
-            sums = bound.sums[stage.out] + slope[stage.out]
             for kept, new in (
-                (self.sums, sums),
+                (self.sums, true[stage.out]),
                 (self.values, bound.values[stage.out]),
                 (self.worth, bound.worth[stage.out]),
             ):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.certify.branch import SCALES, narrowed
 from hw.certify.dual import Net, Objective, Regions, evaluate
 from hw.certify.interval import Integers, Interval
 from hw.certify.matrix import TooLarge
+from hw.certify.nodes import SCALES, narrowed
 from hw.certify.search import ascend, chords
 from hw.certify.stages import Affine
 

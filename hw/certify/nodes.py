@@ -1,0 +1,176 @@
+"""Parts of a question that are still open, what bounds them, and the proof that one is closed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw.certify import kinked
+from hw.certify.dual import Multipliers, Net, Objective, Points, Regions, evaluate
+from hw.certify.interval import Interval
+from hw.certify.matrix import TooLarge
+from hw.certify.stages import Affine, Largest
+
+SCALES = tuple(1 << bits for bits in (28, 20, 12))  # multipliers are whole numbers of 1/scale
+
+
+def exact_bound(
+    net: Net, regions: Regions, goal: Objective, lam: Multipliers, reference: Points | None = None
+) -> tuple[NDArray[np.int64], int] | None:
+    """The bound with these multipliers, made whole numbers of 1/scale, in int64: scale times it, and the scale.
+
+    None where int64 may not hold it.
+    """
+    for scale in SCALES:
+        whole = {out: np.rint(value * scale).astype(np.int64) for out, value in lam.items()}
+        scaled = Objective({i: c * scale for i, c in goal.coefficients.items()}, goal.constant * scale)
+        try:
+            if reference is None:
+                return evaluate(net, regions, scaled, whole).value, scale
+            return kinked.evaluate(net, regions, scaled, whole, reference).value, scale
+        except TooLarge:
+            continue
+    return None
+
+
+def prove(
+    net: Net,
+    regions: Regions,
+    goal: Objective,
+    need: NDArray[np.int64],
+    lam: Multipliers,
+    reference: Points | None = None,
+) -> NDArray[np.bool_]:
+    """Which rows are proved, in int64: the bound with these multipliers, made integers, is above `need` - 1.
+
+    What is bounded is a whole number: above `need` - 1 it is at least `need`.
+    """
+    found = exact_bound(net, regions, goal, lam, reference)
+    if found is None:
+        return np.zeros(len(need), np.bool_)
+    value, scale = found
+    return np.asarray(value > (need - 1) * scale)
+
+
+def narrowed(net: Net, regions: Regions) -> tuple[Regions, NDArray[np.bool_]]:
+    """Bounds of every stage's sums, from those of the stages before, and which rows nothing fulfils any more."""
+    values = dict(regions.leaves)  # (1, n) where all rows share them
+    reach: dict[int, Interval] = {}
+    empty = np.zeros(len(regions), np.bool_)
+    for stage in net.stages:
+        if isinstance(stage, Largest):
+            box = values[stage.source].take(stage.members)
+            found = Interval(box.low.max(axis=1), box.high.max(axis=1))
+        else:
+            found = Interval(stage.bias, stage.bias)
+            for index, matrix in net.matrices[stage.out]:
+                part = matrix.interval(values[index])
+                found = Interval(found.low + part.low, found.high + part.high)
+        before = regions.reach[stage.out]
+        low, high = np.maximum(found.low, before.low), np.minimum(found.high, before.high)
+        empty |= (low > high).any(axis=1)
+        found = Interval(np.minimum(low, high), np.maximum(low, high))
+        reach[stage.out] = found
+        plain = isinstance(stage, Largest) or stage.stairs is None
+        values[stage.out] = found if plain else stage.stairs.image(found)  # type: ignore[union-attr]
+    return Regions(regions.leaves, reach), empty
+
+
+def cuttable(net: Net) -> list[Affine]:
+    """Stages with steps."""
+    return [s for s in net.stages if isinstance(s, Affine) and s.stairs is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class Cuts:
+    """One cut a row: of which stage (its place among the cuttable ones), which neuron, from which sum on is above.
+
+    `cost`: what the relaxation gives away at that neuron; 0: there is nothing to cut.
+    """
+
+    stage: NDArray[np.int64]
+    neuron: NDArray[np.int64]
+    start: NDArray[np.int64]
+    cost: NDArray[np.float64]
+
+    def take(self, rows: Any) -> Cuts:
+        """Some of them."""
+        return Cuts(self.stage[rows], self.neuron[rows], self.start[rows], self.cost[rows])
+
+    def join(self, other: Cuts) -> Cuts:
+        """Both."""
+        ours, theirs = vars(self), vars(other)
+        return Cuts(**{name: np.concatenate([ours[name], theirs[name]]) for name in ours})
+
+    @classmethod
+    def none(cls, count: int) -> Cuts:
+        """No cut has made these rows."""
+        zero = np.zeros(count, np.int64)
+        return cls(zero, zero, zero, np.zeros(count))
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """Parts of questions still open, a row each.
+
+    Args:
+        question: which one.
+        regions: where.
+        start: multipliers of the node that this is a part of.
+        reference: its reference (`kinked`).
+        bound: what that node promised.
+        made: the cut that made this one.
+        upper: on which side of it.
+        share: what part of its question it is, halved with every cut.
+    """
+
+    question: NDArray[np.int64]
+    regions: Regions
+    start: Multipliers
+    reference: Points
+    bound: NDArray[np.float64]
+    made: Cuts
+    upper: NDArray[np.bool_]
+    share: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    def take(self, rows: Any) -> Nodes:
+        """Some of them."""
+        start, reference = ({i: part[rows] for i, part in parts.items()} for parts in (self.start, self.reference))
+        regions, made, upper, share = self.regions.take(rows), self.made.take(rows), self.upper[rows], self.share[rows]
+        return Nodes(self.question[rows], regions, start, reference, self.bound[rows], made, upper, share)
+
+    def join(self, other: Nodes) -> Nodes:
+        """Both."""
+        return Nodes(
+            np.concatenate([self.question, other.question]),
+            self.regions.join(other.regions),
+            {out: np.concatenate([lam, other.start[out]]) for out, lam in self.start.items()},
+            {i: np.concatenate([point, other.reference[i]]) for i, point in self.reference.items()},
+            np.concatenate([self.bound, other.bound]),
+            self.made.join(other.made),
+            np.concatenate([self.upper, other.upper]),
+            np.concatenate([self.share, other.share]),
+        )
+
+
+def halves(net: Net, nodes: Nodes, cuts: Cuts) -> Nodes:
+    """Each node in two: first all parts below their cuts, then all parts above."""
+    made = []
+    for upper in (False, True):
+        reach = {out: Interval(b.low.copy(), b.high.copy()) for out, b in nodes.regions.reach.items()}
+        for number, stage in enumerate(cuttable(net)):
+            rows = np.flatnonzero((cuts.stage == number) & (cuts.cost > 0))
+            if upper:
+                reach[stage.out].low[rows, cuts.neuron[rows]] = cuts.start[rows]
+            else:
+                reach[stage.out].high[rows, cuts.neuron[rows]] = cuts.start[rows] - 1
+        regions = Regions(nodes.regions.leaves, reach)
+        upper_side = np.full(len(nodes), upper)
+        made.append(replace(nodes, regions=regions, made=cuts, upper=upper_side, share=nodes.share / 2))
+    return made[0].join(made[1])
