@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hw.certify.branching import Gains, choose
 from hw.certify.dual import Net, Objective, Points, Regions
-from hw.certify.kinked import evaluate as kinked_bound
 from hw.certify.kinked import reference_of, twice
 from hw.certify.nodes import Cuts, Nodes, halves, narrowed, prove
 from hw.certify.patterns import pinned, settle
@@ -19,6 +18,7 @@ from hw.certify.search import Found, ascend, chords
 
 _NODES_AT_ONCE = 192
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
+_BENT_STEPS = 3  # of the ascent with a kink, for each one without
 _ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
 
 Broken = Callable[[NDArray[np.int64], Points], NDArray[np.bool_]]
@@ -65,19 +65,19 @@ class Search:
         self.over = np.zeros(len(self.need), np.bool_)  # answered the other way, or given up
         self.gains = Gains(self.net)
 
-    def run(self, regions: Regions, found: Found, reference: Points) -> NDArray[np.bool_]:
+    def run(self, regions: Regions, found: Found, bound: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which questions are proved; those that `alive` no longer names are given up.
 
         Args:
             regions: one row a question.
-            found: of the root, by `closer`.
-            reference: likewise.
+            found: of the root.
+            bound: what the root promises.
         """
         count = len(self.need)
         proved = np.zeros(count, np.bool_)
         rows = np.arange(count)
         none = Cuts.none(count), proved.copy(), np.ones(count)
-        first = Nodes(rows, regions, found.multipliers, reference, found.value, *none)
+        first = Nodes(rows, regions, found.multipliers, bound, *none)
         nodes = self._split(first, found)
         while True:
             wanted = self.alive() & ~self.over & ~proved
@@ -101,30 +101,18 @@ class Search:
         if not len(nodes):
             return nodes
         wanted, mine = promised[nodes.question], self.goal.take(nodes.question)
-        goal = mine.floats()
-        found = ascend(
-            self.net, nodes.regions, goal, nodes.start, self.steps, wanted, _LATER_STEP, nodes.reference
+        found = ascend(self.net, nodes.regions, mine.floats(), nodes.start, self.steps, wanted, _LATER_STEP)
+        bent, reference, shown = closer(
+            self.net, nodes.regions, mine, self.need[nodes.question], found, _BENT_STEPS * self.steps
         )
-        self.gains.learn(nodes.made, nodes.upper, np.minimum(found.value, wanted) - nodes.bound)
-        shown = prove(self.net, nodes.regions, mine, self.need[nodes.question], found.multipliers, nodes.reference)
-        for points in found.inputs[-2:]:
+        self.gains.learn(nodes.made, nodes.upper, np.minimum(bent.value, wanted) - nodes.bound)
+        for points in (*found.inputs[-2:], bent.inputs[-1]):
             self.over |= self.broken(nodes.question, points)
         for row in np.flatnonzero(pinned(self.net, nodes.regions) & ~shown & ~self.over[nodes.question]):
             shown[row] = self._settled(nodes.take(np.array([row])))
         rest = np.flatnonzero(~shown & ~self.over[nodes.question])
-        better = replace(nodes, start=found.multipliers, bound=found.value).take(rest)
-        return self._split(self._moved(better, found.some(rest)), found.some(rest))
-
-    def _moved(self, nodes: Nodes, found: Found) -> Nodes:
-        """With their references where the last ascent has led to, where that makes them no worse."""
-        if not len(nodes):
-            return nodes
-        fresh = reference_of(self.net, nodes.regions, found.inputs[-1], found.values)
-        goal = self.goal.take(nodes.question).floats()
-        there = kinked_bound(self.net, nodes.regions.floats(), goal, nodes.start, fresh).value
-        better = (there >= nodes.bound)[:, None]
-        reference = {i: np.where(better, fresh[i], old) for i, old in nodes.reference.items()}
-        return replace(nodes, reference=reference, bound=np.maximum(there, nodes.bound))
+        better = replace(nodes, start=found.multipliers, bound=np.maximum(bent.value, nodes.bound)).take(rest)
+        return self._split(better, found.some(rest))
 
     def _settled(self, node: Nodes) -> bool:
         """Whether a node where nothing can be cut is proved after all; if not, its question is answered or given up."""
@@ -144,4 +132,4 @@ class Search:
         goal, need = self.goal.take(nodes.question), (self.need[nodes.question] - _ENOUGH).astype(np.float64)
         cuts = choose(self.net, goal, nodes, found, self.gains, need)
         self.over[nodes.question[cuts.cost <= 0]] = True
-        return halves(self.net, nodes, cuts)
+        return halves(self.net, nodes, cuts, found.worth)

@@ -61,13 +61,15 @@ def choose(net: Net, goal: Objective, nodes: Nodes, found: Found, gains: Gains, 
         return many.take((rows, gains.worth(many).argmax(axis=1)))
     count = many.cost.shape[1]
     flat = many.take((np.repeat(rows, count), np.tile(np.arange(count), len(rows))))
-    parts = halves(net, nodes.take(np.repeat(rows, count)), flat)
+    several = np.repeat(rows, count)
+    worth = {out: mu[several] for out, mu in found.worth.items()}
+    parts = halves(net, nodes.take(several), flat, worth)
     own = np.tile(np.repeat(rows, count), 2)
     regions, empty = narrowed(net, parts.regions)
-    found = ascend(net, regions, goal.take(own).floats(), parts.start, _TRIAL_STEPS, need[own], _TRIAL_RATE, parts.reference)
+    before = found.value
+    found = ascend(net, regions, goal.take(own).floats(), parts.start, _TRIAL_STEPS, need[own], _TRIAL_RATE)
     gain = np.where(empty, np.inf, found.value)
-    gain = np.minimum(gain, need[own]) - nodes.bound[own]
-    gains.learn(parts.made, parts.upper, gain)
+    gain = np.minimum(gain, need[own]) - before[own]
     sides = np.maximum(gain.reshape(2, len(rows), count), _LEAST * many.cost)
     score = np.where(many.cost > 0, sides.min(axis=0) + 0.1 * sides.max(axis=0), -1.0)
     return many.take((rows, score.argmax(axis=1)))

@@ -272,16 +272,15 @@ class _Work:
         if len(left):
             sub = question.take(left)
             steps = self.effort.steps
-            bent, reference, closed = closer(
+            bent, _, closed = closer(
                 front, regions.take(left), goal.take(left), need[left], found.some(left), 3 * steps
             )
             shown[left] = closed
             still = np.flatnonzero(~closed)
-            left, bent, sub = left[still], bent.some(still), question.take(left[still])
-            reference = {i: point[still] for i, point in reference.items()}
+            left, sub, bound = left[still], question.take(left[still]), bent.value[still]
         if len(left):
             search = Search(front, goal.take(left), need[left], sub.broken, sub.alive, self.effort.steps // 2)
-            shown[left] = search.run(regions.take(left), bent, reference)
+            shown[left] = search.run(regions.take(left), found.some(left), bound)
         image = right[pairs.image[0]]
         if shown.all() and self.verdicts[image] == "unknown":
             self._set(np.array([image]), "certified", "search")

@@ -12,6 +12,7 @@ from hw.certify import kinked
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions, evaluate
 from hw.certify.interval import Interval
 from hw.certify.matrix import TooLarge
+from hw.certify.search import slope
 from hw.certify.stages import Affine, Largest
 
 SCALES = tuple(1 << bits for bits in (28, 20, 12))  # multipliers are whole numbers of 1/scale
@@ -120,7 +121,6 @@ class Nodes:
         question: which one.
         regions: where.
         start: multipliers of the node that this is a part of.
-        reference: its reference (`kinked`).
         bound: what that node promised.
         made: the cut that made this one.
         upper: on which side of it.
@@ -130,7 +130,6 @@ class Nodes:
     question: NDArray[np.int64]
     regions: Regions
     start: Multipliers
-    reference: Points
     bound: NDArray[np.float64]
     made: Cuts
     upper: NDArray[np.bool_]
@@ -141,9 +140,9 @@ class Nodes:
 
     def take(self, rows: Any) -> Nodes:
         """Some of them."""
-        start, reference = ({i: part[rows] for i, part in parts.items()} for parts in (self.start, self.reference))
+        start = {i: part[rows] for i, part in self.start.items()}
         regions, made, upper, share = self.regions.take(rows), self.made.take(rows), self.upper[rows], self.share[rows]
-        return Nodes(self.question[rows], regions, start, reference, self.bound[rows], made, upper, share)
+        return Nodes(self.question[rows], regions, start, self.bound[rows], made, upper, share)
 
     def join(self, other: Nodes) -> Nodes:
         """Both."""
@@ -151,7 +150,6 @@ class Nodes:
             np.concatenate([self.question, other.question]),
             self.regions.join(other.regions),
             {out: np.concatenate([lam, other.start[out]]) for out, lam in self.start.items()},
-            {i: np.concatenate([point, other.reference[i]]) for i, point in self.reference.items()},
             np.concatenate([self.bound, other.bound]),
             self.made.join(other.made),
             np.concatenate([self.upper, other.upper]),
@@ -159,18 +157,32 @@ class Nodes:
         )
 
 
-def halves(net: Net, nodes: Nodes, cuts: Cuts) -> Nodes:
-    """Each node in two: first all parts below their cuts, then all parts above."""
+def halves(net: Net, nodes: Nodes, cuts: Cuts, worth: Points) -> Nodes:
+    """Each node in two: first all parts below their cuts, then all parts above.
+
+    Args:
+        net: stages.
+        nodes: to be cut.
+        cuts: where, a row each.
+        worth: of every stage's outputs in these nodes: the multiplier of a neuron that is cut starts again from it.
+    """
     made = []
     for upper in (False, True):
         reach = {out: Interval(b.low.copy(), b.high.copy()) for out, b in nodes.regions.reach.items()}
+        start = dict(nodes.start)
         for number, stage in enumerate(cuttable(net)):
             rows = np.flatnonzero((cuts.stage == number) & (cuts.cost > 0))
+            where, at = (rows, cuts.neuron[rows]), reach[stage.out]
             if upper:
-                reach[stage.out].low[rows, cuts.neuron[rows]] = cuts.start[rows]
+                at.low[where] = np.maximum(cuts.start[rows], at.low[where])
             else:
-                reach[stage.out].high[rows, cuts.neuron[rows]] = cuts.start[rows] - 1
+                at.high[where] = np.minimum(cuts.start[rows] - 1, at.high[where])
+            if len(rows):
+                assert stage.stairs is not None
+                mu, lam = worth[stage.out][where], start[stage.out].copy()
+                lam[where] = mu * slope(stage.stairs, Interval(at.low[where], at.high[where]), mu)
+                start[stage.out] = lam
+        side, share = np.full(len(nodes), upper), nodes.share / 2
         regions = Regions(nodes.regions.leaves, reach)
-        upper_side = np.full(len(nodes), upper)
-        made.append(replace(nodes, regions=regions, made=cuts, upper=upper_side, share=nodes.share / 2))
+        made.append(replace(nodes, regions=regions, start=start, made=cuts, upper=side, share=share))
     return made[0].join(made[1])

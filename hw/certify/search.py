@@ -66,7 +66,7 @@ def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
             continue
         lam = mu
         if stage.stairs is not None:
-            lam = mu * _slope(stage.stairs, reach, mu)
+            lam = mu * slope(stage.stairs, reach, mu)
             found[stage.out] = lam
         for index, matrix in net.matrices[stage.out]:
             part = matrix.backward(lam)
@@ -89,7 +89,7 @@ def _share(mu: NDArray[Any], box: Interval) -> NDArray[np.float64]:
     return lam
 
 
-def _slope(stairs: Staircase, reach: Interval, mu: NDArray[Any]) -> NDArray[np.float64]:
+def slope(stairs: Staircase, reach: Interval, mu: NDArray[Any]) -> NDArray[np.float64]:
     """The slope of a line that touches the staircase from below (mu > 0) or above: from its flat end to the other one.
 
     Where the flat part is the longer one the line lies on it: slope 0.
@@ -129,11 +129,11 @@ def ascend(
         bound: Bound | Kinked
         if reference is None:
             bound = evaluate(net, regions, objective, lam)
-            slope = supergradient(net, bound, lam)
-            true = {out: bound.sums[out] + change for out, change in slope.items()}
+            steep = supergradient(net, bound, lam)
+            true = {out: bound.sums[out] + change for out, change in steep.items()}
         else:
             bound = kinked.evaluate(net, regions, objective, lam, reference)
-            slope, true = kinked.supergradient(net, bound, reference)
+            steep, true = kinked.supergradient(net, bound, reference)
         better = bound.value > top
         top = np.where(better, bound.value, top)
         for out, value in lam.items():
@@ -144,7 +144,7 @@ def ascend(
         if step == steps or (top >= need).all():
             break
         rate = first_step * (_LAST_STEP / first_step) ** (step / max(steps - 1, 1))
-        for out, gradient in slope.items():
+        for out, gradient in steep.items():
             scaled = gradient * size[out]
             mean[out] = _DECAY_ONE * mean[out] + (1 - _DECAY_ONE) * scaled
             square[out] = _DECAY_TWO * square[out] + (1 - _DECAY_TWO) * scaled**2
