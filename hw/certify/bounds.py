@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from hw.certify.interval import SAFE_BITS, Integers, Interval, bits_of, cast
-from hw.certify.linear import Sums, accumulators
+from hw.certify.kept import Kept
+from hw.certify.linear import accumulators
 from hw.certify.recipes import image
 from hw.simulate.bitsim.codes import Merge
 from hw.simulate.bitsim.program import (
@@ -31,54 +31,33 @@ from qmodels.formats import FixedPoint
 Bounds = dict[int, Interval]  # by the value's index: (N, elements), raw in its format
 
 
-def propagate(network: Network, boxes: Sequence[Interval], codes: FixedPoint | None = None) -> Bounds:
+def propagate(
+    network: Network, boxes: Sequence[Interval], codes: FixedPoint | None = None, kept: Kept | None = None
+) -> Bounds:
     """Bounds of every value that any input in the boxes leads to.
 
     Args:
         network: lowered, fused or not.
         boxes: bounds (N, elements) of every input, in the order of the user's arrays.
         codes: format of the numbers in the boxes; None: the input's own.
+        kept: what earlier calls have computed of the network.
     """
     bounds: Bounds = {}
+    kept = kept or Kept()
     for op in network.ops:
         if isinstance(op, Input):
             bounds[op.out.index] = cast(boxes[op.which], codes or op.out.format, op.out.format)
         else:
-            bounds[op.out.index] = step(op, bounds)
+            bounds[op.out.index] = step(op, bounds, kept)
     return bounds
 
 
-def step(op: Op, bounds: Bounds) -> Interval:
+def step(op: Op, bounds: Bounds, kept: Kept) -> Interval:
     """Bounds of what one operation makes, from those of what it reads."""
+    if isinstance(op, Linear):
+        return image(op.recipe, accumulators(kept.sums(op), bounds[op.source.index]), op.out)
     found: Interval = _FAMILIES[type(op)](op, bounds)
     return found
-
-
-def _linear(op: Linear, bounds: Bounds) -> Interval:
-    return image(op.recipe, accumulators(sums_of(op), bounds[op.source.index]), op.out)
-
-
-@lru_cache(maxsize=256)
-def _sums(holder: _Held) -> Sums:
-    return Sums(holder.op)
-
-
-class _Held:
-    """An operation as a key of the cache: by identity, and kept alive with it."""
-
-    def __init__(self, op: Linear) -> None:
-        self.op = op
-
-    def __hash__(self) -> int:
-        return id(self.op)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and other.op is self.op
-
-
-def sums_of(op: Linear) -> Sums:
-    """The layer's sums, kept between calls."""
-    return _sums(_Held(op))
 
 
 def _map(op: Map, bounds: Bounds) -> Interval:
@@ -208,7 +187,6 @@ def _softmax(op: Softmax, bounds: Bounds) -> Interval:
 
 
 _FAMILIES: dict[type, Callable[..., Interval]] = {
-    Linear: _linear,
     Map: _map,
     Binary: _binary,
     Pool: _pool,

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from hw.certify.branching import Gains, choose
 from hw.certify.dual import Net, Objective, Points, Regions
 from hw.certify.kinked import reference_of, twice
-from hw.certify.nodes import Cuts, Nodes, halves, narrowed, prove
+from hw.certify.nodes import Cuts, Nodes, cuttable, halves, narrowed, prove
 from hw.certify.patterns import pinned, settle
 from hw.certify.search import Found, ascend, chords
 
 _NODES_AT_ONCE = 192
+_NEURONS_AT_ONCE = 40_000
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
 _BENT_STEPS = 3  # of the ascent with a kink, for each one without
 _ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
@@ -31,14 +32,21 @@ def root(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], s
     return found, prove(net, regions, goal, need, found.multipliers)
 
 
-def closer(
-    net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], found: Found, steps: int
-) -> tuple[Found, Points, NDArray[np.bool_]]:
-    """Better multipliers, with a kink at the point that `found` leads to; that point, and what they prove."""
+@dataclass(frozen=True, eq=False)
+class Closer:
+    """What a row is at least, as multipliers with a kink promise it; whether they prove it; inputs on the way."""
+
+    value: NDArray[np.float64]
+    shown: NDArray[np.bool_]
+    inputs: list[Points]
+
+
+def closer(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], found: Found, steps: int) -> Closer:
+    """Better multipliers than `found`: with a kink at the point that it leads to."""
     reference = reference_of(net, regions, found.inputs[-1], found.values)
     start, wanted = twice(found.multipliers, net), (need - _ENOUGH).astype(np.float64)
     bent = ascend(net, regions, goal.floats(), start, steps, wanted, _LATER_STEP, reference)
-    return bent, reference, prove(net, regions, goal, need, bent.multipliers, reference)
+    return Closer(bent.value, prove(net, regions, goal, need, bent.multipliers, reference), bent.inputs)
 
 
 @dataclass(eq=False)
@@ -64,6 +72,8 @@ class Search:
     def __post_init__(self) -> None:
         self.over = np.zeros(len(self.need), np.bool_)  # answered the other way, or given up
         self.gains = Gains(self.net)
+        neurons = sum(len(s.bias) for s in cuttable(self.net))
+        self.at_once = max(8, min(_NODES_AT_ONCE, _NEURONS_AT_ONCE // max(neurons, 1)))
 
     def run(self, regions: Regions, found: Found, bound: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which questions are proved; those that `alive` no longer names are given up.
@@ -88,7 +98,7 @@ class Search:
                 return proved
             # questions with few open parts first, and of each the part that is nearest to being closed
             order = np.lexsort((-nodes.bound, left[nodes.question]))
-            now, later = nodes.take(order[:_NODES_AT_ONCE]), nodes.take(order[_NODES_AT_ONCE:])
+            now, later = nodes.take(order[: self.at_once]), nodes.take(order[self.at_once :])
             nodes = later.join(self._work(now))
 
     def _work(self, nodes: Nodes) -> Nodes:
@@ -102,9 +112,8 @@ class Search:
             return nodes
         wanted, mine = promised[nodes.question], self.goal.take(nodes.question)
         found = ascend(self.net, nodes.regions, mine.floats(), nodes.start, self.steps, wanted, _LATER_STEP)
-        bent, reference, shown = closer(
-            self.net, nodes.regions, mine, self.need[nodes.question], found, _BENT_STEPS * self.steps
-        )
+        bent = closer(self.net, nodes.regions, mine, self.need[nodes.question], found, _BENT_STEPS * self.steps)
+        shown = bent.shown.copy()
         self.gains.learn(nodes.made, nodes.upper, np.minimum(bent.value, wanted) - nodes.bound)
         for points in (*found.inputs[-2:], bent.inputs[-1]):
             self.over |= self.broken(nodes.question, points)

@@ -112,5 +112,3 @@ def _cut(stairs: Staircase, ends: Interval, place: NDArray[np.float64], bent: ND
     level = np.where(bent & (bottom > _FLAT * usual), first + 1, level)
     start: NDArray[np.int64] = stairs.starts[np.minimum(level, len(stairs.starts) - 1)]
     return start
-
-

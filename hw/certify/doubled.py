@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.certify.bounds import propagate, sums_of
+from hw.certify.bounds import propagate
 from hw.certify.interval import Interval
+from hw.certify.kept import Kept
 from hw.certify.linear import exact, exact_sums, unchanged
 from hw.certify.margins import Pairs, needed
 from hw.certify.recipes import image
@@ -55,20 +56,22 @@ class _NoChance(Exception):
     """An operation that goes down somewhere, or that needs more than twice the channels."""
 
 
-def double(network: Network, grid: InputGrid, epsilon: int) -> Doubled | None:
+def double(network: Network, grid: InputGrid, epsilon: int, kept: Kept | None = None) -> Doubled | None:
     """The doubled network of a fused classifier for one radius; None where an operation has no doubled form.
 
     Args:
         network: fused, with logits for outputs.
         grid: with the same bounds for all features, and none frozen.
         epsilon: L-infinity, in steps.
+        kept: what earlier calls have computed of the network.
     """
     *ops, last = network.ops
     box = tuple(np.full((1, network.inputs[0].size), end, np.int64) for end in (grid.lower, grid.upper))
-    bounds = propagate(network, [Interval(*box)], grid.format)
+    kept = kept or Kept()
+    bounds = propagate(network, [Interval(*box)], grid.format, kept)
     if not isinstance(last, Linear) or network.inputs[0].format.fraction != grid.format.fraction:
         return None
-    builder = _Builder(bounds)
+    builder = _Builder(bounds, kept)
     try:
         for op in ops:
             if isinstance(op, Input):
@@ -82,7 +85,7 @@ def double(network: Network, grid: InputGrid, epsilon: int) -> Doubled | None:
     fresh = Network(tuple(builder.ops), network.inputs, (out,))
     simulator = BitSim(fresh)
     simulator.grid = grid
-    reach = exact_sums(sums_of(last), bounds[last.source.index])
+    reach = exact_sums(kept.sums(last), bounds[last.source.index])
     stage = Affine(last.out.index, (), np.zeros(0, np.int64), Staircase.of(last.recipe, last.out, *reach.span), reach)
     need = needed(stage, replace(pairs, image=np.zeros_like(pairs.image)))
     classes = last.out.size
@@ -91,8 +94,8 @@ def double(network: Network, grid: InputGrid, epsilon: int) -> Doubled | None:
 
 
 class _Builder:
-    def __init__(self, bounds: dict[int, Interval]) -> None:
-        self.bounds = bounds
+    def __init__(self, bounds: dict[int, Interval], kept: Kept) -> None:
+        self.bounds, self.kept = bounds, kept
         self.values: dict[int, Value] = {}
         self.layout: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         self.ops: list[Op] = []
@@ -126,7 +129,7 @@ class _Builder:
 
     def margins(self, last: Linear, pairs: Pairs) -> tuple[Value, float]:
         """Lower bounds of the pairs' differences as outputs, and what one raw step of them is worth."""
-        sums, what = sums_of(last), self.bounds[last.source.index]
+        sums, what = self.kept.sums(last), self.bounds[last.source.index]
         if last.depthwise or last.source.image[:2] != (1, 1) or not exact(sums, what):
             raise _NoChance
         reach = exact_sums(sums, what)
@@ -176,7 +179,7 @@ class _Builder:
             raise _NoChance
 
     def _linear(self, op: Linear) -> Linear:
-        sums, what = sums_of(op), self.bounds[op.source.index]
+        sums, what = self.kept.sums(op), self.bounds[op.source.index]
         if op.depthwise or not exact(sums, what):
             raise _NoChance
         reach = exact_sums(sums, what)

@@ -51,8 +51,12 @@ class Kinked:
 
 def twice(multipliers: Multipliers, net: Net) -> Multipliers:
     """Multipliers without a kink: the same above and below."""
-    affine = {s.out for s in net.stages if isinstance(s, Affine)}
-    return {out: np.stack([lam, lam], axis=1) if out in affine else lam for out, lam in multipliers.items()}
+    return {out: np.stack([lam, lam], axis=1) if affine(net, out) else lam for out, lam in multipliers.items()}
+
+
+def affine(net: Net, out: int) -> bool:
+    """Whether a stage has multipliers above and below."""
+    return any(s.out == out and isinstance(s, Affine) for s in net.stages)
 
 
 def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Multipliers, reference: Points) -> Kinked:
@@ -221,7 +225,9 @@ def reference_of(net: Net, regions: Regions, leaves: Points, values: Points) -> 
     for index in net.leaves:
         box = regions.leaves[index]
         middle = leaves.get(index)
-        found[index] = np.clip(np.rint(middle), box.low, box.high).astype(np.int64) if middle is not None else np.zeros(0)
+        found[index] = (
+            np.clip(np.rint(middle), box.low, box.high).astype(np.int64) if middle is not None else np.zeros(0)
+        )
     for stage in net.stages:
         box = regions.outputs(net, stage.out)
         if isinstance(stage, Largest):

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix, identity
 
-from hw.certify.bounds import Bounds, step, sums_of, windows_of
+from hw.certify.bounds import Bounds, step, windows_of
 from hw.certify.interval import Integers, Interval, cast
+from hw.certify.kept import Kept
 from hw.certify.linear import exact, exact_sums, unchanged
 from hw.certify.recipes import image
 from hw.certify.staircase import Staircase
 from hw.simulate.bitsim.codes import Merge
 from hw.simulate.bitsim.program import Alias, Binary, Gather, Input, Linear, Map, Network, Op, Pad, Pool, sources
-from hw.simulate.bitsim.recipes import Recipe, ShiftLeft
+from hw.simulate.bitsim.recipes import ShiftLeft
 from qmodels.formats import FixedPoint
 
 
@@ -83,12 +84,13 @@ class Stages:
         return Stages(stages, {index: pick[index] for index in self.leaves}, self.output, pick, self.origin)
 
 
-def stages_of(network: Network, box: Interval, codes: FixedPoint) -> Stages:
+def stages_of(network: Network, box: Interval, codes: FixedPoint, kept: Kept | None = None) -> Stages:
     """The stages of a fused network for boxes of codes (N, elements), with interval bounds of everything.
 
     Stages that hold for these boxes may not hold for larger ones: a sum that cannot wrap here may there.
     """
     bounds: Bounds = {}
+    kept = kept or Kept()
     stages: list[Stage] = []
     #: Values whose every element depends on one element of the input, which it names: boxes are exact.
     origin: dict[int, Any] = {}
@@ -98,9 +100,9 @@ def stages_of(network: Network, box: Interval, codes: FixedPoint) -> Stages:
             origin[op.out.index] = np.arange(op.out.size)
             continue
         alone = _only(op, origin)
-        made = None if alone else _stage(op, bounds)
+        made = None if alone else _stage(op, bounds, kept)
         if made is None:
-            bounds[op.out.index] = step(op, bounds)
+            bounds[op.out.index] = step(op, bounds, kept)
             if alone:
                 origin[op.out.index] = _origin(op, origin)
             continue
@@ -111,11 +113,11 @@ def stages_of(network: Network, box: Interval, codes: FixedPoint) -> Stages:
         bounds[outer.out] = _result(outer)
     output = network.outputs[0].index
     needed = _needed(stages, output)
-    kept = tuple(s for s in stages if s.out in needed)
-    ours = {s.out for s in kept}
-    read = {index for s in kept for index in reads(s)} | {output}
+    used = tuple(s for s in stages if s.out in needed)
+    ours = {s.out for s in used}
+    read = {index for s in used for index in reads(s)} | {output}
     leaves = {i: bounds[i] for i in read - ours}
-    return Stages(kept, leaves, output, {i: bounds[i] for i in read | ours}, {i: origin.get(i) for i in leaves})
+    return Stages(used, leaves, output, {i: bounds[i] for i in read | ours}, {i: origin.get(i) for i in leaves})
 
 
 def reads(stage: Stage) -> tuple[int, ...]:
@@ -162,44 +164,24 @@ def _once(op: Gather) -> bool:
 _Made = tuple[list[Stage], Stage]
 
 
-def _stage(op: Op, bounds: Bounds) -> _Made | None:
+def _stage(op: Op, bounds: Bounds, kept: Kept) -> _Made | None:
     if any(bounds[value.index].low.dtype == object for value in sources(op)):
         return None
     if isinstance(op, Linear):
-        return _linear(op, bounds)
+        return _linear(op, bounds, kept)
     if isinstance(op, Map):
         reach = bounds[op.source.index]
-        stairs = _stairs(op, op.recipe, reach)
+        stairs = kept.stairs(op, op.recipe, reach)
         return (
             None if stairs is None else ([], _moved(op.out.index, op.source.index, _one(op.source.size), stairs, reach))
         )
     if isinstance(op, Alias):
         return [], _moved(op.out.index, op.source.index, _one(op.source.size), None, bounds[op.source.index])
     if isinstance(op, (Gather, Pad)):
-        return _gather(op if isinstance(op, Gather) else op.gather(), bounds)
+        return _gather(op if isinstance(op, Gather) else op.gather(), bounds, kept)
     if isinstance(op, Binary):
-        return _binary(op, bounds)
-    return _pool(op, bounds) if isinstance(op, Pool) else None
-
-
-_KEPT: dict[int, tuple[Op, Staircase]] = {}  # by the operation's identity, which is kept alive with it
-_MOST_KEPT = 256
-
-
-def _stairs(op: Op, recipe: Recipe, reach: Interval) -> Staircase | None:
-    """The staircase on what is reached: cut out of one that was tried before, or tried now on somewhat more."""
-    low, high = reach.span
-    held = _KEPT.get(id(op))
-    if held is not None and held[0] is op and held[1].starts[0] <= low and high <= held[1].last:
-        return held[1].part(low, high)
-    more = (high - low) // 2
-    wide = Staircase.of(recipe, op.out, low - more, high + more)
-    if wide is None:
-        return Staircase.of(recipe, op.out, low, high)
-    if len(_KEPT) >= _MOST_KEPT:
-        _KEPT.clear()
-    _KEPT[id(op)] = (op, wide)
-    return wide.part(low, high)
+        return _binary(op, bounds, kept)
+    return _pool(op, bounds, kept) if isinstance(op, Pool) else None
 
 
 def _one(size: int) -> csr_matrix:
@@ -210,30 +192,30 @@ def _moved(out: int, source: int, matrix: csr_matrix, stairs: Staircase | None, 
     return Affine(out, ((source, matrix),), np.zeros(matrix.shape[0], np.int64), stairs, reach)
 
 
-def _linear(op: Linear, bounds: Bounds) -> _Made | None:
-    sums, what = sums_of(op), bounds[op.source.index]
+def _linear(op: Linear, bounds: Bounds, kept: Kept) -> _Made | None:
+    sums, what = kept.sums(op), bounds[op.source.index]
     if not exact(sums, what):
         return None
     reach = exact_sums(sums, what)
     if not unchanged(sums, reach):
         return None
-    stairs = _stairs(op, op.recipe, reach)
+    stairs = kept.stairs(op, op.recipe, reach)
     if stairs is None:
         return None
     return [], Affine(op.out.index, ((op.source.index, sums.matrix),), sums.bias, stairs, reach)
 
 
-def _gather(op: Gather, bounds: Bounds) -> _Made | None:
+def _gather(op: Gather, bounds: Bounds, kept: Kept) -> _Made | None:
     if op.out.index in bounds or len(op.to) < op.out.size or op.recipe.actions:  # a concatenation's part, or a cast
         return None
-    kept = op.from_ >= 0
+    seen = op.from_ >= 0
     shape = (op.out.size, op.source.size)
-    matrix = csr_matrix((np.ones(kept.sum(), np.int64), (op.to[kept], op.from_[kept])), shape=shape)
-    reach = step(op, bounds)
+    matrix = csr_matrix((np.ones(seen.sum(), np.int64), (op.to[seen], op.from_[seen])), shape=shape)
+    reach = step(op, bounds, kept)
     return [], _moved(op.out.index, op.source.index, matrix, None, reach)
 
 
-def _binary(op: Binary, bounds: Bounds) -> _Made | None:
+def _binary(op: Binary, bounds: Bounds, kept: Kept) -> _Made | None:
     shifts = [sum(a.bits for a in part.actions if isinstance(a, ShiftLeft)) for part in (op.on_one, op.on_two)]
     plain = all(isinstance(a, ShiftLeft) for part in (op.on_one, op.on_two) for a in part.actions)
     if not plain or op.merge not in (Merge.ADD, Merge.SUBTRACT) or op.one.index == op.two.index:
@@ -245,11 +227,11 @@ def _binary(op: Binary, bounds: Bounds) -> _Made | None:
     )
     one, two = (bounds[i].times(int(m[0, 0])) for i, m in parts)
     reach = Interval(one.low + two.low, one.high + two.high)
-    stairs = _stairs(op, op.recipe, reach)
+    stairs = kept.stairs(op, op.recipe, reach)
     return None if stairs is None else ([], Affine(op.out.index, parts, np.zeros(op.out.size, np.int64), stairs, reach))
 
 
-def _pool(op: Pool, bounds: Bounds) -> _Made | None:
+def _pool(op: Pool, bounds: Bounds, kept: Kept) -> _Made | None:
     members, inside = windows_of(op)
     if op.maximum:
         if op.on_input.actions or (members == op.source.size).any():
@@ -259,15 +241,15 @@ def _pool(op: Pool, bounds: Bounds) -> _Made | None:
         if not op.recipe.actions:
             return [], Largest(op.out.index, op.source.index, members, op.source.size, reach)
         between = -1 - op.out.index  # no value of the network has it
-        stairs = _stairs(op, op.recipe, reach)
+        stairs = kept.stairs(op, op.recipe, reach)
         if stairs is None:
             return None
         first = Largest(between, op.source.index, members, op.source.size, reach)
         return [first], _moved(op.out.index, between, _one(op.out.size), stairs, reach)
-    return _average(op, bounds, members) if (inside == len(members)).all() else None
+    return _average(op, bounds, members, kept) if (inside == len(members)).all() else None
 
 
-def _average(op: Pool, bounds: Bounds, members: Any) -> _Made | None:
+def _average(op: Pool, bounds: Bounds, members: Any, kept: Kept) -> _Made | None:
     """Sums that nothing rounds or saturates on the way; the division and the rest are the staircase."""
     source = bounds[op.source.index]
     if len(op.divide) != 1 or any(isinstance(a, ShiftLeft) and a.bits for a in op.on_sum.actions):
@@ -288,9 +270,9 @@ def _average(op: Pool, bounds: Bounds, members: Any) -> _Made | None:
         np.minimum(reach.low, 0) + size * np.minimum(scaled.low.min(), 0),
         np.maximum(reach.high, 0) + size * np.maximum(scaled.high.max(), 0),
     )
-    kept = image(op.on_sum, partial, op.out)
-    if (kept.low != partial.low).any() or (kept.high != partial.high).any():
+    summed = image(op.on_sum, partial, op.out)
+    if (summed.low != partial.low).any() or (summed.high != partial.high).any():
         return None
-    stairs = _stairs(op, op.divide[0] + op.recipe, reach)
+    stairs = kept.stairs(op, op.divide[0] + op.recipe, reach)
     bias = np.full(outputs, size * offset, np.int64)
     return None if stairs is None else ([], Affine(op.out.index, ((op.source.index, matrix),), bias, stairs, reach))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.certify.branch import prove
-from hw.certify.certifier import Certifier, Effort
+from hw.certify import Certifier, Effort, kinked
 from hw.certify.doubled import double
 from hw.certify.dual import Net, Objective, Regions, evaluate, group_minimum
 from hw.certify.interval import Interval
+from hw.certify.nodes import prove
 from hw.certify.search import chords
 from hw.certify.stages import stages_of
 from hw.certify.staircase import Staircase
@@ -107,7 +107,7 @@ def test_verdicts_equal_enumeration(seed, epsilon, kind):
     simulator, x, y = subject(seed, **more)
     ball = Ball(GRID, x, "linf", epsilon)
     right = truth(simulator, ball, y)
-    quick, search = Effort(steps=0, attack_steps=2), Effort(10, complete=True, timeout=0.5, enumerate_up_to=0)
+    quick, search = Effort(steps=0, attack_steps=2), Effort(10, complete=True, timeout=0.2, enumerate_up_to=0)
     for effort in (quick, search, Effort(steps=0, complete=True, attack_steps=2)):
         found = Certifier(simulator).certify(ball, y, effort)
         assert not (found.certified & ~right).any()
@@ -157,6 +157,29 @@ def test_any_whole_multipliers_give_a_true_bound(seed, data):
     need = np.array([int(np.floor((outputs @ weights[0]).min())) + 1])
     floats = {out: value / 8.0 for out, value in lam.items()}
     assert not prove(front, regions, goal, need, floats)[0]
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0, 1, 30]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_any_whole_multipliers_with_a_kink_give_a_true_bound(seed, noise, pool):
+    simulator, x, _ = subject(seed, hidden=(6, 4), pool=pool)
+    low, high = Ball(GRID, x[:1], "linf", 2).box
+    stages = stages_of(fuse(simulator.network), Interval(low.astype(np.int64), high.astype(np.int64)), GRID.format)
+    net, last = Net.of(stages), stages.last
+    front, rng = net.upto(last.out), np.random.default_rng(seed)
+    weights = rng.integers(-3, 4, (1, 3))
+    goal = Objective.of(net, last, weights)
+    regions = Regions.of(stages, front)
+    lam = kinked.twice(chords(front, regions, goal.floats()), front)
+    lam = {out: np.rint(v * 8 + noise * rng.normal(size=v.shape)).astype(np.int64) for out, v in lam.items()}
+    lam = {out: np.sort(v, axis=1) if kinked.affine(front, out) else v for out, v in lam.items()}
+    anywhere = {i: rng.uniform(b.low, b.high + 1) for i, b in regions.leaves.items()}
+    steps = {s.out: rng.uniform(*regions.outputs(front, s.out)) for s in front.stages}
+    reference = kinked.reference_of(front, regions, anywhere, steps)
+    scaled = Objective({i: c * 8 for i, c in goal.coefficients.items()}, goal.constant * 8)
+    bound = kinked.evaluate(front, regions, scaled, lam, reference).value[0]
+    outputs = simulator.logits(every_input((low[0], high[0]))) * 2**SUMS.fraction
+    assert bound <= 8 * (outputs @ weights[0]).min()
 
 
 @given(st.integers(-60, 60), st.integers(0, 90), st.integers(-9, 9), st.integers(-9, 9), st.sampled_from(Rounding))
