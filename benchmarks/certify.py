@@ -2,17 +2,23 @@
 
 Soundness: random networks of all layers, formats and modes, random boxes, random inputs inside: every layer's value
 lies within its bounds. Speed: interval certificates of MNIST images against bitsim's predict, in processor time of one
-thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images.
+thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images; and the
+images of the demo's run, where also no image may be both certified and broken by an attack of the run.
 
-    python benchmarks/certify.py --data-dir DIR [--quick] [--only soundness speed one two] [--json OUT]
+    python benchmarks/certify.py --data-dir DIR [--run DEMO] [--quick]
+        [--only soundness speed one two digits] [--json OUT]
+
+With --resume the figures that are in OUT already are kept, and OUT is written after each of them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +34,26 @@ from hw.accelerator import Accelerator  # noqa: E402
 from hw.certify import Certificate, Certifier, Effort  # noqa: E402
 from hw.certify.bounds import propagate  # noqa: E402
 from hw.certify.interval import Interval  # noqa: E402
+from hw.experiment.certificates import asked_later  # noqa: E402
+from hw.experiment.config import CertificatePlan  # noqa: E402
+from hw.experiment.open import open_run  # noqa: E402
+from hw.experiment.scoring import finished_rows  # noqa: E402
 from hw.simulate.bitsim import BitSim  # noqa: E402
 from hw.simulate.bitsim.lower import lower  # noqa: E402
 from hw.simulate.bitsim.program import Network  # noqa: E402
 from qmodels.attacks.ball import Ball  # noqa: E402
 from qmodels.data import Dataset, load_data  # noqa: E402
+from qmodels.errors import Contradiction  # noqa: E402
 from qmodels.grid import IMAGE_GRID  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402
 from tests.helpers.random_networks import random_model  # noqa: E402
 
-PARTS = ("soundness", "speed", "one", "two")
+PARTS = ("soundness", "speed", "one", "two", "digits")
+HARD = (1, 2)  # radii of the demo that branch and bound is tried on
 BRANCHES, BOXES, INSIDE = 10, 8, 250
 
 
-def soundness(report: Report, quick: bool) -> int:
+def soundness(report: Report, quick: bool) -> None:
     """Values checked against their bounds; how many lie outside."""
     checks = violations = 0
     for number in range(4 if quick else 100):
@@ -52,7 +64,6 @@ def soundness(report: Report, quick: bool) -> int:
         checks, violations = checks + done, violations + wrong
     report.figure("soundness_checks", checks, "values of layers, of inputs inside boxes")
     report.figure("violations", violations)
-    return violations
 
 
 def _check(network: Network, rng: np.random.Generator) -> tuple[int, int]:
@@ -78,7 +89,7 @@ def _check(network: Network, rng: np.random.Generator) -> tuple[int, int]:
     return checks, violations
 
 
-def speed(report: Report, data: Dataset, quick: bool) -> float:
+def speed(report: Report, data: Dataset, quick: bool) -> None:
     """Interval certificates against predict, in processor time: other work on the machine does not count."""
     simulator = Accelerator(mnist_cnn()).bitsim
     x = data.test.x
@@ -92,7 +103,6 @@ def speed(report: Report, data: Dataset, quick: bool) -> float:
         certify.append(_seconds(lambda: doubled.certified(x, y, 1)))
     ratio = float(np.median([a / b for a, b in zip(predict, certify, strict=True)]))
     report.figure("interval_vs_predict", ratio, f"{len(x)} images, one thread")
-    return ratio
 
 
 def _seconds(call: Any) -> float:
@@ -125,15 +135,35 @@ def perceptron(hidden: tuple[int, ...], bits: int, integer: int, data: Dataset) 
 
 def decided(
     report: Report, data: Dataset, model: Any, radii: dict[int, str], timeout: float, images: int = 100
-) -> None:
-    """How many of the first images are decided, by radius."""
+) -> Iterator[None]:
+    """How many of the first images are decided, by radius; yields after each."""
     simulator = Accelerator(model).bitsim
+    simulator.threads = 1  # small products: threads would only wait for each other
     x, y = data.test.x[:images], np.asarray(data.test.y[:images])
+    certifier = Certifier(simulator)
     for epsilon, key in radii.items():
         ball = Ball(IMAGE_GRID, x, "linf", float(epsilon))
-        found = Certifier(simulator).certify(ball, y, Effort(complete=True, timeout=timeout))
-        report.figure(key, int(found.decided.sum()), str(found))
+        found = certifier.certify(ball, y, Effort(complete=True, timeout=timeout))
+        report.figure(key, int(found.decided.sum()), f"of {images} images, {timeout:g} s an image at most; {found}")
         report.details[key] = _verdicts(found)
+        yield
+
+
+def digits(report: Report, folder: Path, radii: Sequence[int], timeout: float, images: int | None) -> Iterator[None]:
+    """The share of a finished run's images that is decided, by radius; and contradictions with its attacks."""
+    run = open_run(folder, resume=True)
+    for epsilon in radii:
+        plan = CertificatePlan(epsilons_lsb=(epsilon,), samples=images, complete=epsilon in HARD, timeout=timeout)
+        key = f"digits_cnn_decided_eps{epsilon}"
+        try:
+            for bracket in asked_later(run, plan, lambda: finished_rows(run)):
+                report.figure(key, 1 - bracket.unknown, f"{bracket}; {'complete' if bracket.complete else 'relaxed'}")
+                report.details[key] = bracket.as_json()
+        except Contradiction as found:
+            report.figure("contradictions", report.figures.get("contradictions", 0) + 1, str(found))
+        yield
+    report.figure("contradictions", report.figures.get("contradictions", 0), "radii with an image certified and broken")
+    yield
 
 
 def _verdicts(found: Certificate) -> dict[str, Any]:
@@ -150,26 +180,44 @@ def main() -> int:
     """Exit status 0 when nothing contradicts a bound and the speed is reached."""
     arguments = parser(__doc__, PARTS)
     arguments.add_argument("--data-dir", type=Path, default=os.environ.get("ROBUST_HLS_DATA"), help="with mnist.npz")
-    arguments.add_argument("--timeout", type=float, help="processor seconds an image; default 60, with --quick 2")
+    arguments.add_argument("--run", type=Path, default=ROOT / "hls_projects" / "digits", help="the demo's run")
+    arguments.add_argument("--timeout", type=float, help="processor seconds an image; default 20, with --quick 2")
+    arguments.add_argument("--resume", action="store_true", help="keep the figures that OUT has")
     options = arguments.parse_args()
     report, quick = Report(), options.quick
-    timeout = options.timeout or (2.0 if quick else 60.0)
-    fine = True
-    if "soundness" in options.only:
-        fine &= soundness(report, quick) == 0
-    if set(options.only) - {"soundness"}:
-        data = load_data("mnist", data_dir=options.data_dir)
-        if "speed" in options.only:
-            fine &= speed(report, data, quick) >= 0.25
-        if "one" in options.only:
-            radii = (1, 2, 3, 4, 6, 8) if not quick else (1, 2)
-            keys = {epsilon: f"decided_eps{epsilon}" for epsilon in radii}
-            decided(report, data, perceptron((64,), 6, 2, data), keys, timeout)
-        if "two" in options.only and not quick:
-            keys = {4: "decided_two_layers_eps4"}
-            decided(report, data, perceptron((64, 32), 4, 2, data), keys, timeout)
+    if options.resume and options.json is not None and options.json.exists():
+        before = json.loads(options.json.read_text())
+        report.figures, report.notes, report.details = before["figures"], before["notes"], before["details"]
+    for _ in _parts(report, options, quick, options.timeout or (2.0 if quick else 20.0)):
+        report.write(options.json)
     report.write(options.json)
-    return 0 if fine else 1
+    figures = report.figures
+    fine = not figures.get("violations") and not figures.get("contradictions")
+    return 0 if fine and figures.get("interval_vs_predict", 1.0) >= 0.25 else 1
+
+
+def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterator[None]:
+    """The parts that were asked for; yields whenever there is something to keep."""
+    only, done = set(options.only), report.figures
+    if "soundness" in only and "violations" not in done:
+        soundness(report, quick)
+        yield
+    data = load_data("mnist", data_dir=options.data_dir) if only & {"speed", "one", "two"} else None
+    if data is not None and "speed" in only and "interval_vs_predict" not in done:
+        speed(report, data, quick)
+        yield
+    one = {epsilon: f"decided_eps{epsilon}" for epsilon in ((1, 2, 3, 4, 6, 8) if not quick else (1, 2))}
+    two = {epsilon: f"decided_two_layers_eps{epsilon}" for epsilon in ((1, 2, 3, 4) if not quick else (1,))}
+    for part, hidden, bits, keys in (("one", (64,), 6, one), ("two", (64, 32), 4, two)):
+        left = {epsilon: key for epsilon, key in keys.items() if key not in done}
+        if data is not None and part in only and left:
+            yield from decided(report, data, perceptron(hidden, bits, 2, data), left, timeout)
+    if "digits" in only:
+        radii = [e for e in ((1, 2, 4, 8, 16) if not quick else (1,)) if f"digits_cnn_decided_eps{e}" not in done]
+        if (options.run / "results.json").exists():
+            yield from digits(report, options.run, radii, min(timeout, 5.0), 60 if quick else None)
+        else:
+            report.leave_out("digits_cnn_decided_eps1", f"no finished run at {options.run}; make demo makes one")
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.certify.dual import Net, Objective, Regions, evaluate
+from hw.certify.dual import Net, Objective, Regions
 from hw.certify.interval import Integers, Interval
-from hw.certify.matrix import TooLarge
-from hw.certify.nodes import SCALES, narrowed
+from hw.certify.kinked import reference_of, twice
+from hw.certify.nodes import exact_bound, narrowed
 from hw.certify.search import ascend, chords
 from hw.certify.stages import Affine
 
 _ROWS = 256
+_BENT_RATE = 0.1
 
 
 def deep(net: Net) -> list[Affine]:
@@ -57,16 +58,21 @@ def _least(front: Net, regions: Regions, goal: Objective, steps: int) -> Integer
     """Whole numbers that no row falls below; None where int64 may not hold the proof."""
     floats = goal.floats()
     lam = chords(front, regions, floats)
-    if steps:
-        never: NDArray[np.float64] = np.full(len(goal.constant), np.inf)
-        lam = ascend(front, regions, floats, lam, steps, never).multipliers
-    for scale in SCALES:
-        whole = {out: np.rint(value * scale).astype(np.int64) for out, value in lam.items()}
-        scaled = Objective({i: c * scale for i, c in goal.coefficients.items()}, goal.constant * scale)
-        try:
-            found = evaluate(front, regions, scaled, whole).value
-        except TooLarge:
-            continue
-        rounded: Integers = -((-found) // scale)
-        return rounded
-    return None
+    never: NDArray[np.float64] = np.full(len(goal.constant), np.inf)
+    found = ascend(front, regions, floats, lam, steps, never)
+    least = _rounded(exact_bound(front, regions, goal, found.multipliers))
+    if not steps:
+        return least
+    reference = reference_of(front, regions, found.inputs[-1], found.values)
+    start = twice(found.multipliers, front)
+    bent = ascend(front, regions, floats, start, steps, never, _BENT_RATE, reference)
+    closer = _rounded(exact_bound(front, regions, goal, bent.multipliers, reference))
+    return least if closer is None else closer if least is None else np.maximum(least, closer)
+
+
+def _rounded(found: tuple[Integers, int] | None) -> Integers | None:
+    if found is None:
+        return None
+    value, scale = found
+    least: Integers = -((-value) // scale)
+    return least
