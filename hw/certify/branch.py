@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.branching import Gains, choose
-from hw.certify.dual import Net, Objective, Points, Regions
+from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.kinked import reference_of, twice
 from hw.certify.nodes import Cuts, Nodes, cuttable, halves, narrowed, prove
-from hw.certify.patterns import pinned, settle
+from hw.certify.patterns import between, pinned, settle
 from hw.certify.search import Found, ascend, chords
 
 _NODES_AT_ONCE = 192
 _NEURONS_AT_ONCE = 40_000
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
 _BENT_STEPS = 3  # of the ascent with a kink, for each one without
+_NEAR = 0.1  # of what the root lacked: a node that lacks less gets more steps
+_POLISH, _POLISH_STEP = 4, 0.03  # so many times the steps, and their first length
+_PROGRAMS = 200  # linear programs for one node where no neuron can be cut
 _ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
 
 Broken = Callable[[NDArray[np.int64], Points], NDArray[np.bool_]]
@@ -72,6 +75,7 @@ class Search:
     def __post_init__(self) -> None:
         self.over = np.zeros(len(self.need), np.bool_)  # answered the other way, or given up
         self.gains = Gains(self.net)
+        self.gap = np.zeros(len(self.need))  # what each root lacked
         neurons = sum(len(s.bias) for s in cuttable(self.net))
         self.at_once = max(8, min(_NODES_AT_ONCE, _NEURONS_AT_ONCE // max(neurons, 1)))
 
@@ -86,6 +90,7 @@ class Search:
         count = len(self.need)
         proved = np.zeros(count, np.bool_)
         rows = np.arange(count)
+        self.gap = (self.need - _ENOUGH) - bound
         none = Cuts.none(count), proved.copy(), np.ones(count)
         first = Nodes(rows, regions, found.multipliers, bound, *none)
         nodes = self._split(first, found)
@@ -113,24 +118,50 @@ class Search:
         wanted, mine = promised[nodes.question], self.goal.take(nodes.question)
         found = ascend(self.net, nodes.regions, mine.floats(), nodes.start, self.steps, wanted, _LATER_STEP)
         bent = closer(self.net, nodes.regions, mine, self.need[nodes.question], found, _BENT_STEPS * self.steps)
-        shown = bent.shown.copy()
-        self.gains.learn(nodes.made, nodes.upper, np.minimum(bent.value, wanted) - nodes.bound)
+        shown, value = bent.shown.copy(), bent.value.copy()
+        near = np.flatnonzero(~shown & (wanted - value < _NEAR * self.gap[nodes.question]))
+        if len(near):
+            shown[near], value[near] = self._polished(nodes.take(near), found.take(near))
+        self.gains.learn(nodes.made, nodes.upper, np.minimum(value, wanted) - nodes.bound)
         for points in (*found.inputs[-2:], bent.inputs[-1]):
             self.over |= self.broken(nodes.question, points)
         for row in np.flatnonzero(pinned(self.net, nodes.regions) & ~shown & ~self.over[nodes.question]):
             shown[row] = self._settled(nodes.take(np.array([row])))
         rest = np.flatnonzero(~shown & ~self.over[nodes.question])
-        better = replace(nodes, start=found.multipliers, bound=np.maximum(bent.value, nodes.bound)).take(rest)
+        better = replace(nodes, start=found.multipliers, bound=np.maximum(value, nodes.bound)).take(rest)
         return self._split(better, found.some(rest))
 
+    def _polished(self, nodes: Nodes, start: Multipliers) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Nodes that lack little: which of them more steps prove, and what these promise."""
+        mine, need, steps = self.goal.take(nodes.question), self.need[nodes.question], _POLISH * self.steps
+        wanted = (need - _ENOUGH).astype(np.float64)
+        found = ascend(self.net, nodes.regions, mine.floats(), start, steps, wanted, _POLISH_STEP)
+        bent = closer(self.net, nodes.regions, mine, need, found, _BENT_STEPS * steps)
+        return bent.shown, bent.value
+
     def _settled(self, node: Nodes) -> bool:
-        """Whether a node where nothing can be cut is proved after all; if not, its question is answered or given up."""
-        found = settle(self.net, node.regions)
-        if found is not None:
-            multipliers, points = found
-            if prove(self.net, node.regions, self.goal.take(node.question), self.need[node.question], multipliers)[0]:
+        """Whether a node where no neuron can be cut is proved after all; if not, its question is answered or given up.
+
+        What can be cut there is the box of inputs: at a feature that the linear program leaves between two numbers.
+        """
+        left = [node.regions]
+        goal, need = self.goal.take(node.question), self.need[node.question]
+        for _ in range(_PROGRAMS):
+            if not left:
                 return True
-            self.over |= self.broken(node.question, points)
+            regions = left.pop()
+            found = settle(self.net, regions)
+            if found is None or not self.alive()[node.question[0]]:
+                break
+            multipliers, points = found
+            if prove(self.net, regions, goal, need, multipliers)[0]:
+                continue
+            if self.broken(node.question, points)[node.question[0]]:
+                break
+            parts = between(regions, points)
+            if not parts:
+                break
+            left += parts
         self.over[node.question] = True
         return False
 

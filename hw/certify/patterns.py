@@ -10,8 +10,10 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, hstack, vstack
 
 from hw.certify.dual import Multipliers, Net, Points, Regions
+from hw.certify.interval import Interval
 from hw.certify.stages import Affine, Largest
 
+_WHOLE = 1e-6  # nearer to a whole number is one
 _PUSH = 1e7  # how much a violated sum is made to count: the objective is small against it
 
 
@@ -69,6 +71,23 @@ def settle(net: Net, regions: Regions) -> tuple[Multipliers, Points] | None:
         done += 0 if inner else count
     points = {i: found.x[None, at[i] : at[i] + regions.leaves[i].low.shape[1]] for i in net.leaves}
     return multipliers, points
+
+
+def between(regions: Regions, points: Points) -> list[Regions]:
+    """One row in two, at the leaf's number that is furthest from a whole one; none where all are whole."""
+    most, where = _WHOLE, None
+    for index, point in points.items():
+        away = np.abs(point[0] - np.rint(point[0]))
+        if len(away) and away.max() > most:
+            most, where = float(away.max()), (index, int(away.argmax()))
+    if where is None:
+        return []
+    index, element = where
+    box, at = regions.leaves[index], int(np.floor(points[index][0, element]))
+    low, high = box.low.copy(), box.high.copy()
+    high[0, element], low[0, element] = at, at + 1
+    parts = Interval(box.low, high), Interval(low, box.high)
+    return [Regions({**regions.leaves, index: part}, regions.reach) for part in parts]
 
 
 def _placed(matrix: csr_matrix, at: int, size: int) -> csr_matrix:
