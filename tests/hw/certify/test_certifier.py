@@ -13,7 +13,9 @@ from hw.certify import Certifier, Effort, kinked
 from hw.certify.doubled import double
 from hw.certify.dual import Net, Objective, Regions, evaluate, group_minimum
 from hw.certify.interval import Interval
+from hw.certify.local import anneal
 from hw.certify.nodes import prove
+from hw.certify.patterns import between
 from hw.certify.search import chords
 from hw.certify.stages import stages_of
 from hw.certify.staircase import Staircase
@@ -96,7 +98,7 @@ def subject(seed, **more):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from(["one", "two", "pool", "output"]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_verdicts_equal_enumeration(seed, epsilon, kind):
     more = {
         "one": {},
@@ -107,7 +109,7 @@ def test_verdicts_equal_enumeration(seed, epsilon, kind):
     simulator, x, y = subject(seed, **more)
     ball = Ball(GRID, x, "linf", epsilon)
     right = truth(simulator, ball, y)
-    quick, search = Effort(steps=0, attack_steps=2), Effort(10, complete=True, timeout=0.2, enumerate_up_to=0)
+    quick, search = Effort(steps=0, attack_steps=2), Effort(10, complete=True, timeout=0.05, enumerate_up_to=0)
     for effort in (quick, search, Effort(steps=0, complete=True, attack_steps=2)):
         found = Certifier(simulator).certify(ball, y, effort)
         assert not (found.certified & ~right).any()
@@ -208,6 +210,34 @@ def test_the_minimum_over_a_group_is_the_minimum_over_all_its_numbers(seed):
     )
     assert found[0, 0] == (mu * points.max(axis=1) - points @ lam).min()
     assert found[0, 0] == mu * at[0].max() - at[0, :, 0] @ lam
+
+
+@pytest.mark.parametrize(("norm", "radius"), [("linf", 3.0), ("l1", 5.0), ("l2", 3.5), ("l0", 2.0)])
+def test_a_local_search_stays_in_its_ball_and_only_gets_better(norm, radius):
+    simulator, x, y = subject(3)
+    gained = 0
+    for row in range(1, len(x)):
+        ball = Ball(GRID, x[row : row + 1], norm, radius)
+
+        def margins(points, y=y[row]):
+            logits = simulator.logits(points)
+            return logits[:, y].astype(float) - logits[:, (y + 1) % 3]
+
+        found = anneal(ball, x[row], margins, lambda: True, np.random.default_rng(0), 5)
+        before, after = margins(x[row : row + 1])[0], margins(found[None])[0]
+        assert ball.contains(found[None]).all()
+        assert after <= before
+        gained += after < before
+    assert gained
+
+
+def test_a_box_is_cut_where_a_number_is_not_whole():
+    box = Interval(np.zeros((1, 3), np.int64), np.full((1, 3), 4))
+    regions = Regions({0: box}, {})
+    assert not between(regions, {0: np.array([[1.0, 4.0, 0.0]])})
+    lower, upper = between(regions, {0: np.array([[1.0, 2.5, 0.1]])})
+    assert lower.leaves[0].high.tolist() == [[4, 2, 4]]
+    assert upper.leaves[0].low.tolist() == [[0, 3, 0]]
 
 
 def test_what_is_no_classifier_is_refused():
