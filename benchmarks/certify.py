@@ -35,7 +35,7 @@ from hw.certify import Certificate, Certifier, Effort  # noqa: E402
 from hw.certify.bounds import propagate  # noqa: E402
 from hw.certify.interval import Interval  # noqa: E402
 from hw.experiment.certificates import asked_later  # noqa: E402
-from hw.experiment.config import CertificatePlan  # noqa: E402
+from hw.experiment.evaluation_config import CertificatePlan  # noqa: E402
 from hw.experiment.open import open_run  # noqa: E402
 from hw.experiment.scoring import finished_rows  # noqa: E402
 from hw.simulate.bitsim import BitSim  # noqa: E402
