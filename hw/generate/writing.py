@@ -57,9 +57,10 @@ def check_all_written(graph: Any) -> None:
         UserError: names the layer. Seen with `ternary` activations, and with depthwise convolutions on Quartus.
     """
     for layer in graph.get_layers():
+        if layer.class_name == "Input" or layer.get_attr("function_cpp", None):
+            continue
         kinds = [kind.__name__ for kind in type(layer.get_output_variable()).__mro__]
-        needs_code = layer.class_name != "Input" and "InplaceTensorVariable" not in kinds  # in place: a second name
-        if needs_code and not layer.get_attr("function_cpp", None):
+        if "InplaceTensorVariable" not in kinds:  # in place: a second name of what it reads
             backend = graph.config.get_config_value("Backend")
             raise UserError(
                 f"layer {layer.name!r} ({layer.class_name}): hls4ml writes no C++ for it on {backend}, so the "
@@ -91,14 +92,19 @@ def _write(graph: Any) -> None:
 
 @contextlib.contextmanager
 def _going_to(graph: Any, folder: Path) -> Iterator[None]:
-    """Where hls4ml's writer puts the files; afterwards again where the graph's owner had said."""
+    """Where hls4ml's writer puts the files; afterwards again where the graph's owner had said.
+
+    The Keras model is taken out meanwhile. The writer would store it in the folder of whichever project was written
+    first with `keras` loaded: it registers a function for that in PyYAML, for the whole process.
+    """
     config = graph.config.config
-    said = config.get("OutputDir")
+    said = {key: config[key] for key in ("OutputDir", "KerasModel") if key in config}
     config["OutputDir"] = str(folder)
+    config.pop("KerasModel", None)
     try:
         yield
     finally:
-        config["OutputDir"] = said
+        config.update(said)
 
 
 @contextlib.contextmanager
@@ -172,9 +178,9 @@ def _with_checks(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
 
 
 def _normalised(files: dict[str, bytes], graph: Any) -> dict[str, bytes]:
-    """Remove what differs from run to run: the random stamp, the folder, and the pickled Keras model.
+    """Remove what differs from run to run: the random stamp, the folder, and the Keras model.
 
-    hls4ml's own hls4ml_config.yml embeds the model behind a YAML tag that runs code when loaded; ours is plain.
+    hls4ml's own hls4ml_config.yml has YAML tags that run code when loaded; ours is plain.
     """
     stamp = str(graph.config.get_config_value("Stamp"))
     files = {path: content.replace(stamp.encode(), b"csim") for path, content in files.items()}

@@ -1,15 +1,17 @@
-"""A layer for which hls4ml writes no C++ is refused by both simulators: neither could say what it computes."""
+"""Graphs of hls4ml's users: what it writes no C++ for, and what its writer leaves behind in the process."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hw.accelerator import Accelerator
-from hw.generate.convert import legacy_keras
+from hw.generate.convert import legacy_keras, quiet
+from hw.generate.writing import write_project
 from hw.simulate.bitsim import BitSim
 from qmodels.errors import UserError
 from qmodels.runtime import runtime
@@ -29,6 +31,7 @@ def graph_of(kind: str, backend: str, shape: tuple[int, ...]) -> Any:
     layers = {
         "ternary": qkeras.QActivation("ternary(alpha=1,threshold=0.5)", name="odd"),
         "depthwise": keras.layers.DepthwiseConv2D(2, name="odd"),
+        "dense": keras.layers.Dense(2, name="plain"),
     }
     with legacy_keras(), contextlib.redirect_stdout(io.StringIO()):
         from hls4ml.converters import convert_from_keras_model
@@ -36,7 +39,7 @@ def graph_of(kind: str, backend: str, shape: tuple[int, ...]) -> Any:
 
         model = keras.Model(x, layers[kind](rounded))
         config = config_from_keras_model(model, granularity="name", backend=backend)
-        return convert_from_keras_model(model, hls_config=config, backend=backend, output_dir="never_written")
+        return convert_from_keras_model(model, hls_config=config, backend=backend, output_dir="users_own")
 
 
 @pytest.mark.parametrize(("kind", "backend", "shape", "name"), CASES)
@@ -48,3 +51,17 @@ def test_a_layer_without_code_is_refused(kind: str, backend: str, shape: tuple[i
     if backend == "Vitis":
         with pytest.raises(UserError, match=said):
             BitSim.from_graph(graph)
+
+
+def test_a_project_that_its_user_wrote_first_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hls4ml's writer tells PyYAML to store every later model in the folder of the first project."""
+    monkeypatch.chdir(tmp_path)
+    graph = graph_of("dense", "Vitis", (4,))
+    with legacy_keras(), quiet():
+        graph.write()
+    assert Path("users_own/keras_model.keras").is_file()
+    monkeypatch.chdir("/")
+    config = graph.config.config | {"Stamp": None}  # which each writing draws anew
+    assert write_project(graph).files["hls4ml_config.yml"]
+    assert graph.config.config | {"Stamp": None} == config  # and the graph is as it was
+    assert not Path("users_own").exists()

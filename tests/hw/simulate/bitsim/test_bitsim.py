@@ -224,7 +224,7 @@ def test_wrong_inputs_are_named():
 
 
 def fake_graph(class_name, backend="Vitis"):
-    layer = SimpleNamespace(name="odd_one", class_name=class_name, get_attr=lambda *_: None)
+    layer = SimpleNamespace(name="odd_one", class_name=class_name, get_attr=lambda *_: "nnet::odd_one();")
     config = SimpleNamespace(get_config_value=lambda key: {"Backend": backend, "IOType": "io_parallel"}[key])
     return SimpleNamespace(config=config, get_layers=lambda: [layer], inputs=[], outputs=[])
 
