@@ -13,9 +13,9 @@ import numpy as np
 from hw.generate.codes import KERNELS
 from qmodels.formats import FixedPoint
 
-#: Found by `python benchmarks/rtl.py --quick --only luts --calibrate` on every second of its 21 designs (docs/rtl.md).
-LUTS_PER_ADDER_BIT = 0.970
-LUTS_PER_ACTIVATION_BIT = 3.143
+#: Found by `python benchmarks/rtl.py --only luts` on every second of its 21 designs (docs/rtl.md).
+LUTS_PER_ADDER_BIT = 1.013
+LUTS_PER_ACTIVATION_BIT = 3.105
 
 
 def activation_bits(graph: Any) -> int:

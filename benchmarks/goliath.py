@@ -1,0 +1,107 @@
+"""What finished tables of `robust-hls tables goliath` hold: defences, precisions, attacks, exactness.
+
+Reads results.json of the tables' folder; computes no accuracy of its own. Rows that are not there yet are named.
+
+    robust-hls tables goliath --data-dir FOLDER_WITH_cifar10.npz   (some hours; continues where it stopped)
+    python benchmarks/goliath.py [FOLDER] [--json OUT]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT)]
+
+from benchmarks.common import Report, parser  # noqa: E402
+
+Record = dict[str, Any]
+
+
+def main() -> int:
+    """Count what is there; 1 where a simulator disagreed or a row is missing."""
+    arguments = parser(__doc__)
+    arguments.add_argument("folder", nargs="?", type=Path, default=ROOT / "hls_projects" / "tables_goliath_cifar10")
+    asked = arguments.parse_args()
+    path = asked.folder / "results.json"
+    if not path.is_file():
+        print(f"{path}: no such file; first: robust-hls tables goliath, then name its folder", file=sys.stderr)
+        return 2
+    results = json.loads(path.read_text())
+    report = Report()
+    for key, (value, note) in counted(results).items():
+        report.figure(key, value, note)
+    if missing := results["rows_missing"]:
+        report.leave_out("rows", ", ".join(missing))
+    report.details = {"defences": adaptive(results)}
+    for line in report.details["defences"]:
+        print(_line(line))
+    report.write(asked.json)
+    return int(report.figures["mismatches"] > 0 or bool(missing))
+
+
+def counted(results: Record) -> dict[str, tuple[float, str]]:
+    """Key -> figure and what it counts."""
+    rows = {row["label"]: row["set"] for row in results["config"]["rows"] if row["label"] in results["rows"]}
+    unaware = {column["title"] for column in results["config"]["columns"] if column["attacker"] == "unaware"}
+    defences = {name for settings in rows.values() if (name := defence_of(settings)) is not None}
+    precisions = {precision_of(settings) for settings in rows.values()}
+    attacked = [cell for cell in results["cells"] if cell["attack"] != "clean"]
+    aware = [
+        cell for cell in attacked
+        if defence_of(rows[cell["row"]]) and cell["table"] == "white-box" and cell["column"] not in unaware
+    ]  # fmt: skip
+    gates = [row["exactness"] for row in results["rows"].values()]
+    kinds = sorted({column["attack"]["kind"] for column in results["config"]["columns"]})
+    if any(cell["line"] == "float" for cell in attacked):
+        precisions.add("float32")
+    return {
+        "defences": (len(defences), ", ".join(sorted(defences))),
+        "precisions": (len(precisions), ", ".join(sorted(precisions))),
+        "attacks": (len(kinds), ", ".join(kinds)),
+        "cells": (len(attacked), "numbers under attack"),
+        "adaptive_cells": (len(aware), "of them by an attacker who knows the defence"),
+        "mismatches": (
+            sum(gate["mismatched_outputs"] for gate in gates),
+            f"outputs over {sum(gate['inputs'] for gate in gates)} inputs of {len(gates)} accelerators",
+        ),
+    }
+
+
+def defence_of(settings: Record) -> str | None:
+    """The published defence of a row, from the settings in which it differs."""
+    kind = settings.get("defence", {}).get("kind", "none")
+    method = settings.get("training", {}).get("method", "standard")
+    return kind if kind != "none" else None if method == "standard" else method
+
+
+def precision_of(settings: Record) -> str:
+    """int8 or int16, by the activations."""
+    bits = settings.get("quantization", {}).get("activation_bits", 8)
+    return f"int{bits}"
+
+
+def adaptive(results: Record) -> list[Record]:
+    """What both attackers leave of every defended accelerator, beside the undefended one of its precision."""
+    found = []
+    for label, row in results["rows"].items():
+        for record in row["measures"].get("defence") or []:
+            if record["victim"] in ("float", "bitsim"):
+                found.append({"row": label} | record)
+    return found
+
+
+def _line(record: Record) -> str:
+    shown = {
+        key: "–" if record.get(key) is None else f"{100 * record[key]:.1f}"
+        for key in ("undefended", "unaware", "aware")
+    }
+    numbers = ", ".join(f"{key} {value}" for key, value in shown.items())
+    return f"{record['row']:26s} {record['victim']:7s} ε {record['epsilon']:g} {record['norm']}: {numbers}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
