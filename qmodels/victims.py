@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Points
 from qmodels.heads import Head
 from qmodels.runtime import runtime
+from qmodels.tracing import Traced, forward_pass
 
 Labels = NDArray[np.int64]  # (N,)
 Logits = NDArray[np.float32]  # (N, classes)
@@ -55,6 +56,7 @@ class GradientModel:
         head: Head | None = None,
         *,
         prepare: Callable[[Any], Any] | None = None,
+        forward: Traced | None = None,
     ) -> None:
         """Take a model.
 
@@ -63,8 +65,10 @@ class GradientModel:
             grid: what its inputs can be.
             head: makes of the model's outputs what a criterion judges; None: they are that.
             prepare: makes of it the model that is differentiated, when that is first asked for; None: the same.
+            forward: the model's forward pass, where it has been traced already.
         """
         self._given, self._prepare, self.grid, self.head = model, prepare, grid, head
+        self._forward = forward
         self._loops: dict[Hashable, Any] = {}
 
     def __repr__(self) -> str:
@@ -75,10 +79,27 @@ class GradientModel:
         """The model that is differentiated."""
         return self._given if self._prepare is None else self._prepare(self._given)
 
+    @cached_property
+    def forward(self) -> Traced:
+        """The model's forward pass, traced once: outputs of what the model takes. Not to be differentiated."""
+        return self._forward or Traced(self._pass)
+
+    def answers(self, points: Any) -> Any:
+        """`outputs` through the pass that is traced once, for where no gradient is asked for."""
+        return self.through(points, self.forward)
+
     def outputs(self, points: Any) -> Any:
         """Outputs (tensor) of points (tensor) in grid steps."""
+        return self.through(points, self._pass)
+
+    @cached_property
+    def _pass(self) -> Callable[[Any], Any]:
+        return forward_pass(self.model)
+
+    def through(self, points: Any, forward: Callable[[Any], Any]) -> Any:
+        """`outputs`, with the model's forward pass given."""
         values = points * self.grid.step
-        outputs = self.model(self.grid.feed(values), training=False)
+        outputs = forward(self.grid.feed(values))
         if len(outputs.shape) > 2:  # a picture: simulators and criteria see one row of numbers
             outputs = runtime().tf.reshape(outputs, [runtime().tf.shape(outputs)[0], prod(outputs.shape[1:])])
         return outputs if self.head is None else self.head.tensors(outputs, values)
@@ -116,7 +137,6 @@ class KerasVictim:
         self.grid = grid
         self.batch_size = batch_size
         self.gradient_model = GradientModel(model, grid)
-        self._forward = runtime().tf.function(lambda x: model(x, training=False), reduce_retracing=True)
 
     def __repr__(self) -> str:
         return f"KerasVictim({self.name}, {self.model.name})"
@@ -126,7 +146,7 @@ class KerasVictim:
         tf, width = runtime().tf, prod(self.model.output_shape[1:])
         parts = (x[start : start + self.batch_size] for start in range(0, len(x), self.batch_size))
         values = (tf.convert_to_tensor(self.grid.to_values(part)) for part in parts)
-        batches = [self._forward(self.grid.feed(batch)).numpy() for batch in values]
+        batches = [self.gradient_model.forward(self.grid.feed(batch)).numpy() for batch in values]
         return np.concatenate(batches).reshape(len(x), width) if batches else np.empty((0, width), np.float32)
 
 
@@ -168,7 +188,7 @@ class GradientHeadVictim(HeadVictim):
     def __init__(self, inner: GradientVictim, head: Head) -> None:
         super().__init__(inner, head)
         source = inner.gradient_model
-        self.gradient_model = GradientModel(source.model, source.grid, head)
+        self.gradient_model = GradientModel(source.model, source.grid, head, forward=source.forward)
 
 
 def with_head(victim: Victim, head: Head | None) -> Victim:

@@ -29,6 +29,7 @@ from qmodels.attacks.gradient import (
 from qmodels.criteria import Criterion, Truth
 from qmodels.losses import LossName, Tensor
 from qmodels.runtime import runtime
+from qmodels.tracing import Traced
 from qmodels.victims import GradientModel
 
 MOMENTUM = 0.75  # alpha of the paper
@@ -104,7 +105,6 @@ def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, steps: int, c
     ball, look = geometry_of(norm), looker(source, loss, criterion)
     windows = tf.constant(checkpoints(steps))
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def ascend(
         room: Room, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
     ) -> tuple[Tensor, ...]:
@@ -143,7 +143,7 @@ def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, steps: int, c
                 value = tf.where(halve, top_value, value)
         return best, best_score, zero, finite
 
-    return Ascent(ascend)
+    return Ascent(Traced(ascend))
 
 
 __all__ = ["APGD", "APGDDLR", "APGDL2", "APGDTargeted", "checkpoints"]

@@ -19,6 +19,7 @@ from qmodels.criteria import Criterion
 from qmodels.grid import Points
 from qmodels.losses import Tensor
 from qmodels.runtime import runtime
+from qmodels.tracing import Traced
 from qmodels.victims import GradientModel
 
 SMALLEST = 1e-3  # share by which the ball still moves in the last step
@@ -85,7 +86,6 @@ def _build_loop(source: GradientModel, norm: Norm, criterion: Criterion) -> Any:
     project, span = _PROJECT[norm], float(source.grid.span)
     unit = source.grid.scale / 256.0  # the loop's first steps were chosen for 8-bit pixels
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def loop(
         clean: Tensor, low: Tensor, high: Tensor, y: Tensor, steps: Tensor, rate: Tensor, shrink: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -125,7 +125,7 @@ def _build_loop(source: GradientModel, norm: Norm, criterion: Criterion) -> Any:
             change = tf.clip_by_value(project(change, epsilon) + origin, low, high) - origin
         return tf.reshape(best, tf.shape(clean)), zero
 
-    return loop
+    return Traced(loop)
 
 
 def _count(x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
 from qmodels.grid import Codes, Points
 from qmodels.losses import LossName, Tensor
 from qmodels.runtime import runtime
+from qmodels.tracing import Traced, needs_autograph
 from qmodels.victims import GradientModel
 
 #: The usual ratio: the iterate can cross the ball 1.25 times.
@@ -196,8 +197,7 @@ def compiled_gradient(
 
     def build(model: GradientModel) -> Callable[[Codes, Truth], NDArray[np.float64]]:
         tf, look = runtime().tf, looker(model, loss, criterion)
-        graph = tf.function(lambda point, y: look(point, y, y)[0], reduce_retracing=True)
-        return lambda x, y: np.asarray(graph(tf.constant(x, tf.float32), tf.constant(y)).numpy(), np.float64)
+        return lambda x, y: np.asarray(look(tf.constant(x, tf.float32), y, y)[0].numpy(), np.float64)
 
     return source.compiled(("gradient", loss, criterion), build)
 
@@ -229,7 +229,6 @@ def _build_loop(source: GradientModel, loss: LossName, norm: Norm, criterion: Cr
     tf = runtime().tf
     geometry, look = geometry_of(norm), looker(source, loss, criterion)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def ascend(
         room: Room, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
     ) -> tuple[Tensor, ...]:
@@ -252,16 +251,23 @@ def _build_loop(source: GradientModel, loss: LossName, norm: Norm, criterion: Cr
         momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
         last = geometry.onto(iterate + step * geometry.towards(momentum, room.weight), room, epsilon)
         point = geometry.to_grid(last, room, epsilon)
-        score = criterion.score(source.outputs(point), y)
+        score = criterion.score(source.answers(point), y)
         return keep_better(point, score, best, best_score), tf.maximum(score, best_score), zero, finite
 
-    return ascend
+    return Traced(ascend)
 
 
 def looker(
     source: GradientModel, loss: LossName, criterion: Criterion = MISCLASSIFICATION
 ) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """(point in grid steps, y, target) -> (gradient, loss, score, everything finite), per image."""
+    """(point in grid steps, y, target) -> (gradient, loss, score, everything finite), per image.
+
+    Kept with the model: the loops of all attacks that follow this loss share one trace of it.
+    """
+    return source.compiled(("look", loss, criterion), lambda model: _build_look(model, loss, criterion))
+
+
+def _build_look(source: GradientModel, loss: LossName, criterion: Criterion) -> Traced:
     tf = runtime().tf
     loss_of = criterion.loss(loss)
 
@@ -274,7 +280,7 @@ def looker(
         finite = all_finite(logits) & all_finite(gradient)
         return tf.where(tf.math.is_finite(gradient), gradient, 0.0), losses, criterion.score(logits, y), finite
 
-    return look
+    return Traced(look, autograph=needs_autograph(source.model))
 
 
 def keep_better(point: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> Tensor:

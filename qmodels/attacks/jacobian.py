@@ -20,6 +20,7 @@ from qmodels.attacks.gradient import batches
 from qmodels.criteria import ClassCriterion, Criterion, Truth
 from qmodels.grid import Points
 from qmodels.runtime import runtime
+from qmodels.tracing import Traced, needs_autograph
 from qmodels.victims import GradientModel
 
 
@@ -166,7 +167,6 @@ def compiled_gradients(source: GradientModel) -> Slopes:
 def _build_gradients(source: GradientModel) -> Slopes:
     tf = runtime().tf
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def graph(x: Any, classes: Any) -> Any:
         count = tf.shape(classes)[1]
         repeated = tf.repeat(x, count, axis=0)
@@ -178,8 +178,10 @@ def _build_gradients(source: GradientModel) -> Slopes:
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
         return logits[::count], tf.reshape(gradient, tf.concat([tf.shape(classes), tf.shape(x)[1:]], axis=0))
 
+    traced = Traced(graph, autograph=needs_autograph(source.model))
+
     def gradients(x: Points, classes: Truth) -> tuple[Points, Points, Points]:
-        logits, slopes = (part.numpy().astype(np.float64) for part in graph(tf.constant(x, tf.float32), classes))
+        logits, slopes = (part.numpy().astype(np.float64) for part in traced(tf.constant(x, tf.float32), classes))
         return logits, np.take_along_axis(logits, classes, axis=1), slopes
 
     return gradients
@@ -191,7 +193,6 @@ def compiled_score(source: GradientModel, criterion: Criterion) -> Slopes:
     def build(model: GradientModel) -> Slopes:
         tf = runtime().tf
 
-        @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
         def graph(x: Any, y: Any) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(x)
@@ -200,8 +201,10 @@ def compiled_score(source: GradientModel, criterion: Criterion) -> Slopes:
             gradient = tape.gradient(score, x)
             return outputs, score, tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
+        traced = Traced(graph, autograph=needs_autograph(model.model))
+
         def slopes(x: Points, y: Truth) -> tuple[Points, Points, Points]:
-            found = graph(tf.constant(x, tf.float32), tf.constant(y))
+            found = traced(tf.constant(x, tf.float32), y)
             outputs, score, gradient = (part.numpy().astype(np.float64) for part in found)
             both = np.stack([np.zeros_like(score), score], axis=1)
             return outputs, both, np.stack([np.zeros_like(gradient), gradient], axis=1)

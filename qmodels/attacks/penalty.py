@@ -22,6 +22,7 @@ from qmodels.criteria import Criterion, Truth
 from qmodels.grid import Codes, Points
 from qmodels.losses import Tensor
 from qmodels.runtime import runtime
+from qmodels.tracing import Traced
 from qmodels.victims import GradientModel
 
 CHECKS = 10  # times per run at which images that have stopped improving are dropped
@@ -205,7 +206,6 @@ def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -
             return tf.reduce_sum(change**2, axis=1)
         return tf.reduce_sum(tf.nn.relu(tf.abs(change) - bound[:, None]), axis=1)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def chunk(
         bounds: Bounds, y: Tensor, weight: Tensor, bound: Tensor, rate: Tensor, confidence: Tensor, _beta: Tensor,
         done: Tensor, steps: Tensor, shift: Tensor, first: Tensor, second: Tensor,
@@ -237,7 +237,7 @@ def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -
             shift = shift - rate * step
         return best, best_length, objective, zero, shift, first, second
 
-    return chunk
+    return Traced(chunk)
 
 
 def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -> Any:
@@ -245,7 +245,6 @@ def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -
     tf = runtime().tf
     grid_of, climb = _Scaled(source), criterion.loss("margin")
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def chunk(
         bounds: Bounds, y: Tensor, weight: Tensor, _bound: Tensor, rate: Tensor, confidence: Tensor, beta: Tensor,
         done: Tensor, steps: Tensor, ahead: Tensor, change: Tensor, unused: Tensor,
@@ -270,11 +269,11 @@ def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -
             fresh = tf.clip_by_value(clean + fresh, bounds.low, bounds.high) - clean
             ahead, change = fresh + time / (time + 3.0) * (fresh - change), fresh
             point = grid_of.nearest(clean + fresh, bounds)
-            score = criterion.score(source.outputs(point), y)
+            score = criterion.score(source.answers(point), y)
             best, best_length = _keep_shorter(point, grid_of.steps(clean), score, penalty, best, best_length)
         return best, best_length, objective, zero, ahead, change, unused
 
-    return chunk
+    return Traced(chunk)
 
 
 class _Scaled:

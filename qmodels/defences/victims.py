@@ -7,8 +7,9 @@ disagreement lies above the threshold (`qmodels.criteria.Rejecting` reads them).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from qmodels.defences.filters import Filter, Identity, Place
 from qmodels.grid import Codes
 from qmodels.runtime import runtime
 from qmodels.tasks import anomaly_threshold
+from qmodels.tracing import Traced
 from qmodels.victims import GradientModel, GradientVictim, Logits, Victim
 
 Tensor = Any
@@ -94,19 +96,32 @@ class GradientDefendedVictim(DefendedVictim):
         self.gradient_model: GradientModel = DefendedModel(inner.gradient_model, defence)
 
 
-class DefendedModel(GradientModel):
+class _WrappedModel(GradientModel):
+    """A differentiable model around another one."""
+
+    def __init__(self, inner: GradientModel) -> None:
+        super().__init__(None, inner.grid, inner.head, prepare=lambda _: inner.model)
+        self.inner = inner
+
+    @cached_property
+    def forward(self) -> Traced:
+        """The model's forward pass, traced once: outputs of what the model takes. Not to be differentiated."""
+        return self.inner.forward
+
+
+class DefendedModel(_WrappedModel):
     """A differentiable model behind a defence: the defence itself forward, a gradient through it backward."""
 
     def __init__(self, inner: GradientModel, defence: Defence) -> None:
-        super().__init__(None, inner.grid, inner.head, prepare=lambda _: inner.model)
-        self.inner, self.defence = inner, defence
+        super().__init__(inner)
+        self.defence = defence
 
     def __repr__(self) -> str:
         return f"DefendedModel({self.inner!r}, {self.defence})"
 
-    def outputs(self, points: Tensor) -> Tensor:
-        """Outputs (tensor) of points (tensor) in grid steps."""
-        answers = [self.inner.outputs(view.tensors(points)) for view in self.defence.views]
+    def through(self, points: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
+        """`outputs`, with the model's forward pass given."""
+        answers = [self.inner.through(view.tensors(points), forward) for view in self.defence.views]
         if self.defence.threshold is None:
             return answers[0]
         tf = runtime().tf
@@ -123,19 +138,19 @@ def defended(victim: Victim, defence: Defence) -> Victim:
     return DefendedVictim(victim, defence)
 
 
-class TemperedModel(GradientModel):
+class TemperedModel(_WrappedModel):
     """A model whose logits are divided by a temperature: what an attacker of a distilled network follows.
 
     The temperature is rounded to a power of two, so that no two different logits become equal.
     """
 
     def __init__(self, inner: GradientModel, temperature: float) -> None:
-        super().__init__(None, inner.grid, inner.head, prepare=lambda _: inner.model)
-        self.inner, self.scale = inner, float(2.0 ** -round(float(np.log2(temperature))))
+        super().__init__(inner)
+        self.scale = float(2.0 ** -round(float(np.log2(temperature))))
 
     def __repr__(self) -> str:
         return f"TemperedModel({self.inner!r}, {self.scale:g})"
 
-    def outputs(self, points: Tensor) -> Tensor:
-        """Outputs (tensor) of points (tensor) in grid steps."""
-        return self.inner.outputs(points) * self.scale
+    def through(self, points: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
+        """`outputs`, with the model's forward pass given."""
+        return self.inner.through(points, forward) * self.scale
