@@ -40,6 +40,8 @@ from qmodels.victims import GradientModel, Labels, Logits
 
 Array = NDArray[Any]
 Engine = Literal["bitsim", "csim"]
+#: Half a second of a C simulation that is not optimized; optimizing it takes g++ one second, or two.
+FEW_MULTIPLICATIONS = 1_000_000
 
 
 class Accelerator:
@@ -225,6 +227,24 @@ class Accelerator:
         simulator = Csim(self.project, optimize=optimize)
         simulator.grid = self.grid
         return simulator
+
+    def csim_for(self, samples: int) -> Csim:
+        """`csim`; where so many samples of this network are soon simulated, one that is compiled in half the time.
+
+        Raises:
+            ToolMissing: no g++, or it fails.
+        """
+        if "csim" in self.__dict__ or samples * self._multiplications > FEW_MULTIPLICATIONS:
+            return self.csim
+        return self._quick_csim
+
+    @cached_property
+    def _quick_csim(self) -> Csim:
+        return self.compile(optimize=False)
+
+    @cached_property
+    def _multiplications(self) -> int:
+        return sum(layer.multiplications for layer in estimate_cost(self.graph, self.codebooks).layers)
 
     @cached_property
     def engine(self) -> BitSim | Csim:

@@ -40,7 +40,7 @@ def runtime() -> Runtime:
         warnings.simplefilter("ignore")
         tf = importlib.import_module("tensorflow")
         keras = importlib.import_module("tf_keras")
-        with _without_keras_3():
+        with without_keras_3():
             qkeras = importlib.import_module("qkeras")
     tf.get_logger().setLevel("ERROR")
     # tf_keras serialises QKeras' quantizers through the constraints API and warns about it, model by model.
@@ -64,8 +64,8 @@ def _without_own_settings() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_keras_3() -> Iterator[None]:
-    """QKeras' pruning library looks for Keras 2 in Keras 3, which takes a second, and goes on without it."""
+def without_keras_3() -> Iterator[None]:
+    """QKeras' pruning library and hls4ml's writer look for Keras 3, which takes a second, and go on without it."""
     if "keras" in sys.modules:
         yield
         return

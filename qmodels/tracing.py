@@ -22,9 +22,12 @@ class Traced:
 
         Args:
             function: its arguments are tensors, or tuples of tensors. The first dimension of each is the batch.
-            autograph: whether it has an `if` or `for` over tensors, or calls what has.
+            autograph: whether it has an `if` or `for` over tensors, or calls a model that has.
         """
-        self._function = runtime().tf.function(function, autograph=autograph)
+        tf = runtime().tf
+        # Only what is written in it is converted, not all that it calls: that would take autograph seconds.
+        graph = tf.autograph.to_graph(function, recursive=False) if autograph else function
+        self._function = tf.function(graph, autograph=False)
         self._known: set[object] = set()
 
     def __call__(self, *arguments: Any) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Points
 from qmodels.heads import Head
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced, forward_pass
+from qmodels.tracing import Traced, forward_pass, needs_autograph
 
 Labels = NDArray[np.int64]  # (N,)
 Logits = NDArray[np.float32]  # (N, classes)
@@ -82,7 +82,7 @@ class GradientModel:
     @cached_property
     def forward(self) -> Traced:
         """The model's forward pass, traced once: outputs of what the model takes. Not to be differentiated."""
-        return self._forward or Traced(self._pass)
+        return self._forward or Traced(self._pass, autograph=needs_autograph(self.model))
 
     def answers(self, points: Any) -> Any:
         """`outputs` through the pass that is traced once, for where no gradient is asked for."""

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from hw.certify.interval import SAFE_BITS, Integers, Interval, cast
 from hw.simulate.bitsim.encode.plan import product_format
 from hw.simulate.bitsim.program import Ints, Linear
 from qmodels.formats import FixedPoint, Overflow
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _FLOAT_BITS = 52
 
@@ -73,6 +76,8 @@ class Sums:
     @cached_property
     def matrix(self) -> csr_matrix:
         """Weights on the accumulator's grid as a matrix (outputs, source elements). Needs `shift` >= 0."""
+        from scipy.sparse import csr_matrix  # takes a third of a second to load, and only certificates need it
+
         positions, filters = len(self.taps), len(self.weights)
         n_taps = self.weights.shape[1]
         column = np.broadcast_to(self.taps[:, None, :], (positions, filters, n_taps))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from hw.certify.interval import SAFE_BITS, Interval
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 _FLOAT_LIMIT = 2.0**53
 _DENSE = 0.1  # share of numbers that are not 0 from which on a dense product is faster

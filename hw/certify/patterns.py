@@ -5,15 +5,18 @@ HiGHS looks for both in floats. The input is shown to the device, the combinatio
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from scipy.optimize import linprog
-from scipy.sparse import csr_matrix, hstack, vstack
 
 from hw.certify.dual import Multipliers, Net, Points, Regions
 from hw.certify.interval import Interval
 from hw.certify.stages import Affine, Largest
 
 _WHOLE = 1e-6  # nearer to a whole number is one
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 _PUSH = 1e7  # how much a violated sum is made to count: the objective is small against it
 
 
@@ -32,6 +35,9 @@ def settle(net: Net, regions: Regions) -> tuple[Multipliers, Points] | None:
 
     Only sums of leaves are asked about: the others follow from them. None where there are no such sums.
     """
+    from scipy.optimize import linprog  # takes half a second to load
+    from scipy.sparse import csr_matrix, hstack, vstack
+
     stages = [s for s in net.stages if isinstance(s, Affine) and s.stairs is not None]
     first = [s for s in stages if all(index in net.leaves for index, _ in net.matrices[s.out])]
     if not first or any(isinstance(s, Largest) for s in net.stages):
@@ -91,5 +97,7 @@ def between(regions: Regions, points: Points) -> list[Regions]:
 
 
 def _placed(matrix: csr_matrix, at: int, size: int) -> csr_matrix:
+    from scipy.sparse import csr_matrix
+
     wide = matrix.tocoo()
     return csr_matrix((wide.data, (wide.row, wide.col + at)), shape=(matrix.shape[0], size))

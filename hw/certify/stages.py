@@ -6,10 +6,9 @@ What fits no stage is a *leaf*: only its interval is known. So are the values th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, identity
 
 from hw.certify.bounds import Bounds, step, windows_of
 from hw.certify.interval import Integers, Interval, cast
@@ -21,6 +20,9 @@ from hw.simulate.bitsim.codes import Merge
 from hw.simulate.bitsim.program import Alias, Binary, Gather, Input, Linear, Map, Network, Op, Pad, Pool, sources
 from hw.simulate.bitsim.recipes import ShiftLeft
 from qmodels.formats import FixedPoint
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +187,8 @@ def _stage(op: Op, bounds: Bounds, kept: Kept) -> _Made | None:
 
 
 def _one(size: int) -> csr_matrix:
+    from scipy.sparse import csr_matrix, identity
+
     return csr_matrix(identity(size, np.int64, format="csr"))
 
 
@@ -208,6 +212,8 @@ def _linear(op: Linear, bounds: Bounds, kept: Kept) -> _Made | None:
 def _gather(op: Gather, bounds: Bounds, kept: Kept) -> _Made | None:
     if op.out.index in bounds or len(op.to) < op.out.size or op.recipe.actions:  # a concatenation's part, or a cast
         return None
+    from scipy.sparse import csr_matrix
+
     seen = op.from_ >= 0
     shape = (op.out.size, op.source.size)
     matrix = csr_matrix((np.ones(seen.sum(), np.int64), (op.to[seen], op.from_[seen])), shape=shape)
@@ -251,6 +257,8 @@ def _pool(op: Pool, bounds: Bounds, kept: Kept) -> _Made | None:
 
 def _average(op: Pool, bounds: Bounds, members: Any, kept: Kept) -> _Made | None:
     """Sums that nothing rounds or saturates on the way; the division and the rest are the staircase."""
+    from scipy.sparse import csr_matrix
+
     source = bounds[op.source.index]
     if len(op.divide) != 1 or any(isinstance(a, ShiftLeft) and a.bits for a in op.on_sum.actions):
         return None

@@ -86,7 +86,9 @@ def _required(run: Run, images: Codes, judged: NDArray[np.intp]) -> int:
         compared.append(require_exact(expected, accelerator, images, traces=traces, formats=formats, suspect=suspect))
     sample = Known(expected.name, expected.outputs[judged])
     csim = (reference, lambda x: accelerator.trace(x, "csim"))
-    compared.append(require_exact(sample, accelerator.csim, images[judged], traces=csim, suspect=suspect))
+    compared.append(
+        require_exact(sample, accelerator.csim_for(len(judged)), images[judged], traces=csim, suspect=suspect)
+    )
     return sum(pair.mismatched_outputs for pair in compared)
 
 
@@ -97,7 +99,8 @@ def _reported(run: Run, images: Codes, judged: NDArray[np.intp]) -> tuple[int, D
     if accelerator.name == "bitsim":
         sample = Known("bitsim", answers[judged])
         traces = (lambda x: accelerator.trace(x, "csim"), accelerator.trace)
-        compared = require_exact(accelerator.csim, sample, images[judged], traces=traces, formats=accelerator.formats)
+        csim = accelerator.csim_for(len(judged))
+        compared = require_exact(csim, sample, images[judged], traces=traces, formats=accelerator.formats)
         mismatched = compared.mismatched_outputs
     if not run.has_model:
         return mismatched, None

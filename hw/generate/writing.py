@@ -19,6 +19,7 @@ from hw.generate.project import HlsProject, Ports, Shape
 from hw.generate.testbench import with_checks
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
+from qmodels.runtime import without_keras_3
 
 #: Whose projects we know, in lower case as hls4ml has them.
 BACKENDS = tuple(name.lower() for name in get_args(Backend))
@@ -79,7 +80,7 @@ def layer_formats(graph: Any) -> dict[str, FixedPoint]:
 
 def _write(graph: Any) -> None:
     try:
-        with quiet():
+        with quiet(), without_keras_3():
             graph.write()
     except OSError:  # a full disk is no fault of the model
         raise

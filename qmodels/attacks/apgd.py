@@ -51,8 +51,9 @@ class APGD(GradientAttack):
 
     def ascent(self, source: GradientModel, criterion: Criterion, epsilon: float) -> Ascend:
         """The compiled loop; step sizes follow from the radius."""
-        loop = compiled_apgd(source, self.loss, self.norm, self.steps, criterion)
-        return lambda ball, start, y, target: loop(ball, start, y, target, self.steps, epsilon)
+        loop = compiled_apgd(source, self.loss, self.norm, criterion)
+        windows = checkpoints(self.steps)
+        return lambda ball, start, y, target: loop(ball, start, y, target, windows, epsilon)
 
 
 class APGDDLR(APGD):
@@ -93,20 +94,17 @@ def checkpoints(steps: int) -> NDArray[np.int32]:
     return windows
 
 
-def compiled_apgd(source: GradientModel, loss: LossName, norm: Norm, steps: int, criterion: Criterion) -> Ascent:
-    """The loop of a model, kept with it; `steps` fixes the checkpoints."""
-    return source.compiled(
-        ("apgd", loss, norm, steps, criterion), lambda model: _build_apgd(model, loss, norm, steps, criterion)
-    )
+def compiled_apgd(source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion) -> Ascent:
+    """The loop of a model, kept with it; in place of the number of steps it is given their `checkpoints`."""
+    return source.compiled(("apgd", loss, norm, criterion), lambda model: _build_apgd(model, loss, norm, criterion))
 
 
-def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, steps: int, criterion: Criterion) -> Ascent:
+def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion) -> Ascent:
     tf = runtime().tf
     ball, look = geometry_of(norm), looker(source, loss, criterion)
-    windows = tf.constant(checkpoints(steps))
 
     def ascend(
-        room: Room, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
+        room: Room, start: Tensor, y: Tensor, target: Tensor, windows: Tensor, *settings: Tensor
     ) -> tuple[Tensor, ...]:
         (epsilon,) = settings
 
@@ -122,7 +120,7 @@ def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, steps: int, c
         zero, top_gradient, top_value, last_top = is_zero(gradient), gradient, value, value
         length = last_length = FIRST_STEP * epsilon * tf.ones_like(value)
         rises = tf.zeros_like(value)
-        for index in tf.range(1, steps + 1):
+        for index in tf.range(1, tf.shape(windows)[0]):
             x, before = move(x, before, gradient, length, index == 1), x
             point = ball.to_grid(x, room, epsilon)
             gradient, new_value, score, fine = look(point, y, target)

@@ -171,7 +171,9 @@ class Ascent:
     def __init__(self, loop: Any) -> None:
         self._loop = loop
 
-    def __call__(self, ball: Ball, start: Points, y: Truth, target: Truth, steps: int, *settings: float) -> Ascended:
+    def __call__(
+        self, ball: Ball, start: Points, y: Truth, target: Truth, steps: int | NDArray[np.int32], *settings: float
+    ) -> Ascended:
         """Ascend from `start` inside `ball`; `settings` start with the radius in grid steps."""
         tf = runtime().tf
         numbers = [tf.constant(value, tf.float32) for value in settings]

@@ -1,6 +1,6 @@
 """HDF5 files that strangers made, read in a process of their own first: a damaged one can hang libhdf5, or crash it.
 
-`python -I hdf5.py FILE SECONDS FOLDER ...` reads all of a file and ends; libhdf5 then reads it here without harm.
+`python -I -S hdf5.py FILE SECONDS FOLDER ...` reads all of a file and ends; libhdf5 then reads it here without harm.
 This file needs only h5py, which lies in one of the folders.
 """
 
@@ -37,7 +37,7 @@ def check_readable(path: Path) -> None:
     seconds = _SECONDS + path.stat().st_size // _BYTES_A_SECOND
     folders = [str(Path(str(module.__file__)).resolve().parent.parent) for module in (np, h5py)]
     done = subprocess.run(
-        [sys.executable, "-I", __file__, str(path.resolve()), str(seconds), *folders],
+        [sys.executable, "-I", "-S", __file__, str(path.resolve()), str(seconds), *folders],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

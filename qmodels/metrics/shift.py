@@ -152,7 +152,7 @@ def _changes(
 
 
 def _flat(inner: Any, values: list[Any], x: Any, count: int) -> list[NDArray[np.float64]]:
-    found = inner.predict(x, batch_size=BATCH, verbose=0)
+    found = inner(x, training=False)  # `predict` would compile it first
     outputs = found if len(values) > 1 else [found]
     return [np.asarray(output, np.float64).reshape(count, -1) for output in outputs]
 

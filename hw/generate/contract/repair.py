@@ -25,6 +25,8 @@ from qmodels.scaling import take_off_scaling
 
 Head = Literal["", "softmax", "sigmoid"]
 
+_BATCH = 500
+
 
 @dataclass(frozen=True)
 class Repaired:
@@ -124,14 +126,22 @@ def output_change(
         unscaled: the same before layers that were taken off; None: there were none.
         chooses: outputs are a choice among classes.
     """
-    before = original.predict(images if unscaled is None else unscaled, batch_size=500, verbose=0)
-    after = repaired.model.predict(images, batch_size=500, verbose=0)
+    before = _outputs(original, images if unscaled is None else unscaled)
+    after = _outputs(repaired.model, images)
     changed = int(np.sum(_decisions(before, 0.5) != _decisions(after, 0.0 if repaired.head else 0.5)))
     predictions = changed if chooses else None
     compared = "outputs"
     if repaired.head:
         after, compared = _PROBABILITIES[repaired.head](after.astype(np.float64)), f"{repaired.head} of the new logits"
     return OutputChange(len(before), float(np.max(np.abs(before - after), initial=0.0)), predictions, compared)
+
+
+def _outputs(model: Any, images: Any) -> NDArray[Any]:
+    """Of a model that is asked once: Keras' `predict` would compile it first."""
+    several = isinstance(images, (list, tuple))
+    count = len(images[0]) if several else len(images)
+    parts = [slice(start, start + _BATCH) for start in range(0, max(count, 1), _BATCH)]
+    return np.concatenate([model([i[p] for i in images] if several else images[p], training=False) for p in parts])
 
 
 def _decisions(outputs: NDArray[Any], threshold: float) -> NDArray[Any]:

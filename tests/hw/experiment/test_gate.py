@@ -28,7 +28,7 @@ def test_mismatches_are_added_up_not_assumed(toolbox: Toolbox, monkeypatch: pyte
     """A gate whose comparisons let differing outputs pass would record them."""
     answers = iter((2, 30, 400))
     monkeypatch.setattr(gate, "require_exact", lambda *_, **__: Exactness("a", "b", 5, next(answers)))
-    accelerator = SimpleNamespace(name="bitsim", trace=None, csim=None, formats={})
+    accelerator = SimpleNamespace(name="bitsim", trace=None, csim_for=lambda samples: None, formats={})
     settings = SimpleNamespace(seed=0, simulation=SimpleNamespace(verify_samples=2))
     victim = KerasVictim(toolbox.quantized.model, "quantized")
     run = SimpleNamespace(
