@@ -7,9 +7,6 @@ from typing import Any
 
 from qmodels.runtime import runtime
 
-#: Their `call` has no `if` or `for` over tensors, which only autograph could turn into graph operations.
-_PLAIN = ("tf_keras.", "qkeras.")
-
 
 class Traced:
     """A function of tensors as a graph that takes batches of every size.
@@ -17,16 +14,16 @@ class Traced:
     `tf.function` by itself traces the first batch for its size, and again when another one comes: seconds each time.
     """
 
-    def __init__(self, function: Callable[..., Any], *, autograph: bool = True) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         """Nothing is traced yet.
 
         Args:
-            function: its arguments are tensors, or tuples of tensors. The first dimension of each is the batch.
-            autograph: whether it has an `if` or `for` over tensors, or calls a model that has.
+            function: its arguments are tensors, or tuples of tensors. The first dimension of each is the batch. It may
+                have an `if` or `for` over tensors itself; what it calls may not, but for layers of a model.
         """
         tf = runtime().tf
-        # Only what is written in it is converted, not all that it calls: that would take autograph seconds.
-        graph = tf.autograph.to_graph(function, recursive=False) if autograph else function
+        # Converting all that it calls would take autograph seconds.
+        graph = tf.autograph.to_graph(function, recursive=False)
         self._function = tf.function(graph, autograph=False)
         self._known: set[object] = set()
 
@@ -45,18 +42,3 @@ class Traced:
 def _any_batch(tensor: Any) -> Any:
     tf = runtime().tf
     return tf.TensorSpec([None, *tensor.shape[1:]] if tensor.shape.rank else [], tensor.dtype)
-
-
-def needs_autograph(model: Any) -> bool:
-    """Whether a model has code of its user's: Keras and QKeras do without autograph, a fifth of the tracing time."""
-    modules = {type(module).__module__ for module in (model, *getattr(model, "submodules", ()))}
-    return not all(name.startswith(_PLAIN) for name in modules)
-
-
-def forward_pass(model: Any) -> Callable[[Any], Any]:
-    """A model's forward pass as it is used, for a graph that is being traced."""
-
-    def forward(values: Any) -> Any:
-        return model(values, training=False)
-
-    return forward if needs_autograph(model) else runtime().tf.autograph.experimental.do_not_convert(forward)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid, Points
 from qmodels.heads import Head
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced, forward_pass, needs_autograph
+from qmodels.tracing import Traced
 
 Labels = NDArray[np.int64]  # (N,)
 Logits = NDArray[np.float32]  # (N, classes)
@@ -82,7 +82,11 @@ class GradientModel:
     @cached_property
     def forward(self) -> Traced:
         """The model's forward pass, traced once: outputs of what the model takes. Not to be differentiated."""
-        return self._forward or Traced(self._pass, autograph=needs_autograph(self.model))
+
+        def forward(values: Any) -> Any:
+            return self.model(values, training=False)
+
+        return self._forward or Traced(forward)
 
     def answers(self, points: Any) -> Any:
         """`outputs` through the pass that is traced once, for where no gradient is asked for."""
@@ -90,11 +94,7 @@ class GradientModel:
 
     def outputs(self, points: Any) -> Any:
         """Outputs (tensor) of points (tensor) in grid steps."""
-        return self.through(points, self._pass)
-
-    @cached_property
-    def _pass(self) -> Callable[[Any], Any]:
-        return forward_pass(self.model)
+        return self.through(points, lambda values: self.model(values, training=False))
 
     def through(self, points: Any, forward: Callable[[Any], Any]) -> Any:
         """`outputs`, with the model's forward pass given."""

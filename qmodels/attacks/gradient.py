@@ -23,7 +23,7 @@ from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
 from qmodels.grid import Codes, Points
 from qmodels.losses import LossName, Tensor
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced, needs_autograph
+from qmodels.tracing import Traced
 from qmodels.victims import GradientModel
 
 #: The usual ratio: the iterate can cross the ball 1.25 times.
@@ -282,7 +282,7 @@ def _build_look(source: GradientModel, loss: LossName, criterion: Criterion) -> 
         finite = all_finite(logits) & all_finite(gradient)
         return tf.where(tf.math.is_finite(gradient), gradient, 0.0), losses, criterion.score(logits, y), finite
 
-    return Traced(look, autograph=needs_autograph(source.model))
+    return Traced(look)
 
 
 def keep_better(point: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> Tensor:

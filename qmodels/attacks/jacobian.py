@@ -20,7 +20,7 @@ from qmodels.attacks.gradient import batches
 from qmodels.criteria import ClassCriterion, Criterion, Truth
 from qmodels.grid import Points
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced, needs_autograph
+from qmodels.tracing import Traced
 from qmodels.victims import GradientModel
 
 
@@ -178,7 +178,7 @@ def _build_gradients(source: GradientModel) -> Slopes:
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
         return logits[::count], tf.reshape(gradient, tf.concat([tf.shape(classes), tf.shape(x)[1:]], axis=0))
 
-    traced = Traced(graph, autograph=needs_autograph(source.model))
+    traced = Traced(graph)
 
     def gradients(x: Points, classes: Truth) -> tuple[Points, Points, Points]:
         logits, slopes = (part.numpy().astype(np.float64) for part in traced(tf.constant(x, tf.float32), classes))
@@ -201,7 +201,7 @@ def compiled_score(source: GradientModel, criterion: Criterion) -> Slopes:
             gradient = tape.gradient(score, x)
             return outputs, score, tf.where(tf.math.is_finite(gradient), gradient, 0.0)
 
-        traced = Traced(graph, autograph=needs_autograph(model.model))
+        traced = Traced(graph)
 
         def slopes(x: Points, y: Truth) -> tuple[Points, Points, Points]:
             found = traced(tf.constant(x, tf.float32), y)
