@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,22 @@ from qmodels.runtime import runtime, set_seed
 from qmodels.storage import save_model
 
 
+def once(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Trained by the first call of a session; later ones write the same bytes."""
+    kept: dict[str, bytes] = {}
+
+    @wraps(write)
+    def copied(folder: Path) -> None:
+        if not kept:
+            write(folder)
+            kept.update({name: (folder / name).read_bytes() for name in ("data.npz", "own.keras")})
+        for name, content in kept.items():
+            (folder / name).write_bytes(content)
+
+    return copied
+
+
+@once
 def write_regression(folder: Path) -> None:
     """`data.npz` and `own.keras`: how bright the upper and the left half of a picture are."""
     rng = np.random.default_rng(0)
@@ -25,6 +43,7 @@ def write_regression(folder: Path) -> None:
     save_model(_trained([8], 2, arrays["x_train"], arrays["y_train"]), folder / "own.keras")
 
 
+@once
 def write_autoencoder(folder: Path) -> None:
     """`data.npz` and `own.keras`: rank-one pictures are normal; in the test data every second picture is noise."""
     rng = np.random.default_rng(0)
@@ -57,6 +76,7 @@ def _trained(hidden: list[int], outputs: int, x: Any, y: Any, shape: tuple[int, 
     return model
 
 
+@once
 def write_binary(folder: Path) -> None:
     """`data.npz` and `own.keras`: one logit tells whether the upper half of a picture is brighter."""
     rng = np.random.default_rng(0)
