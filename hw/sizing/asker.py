@@ -27,6 +27,7 @@ TITLES = {
     "aware": "training through the quantizers",
     "descend": "layers",
     "measure": "building designs",
+    "certify": "certificates",
     "pool": "examples of other designs",
     "attack": "worst case",
     "final": "test images and gate",
@@ -40,7 +41,7 @@ KEYS: dict[str, Callable[[DesignPoint], str]] = {
     "aware": lambda design: design.model_key,
 }
 #: How many designs a worker is given at once where a stage takes milliseconds.
-TOGETHER = {"measure": 32, "pool": 32}
+TOGETHER = {"measure": 32, "certify": 32, "pool": 32}
 
 
 @dataclass(frozen=True)

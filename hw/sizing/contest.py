@@ -1,9 +1,10 @@
 """Which design is attacked next, and when it is enough.
 
 Every design has an upper bound of its worst case: what is left after the pool's examples and after the steps of its own
-worst case so far. A round gives the most hopeful designs their next step; what it finds joins the pool. It is enough
-when no design, by its bound, could be on a front beside those whose worst case is complete. So no choice rests
-on the pool: it decides only who is attacked.
+worst case so far. Where certificates prove something there is a lower bound too, and certified images are not attacked.
+A round gives the most hopeful designs their next step; what it finds joins the pool. It is enough when no design, by
+its bound, could be on a front beside those whose worst case is complete or is proved to be no lower. So no choice
+rests on the pool: it decides only who is attacked.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Contest:
         self._axes = tuple(dict.fromkeys((*config.costs, "weight_bits")))  # recommendations count weight bits
         self._steps = worst_case_steps(config.worst_case.attack)
         self._attacked: set[str] = set()  # trainings that have had their seeds
+        self._provable: set[str] = set()  # trainings of whose seeds at least one image was certified
         self.pools: dict[str, Pool] = {}  # by data: examples are of one split's images
 
     def decide(self, points: Sequence[Point]) -> None:
@@ -64,6 +66,9 @@ class Contest:
             for point in _spread(group, self._config.screening.seeds)
         ]
         self._attacked |= groups.keys()
+        if not self._config.screening.off:
+            self._prove(seeds)
+        self._provable |= {point.design.model_key for point in seeds if point.lower_bound}
         while seeds := [point for point in seeds if not point.done and not point.error]:
             self._attack(seeds)
 
@@ -78,11 +83,25 @@ class Contest:
         for point in behind:
             point.generations = len(self._pool(point).names)
 
+    def _prove(self, points: Sequence[Point]) -> None:
+        """Ask what no attack can break; it ends the comparison with whoever cannot be better than that."""
+        asked = [point for point in points if point.certified is None and not point.error]
+
+        def note(point: Point, answer: Answer) -> None:
+            assert point.fallen is not None
+            point.take_proof(unpack_mask(answer.value["certified"], len(point.fallen)))
+
+        self._ask("certify", asked, {}, note)
+
     def _pool(self, point: Point) -> Pool:
         return self.pools.setdefault(point.design.data_key, Pool())
 
     def _is_behind(self, point: Point) -> bool:
         return point.generations < len(self._pool(point).names)
+
+    def _is_unproved(self, point: Point) -> bool:
+        """Where nothing of a training's seeds was certified, nothing is asked of its other designs."""
+        return point.certified is None and point.design.model_key in self._provable
 
     def _next(self, alive: Sequence[Point]) -> list[Point]:
         """The most hopeful designs, all of them tried on the whole pool; none when it is enough."""
@@ -96,16 +115,17 @@ class Contest:
                 continue
             ranked = self._ranked(hopeful, _AHEAD * self._config.screening.round)
             chosen = ranked[: self._config.screening.round]
-            if not any(map(self._is_behind, chosen)):
+            if not any(self._is_behind(point) or self._is_unproved(point) for point in chosen):
                 return chosen
+            self._prove([point for point in ranked if self._is_unproved(point)])
             self.bound(ranked)
 
     def _hopeful(self, alive: Sequence[Point]) -> list[Point]:
         waiting = [point for point in alive if not point.done and not point.error]
         if self._config.screening.off:
             return waiting
-        tested = [point for point in alive if point.done]
-        return may_be_on_a_front(waiting, tested, self._axes, _bound, lambda point: point.worst_accuracy)
+        known = [point for point in alive if point.at_least is not None and not point.error]
+        return may_be_on_a_front(waiting, known, self._axes, _bound, lambda point: point.at_least)
 
     def _ranked(self, hopeful: Sequence[Point], count: int) -> list[Point]:
         """Fronts by the bound, then the fronts of the rest, until there are enough."""
@@ -123,13 +143,14 @@ class Contest:
         for point in chosen:
             step = self._steps[point.steps]
             names = self._pool(point).names if step.warm else ()
-            standing[point.design.key] = Standing(_mask(point), point.steps, tuple(names))
+            certified = "" if point.certified is None or not point.certified.any() else pack_mask(point.certified)
+            standing[point.design.key] = Standing(_mask(point), point.steps, tuple(names), certified)
         found: dict[str, list[Examples]] = {}
 
         def note(point: Point, answer: Answer) -> None:
             self._take(point, answer, self._steps[point.steps].label)
             point.steps, point.attack_seconds = point.steps + 1, point.attack_seconds + answer.seconds
-            point.done = point.steps == len(self._steps)
+            point.done = point.done or point.steps == len(self._steps)
             examples = self._asker.examples(answer)
             if examples is not None:
                 found.setdefault(point.design.data_key, []).append(examples)

@@ -11,6 +11,7 @@ import numpy as np
 from hw.sizing.config import SizingConfig
 from hw.sizing.pool import Mask
 from hw.sizing.space import DesignPoint
+from qmodels.errors import Contradiction
 from qmodels.statistics import mean_interval, wilson
 
 #: Cost axes of the config, and their keys in `hw.cost`.
@@ -42,9 +43,10 @@ class Point:
     final: dict[str, Any] | None = None
     fallen: Mask | None = None  # to anything that was tried
     fell_to: dict[str, int] = field(default_factory=dict)  # images by what they fell to
+    certified: Mask | None = None  # no attack in the ball can break these; None: nobody asked
     generations: int = 0  # of the pool that were tried
     steps: int = 0  # of the worst case that were taken
-    done: bool = False  # all of them were
+    done: bool = False  # all of them were, or no image is open any more
     attack_seconds: float = 0.0  # of processor time, for these
     replicates: list[float] = field(default_factory=list)  # worst cases on test images with other seeds
     set_aside: str = ""  # why the worst case was not gone through with
@@ -73,7 +75,17 @@ class Point:
     @property
     def bound(self) -> float | None:
         """Accuracy under all that was tried: an upper bound of the worst case on the same images."""
-        return None if self.fallen is None else float(1.0 - self.fallen.mean())
+        return None if self.fallen is None else _share(~self.fallen)
+
+    @property
+    def lower_bound(self) -> float | None:
+        """Share of the same images that are certified; None where nobody asked."""
+        return None if self.certified is None else _share(self.certified)
+
+    @property
+    def at_least(self) -> float | None:
+        """What the worst case is not below: itself once it is complete, else the certified share."""
+        return self.bound if self.done else self.lower_bound
 
     @property
     def worst(self) -> dict[str, Any] | None:
@@ -106,33 +118,73 @@ class Point:
         fell = int(fallen.sum()) - before
         if fell:
             self.fell_to[to] = self.fell_to.get(to, 0) + fell
+        self.close()
         return fell
+
+    def take_proof(self, certified: Mask) -> None:
+        """Note which images are certified."""
+        self.certified = certified
+        self.close()
+
+    def close(self) -> None:
+        """The worst case is known where every image is certified or has fallen.
+
+        Raises:
+            Contradiction: an image is both.
+        """
+        if self.certified is None or self.fallen is None:
+            return
+        if (self.certified & self.fallen).any():
+            raise Contradiction(
+                f"{self.design.title()}: validation image {int(np.argmax(self.certified & self.fallen))} is certified, "
+                "and an attack has broken it: a defect of ours"
+            )
+        self.done = self.done or bool((self.certified | self.fallen).all())
+
+
+def _share(images: Mask) -> float:
+    """Bounds are compared: the same number of images must be the same float."""
+    return int(np.count_nonzero(images)) / len(images)
 
 
 def front(points: Sequence[Point], axis: str, score: Score) -> list[Point]:
-    """The Pareto front: no other point costs at most as much and scores better, or costs less and scores as well."""
+    """The Pareto front: no other point costs at most as much and scores better, or costs less and scores as well.
+
+    Of points that are equal in both, the one that comes first by `_tie`.
+    """
     scored = [(point.cost(axis), -value, point) for point in points if (value := score(point)) is not None]
     found: list[Point] = []
     best = float("inf")
-    for _, loss, point in sorted(scored, key=lambda item: (item[0], item[1], item[2].design.key)):
+    for cost, loss, point in sorted(scored, key=lambda item: item[:2]):
         if loss < best:
             best = loss
             found.append(point)
+        elif loss == best and cost == found[-1].cost(axis) and _tie(point) < _tie(found[-1]):
+            found[-1] = point
     return found
 
 
 def may_be_on_a_front(
     points: Sequence[Point], tested: Sequence[Point], axes: Sequence[str], bound: Score, score: Score
 ) -> list[Point]:
-    """Points whose upper bound on some axis beats every score that costs at most as much."""
+    """Points whose upper bound is enough for some axis' front among all that is tested.
+
+    So they would be on it if the bound were their score; ties are broken as in `front` and in recommendations, so that
+    what is left out is what would not have been named.
+    """
     bounded = [(point, value) for point in points if (value := bound(point)) is not None]
     bounds = np.array([value for _, value in bounded])
     hopeful = np.zeros(len(bounded), bool)
     for axis in axes:
-        known = sorted((peer.cost(axis), value) for peer in tested if (value := score(peer)) is not None)
-        best = np.maximum.accumulate([-1.0, *(value for _, value in known)])
+        known = sorted((peer.cost(axis), -value, _tie(peer)) for peer in tested if (value := score(peer)) is not None)
+        prices = [cost for cost, _, _ in known]
+        best = np.maximum.accumulate([-1.0, *(-loss for _, loss, _ in known)])
         costs = np.array([point.cost(axis) for point, _ in bounded])
-        hopeful |= bounds > best[np.searchsorted([cost for cost, _ in known], costs, side="right")]
+        below, upto = (np.searchsorted(prices, costs, side=side) for side in ("left", "right"))
+        hopeful |= bounds > best[upto]
+        tied = ~hopeful & (bounds == best[upto]) & (bounds > best[below])  # with the best of those that cost the same
+        for place in np.flatnonzero(tied):
+            hopeful[place] = _tie(bounded[place][0]) < known[below[place]][2]
     return [point for (point, _), could in zip(bounded, hopeful, strict=True) if could]
 
 

@@ -23,6 +23,7 @@ class Standing:
     fallen: str = ""  # mask of the images that have fallen (`hw.sizing.pool.pack_mask`)
     attack: int = 0  # which step of the worst case is next
     pool: tuple[str, ...] = ()  # digests of the generations that are tried, or begun from
+    certified: str = ""  # mask of the images that need no attack
 
 
 NOTHING = Standing()
@@ -62,6 +63,7 @@ class Keys:
             "aware": {},
             "descend": plain["layerwise"],
             "measure": {"images": worst["images"]},
+            "certify": against,
             "pool": against,
             "attack": worst,
             "final": {**plain["final"], "designs": None, "seeds": None, "worst": worst | {"images": None}},
@@ -72,5 +74,6 @@ class Keys:
         """Digest of everything a stage's answer depends on, the versions of what computes it included."""
         about = {"train": design.training_key, "aware": design.model_key}.get(stage, design.key)
         verify = design.config.simulation.model_dump(mode="json") if stage == "final" else None
-        progress = [standing.fallen, standing.attack, standing.pool] if stage in ("pool", "attack") else None
+        proved = [standing.certified] if standing.certified else []
+        progress = [standing.fallen, standing.attack, standing.pool, *proved] if stage in ("pool", "attack") else None
         return digest_of([SCORING, self._versions, stage, about, data, self._asked[stage], verify, progress])[:32]

@@ -44,6 +44,12 @@ class FallenPart(Part):
     fallen: Mask
 
 
+class ProofPart(Part):
+    """Of stage certify."""
+
+    certified: Mask
+
+
 class FinalPart(Part):
     """Of stage final."""
 
@@ -77,6 +83,7 @@ SHAPES: dict[str, Any] = {
     "aware": TrainingPart,
     "descend": DescendPart,
     "measure": MeasurePart,
+    "certify": ProofPart,
     "pool": FallenPart,
     "attack": FallenPart,
     "final": FinalPart,

@@ -1,4 +1,4 @@
-"""What a worker does to a design: train, measure, pool, attack, final. One function a stage, plain values out.
+"""What a worker does to a design: train, measure, certify, pool, attack, final. One function a stage, plain values out.
 
 Everything a stage answers follows from its argument and the shared values: same question, same answer, whichever worker
 is asked and whatever it did before.
@@ -27,6 +27,7 @@ from hw.sizing.built import Built, build, scratch_run
 from hw.sizing.crew import Blobs
 from hw.sizing.gradients import GradientModels
 from hw.sizing.pool import Examples, Mask, joined, pack_mask, unpack_mask
+from hw.sizing.proof import certified_by_intervals
 from hw.sizing.questions import Question, pool_name
 from hw.sizing.steps import worst_case_steps
 from hw.sizing.structures import Structures, can_share
@@ -104,6 +105,13 @@ def measure_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     }
 
 
+def certify_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
+    """Which images no attack in the ball can break: a lower bound of the worst case."""
+    x, y = _validation(question, blobs)
+    simulator = _built(question, blobs).accelerator
+    return {"certified": pack_mask(certified_by_intervals(simulator, x, y, question.worst_case.epsilon_lsb))}
+
+
 def pool_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
     """Which images fall to the pool's examples: an upper bound of the worst case."""
     x, y = _validation(question, blobs)
@@ -116,12 +124,13 @@ def pool_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
 
 
 def attack_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
-    """One step of the worst case, on the images that still stand."""
+    """One step of the worst case, on the images that still stand and are not certified."""
     x, y = _validation(question, blobs)
     asked, index = question.worst_case, question.standing.attack
     step = worst_case_steps(asked.attack)[index]
     fallen = unpack_mask(question.standing.fallen, len(x))
-    todo = np.flatnonzero(~fallen)
+    proved = unpack_mask(question.standing.certified, len(x)) if question.standing.certified else np.zeros_like(fallen)
+    todo = np.flatnonzero(~fallen & ~proved)
     victim = _attacked(question, blobs)
     begin = _nearest(question, blobs, victim, x, y, fallen) if step.warm else None
     images, rows, zero = [x[:0]], [todo[:0]], 0.0
@@ -214,6 +223,7 @@ STAGES: dict[str, Callable[[Question, Blobs], Any]] = {
     "aware": aware_stage,
     "descend": descend_stage,
     "measure": measure_stage,
+    "certify": certify_stage,
     "pool": pool_stage,
     "attack": attack_stage,
     "final": final_stage,

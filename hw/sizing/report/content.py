@@ -16,6 +16,7 @@ from hw.sizing.steps import worst_case_steps
 
 BITS = "quantization.weight_bits"
 DELTA_W = "mean ||ΔW||"
+SEARCHING = ("measure", "certify", "pool", "attack")
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ class Content:
         return [point for point in self.points if point.done]
 
     @property
+    def bracketed(self) -> list[Point]:
+        """Designs of which something is certified."""
+        return [point for point in self.points if point.lower_bound]
+
+    @property
     def tested(self) -> list[Point]:
         """Designs that were scored again on test images."""
         return [point for point in self.points if point.final]
@@ -122,7 +128,7 @@ class Content:
         """Processor seconds as it was, and as the worst case on every design would have taken; None: unknown."""
         if not self.scored:
             return None
-        searched = sum(item.seconds for item in self.stages if item.stage in ("measure", "pool", "attack"))
+        searched = sum(item.seconds for item in self.stages if item.stage in SEARCHING)
         each = sum(point.attack_seconds for point in self.scored) / len(self.scored)
         built = sum(item.seconds for item in self.stages if item.stage == "measure")
         return searched, built + each * len(self.measured)
@@ -130,13 +136,14 @@ class Content:
     def decided(self) -> list[Decided]:
         """After what designs were decided."""
         labels = [step.label for step in worst_case_steps(self.config.worst_case.attack)]
+        names = ["the pool alone", *labels[:-1], "the whole worst case", "a certificate of all that stood"]
         groups: dict[int, list[Point]] = {}
         for point in self.measured:
-            groups.setdefault(point.steps, []).append(point)
-        names = ["the pool alone", *labels[:-1], "the whole worst case"]
+            proved = point.done and point.steps < len(labels)
+            groups.setdefault(len(names) - 1 if proved else point.steps, []).append(point)
         return [
-            Decided(names[steps], len(group), sum(point.attack_seconds for point in group))
-            for steps, group in sorted(groups.items())
+            Decided(names[place], len(group), sum(point.attack_seconds for point in group))
+            for place, group in sorted(groups.items())
         ]
 
     def bought(self) -> list[Bought]:
@@ -157,6 +164,7 @@ class Content:
             **costs,
             DELTA_W: point.mean_delta_w,
             "clean": point.clean,
+            "lower bound": point.lower_bound,
             "upper bound": point.bound,
             "worst case": point.worst_accuracy,
             "test clean": final["clean"]["accuracy"] if final else None,

@@ -44,6 +44,7 @@ def _design(content: Content, point: Point) -> dict[str, Any]:
         "key": point.design.key,
         "training": point.design.training_key,
         "settings": dict(point.design.settings),
+        "lower_bound": point.lower_bound,
         "upper_bound": point.bound,
         "steps": point.steps,
         "test_worst_case_of_other_seeds": point.replicates,
@@ -109,6 +110,11 @@ def summary(content: Content) -> list[str]:
         f"Worst case: {len(worst.attack.attacks)} attacks in turn, ε = {worst.epsilon_lsb} LSB, on the "
         "accelerator's exact bits. Designs are chosen on validation images; test images see only the chosen ones.",
     ]
+    if content.bracketed:
+        said.append(
+            f"Of {len(content.bracketed):,} designs a part is certified: their worst case, and that under any other "
+            "attack in this ball, lies between the lower bound and the upper one."
+        )
     saving = content.saving()
     if saving is not None and scored < measured:
         said.append(

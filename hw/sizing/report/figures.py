@@ -12,6 +12,7 @@ from hw.sizing.report.content import BITS, Content
 from hw.sizing.space import short_key, short_value
 
 _WIDE = (4.6, 3.6)
+_MOST_SHAPES = 1000  # more crosses are one picture in the drawing: a browser draws shapes one by one
 
 
 def front_plots(content: Content) -> list[Plot]:
@@ -30,11 +31,15 @@ def _front(content: Content, axis: str) -> str:
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
+        figure.dpi = 200  # of what is rasterized
         if cheap:
             _dots(axes, cheap, axis, lambda p: p.bound, marker="x", color="#8a93a0", alpha=0.55,
-                  label="upper bound of the others")  # fmt: skip
+                  label="upper bound of the others", rasterized=len(cheap) > _MOST_SHAPES)  # fmt: skip
         _dots(axes, full, axis, lambda p: p.worst_accuracy, marker="o", facecolors="none", edgecolors="#3b82c4",
               label="worst case, validation")  # fmt: skip
+        if strokes := [(p.cost(axis), 100 * (p.lower_bound or 0), 100 * (p.bound or 0)) for p in content.bracketed]:
+            axes.vlines(*zip(*strokes, strict=True), color="#8a93a0", linewidth=0.8, alpha=0.7,
+                        rasterized=len(strokes) > _MOST_SHAPES)  # fmt: skip
         if line:
             heights = [100 * (point.worst_accuracy or 0) for point in line]
             axes.step([point.cost(axis) for point in line], heights, where="post", color="#3b82c4", linewidth=1.4,

@@ -7,13 +7,14 @@ import json
 import random
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from hw.experiment.config import dump_config, load_config
 from hw.sizing.conductor import Conductor
@@ -26,7 +27,7 @@ from hw.sizing.report import write_reports
 from hw.sizing.stages import STAGES
 from hw.sizing.steps import worst_case_steps
 from hw.sizing.store import Store
-from qmodels.errors import UserError
+from qmodels.errors import Contradiction, UserError
 
 NAMES = {function: stage for stage, function in STAGES.items()}
 LAYERS = ("conv1", "conv2", "fc1", "logits")
@@ -39,6 +40,7 @@ class Oracle:
 
     size = 2
     loses_batches = False
+    certifies: Callable[[Question], NDArray[np.bool_]] | None = None  # None: nothing can be
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.asked: list[str] = []
@@ -81,6 +83,9 @@ class Oracle:
             return JobOutcome(job.key, None, "UserError: it diverged", 0.1, "oracle")
         if stage == "measure" and sum(bits.values()) == 4 * 7:
             return JobOutcome(job.key, None, "UserError: seven bits will not do", 0.1, "oracle")
+        if stage == "certify":
+            shown = np.zeros(N, bool) if self.certifies is None else self.certifies(job.argument)
+            return JobOutcome(job.key, {"certified": pack_mask(shown)}, None, 0.1, "oracle")
         return JobOutcome(job.key, _answer(stage, job.argument, bits), None, 0.1, "oracle")
 
 
@@ -189,6 +194,72 @@ def test_the_same_designs_are_recommended_as_without_the_pool(store: Store, tmp_
         named.append([(item.why, item.point.design.key) for item in recommendations_of(conductor)])
         assert not off or all(point.done for point in conductor.points.values())
     assert named[0] == named[1]
+
+
+def certifying(open_images: Callable[[int], int]) -> Oracle:
+    """A crew that certifies what stands at the end, but for some images; how many, by the sum of the bits."""
+    crew = Oracle()
+
+    def shown(question: Question) -> NDArray[np.bool_]:
+        bits = _bits(question)
+        fallen = truth(bits, question.config.mapping.mu)
+        return np.arange(N) >= fallen + open_images(sum(bits.values()))
+
+    crew.certifies = shown
+    return crew
+
+
+@pytest.mark.parametrize("open_images", [0, 1, 8, 30])
+def test_the_same_designs_are_recommended_with_certificates(store: Store, open_images: int) -> None:
+    config = sizing(space={"mapping.mu": [0, 7, 63], "quantization.weight_bits": [2, 3, 5, 8]})
+    crew = certifying(lambda total: open_images)
+    found = conduct(config, store, crew)
+    (folder := store.path.parent / "plain").mkdir()
+    (folder / "experiment.yaml").write_bytes((store.path.parent / "experiment.yaml").read_bytes())
+    other = Store(folder / "store.sqlite")
+    plain = conduct(sizing(space=config.space, screening={"off": True}), other, Oracle())
+    other.close()
+    named = [[(item.why, item.point.design.key, item.point.worst_accuracy) for item in recommendations_of(c)]
+             for c in (found, plain)]  # fmt: skip
+    assert named[0] == named[1]
+    for point in found.points.values():
+        best = plain.points[point.design.key].worst_accuracy
+        assert best is not None and point.bound is not None and best <= point.bound
+        assert point.lower_bound is None or point.lower_bound <= best
+        assert not point.done or point.worst_accuracy == best
+
+
+def test_certified_designs_end_comparisons_and_certified_images_are_not_attacked(store: Store, tmp_path: Path) -> None:
+    config = sizing(screening={"seeds": 1, "round": 8}, space=sizing().space | {"mapping.mu": [0, 63]})
+    crew, plain = certifying(lambda total: 2), Oracle()
+    conductor = conduct(config, store, crew)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "experiment.yaml").write_bytes((tmp_path / "experiment.yaml").read_bytes())
+    other = Store(tmp_path / "p" / "store.sqlite")
+    conduct(config, other, plain)
+    other.close()
+    assert crew.asked.count("attack") < plain.asked.count("attack")
+    assert plain.asked.count("certify") == 1  # the seed; nothing of it is certified
+    write_reports(conductor)
+    designs = json.loads((tmp_path / "sizing.json").read_text())["designs"]
+    assert any(0 < (design["lower_bound"] or 0) <= design["upper_bound"] for design in designs)
+    assert "a part is certified" in (tmp_path / "sizing.md").read_text()
+
+
+def test_a_design_whose_every_image_is_decided_needs_no_attack(store: Store, tmp_path: Path) -> None:
+    crew = certifying(lambda total: 0)
+    conductor = conduct(sizing(space={"quantization.weight_bits": [2, 8]}, screening={"seeds": 2}), store, crew)
+    write_reports(conductor)
+    decided = json.loads((tmp_path / "sizing.json").read_text())["decided"]
+    assert {item["by"] for item in decided} & {"a certificate of all that stood", "the whole worst case"}
+    assert all(point.done for point in conductor.points.values())
+
+
+def test_an_image_that_is_certified_and_broken_ends_the_sizing(store: Store) -> None:
+    crew = Oracle()
+    crew.certifies = lambda question: np.arange(N) == 0  # a clean error
+    with pytest.raises(Contradiction, match="image 0 is certified, and an attack has broken it"):
+        conduct(sizing(), store, crew)
 
 
 def test_the_scores_of_finished_designs_have_seen_the_whole_pool(store: Store) -> None:
