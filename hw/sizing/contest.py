@@ -12,16 +12,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from hw.sizing.asker import TITLES, Asker
 from hw.sizing.config import SizingConfig
-from hw.sizing.points import Point, front, may_be_on_a_front
+from hw.sizing.points import Point
 from hw.sizing.pool import Examples, Pool, pack_mask, unpack_mask
 from hw.sizing.questions import Standing
+from hw.sizing.ranking import Ranking
 from hw.sizing.steps import worst_case_steps
 from hw.sizing.store import Answer
 
 POOL = "examples of other designs"
-_AHEAD = 4  # rounds whose designs are tried on the pool at once
+_AHEAD = 4  # rounds whose designs are tried on the pool at first; twice as many whenever others come to the head
 
 
 class NotComputed(Exception):
@@ -48,7 +51,8 @@ class Contest:
         """
         alive = [point for point in points if point.fallen is not None and not point.error]
         self.seed(alive)
-        while chosen := self._next(alive):
+        ranking = Ranking(alive, self._axes)
+        while chosen := self._next(ranking):
             self._attack(chosen)
         for point in alive:
             if not point.done and not point.error:
@@ -103,39 +107,35 @@ class Contest:
         """Where nothing of a training's seeds was certified, nothing is asked of its other designs."""
         return point.certified is None and point.design.model_key in self._provable
 
-    def _next(self, alive: Sequence[Point]) -> list[Point]:
+    def _next(self, ranking: Ranking) -> list[Point]:
         """The most hopeful designs, all of them tried on the whole pool; none when it is enough."""
+        ahead = _AHEAD * self._config.screening.round
         while True:
-            hopeful = self._hopeful(alive)
-            if not hopeful:
-                behind = [point for point in alive if point.done and self._is_behind(point) and not point.error]
+            ranked = self._ranked(ranking, ahead)
+            if not ranked:
+                behind = [
+                    point for point in ranking.points if point.done and self._is_behind(point) and not point.error
+                ]
                 if not behind:
                     return []
                 self.bound(behind)
                 continue
-            ranked = self._ranked(hopeful, _AHEAD * self._config.screening.round)
             chosen = ranked[: self._config.screening.round]
             if not any(self._is_behind(point) or self._is_unproved(point) for point in chosen):
                 return chosen
             self._prove([point for point in ranked if self._is_unproved(point)])
             self.bound(ranked)
+            ahead *= 2
 
-    def _hopeful(self, alive: Sequence[Point]) -> list[Point]:
-        waiting = [point for point in alive if not point.done and not point.error]
-        if self._config.screening.off:
-            return waiting
-        known = [point for point in alive if point.at_least is not None and not point.error]
-        return may_be_on_a_front(waiting, known, self._axes, _bound, lambda point: point.at_least)
-
-    def _ranked(self, hopeful: Sequence[Point], count: int) -> list[Point]:
-        """Fronts by the bound, then the fronts of the rest, until there are enough."""
-        found: dict[int, Point] = {}
-        rest = list(hopeful)
-        while rest and len(found) < count:
-            layer = {id(point): point for axis in self._axes for point in front(rest, axis, _bound)}
-            found |= layer
-            rest = [point for point in rest if id(point) not in layer]
-        return list(found.values())[:count]
+    def _ranked(self, ranking: Ranking, count: int) -> list[Point]:
+        """The waiting designs that could be on a front, the most hopeful first."""
+        points = ranking.points
+        bounds = np.array([point.bound for point in points], float)
+        known = np.array([None if point.error else point.at_least for point in points], float)
+        waiting = np.array([not point.done and not point.error for point in points], bool)
+        if not self._config.screening.off:
+            waiting &= ranking.hopeful(bounds, known)
+        return ranking.ranked(bounds, np.flatnonzero(waiting), count)
 
     def _attack(self, chosen: Sequence[Point]) -> None:
         """The next step of each; what it finds is the pool's next generation."""
@@ -181,10 +181,6 @@ class Contest:
     def _take(self, point: Point, answer: Answer, to: str) -> None:
         assert point.fallen is not None
         point.take_over(unpack_mask(answer.value["fallen"], len(point.fallen)), to)
-
-
-def _bound(point: Point) -> float | None:
-    return point.bound
 
 
 def _mask(point: Point) -> str:

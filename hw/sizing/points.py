@@ -150,7 +150,7 @@ def _share(images: Mask) -> float:
 def front(points: Sequence[Point], axis: str, score: Score) -> list[Point]:
     """The Pareto front: no other point costs at most as much and scores better, or costs less and scores as well.
 
-    Of points that are equal in both, the one that comes first by `_tie`.
+    Of points that are equal in both, the one that comes first by `tie`.
     """
     scored = [(point.cost(axis), -value, point) for point in points if (value := score(point)) is not None]
     found: list[Point] = []
@@ -159,33 +159,9 @@ def front(points: Sequence[Point], axis: str, score: Score) -> list[Point]:
         if loss < best:
             best = loss
             found.append(point)
-        elif loss == best and cost == found[-1].cost(axis) and _tie(point) < _tie(found[-1]):
+        elif loss == best and cost == found[-1].cost(axis) and tie(point) < tie(found[-1]):
             found[-1] = point
     return found
-
-
-def may_be_on_a_front(
-    points: Sequence[Point], tested: Sequence[Point], axes: Sequence[str], bound: Score, score: Score
-) -> list[Point]:
-    """Points whose upper bound is enough for some axis' front among all that is tested.
-
-    So they would be on it if the bound were their score; ties are broken as in `front` and in recommendations, so that
-    what is left out is what would not have been named.
-    """
-    bounded = [(point, value) for point in points if (value := bound(point)) is not None]
-    bounds = np.array([value for _, value in bounded])
-    hopeful = np.zeros(len(bounded), bool)
-    for axis in axes:
-        known = sorted((peer.cost(axis), -value, _tie(peer)) for peer in tested if (value := score(peer)) is not None)
-        prices = [cost for cost, _, _ in known]
-        best = np.maximum.accumulate([-1.0, *(-loss for _, loss, _ in known)])
-        costs = np.array([point.cost(axis) for point, _ in bounded])
-        below, upto = (np.searchsorted(prices, costs, side=side) for side in ("left", "right"))
-        hopeful |= bounds > best[upto]
-        tied = ~hopeful & (bounds == best[upto]) & (bounds > best[below])  # with the best of those that cost the same
-        for place in np.flatnonzero(tied):
-            hopeful[place] = _tie(bounded[place][0]) < known[below[place]][2]
-    return [point for (point, _), could in zip(bounded, hopeful, strict=True) if could]
 
 
 @dataclass(frozen=True)
@@ -204,7 +180,7 @@ def recommendations(points: Sequence[Point], config: SizingConfig) -> list[Recom
     best = _best(scored)
     top = best.worst_accuracy or 0.0
     enough = [point for point in scored if (point.worst_accuracy or 0.0) >= top - config.recommend.within - 1e-9]
-    smallest = min(enough, key=lambda point: (point.cost("weight_bits"), -(point.worst_accuracy or 0), _tie(point)))
+    smallest = min(enough, key=lambda point: (point.cost("weight_bits"), -(point.worst_accuracy or 0), tie(point)))
     named = [
         Recommendation(f"smallest within {_points(config.recommend.within)} of the best", smallest),
         Recommendation("best worst case", best),
@@ -221,10 +197,11 @@ def _points(share: float) -> str:
 
 
 def _best(points: Sequence[Point]) -> Point:
-    return min(points, key=lambda point: (-(point.worst_accuracy or 0.0), point.cost("weight_bits"), _tie(point)))
+    return min(points, key=lambda point: (-(point.worst_accuracy or 0.0), point.cost("weight_bits"), tie(point)))
 
 
-def _tie(point: Point) -> tuple[int, int, str]:
+def tie(point: Point) -> tuple[int, int, str]:
+    """Of designs that are equal in what was asked, the smallest comes first."""
     return point.cost("ebops"), point.cost("latency_cycles"), point.design.key
 
 

@@ -85,13 +85,27 @@ def make_design(experiment: str, where: str, settings: Mapping[str, Choice]) -> 
         raise UserError(f"{where}: quantization.activation_bits: sizing takes up to 8; a run takes up to 16")
     if config.mapping.mu == 0:  # then no layer is mapped, whichever are named
         config = config.model_copy(update={"mapping": MappingConfig()})
-    return DesignPoint(tuple(settings.items()), config)
+    return DesignPoint(tuple(settings.items()), _sharing(config, settings, _common(experiment, where)))
 
 
 @lru_cache(maxsize=4)
 def _parsed(experiment: str, where: str) -> dict[str, Any]:
     """Reading YAML takes longer than all else about a design."""
     return parse_mapping(RunConfig, experiment, where)
+
+
+def _sharing(config: RunConfig, settings: Mapping[str, Choice], common: dict[str, Any]) -> RunConfig:
+    """The same, with the sections that no setting touches in common: a design takes 10 kB instead of 40."""
+    touched = {key.partition(".")[0] for key in settings}
+    sections = {name: getattr(config, name) for name in RunConfig.model_fields if name not in touched}
+    same = {name: kept for name, found in sections.items() if (kept := common.setdefault(name, found)) == found}
+    return config.model_copy(update=same)
+
+
+@lru_cache(maxsize=4)
+def _common(experiment: str, where: str) -> dict[str, Any]:
+    """Sections of the first design of an experiment, by name; filled by `_sharing`."""
+    return {}
 
 
 def check_space(experiment: str, where: str, space: Mapping[str, list[Choice]]) -> None:

@@ -44,7 +44,7 @@ from qmodels.victims import AcceleratorVictim, GradientModel, Labels, Victim, pr
 
 MODEL_FILE = "quantized.keras"  # in the final stage's answer: kept as a file
 EXAMPLES = "examples"  # in the attack stage's answer: kept in the store's pool
-_KEEP_BYTES = 256 << 20  # weights of the designs a worker keeps built, for the stages to come
+_KEEP_BYTES = 256 << 20  # float32 weights of the designs a worker keeps built; with their simulators 4 times as much
 
 
 def train_stage(question: Question, blobs: Blobs) -> dict[str, bytes]:

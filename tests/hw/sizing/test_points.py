@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from hw.experiment.config import RunConfig
 from hw.sizing.config import SizingConfig
-from hw.sizing.points import Point, front, may_be_on_a_front, recommendations
+from hw.sizing.points import Point, front, recommendations
+from hw.sizing.ranking import Ranking
 from hw.sizing.space import DesignPoint
 
 AXES = ("weight_bits", "ebops")
@@ -60,16 +63,49 @@ def test_the_front_holds_no_dominated_point_and_all_others_are_dominated(drawn: 
     assert [p.cost("weight_bits") for p in found] == sorted(p.cost("weight_bits") for p in found)
 
 
+def bounds_of(points: Sequence[Point]) -> NDArray[np.float64]:
+    return np.array([p.worst_accuracy for p in points], float)
+
+
 @given(POINTS, POINTS)
 def test_a_bound_is_hopeful_where_it_would_be_on_a_front_as_a_score(
     drawn: list[tuple[int, int, int]], done: list[tuple[int, int, int]]
 ) -> None:
     waiting = [point(bits, level / 6, ebops) for bits, level, ebops in drawn]
     tested = [point(bits, level / 6, ebops) for bits, level, ebops in done]
-    hopeful = {id(p) for p in may_be_on_a_front(waiting, tested, AXES, worst, worst)}
-    for p in waiting:
-        on_front = [p in front([p, *tested], axis, worst) for axis in AXES]
-        assert (id(p) in hopeful) == any(on_front)
+    both = [*waiting, *tested]
+    known = bounds_of(both)
+    known[: len(waiting)] = np.nan
+    hopeful = Ranking(both, AXES).hopeful(bounds_of(both), known)
+    for place, p in enumerate(waiting):
+        assert hopeful[place] == any(p in front([p, *tested], axis, worst) for axis in AXES)
+
+
+@given(POINTS, st.integers(1, 12))
+def test_fronts_come_first_then_the_fronts_of_the_rest(drawn: list[tuple[int, int, int]], count: int) -> None:
+    points = [point(bits, level / 6, ebops) for bits, level, ebops in drawn]
+    found = Ranking(points, AXES).ranked(bounds_of(points), np.arange(len(points)), count)
+    expected: dict[int, Point] = {}
+    rest = points
+    while rest:
+        layer = {id(p): p for axis in AXES for p in front(rest, axis, worst)}
+        expected |= layer
+        rest = [p for p in rest if id(p) not in layer]
+    assert set(map(id, found)) <= set(map(id, points)) and len(found) == min(count, len(points))
+    firsts = {id(p) for axis in AXES for p in front(points, axis, worst)}
+    assert set(map(id, found)) <= firsts or firsts <= set(map(id, found))
+    assert len(points) > count or set(map(id, found)) == set(expected)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8))
+def test_who_is_left_out_by_a_lower_bound_would_not_have_been_named(drawn: list[tuple[int, int, int]]) -> None:
+    """Scores anywhere between the bounds: the fronts are those of the designs that were not left out."""
+    points = [point(cost, level / 4) for cost, level, _ in drawn]
+    lower = np.array([min(level, proved) / 4 for _, level, proved in drawn])
+    upper = np.array([max(level, proved) / 4 for _, level, proved in drawn])
+    left = Ranking(points, AXES).hopeful(upper, lower) | (lower == upper)
+    kept = [p for p, stays in zip(points, left, strict=True) if stays]
+    assert set(map(id, front(points, "weight_bits", worst))) <= set(map(id, kept))
 
 
 def test_recommendations_name_the_smallest_good_one_the_best_and_the_best_in_a_budget() -> None:
@@ -80,18 +116,6 @@ def test_recommendations_name_the_smallest_good_one_the_best_and_the_best_in_a_b
         ("best worst case", 60),
         ("best under 25 weight bits", 20),
     ]
-
-
-def test_a_design_hidden_behind_a_flattered_one_is_not_forgotten() -> None:
-    flattered, honest, hopeless = point(10, 0.40), point(20, 0.60), point(30, 0.20)
-    bounds = {10: 0.90, 20: 0.70, 30: 0.35}
-
-    def bound(found: Point) -> float:
-        return bounds[found.cost("weight_bits")]
-
-    axes = ("weight_bits",)
-    assert may_be_on_a_front([honest, hopeless], [flattered], axes, bound, worst) == [honest]
-    assert may_be_on_a_front([hopeless], [flattered, honest], axes, bound, worst) == []
 
 
 def test_nothing_is_recommended_without_a_worst_case() -> None:
