@@ -15,7 +15,7 @@ from hw.experiment.config import RunConfig
 from hw.sizing.config import DescentConfig, FinalConfig, WorstCaseConfig
 from hw.sizing.pool import Examples, Pool, joined, pack_mask, unpack_mask
 from hw.sizing.questions import Question, Standing, pool_name
-from hw.sizing.stages import attack_stage, measure_stage, pool_stage
+from hw.sizing.stages import attack_stage, certify_stage, measure_stage, pool_stage
 from hw.sizing.steps import worst_case_steps
 from qmodels.attacks import WorstCase
 from qmodels.storage import save_model
@@ -79,11 +79,12 @@ class Bench:
         files = {"model.keras": (folder / "model.keras").read_bytes()}
         self.blobs: dict[str, Any] = {"data": toolbox.data, f"training {id(self)}": files}
 
-    def question(self, bits: int, standing: Standing, index: int = 0) -> Question:
+    def question(self, bits: int, standing: Standing, epsilon: int = WORST.epsilon_lsb) -> Question:
         plain = {"quantization": {"weight_bits": bits, "activation_bits": 6, "calibration_samples": 100}}
         config, name = RunConfig.model_validate(plain), f"training {id(self)}"
         key = f"{id(self)} {bits}"
-        return Question(config, key, "data", name, WORST, FinalConfig(), DescentConfig(), "", standing)
+        worst = WORST.model_copy(update={"epsilon_lsb": epsilon})
+        return Question(config, key, "data", name, worst, FinalConfig(), DescentConfig(), "", standing)
 
 
 def test_examples_of_one_design_bound_another_and_attacks_begin_there(toolbox: Toolbox, tmp_path: Path) -> None:
@@ -108,6 +109,26 @@ def test_examples_of_one_design_bound_another_and_attacks_begin_there(toolbox: T
     assert (unpack_mask(warm["fallen"], len(x)) >= after).all()
     fresh = Examples.unpack(warm["examples"]) if warm["fell"] else None
     assert fresh is None or not after[fresh.rows].any()  # only what still stood was attacked
+
+
+def test_what_is_certified_stands_and_is_not_attacked(toolbox: Toolbox, tmp_path: Path) -> None:
+    bench = Bench(toolbox, tmp_path)
+    certified, fallen = {}, {}
+    for epsilon in (1, 24):
+        clean = measure_stage(bench.question(5, Standing(), epsilon), bench.blobs)["fallen"]
+        certified[epsilon] = unpack_mask(
+            certify_stage(bench.question(5, Standing(), epsilon), bench.blobs)["certified"], N
+        )
+        attacked = attack_stage(bench.question(5, Standing(clean), epsilon), bench.blobs)
+        fallen[epsilon] = unpack_mask(attacked["fallen"], N)
+        assert not (certified[epsilon] & fallen[epsilon]).any()
+    assert 0 < certified[1].sum() and certified[24].sum() <= certified[1].sum()
+    assert fallen[24].sum() > fallen[1].sum()
+
+    standing = np.zeros(N, bool)  # told that some of what falls is certified: it is left alone
+    told = fallen[24] & (np.arange(N) % 2 == 0)
+    found = attack_stage(bench.question(5, Standing(pack_mask(standing), 0, (), pack_mask(told)), 24), bench.blobs)
+    assert not (unpack_mask(found["fallen"], N) & told).any()
 
 
 def test_the_first_gradient_attack_is_begun_warm_and_nothing_is_left_out() -> None:

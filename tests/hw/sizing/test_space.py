@@ -72,13 +72,14 @@ def test_the_command_survives_a_shell(tmp_path: Path) -> None:
     assert words[words.index("--data-dir") + 1] == "/data dir"
 
 
-@pytest.mark.parametrize("name", ["sizing_digits", "sizing_digits_layers", "sizing_mnist"])
+@pytest.mark.parametrize("name", ["sizing_digits", "sizing_digits_layers", "sizing_mnist", "sizing_mnist_layers"])
 def test_our_sizing_configs(name: str) -> None:
     config = load_sizing(Path(__file__).parents[3] / "configs" / f"{name}.yaml")
     experiment = dump_config(load_config(config.experiment, config.fixed))
     check_space(experiment, name, config.space)
     count = math.prod(len(values) for values in config.space.values())
-    assert count >= {"sizing_digits": 100, "sizing_digits_layers": 10_000, "sizing_mnist": 60}[name]
+    layers = {"sizing_digits_layers": 10_000, "sizing_mnist_layers": 2_000}
+    assert count >= ({"sizing_digits": 100, "sizing_mnist": 60} | layers)[name]
 
 
 def test_an_unknown_key_is_named() -> None:
