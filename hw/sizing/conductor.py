@@ -36,7 +36,7 @@ class Conductor:
 
     def run(self) -> list[Point]:
         """Every stage; the points with all that is known of them."""
-        with contextlib.suppress(NotComputed):  # without a crew: report what there is
+        with contextlib.suppress(*([NotComputed] if self.asker.crew is None else [])):  # report what there is
             self._propose()
             self.contest.decide(list(self.points.values()))
         points = list(self.points.values())
@@ -89,8 +89,9 @@ class Conductor:
         designs = [self.design(settings) for settings in asked]
         self._measure(unique(designs))
         points = [self.points[design.key] for design in designs]
-        self.contest.seed([point for point in points if point.fallen is not None])
-        self.contest.bound([point for point in points if point.fallen is not None])
+        alive = [point for point in dict.fromkeys(points) if point.fallen is not None]  # a batch may ask one twice
+        self.contest.seed(alive)
+        self.contest.bound(alive)
         return [
             None
             if point.bound is None or point.error

@@ -339,6 +339,13 @@ def test_stopped_anywhere_it_goes_on_and_asks_nothing_twice(store: Store, mode: 
     assert again.asked == []
 
 
+def test_a_search_may_ask_for_one_design_many_times(store: Store) -> None:
+    pytest.importorskip("optuna")
+    config = sizing(mode="search", space={"quantization.weight_bits": [2, 3, 5]}, search={"trials": 24, "batch": 8})
+    points = list(conduct(config, store, Oracle()).points.values())
+    assert len(points) == 3 and all(point.done for point in points)
+
+
 def test_layerwise_tries_every_knob_and_narrows_one_a_step(store: Store) -> None:
     bits = {"from_bits": 4, "to_bits": 2, "activations_from": 5, "activations_to": 4}
     config = sizing(mode="layerwise", space={"mapping.mu": [0, 7]}, layerwise=bits)
