@@ -161,7 +161,7 @@ def pool(report: Report, folder: Path, quick: bool) -> None:
     """The same space with the pool, and with the worst case on every design."""
     config, runs = layers_config(folder, few=quick), {}
     for name, off in (("pool", "false"), ("full", "true")):
-        timed(config, folder / name, "--set", f"screening.off={off}")
+        timed(config, folder / name, "--set", f"screening.off={off}", *(["--workers", "1"] if quick else []))
         runs[name] = sizing_json(folder / name)
     seconds = {name: search_seconds(found) for name, found in runs.items()}
     report.details["pool"] = {
@@ -289,7 +289,7 @@ def stage_seconds(
 
 def kills(report: Report, folder: Path, quick: bool) -> None:
     """kill -9 at random moments; the store must end as that of an undisturbed run, with nothing computed twice."""
-    config, wanted = small_config(folder, [2, 3, 4, 6], [0, 7]), 2 if quick else 10
+    config, wanted = small_config(folder, [2, 3, 4, 6], [0, 7]), 1 if quick else 10
     out = folder / "disturbed"
     whole = timed(config, folder / "undisturbed", "--workers", "1")
     start = timed(config, folder / "undisturbed", "--workers", "1")  # all is there: what starting takes
