@@ -43,7 +43,7 @@ PLANTED = {
     "clears more than the border": ("core.h", "0, line * pb)", "0, line * pb + px)"),
     "reads a pixel beside the image": ("layers.h", "load<V>(src.pixel(ctx.arena, oy * sh + ky", "load<V>(src.pixel(ctx.arena, oy * sh + ky + 1"),  # noqa: E501
     "writes beside the user's array": ("bitsim.cpp", "std::min<int64_t>(L, samples - ctx.first)", "L"),
-    "shifts too far": ("bitsim.cpp", "(samples + L - 1) / L", "(samples + L - 1) / L + 0 * (int64_t(1) << (samples + 63))"),
+    "shifts too far": ("bitsim.cpp", "(samples + L - 1) / L", "(samples + L - 1) / L + 0 * (int64_t(1) << (samples + 63))"),  # noqa: E501
 }  # fmt: skip
 
 
