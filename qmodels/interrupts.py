@@ -79,6 +79,7 @@ class _Stop:
 
 _running: list[_Stop] = []  # signals belong to the process, and so do these
 _stopped: list[_Stop] = []
+_messages = 2  # the file descriptor of stderr
 
 
 @contextlib.contextmanager
@@ -159,11 +160,22 @@ def _end_if_stopped() -> None:
         os._exit(STATUS)
 
 
+@contextlib.contextmanager
+def messages_to(descriptor: int) -> Iterator[None]:
+    """Where the last word goes while file descriptor 2 leads elsewhere."""
+    global _messages
+    before, _messages = _messages, descriptor
+    try:
+        yield
+    finally:
+        _messages = before
+
+
 def end_now(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     """End the process without putting anything away: files of ours are whole at every moment."""
     with contextlib.suppress(OSError):
         message = _running[0].message if _running else "stopped"
-        os.write(2, f"robust-hls: {message}\n".encode())
+        os.write(_messages, f"robust-hls: {message}\n".encode())
     os._exit(STATUS)
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from qmodels.errors import UserError
-from qmodels.interrupts import interrupt_later
+from qmodels.interrupts import interrupt_later, messages_to
 
 
 class Runtime(NamedTuple):
@@ -83,7 +83,8 @@ def quiet_stderr() -> Iterator[None]:
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)
-        yield
+        with messages_to(saved):
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)

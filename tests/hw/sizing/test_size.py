@@ -76,8 +76,8 @@ def test_the_whole_way(cli: Cli) -> None:
     assert outcome.status == 0, outcome.err
     assert "final" not in outcome.err
     first = journal(folder)
-    # one training; one design built, its worst case, scored on test; one of a layer that is not there
-    assert first == (1 + 3, 1)
+    # one training; one design built, certified, its worst case, scored on test; one of a layer that is not there
+    assert first == (1 + 4, 1)
     report = json.loads((folder / "sizing.json").read_text())
     _check_json(report)
     _check_page((folder / "report.html").read_text())
