@@ -84,7 +84,8 @@ def _cost(plain: Any) -> list[Fact]:
     if not isinstance(plain, dict) or "luts_estimated" not in plain:
         return []
     memory = f"{plain['dsps_estimated']:,} DSPs, {plain['bram_18k']:,} block RAMs, {plain['weight_bits']:,} weight bits"
-    pace = f"a new input every {plain['ii_cycles_estimated']:,} cycles"
+    cycles = plain["ii_cycles_estimated"]
+    pace = "a new input every cycle" if cycles == 1 else f"a new input every {cycles:,} cycles"
     return [
         Fact(f"{plain['luts_estimated']:,}", "LUTs, estimated", memory),
         Fact(f"{plain['latency_cycles_estimated']:,}", "cycles of latency, estimated", pace),
