@@ -79,9 +79,11 @@ def test_random_networks_in_one_design_through_verilator(tmp_path):
 def test_a_convolution_layer_by_layer_through_verilator():
     q, keras = runtime().qkeras, runtime().keras.layers
     body = (
+        keras.Reshape((4, 4, 1), name="picture"),  # the helper has flattened it
         q.QConv2D(2, 2, padding="same", name="conv", **weight_quantizers(3)),
         q.QActivation("quantized_relu(4,1)", name="act"),
         keras.MaxPooling2D(2, name="pool"),
+        keras.Flatten(name="row"),
     )
     model = qkeras_model(*body, shape=(4, 4, 1), **weight_quantizers(3))
     draw(model, 0, 3)
