@@ -19,7 +19,6 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import Report, parser
+from benchmarks.forked import FORKING, be_command, load_modules
 from benchmarks.hostile_check import Check
 from benchmarks.hostile_checks import KINDS, cache_of, fixtures
 
 LIMIT_SECONDS = 60.0
-FORKING = get_context("forkserver")
 _QUICK_SHARE = 3  # every so many checks
 
 
@@ -148,18 +147,7 @@ def _command(arguments: tuple[str, ...], folder: str, environment: dict[str, str
     from hw.cli import main
 
     handle = words.detach()
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    sys.stdout, sys.stderr = (open(fd, "w", encoding="utf-8") for fd in (1, 2))  # noqa: PTH123
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["robust-hls", *arguments]
-    try:
-        main()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    be_command(main, arguments, folder, environment, {1: handle, 2: handle})
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -190,7 +178,7 @@ def main() -> int:
     arguments.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds that a check may take")
     options = arguments.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would its own
-    FORKING.set_forkserver_preload(["benchmarks.hostile_warm"])
+    load_modules()
     report, start = Report(), time.perf_counter()
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="hostile-stock-") as name:

@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import Report, parser
+from benchmarks.forked import FORKING, be_command, load_modules
 from benchmarks.hostile_checks import SET
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,6 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 AFTER_SECONDS = 5.0
 STUCK = -1000  # the status of a command that did not end
 MARK, WORDS = "ROBUST_HLS_KILLS_MARK", "words.txt"
-FORKING = get_context("forkserver")
 #: Statuses of a command that was ended, or had finished before the signal came.
 _ENDED = (0, 130, 143, *(-number for number in SIGNALS))
 #: Keys that tell of time, place and machine.
@@ -108,7 +107,7 @@ COMMANDS = {
 
 
 class Warm:
-    """A command in a process forked from one that has loaded all modules already: a start of its own costs seconds."""
+    """A command in a forked process, with the methods of `Popen` that are used here."""
 
     def __init__(self, words: Sequence[str], folder: Path, environment: dict[str, str]) -> None:
         with (folder / WORDS).open("wb") as said:
@@ -135,20 +134,8 @@ def _command(words: Sequence[str], folder: str, environment: dict[str, str], sai
     from hw.start import main as start
 
     os.setsid()
-    handle = said.detach()
     null = os.open(os.devnull, os.O_RDWR)
-    for source, target in ((null, 0), (null, 1), (handle, 2)):
-        os.dup2(source, target)
-    sys.stdout, sys.stderr = (open(fd, "w", encoding="utf-8") for fd in (1, 2))  # noqa: PTH123
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["robust-hls", *words]
-    try:
-        start()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    be_command(start, words, folder, environment, {0: null, 1: null, 2: said.detach()})
 
 
 class Trial:
@@ -329,7 +316,7 @@ def main() -> int:
     arguments.add_argument("--cache", type=Path, help="an earlier one, which saves the compilers' time")
     options = arguments.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it, and so would its own
-    FORKING.set_forkserver_preload(["benchmarks.hostile_warm"])
+    load_modules()
     report, rng, wrong = Report(), random.Random(options.seed), []
     with tempfile.TemporaryDirectory(prefix="kills-cache-") as new:
         for name in options.only:
