@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.interval import SAFE_BITS, Integers, Interval
-from hw.certify.matrix import Matrix, TooLarge
+from hw.certify.matrix import Matrix, TooLarge, check_products
 from hw.certify.stages import Affine, Largest, Stage, Stages
 
 _NEVER = 1 << 61
@@ -166,6 +166,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
             worth[index] = worth[index] + part if index in worth else part
     for index, mu in worth.items():
         box = regions.leaves[index]
+        check_products(mu, box.low, box.high)
         at = np.where(mu > 0, box.low, box.high)
         values[index] = at
         products = mu * at
@@ -191,7 +192,12 @@ def group_minimum(mu: Any, lam: Any, box: Interval) -> tuple[Any, Any, Any]:
         mu: (rows, n).
         lam: (rows, group size, n).
         box: bounds, likewise.
+
+    Raises:
+        TooLarge: int64 may not hold it.
     """
+    check_products(mu, box.low, box.high)
+    check_products(lam, box.low, box.high, terms=box.low.shape[1] + 2)
     least, most = box.low.max(axis=1), box.high.max(axis=1)
     places = [least, *(box.high[:, i] + k for i in range(box.high.shape[1]) for k in (0, 1))]
     best = at = None

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions, _members, group_minimum
 from hw.certify.interval import SAFE_BITS, Interval
-from hw.certify.matrix import Matrix, TooLarge
+from hw.certify.matrix import Matrix, TooLarge, check_products
 from hw.certify.stages import Affine, Largest
 from hw.certify.staircase import Staircase
 
@@ -75,6 +75,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
     sum_up = _Sum(objective.constant)
     worth: dict[int, Any] = {}
     for index, c in objective.coefficients.items():
+        check_products(c, reference[index])
         sum_up.add(c * reference[index])
         worth[index] = np.stack([c, c], axis=1)
     values: Points = {}
@@ -94,6 +95,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
             found, values[stage.out], sums[stage.out] = group_minimum(slope, lam, _members(stage, regions, net))
             sum_up.add(found)
             back = stage.back(lam)
+            check_products(back, reference[stage.source])
             sum_up.add(back * reference[stage.source])
             worth[stage.source] = worth.get(stage.source, 0) + np.stack([back, back], axis=1)
             continue
@@ -114,6 +116,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
             worth[index] = worth[index] + part if index in worth else part
     for index, mu in worth.items():
         box, here = regions.leaves[index], reference[index]
+        check_products(mu, box.high - here, box.low - here)
         rise, fall = mu[:, ABOVE] * (box.high - here), mu[:, BELOW] * (box.low - here)
         least = np.minimum(np.minimum(rise, fall), 0)
         values[index] = np.where(least == 0, here, np.where(rise < fall, box.high, box.low))
@@ -145,6 +148,8 @@ def _minimum(stairs: Staircase, mu: Any, lam: Any, reach: Interval, at: Any, her
     Weights above are at most those below, so the worth of a change is the smaller one of both lines: there is one
     minimum for each line and each side of `at`.
     """
+    check_products(mu, here)
+    check_products(lam, at)
     straight = bool((mu[:, ABOVE] == mu[:, BELOW]).all())
     found = edge = None
     for side in (ABOVE, BELOW):
@@ -169,6 +174,7 @@ def _chord(mu: Any, here: Any, box: Interval) -> tuple[Any, Any]:
     def worth(at: Any) -> Any:
         return np.where(at > here, mu[:, ABOVE], mu[:, BELOW]) * (at - here)
 
+    check_products(mu, box.low, box.low - here, box.high - here)
     first, last = worth(box.low), worth(box.high)
     width = np.maximum(box.high - box.low, 1)
     slope = (last - first) // width if mu.dtype != np.float64 else (last - first) / width

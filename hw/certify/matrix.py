@@ -15,12 +15,31 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _FLOAT_LIMIT = 2.0**53
+_PRODUCT_BITS = SAFE_BITS - 2  # so that a few products can be added
 _DENSE = 0.1  # share of numbers that are not 0 from which on a dense product is faster
 _DENSE_CELLS = 1 << 24
 
 
 class TooLarge(Exception):
     """A product may not fit the machine's integers: no proof, not a failure."""
+
+
+def check_products(factor: Any, *others: Any, terms: int = 1) -> None:
+    """Before whole numbers are multiplied: a product that int64 does not hold wraps, and would look like a small one.
+
+    Args:
+        factor: an array; of floats nothing is asked.
+        others: arrays, each multiplied by it.
+        terms: how many such products are added up.
+
+    Raises:
+        TooLarge: by the largest magnitudes they may not fit.
+    """
+    if np.asarray(factor).dtype == np.float64:
+        return
+    largest = max(float(np.abs(other).max(initial=0)) for other in others)
+    if terms * largest * float(np.abs(factor).max(initial=0)) >= 2.0**_PRODUCT_BITS:
+        raise TooLarge
 
 
 @dataclass(frozen=True, eq=False)

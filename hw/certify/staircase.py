@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.interval import Integers, Interval
+from hw.certify.matrix import check_products
 from hw.certify.recipes import apply
 from hw.simulate.bitsim.program import Value
 from hw.simulate.bitsim.recipes import Recipe
@@ -96,7 +97,12 @@ class Staircase:
         """min over a in [low, high] of mu * g(a) - lam * a, and an a that attains it; all arrays of one shape.
 
         On a step the best a is its last number where lam > 0, its first one else. int64 is exact, floats are allowed.
+
+        Raises:
+            TooLarge: int64 may not hold it.
         """
+        check_products(mu, self.values)
+        check_products(lam, low, high)
         first, last = self.index(low), self.index(high)
         best = at = None
         for index in self._candidates(first, last):

@@ -14,6 +14,7 @@ from hw.certify.doubled import double
 from hw.certify.dual import Net, Objective, Regions, evaluate, group_minimum
 from hw.certify.interval import Interval
 from hw.certify.local import anneal
+from hw.certify.matrix import TooLarge
 from hw.certify.nodes import prove
 from hw.certify.patterns import between
 from hw.certify.search import chords
@@ -98,7 +99,7 @@ def subject(seed, **more):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from(["one", "two", "pool", "output"]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_verdicts_equal_enumeration(seed, epsilon, kind):
     more = {
         "one": {},
@@ -109,7 +110,7 @@ def test_verdicts_equal_enumeration(seed, epsilon, kind):
     simulator, x, y = subject(seed, **more)
     ball = Ball(GRID, x, "linf", epsilon)
     right = truth(simulator, ball, y)
-    quick, search = Effort(steps=0, attack_steps=2), Effort(10, complete=True, timeout=0.05, enumerate_up_to=0)
+    quick, search = Effort(steps=0, attack_steps=2), Effort(10, complete=True, timeout=0.5, enumerate_up_to=0)
     for effort in (quick, search, Effort(steps=0, complete=True, attack_steps=2)):
         found = Certifier(simulator).certify(ball, y, effort)
         assert not (found.certified & ~right).any()
@@ -182,6 +183,24 @@ def test_any_whole_multipliers_with_a_kink_give_a_true_bound(seed, noise, pool):
     bound = kinked.evaluate(front, regions, scaled, lam, reference).value[0]
     outputs = simulator.logits(every_input((low[0], high[0]))) * 2**SUMS.fraction
     assert bound <= 8 * (outputs @ weights[0]).min()
+
+
+def test_products_that_int64_does_not_hold_are_no_proof():
+    """Wrapped, they would look like small ones: 2**60 * 16 is 0."""
+    huge, box = np.full((1, 1), 1 << 60), Interval(np.full((1, 2, 1), 16), np.full((1, 2, 1), 16))
+    with pytest.raises(TooLarge):
+        group_minimum(huge, np.zeros((1, 2, 1), np.int64), box)
+    simulator, x, _ = subject(5, hidden=(6, 4))
+    low, high = Ball(GRID, x[:1], "linf", 2).box
+    stages = stages_of(fuse(simulator.network), Interval(low.astype(np.int64), high.astype(np.int64)), GRID.format)
+    net, last = Net.of(stages), stages.last
+    front = net.upto(last.out)
+    regions, goal = Regions.of(stages, front), Objective.of(net, last, np.array([[1, -1, 0]]))
+    lam = {out: np.rint(v).astype(np.int64) for out, v in chords(front, regions, goal.floats()).items()}
+    evaluate(front, regions, goal, lam)
+    for out in lam:
+        with pytest.raises(TooLarge):
+            evaluate(front, regions, goal, lam | {out: np.full_like(lam[out], 1 << 60)})
 
 
 @given(st.integers(-60, 60), st.integers(0, 90), st.integers(-9, 9), st.integers(-9, 9), st.sampled_from(Rounding))
