@@ -244,7 +244,8 @@ class Accelerator:
 
     @cached_property
     def _multiplications(self) -> int:
-        return sum(layer.multiplications for layer in estimate_cost(self.graph, self.codebooks).layers)
+        found = estimate_cost(self.graph, self.codebooks)  # not `cost`: its adders take a second a layer
+        return sum(layer.multiplications for layer in found.layers)
 
     @cached_property
     def engine(self) -> BitSim | Csim:
