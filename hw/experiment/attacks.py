@@ -142,13 +142,15 @@ def convergence_job(run: Run, job: AttackJob) -> AttackJob | None:
 
 
 def targets(run: Run, attack: Attack, team: Team) -> list[Contestant]:
-    """What an attack is run on: gradients exist only in Keras models; outputs are asked of the accelerator itself.
+    """What an attack is run on: gradients exist only in Keras models; outputs are asked of the accelerator itself,
+    and with `evaluation.ask_float` of the float model as well.
 
     The worst case does both: gradients of the quantized model, judged and queried on the accelerator. So does every
     attack where the model may differ from the accelerator: its gradients are a surrogate.
     """
     if attack.knowledge == "black-box" or team.with_gradients is None:
-        return [team.accelerator]
+        floats = [source for source in team.sources if source.bits is None] if run.config.evaluation.ask_float else []
+        return [*floats, team.accelerator]
     if attack.family == "worst-case" or run.exactness == "reported":
         return [*team.sources[:-1], team.with_gradients]
     return list(team.sources)

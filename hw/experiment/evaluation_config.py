@@ -139,6 +139,9 @@ class EvaluationConfig(Section):
     clean_samples: int | None = Field(
         None, ge=1, description="test images of one more clean accuracy, bit for bit compared; none when left out"
     )
+    ask_float: bool = Field(
+        False, description="attacks without gradients ask the float model too, not only the accelerator"
+    )
     check_convergence: bool = Field(True, description="run iterative attacks once more with twice the iterations")
     attacks: tuple[EvaluationPlan, ...] = ()
     certificate: CertificatePlan = Field(CertificatePlan(), description="prove what no attack can do")

@@ -111,6 +111,7 @@ class TablesConfig(Section):
     bits_study: BitsStudy | None = None
     mapping_study: MappingStudy | None = None
     transfer_study: TransferStudy | None = None
+    ask_float: bool = Field(False, description="as evaluation.ask_float, for every row")
     measures: bool = Field(False, description="distances, shift, gradients, defences and cost, in measures.csv")
 
     @model_validator(mode="after")
@@ -166,7 +167,11 @@ class TablesConfig(Section):
         )
         most = max(samples for _, samples in plans)
         return EvaluationConfig(
-            samples=min(self.samples, most), clean_samples=most, attacks=attacks, black_box=self.black_box
+            samples=min(self.samples, most),
+            clean_samples=most,
+            attacks=attacks,
+            black_box=self.black_box,
+            ask_float=self.ask_float,
         )
 
 
