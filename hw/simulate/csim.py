@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from math import prod
@@ -19,6 +18,7 @@ from hw.tools.toolchain import GXX, run_gxx
 from qmodels.digest import digest
 from qmodels.errors import ToolMissing, UserError
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.processors import processors
 from qmodels.victims import Logits
 
 Array = NDArray[Any]
@@ -60,8 +60,7 @@ class Csim:
         The code runs in a process of its own; when it crashes or hangs there, a call raises SimulationFailed.
         """
         self.digest, self.ports = project.digest, project.ports
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        self._threads = cores if project.ports.reentrant else 1
+        self._threads = processors() if project.ports.reentrant else 1
         flags = ("-O3" if optimize else "-O0", *_FLAGS)
         key = digest("\0".join((project.digest, *flags, "weights beside it")))
         folder = build_once("csim", key, lambda work, final: _build(project, flags, work))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,6 +21,7 @@ from hw.sizing.space import check_space
 from hw.sizing.store import Store
 from qmodels.errors import ExactnessError, UserError
 from qmodels.interrupts import stoppable
+from qmodels.processors import processors
 from qmodels.storage import write_bytes
 
 #: Bits of every layer of a model of your own, post training.
@@ -138,11 +138,6 @@ def _crew(options: SizingOptions, folder: Path) -> Crew:
     if options.scheduler is not None:
         return remote_crew(options.scheduler)
     return local_crew(options.workers or processors(), folder / LOG)
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_differing_bits(points: Sequence[Point]) -> None:

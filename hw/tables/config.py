@@ -53,6 +53,7 @@ class TableRow(Section):
     label: str = Field(min_length=1, max_length=40)
     set: dict[str, Any] = Field({}, description="dotted config keys and their values")
     lines: tuple[LineKind, ...] = Field(LINES, min_length=1, description="which of its three forms are shown")
+    samples: int | None = Field(None, ge=1, description="most test images of every attack on it; left out: no limit")
     beside: str | None = Field(None, description="the published row it is compared with; default: label")
 
     @property
@@ -259,11 +260,12 @@ def row_configs(config: TablesConfig) -> list[RunConfig]:
     Raises:
         UserError: a key or value the experiment does not know.
     """
-    text, evaluation = base_experiment(config), config.evaluation()
+    text = base_experiment(config)
     found = []
     for row in config.rows:
         where = f"{config.experiment}, row {row.label}"
         run = parse_config(RunConfig, text, where, {**row.set, "name": row.slug}, f"{where}:")
+        evaluation = (config if row.samples is None else _fewer(config, row.samples)).evaluation()
         merged = evaluation.model_copy(update={"check_convergence": run.evaluation.check_convergence})
         found.append(run.model_copy(update={"evaluation": merged}))
     _refuse_rows(config, found)

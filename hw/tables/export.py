@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import groupby
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,9 @@ def _setting(tables: Tables) -> str:
     said.append(f"Accuracy in %, seed {environment['seed']}, ε in LSB of 1/256, letters are flags.")
     said.append(f"{tables.account['wall_seconds'] / 60:.0f} minutes on {plain_markdown(environment['cpu'])}.")
     said += [f"Published: {SOURCE}."] if tables.published else []
+    said += [
+        f"{plain_markdown(r.label)}: {r.samples} test images." for r in tables.config.rows if r.samples is not None
+    ]
     return " ".join(said)
 
 
@@ -177,7 +181,7 @@ def _meaning(tables: Tables, column: TableColumn) -> str:
     known = (tables.cell(line, column.table, column.title) for line in tables.lines)
     cell = next((cell for cell in known if cell is not None), None)
     settings = f"; {cell.settings}" if cell is not None and cell.settings else ""
-    bound = "no bound" if cell is None or cell.epsilon_lsb is None else f"ε = {cell.epsilon_lsb:g} LSB"
+    bound = f"ε = {column.epsilon_lsb:g} LSB" if isfinite(column.epsilon_lsb) else "no bound"
     images = _images(tables, column.table, column.title)
     said = f"{column.attack.label}, {NORMS[column.attack.norm]}, {bound}, {images}{settings}"
     return f"per image over every row in this ball, among them {said}" if column.is_worst_case else said
@@ -185,7 +189,7 @@ def _meaning(tables: Tables, column: TableColumn) -> str:
 
 def _images(tables: Tables, table: TableName, title: str) -> str:
     counts = {cell.n for cell in tables.cells.values() if (cell.table, cell.column) == (table, title)}
-    return f"the first {'/'.join(map(str, sorted(counts)))} test images"
+    return f"the first {'/'.join(map(str, sorted(counts)))} test images" if counts else "concerns none of these rows"
 
 
 def show(tables: Tables, folder: Path, say: Callable[[str], None]) -> None:

@@ -13,7 +13,10 @@ precision are exact.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from qmodels.defences.config import PixelDefendConfig
 from qmodels.defences.filters import Place, straight_through
 from qmodels.digest import digest
 from qmodels.grid import Codes, InputGrid
+from qmodels.processors import processors
 from qmodels.progress import progress_bar
 from qmodels.runtime import runtime, set_seed
 from qmodels.storage import atomic_path
@@ -33,6 +37,7 @@ Weights = tuple[NDArray[np.float64], ...]  # kernel, bias of every layer
 
 LEVELS = 256
 _STEP = 2.0**-12
+_IMAGES_A_THREAD = 4  # fewer are not worth a thread
 _KEPT = 4  # purified batches: every victim of a run is shown the same ones
 
 
@@ -67,7 +72,25 @@ class Context:
         height, width, channels = self.shape
         return np.indices((height, width * channels)).reshape(2, -1).T
 
-    def around(self, padded: NDArray[np.float64], row: int, column: int) -> NDArray[np.float64]:
+    def waves(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Rows and columns of numbers that do not depend on each other, in an order in which they can be drawn.
+
+        A number looks `side` columns to the right in the rows above. So each row may follow that far behind the last.
+        """
+        height, columns, behind = self.shape[0], self.shape[1] * self.shape[2], self.side + 1
+        rows = np.arange(height)
+        for turn in range(columns + (height - 1) * behind):
+            places = turn - behind * rows
+            here = (places >= 0) & (places < columns)
+            yield rows[here], places[here]
+
+    def before(self) -> NDArray[np.intp]:
+        """Where `around` looks in a padded image that lies flat, from the first place that it sees."""
+        wide = self.shape[1] * self.shape[2] + 2 * self.side
+        spots = np.arange((self.reach + 1) * wide).reshape(1, self.reach + 1, wide)
+        return np.asarray(self.around(spots, 0, 0)[0], np.intp)
+
+    def around(self, padded: NDArray[Any], row: int, column: int) -> NDArray[Any]:
         """(N, inputs / 2): what lies before a number in padded images."""
         above = padded[:, row : row + self.reach, column : column + 2 * self.side + 1]
         left = padded[:, row + self.reach, column : column + self.side]
@@ -104,8 +127,10 @@ class PixelDefend:
 
         key = digest(str(x.shape), x)
         if key not in self._known:
-            with threadpool_limits(1, "blas"):  # thousands of small products: threads would wait for each other
-                self._known[key] = self._purified(x)
+            # Hundreds of small products: threads of one product would wait for each other, so each has its own images.
+            parts = np.array_split(x, min(processors(), max(1, len(x) // _IMAGES_A_THREAD)))
+            with threadpool_limits(1, "blas"), ThreadPoolExecutor(len(parts)) as pool:
+                self._known[key] = np.concatenate(list(pool.map(self._purified, parts)))
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         return self._known[key]
@@ -115,24 +140,52 @@ class PixelDefend:
         return straight_through(self, self.grid, points)
 
     def _purified(self, x: Codes) -> Codes:
-        context, given = self.context, x.reshape(len(x), self.context.shape[0], -1).astype(np.int64)
-        padded, inside = context.padded(x), context.inside()
-        levels = np.arange(LEVELS)
-        for row, column in context.places():
-            logits = forward(self.weights, context.inputs(padded, inside, row, column))
-            far = np.abs(levels - given[:, row, column, None]) > self.epsilon
-            best = np.where(far, -np.inf, logits).argmax(axis=1)
-            padded[:, row + context.reach, column + context.side] = best / LEVELS
+        context = self.context
+        height, columns = context.shape[0], context.shape[1] * context.shape[2]
+        given = x.reshape(len(x), height, columns)
+        padded = context.padded(x)
+        flat = padded.reshape(len(x), -1)
+        before = context.before()
+        kernel, fixed = self.weights[0][: len(before)], self._fixed
+        for rows, places in context.waves():
+            around = flat[:, (rows * padded.shape[2] + places)[:, None] + before]
+            sums = around.reshape(-1, len(before)) @ kernel
+            sums = sums.reshape(len(x), len(rows), -1) + fixed[rows * columns + places]
+            logits = following(self.weights, sums.reshape(-1, sums.shape[-1]))
+            near = self._near[given[:, rows, places].ravel()]
+            best = np.add(logits, near, out=logits).argmax(axis=1).reshape(len(x), -1)
+            padded[:, rows + context.reach, places + context.side] = best / LEVELS
         middle = padded[:, context.reach :, context.side : padded.shape[2] - context.side]
         return np.rint(middle * LEVELS).astype(x.dtype).reshape(x.shape)
+
+    @cached_property
+    def _fixed(self) -> NDArray[np.float64]:
+        """(H W C, hidden): what the first layer adds for a place, whatever the image."""
+        context, blank = self.context, np.zeros((1, *self.context.shape), np.uint8)
+        padded, inside = context.padded(blank), context.inside()
+        inputs = [context.inputs(padded, inside, *place)[0] for place in context.places()]
+        return np.asarray(np.stack(inputs) @ self.weights[0] + self.weights[1])
+
+    @cached_property
+    def _near(self) -> NDArray[np.float64]:
+        """(256, 256): what is added to the logits, by the given number: minus infinity beyond ε."""
+        levels = np.arange(LEVELS)
+        return np.where(np.abs(levels - levels[:, None]) > self.epsilon, -np.inf, 0.0)
 
 
 def forward(weights: Weights, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logits (N, 256); exact, whatever the order of sums."""
-    for place in range(0, len(weights) - 2, 2):
-        sums = x @ weights[place] + weights[place + 1]
-        x = np.rint(np.maximum(sums, 0.0) / _STEP) * _STEP
-    return np.asarray(x @ weights[-2] + weights[-1])
+    return following(weights, x @ weights[0] + weights[1])
+
+
+def following(weights: Weights, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits (N, 256) from the first layer's sums, which are overwritten."""
+    for kernel, bias in zip(weights[2::2], weights[3::2], strict=True):
+        np.maximum(sums, 0.0, out=sums)
+        np.rint(np.multiply(sums, 1 / _STEP, out=sums), out=sums)
+        sums = np.multiply(sums, _STEP, out=sums) @ kernel
+        sums += bias
+    return sums
 
 
 def mean_bits(weights: Weights, context: Context, images: Codes) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from hw.simulate.bitsim.program import Network, Value
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
+from qmodels.processors import processors
 from qmodels.victims import Logits
 
 
@@ -233,7 +233,7 @@ class BitSim:
 
 def _threads(threads: int | None) -> int:
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return processors()
     if threads < 1:
         raise UserError(f"threads is {threads}, must be at least 1")
     return threads

@@ -12,6 +12,7 @@ from helpers.models import Toolbox
 from hw.experiment.attacks import attack_jobs, attacked_images, job_path
 from hw.experiment.config import RunConfig
 from hw.experiment.contestants import accelerator_of, sources
+from hw.experiment.evaluation_config import EvaluationConfig
 from hw.experiment.folder import RunFolder
 from hw.experiment.model_steps import map_step, quantize_step
 from hw.experiment.run import Run
@@ -44,6 +45,15 @@ def test_rows_have_the_mean_bits_where_layers_differ(quantized: Any) -> None:
     mean = 3 + 2 * sizes["logits"] / sum(sizes.values())
     assert 3 < run.weight_bits < 5 and run.weight_bits == pytest.approx(mean, abs=0.005)
     assert accelerator_of(run).bits == run.weight_bits
+
+
+def test_an_attack_without_gradients_asks_the_float_model_where_that_is_wanted(quantized: Any) -> None:
+    run = quantized(weight_bits=3)
+    for wanted, asked in ((False, ["bitsim"]), (True, ["float", "bitsim"])):
+        plan = {"attack": {"kind": "square", "queries": 5}, "epsilons_lsb": [8]}
+        evaluation = EvaluationConfig.model_validate({"attacks": [plan], "ask_float": wanted})
+        run.config = run.config.model_copy(update={"evaluation": evaluation})
+        assert [job.source.victim.name for job in attack_jobs(run)] == asked
 
 
 def test_examples_of_the_float_network_serve_every_run_that_has_it(toolbox: Toolbox, tmp_path: Path) -> None:

@@ -70,6 +70,15 @@ def test_a_trial_has_fewer_attacks_and_images(tmp_path: Path) -> None:
     assert {run.training.epochs for run in row_configs(config)} == {1}
 
 
+def test_a_row_can_have_fewer_images_and_float_can_be_asked(tmp_path: Path) -> None:
+    rows = [{"label": "few", "samples": 5}, {"label": "all"}]
+    changes = {"rows": rows, "bits_study": None, "mapping_study": None, "ask_float": True}
+    few, everything = row_configs(load_tables(str(write(tmp_path, **changes))))
+    assert {plan.samples for plan in few.evaluation.attacks} == {few.evaluation.samples} == {5}
+    assert {plan.samples for plan in everything.evaluation.attacks} == {16, 24}
+    assert few.evaluation.ask_float and everything.evaluation.ask_float
+
+
 def test_the_resolved_config_means_the_same(tmp_path: Path) -> None:
     config = load_tables(str(write(tmp_path, fixed={"seed": 3})), {"training.epochs": 1})
     resolved = tmp_path / "resolved"

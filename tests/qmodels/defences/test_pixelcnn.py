@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from qmodels.attacks import PGD
 from qmodels.data import load_data
 from qmodels.defences import Defence, PixelDefendConfig, defended
-from qmodels.defences.pixelcnn import Context, forward, mean_bits, pixeldefend
+from qmodels.defences.pixelcnn import Context, PixelDefend, forward, mean_bits, pixeldefend
 from qmodels.grid import IMAGE_GRID
 from qmodels.runtime import runtime
 from qmodels.victims import KerasVictim
@@ -77,6 +79,23 @@ def test_it_is_the_same_function_in_batches_of_any_size(purify):
     for row in range(7):
         np.testing.assert_array_equal(one.codes(x[row : row + 1])[0], together[row])
     np.testing.assert_array_equal(one.tensors(runtime().tf.constant(x, "float32")).numpy(), together)
+
+
+@pytest.mark.parametrize(("shape", "reach"), [((4, 5, 1), 2), ((3, 4, 3), 2), ((5, 3, 2), 1), ((1, 4, 1), 3)])
+def test_numbers_are_drawn_as_one_after_the_other(shape, reach):
+    rng, context = np.random.default_rng(1), Context(shape, reach)
+    sizes = (context.size, 8, 8, 256)
+    pairs = [(rng.integers(-3000, 3000, (a, b)) / 4096, rng.integers(-99, 99, b) / 4096) for a, b in pairwise(sizes)]
+    one = PixelDefend(IMAGE_GRID, context, tuple(part for pair in pairs for part in pair), 38)
+    x = rng.integers(0, 256, (9, *shape)).astype(np.uint8)
+    padded, given = context.padded(x), x.reshape(9, shape[0], -1).astype(int)
+    for row, column in context.places():
+        logits = forward(one.weights, context.inputs(padded, context.inside(), row, column))
+        far = np.abs(np.arange(256) - given[:, row, column, None]) > one.epsilon
+        padded[:, row + reach, column + context.side] = np.where(far, -np.inf, logits).argmax(axis=1) / 256
+    middle = padded[:, reach:, context.side : padded.shape[2] - context.side] * 256
+    np.testing.assert_array_equal(one.codes(x), middle.reshape(x.shape))
+    assert (one.codes(x) != x).any()
 
 
 def test_its_sums_are_exact_in_any_order(purify):
