@@ -1,8 +1,8 @@
-"""What finished tables of `robust-hls tables goliath` hold: defences, precisions, attacks, exactness.
+"""What finished tables of `robust-hls tables goliath_cifar10` hold: defences, precisions, attacks, exactness.
 
 Reads results.json of the tables' folder; computes no accuracy of its own. Rows that are not there yet are named.
 
-    robust-hls tables goliath --data-dir FOLDER_WITH_cifar10.npz   (some hours; continues where it stopped)
+    robust-hls tables goliath_cifar10 --data-dir FOLDER_WITH_cifar10.npz   (some hours; continues where it stopped)
     python benchmarks/goliath.py [FOLDER] [--json OUT]
 """
 
@@ -28,7 +28,7 @@ def main() -> int:
     asked = arguments.parse_args()
     path = asked.folder / "results.json"
     if not path.is_file():
-        print(f"{path}: no such file; first: robust-hls tables goliath, then name its folder", file=sys.stderr)
+        print(f"{path}: no such file; first: robust-hls tables goliath_cifar10, then name its folder", file=sys.stderr)
         return 2
     results = json.loads(path.read_text())
     report = Report()

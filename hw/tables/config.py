@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 import hw
 from hw.experiment.config import RunConfig, dump_config, load_config
-from hw.experiment.config_text import Section, parse_config, read_text
+from hw.experiment.config_text import Section, parse_config, parse_mapping, read_text
 from hw.experiment.evaluation_config import AttackPlan, BlackBoxModel, EvaluationConfig, EvaluationPlan, check_epsilon
-from hw.experiment.settings import Settings
+from hw.experiment.settings import Settings, abridged
 from hw.tables.published import published_tables
 from qmodels.attacks import AnyAttack, Attack
 from qmodels.errors import UserError, allowed_names
@@ -190,11 +190,11 @@ def _unique(what: str, names: Sequence[str]) -> None:
 def load_tables(
     target: str, settings: Settings | None = None, attacks: Sequence[str] = (), images: int | None = None
 ) -> TablesConfig:
-    """Read and check a tables config; a relative `experiment` is beside the file.
+    """Read and check a tables config; a relative `experiment` or `base` is beside the file.
 
     Args:
-        target: a name (`mnist`: configs/tables_mnist.yaml here or in the checkout), the path of a YAML file, or the
-            folder of earlier tables.
+        target: a name (`mnist`: configs/tables_mnist.yaml here or in the checkout; of several that begin with it the
+            first), the path of a YAML file, or the folder of earlier tables.
         settings: dotted keys of every row's experiment and their values.
         attacks: kinds of attack that are kept; empty: all.
         images: most test images of any attack, for a trial.
@@ -202,17 +202,33 @@ def load_tables(
     Raises:
         UserError: names the file, the key, and what is allowed.
     """
-    path = _found(target)
-    config = parse_config(TablesConfig, read_text(path), str(path))
+    config = _parsed(_found(target))
     changes: dict[str, Any] = {}
-    if not config.experiment.is_absolute():
-        changes["experiment"] = path.parent / config.experiment
     if settings:
         changes["rows"] = tuple(row.model_copy(update={"set": {**row.set, **settings}}) for row in config.rows)
     if attacks:
         changes["columns"] = _only(config.columns, attacks)
     config = config.model_copy(update=changes)
     return config if images is None else _fewer(config, images)
+
+
+def _parsed(path: Path) -> TablesConfig:
+    """The config in a file; what it does not have is taken from the file that it names as its `base`."""
+    text = read_text(path)
+    own = parse_mapping(TablesConfig, text, str(path))
+    base = own.pop("base", None)
+    if base is None:
+        config, there = parse_config(TablesConfig, text, str(path)), path
+    elif not isinstance(base, str):
+        raise UserError(f"{path}: base: must be the path of another tables config; got {abridged(base)}")
+    else:
+        there = path.parent / base
+        text = read_text(there)
+        if "base" in parse_mapping(TablesConfig, text, str(there)):
+            raise UserError(f"{path}: base: {there} has a base itself; name that one, and what differs from it")
+        config = parse_config(TablesConfig, text, str(there), own, str(path))
+    beside = path if "experiment" in own else there
+    return config.model_copy(update={"experiment": beside.parent / config.experiment})  # an absolute one stays
 
 
 def _found(target: str) -> Path:
@@ -224,8 +240,8 @@ def _found(target: str) -> Path:
     name = Path("configs") / f"tables_{target}.yaml"
     checkout = Path(hw.__file__).resolve().parent.parent
     found = next((place for place in (name, checkout / name) if place.is_file()), None)
-    if found is None and len(longer := sorted(checkout.glob(f"configs/tables_{target}_*.yaml"))) == 1:
-        return longer[0]
+    if found is None and (longer := sorted(checkout.glob(f"configs/tables_{target}_*.yaml"))):
+        return longer[0]  # goliath: goliath_cifar10, whose data everyone can get
     if found is None:
         known = sorted(p.stem.removeprefix("tables_") for p in (checkout / "configs").glob("tables_*.yaml"))
         also = "the path of a .yaml file", "the folder of earlier tables"

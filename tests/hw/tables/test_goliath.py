@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.cli import Cli
+from PIL import Image
 from tiny_tables import FGSM, write
 
+from hw.experiment.preflight import check_run
+from hw.report.step import FLOW
 from hw.tables.config import load_tables, row_configs
+from hw.tables.rows import row_runs
 from qmodels.errors import UserError
 
 WORST = {"attack": {"kind": "worst-case", "attacks": [{"kind": "square", "queries": 5}]}, "epsilon_lsb": 8}
@@ -60,14 +67,52 @@ def test_a_defended_row(cli: Cli) -> None:
     assert sorted(carried) == sorted(matrix.values())
 
 
-def test_the_shipped_tables_of_goliath_can_be_read() -> None:
-    config = load_tables("goliath_cifar10")
+SIX = {"adversarial", "ensemble", "sinkhorn", "distillation", "feature-squeezing", "pixeldefend"}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "classes", "missing"),
+    [("cifar10", 32, 10, set()), ("vww", 96, 2, {"pixeldefend"}), ("coffee", 224, 4, {"pixeldefend"})],
+)
+def test_the_shipped_tables_of_goliath_fit_their_networks(
+    name: str, size: int, classes: int, missing: set[str], tmp_path: Path
+) -> None:
+    for place in range(3 * classes):
+        (tmp_path / f"class{place % classes}").mkdir(exist_ok=True)
+        pixels = np.full((size, size, 3), place, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"class{place % classes}" / f"{place}.png")
+    config = load_tables(f"goliath_{name}", {"data.name": str(tmp_path)})
     rows = row_configs(config)
-    assert load_tables("goliath").name == config.name  # a beginning that fits one name only
     defended = {run.defence.kind if run.defence.kind != "none" else run.training.method for run in rows}
-    wanted = {"adversarial", "ensemble", "sinkhorn", "distillation", "feature-squeezing", "pixeldefend"}
-    assert defended == wanted | {"standard"}
-    assert len({column.attack.kind for column in config.columns}) >= 10
+    assert defended == SIX - missing | {"standard"}
+    assert {run.quantization.activation_bits for run in rows} == {8, 16}
+    assert len({column.attack.kind for column in config.columns}) >= 10 and config.ask_float
+    for run in row_runs(rows[:1], tmp_path / "out", None):
+        check_run(run, FLOW, machine=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_beginning_names_the_first_tables() -> None:
+    assert load_tables("goliath").name == "tables_goliath_cifar10"
+
+
+def test_tables_can_differ_from_others(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    write(tmp_path / "below", name="first")
+    own = tmp_path / "own.yaml"
+    own.write_text("base: below/tables.yaml\nname: second\nsamples: 3\n")
+    config = load_tables(str(own))
+    first = load_tables(str(tmp_path / "below" / "tables.yaml"))
+    assert config == first.model_copy(update={"name": "second", "samples": 3})
+    for text, told in (
+        ("base: 3", "base: must be the path of another tables config; got 3"),
+        ("base: nowhere.yaml", "nowhere.yaml: no such file"),
+        ("base: below/tables.yaml\nnmae: a", "own.yaml: nmae: unknown key; did you mean 'name'"),
+        ("base: own.yaml", "own.yaml has a base itself"),
+    ):
+        own.write_text(text)
+        with pytest.raises(UserError, match=re.escape(told)):
+            load_tables(str(own))
 
 
 def test_a_transfer_study_needs_gradients(cli: Cli) -> None:
