@@ -240,7 +240,8 @@ def size_command(
 @app.command("tables")
 def tables_command(
     target: Annotated[
-        str, typer.Argument(metavar="NAME|CONFIG|FOLDER", help="mnist, cifar10, goliath_cifar10, a .yaml, earlier tables.")
+        str,
+        typer.Argument(metavar="NAME|CONFIG|FOLDER", help="mnist, cifar10, goliath, a .yaml file, or earlier tables."),
     ],
     settings: Settings = [],  # noqa: B006 - typer copies it
     out: NamedOut = None,
