@@ -12,12 +12,15 @@ from hw.experiment.contestants import Contestant, accelerator_of, sources
 from hw.experiment.run import Run
 from qmodels.attacks import AttackResult
 from qmodels.criteria import AnomalyScore
+from qmodels.grid import Codes
 from qmodels.metrics.distance import UNITS, BoundaryDistance, Lengths
 from qmodels.metrics.masking import Row
 from qmodels.metrics.shift import amplification, gradient_agreement, quantization_shift, zero_gradient_share
 from qmodels.storage import finite_or_none
 from qmodels.tasks import anomaly_threshold, area_under_curve
 from qmodels.victims import GradientModel
+
+CHANGES_LSB = (1, 2, 4, 8, 16, 32)  # sizes at which the quantization shift is measured
 
 
 def boundary_record(victim: Contestant, clean: Row, distance: BoundaryDistance) -> dict[str, Any]:
@@ -134,11 +137,30 @@ def layer_measures(run: Run, job: AttackJob | None, result: AttackResult | None)
          "absorbed_share": finite_or_none(s.absorbed_share)}
         for s in quantization_shift(run.quantized_model, values, harmed, run.data.grid.feed)
     ]  # fmt: skip
+    found["quantization_shift_by_size"] = _shift_by_size(run, x, attacked)
     if run.mapped_model is not None:
         found["error_amplification"] = [
             {"layer": a.layer, "float_relative_change": a.reference, "quantized_relative_change": a.quantized}
             for a in amplification(run.mapped_model, run.quantized_model, values, harmed)
         ]
+    return found
+
+
+def _shift_by_size(run: Run, x: Codes, attacked: Codes) -> list[dict[str, Any]]:
+    """What the quantizers do to small and to large changes: the examples' directions, every feature equally far."""
+    grid, direction, found = run.data.grid, np.sign(attacked.astype(np.int64) - x), []
+    for size in CHANGES_LSB:
+        moved = grid.nearest(x + size * direction.astype(np.float64))
+        shifts = quantization_shift(run.quantized_model, grid.to_values(x), grid.to_values(moved), grid.feed)
+        inner = [shift for shift in shifts if np.isfinite(shift.mean)]
+        if inner:
+            found.append({
+                "change": f"{size} LSB",
+                "mean_ratio": float(np.mean([shift.mean for shift in inner])),
+                "least_ratio": min(shift.mean for shift in inner),
+                "most_ratio": max(shift.mean for shift in inner),
+                "absorbed_share": float(np.mean([shift.absorbed_share for shift in inner])),
+            })  # fmt: skip
     return found
 
 

@@ -14,6 +14,7 @@ _TABLES = {
     "boundary_distance": "Distance to the decision boundary: nearest example of all attacks, medians",
     "accuracy_over_queries": "Accuracy over queries: what black-box attacks leave with a budget of queries per input",
     "quantization_shift": "Quantization shift by layer: how much of the attack's change a quantizer passes on",
+    "quantization_shift_by_size": "Quantization shift by the size of the change: mean over layers, least, most",
     "error_amplification": "Error amplification by layer: relative change, float and quantized",
 }
 

@@ -115,6 +115,7 @@ class MeasuresPart(Part):
     boundary_distance: list[Record] | None = None
     defence: list[Record] | None = None
     quantization_shift: list[Record] | None = None
+    quantization_shift_by_size: list[Record] | None = None
     gradients: Record | None = None
     examples: Record | None = None
 

@@ -10,6 +10,8 @@ from hw.report.table import Column, Table, markdown_lines, plain_markdown, recor
 from hw.tables.content import Tables
 
 Record = dict[str, Any]
+_KINDS = ("boundary_distance", "example_changes", "quantization_shift", "quantization_shift_by_size",
+          "error_amplification", "defence")  # fmt: skip
 _COST = ("luts_estimated", "dsps_estimated", "bram_18k", "ebops", "weight_bits", "latency_cycles_estimated")
 
 
@@ -18,7 +20,7 @@ def measures_csv(tables: Tables) -> str:
     found: list[Record] = []
     for label, run in tables.runs.items():
         measures, cost = run.results.plain.get("measures") or {}, run.results.plain.get("cost") or {}
-        for kind in ("boundary_distance", "example_changes", "quantization_shift", "error_amplification", "defence"):
+        for kind in _KINDS:
             for record in measures.get(kind) or []:
                 found += _figures(label, kind, record)
         found += _figures(label, "gradients", measures.get("gradients") or {})

@@ -141,6 +141,10 @@ def test_measures_tell_what_they_are(undisturbed: Path) -> None:
     assert [m["layer"] for m in measures["quantization_shift"]] == ["input_grid", "fc1_relu"]
     grid = measures["quantization_shift"][0]
     assert (grid["mean_ratio"], grid["absorbed_share"]) == (1.0, 0.0)  # examples are on the grid already
+    sizes = measures["quantization_shift_by_size"]
+    assert [m["change"] for m in sizes] == [f"{size} LSB" for size in (1, 2, 4, 8, 16, 32)]
+    assert all(m["least_ratio"] <= m["mean_ratio"] <= m["most_ratio"] for m in sizes)
+    assert sizes[0]["absorbed_share"] >= sizes[-1]["absorbed_share"]
     layers = {m["layer"]: m for m in measures["error_amplification"]}
     assert layers["input_grid"]["float_relative_change"] == layers["input_grid"]["quantized_relative_change"] > 0
     assert -1 <= measures["gradients"]["mean_cosine"] <= 1
