@@ -54,8 +54,8 @@ for result in accelerator.attack(PGD(steps=40), x, y, epsilons=[2, 4, 8, 16]):
     print(result)
 
 # %% [markdown]
-# Each line tells the accuracy under attack, its 95 % interval, the number of queries, and flags. A flag marks a number that
-# you should not believe as it stands.
+# Each line has the accuracy under attack, its 95 % interval, the number of queries, and flags. A flag marks a number that
+# you should not believe without a closer look.
 #
 # ## Is it the accelerator that we attacked?
 #

@@ -33,7 +33,7 @@ plain, masked = KerasVictim(model, "plain"), KerasVictim(mapped, "mapped")
 # %% [markdown]
 # ## The attack that many papers use
 #
-# FGSM with the cross-entropy of the *probabilities*. Large logits make the softmax say 1.000 and 0.000. Then the gradient is zero,
+# This is FGSM with the cross-entropy of the *probabilities*. Large logits make the softmax say 1.000 and 0.000. Then the gradient is zero,
 # and the attack goes nowhere.
 
 # %%
@@ -49,8 +49,12 @@ for victim in (plain, masked):
 #
 # ## The same model, other attacks
 #
-# Logits instead of probabilities; a loss that does not depend on the size of the logits (DLR); many steps instead of one; and
-# examples that were made on the *plain* model and are only shown to the mapped one.
+# We change four things:
+#
+# - logits instead of probabilities
+# - a loss that does not depend on the size of the logits (DLR)
+# - many steps instead of one
+# - examples that were made on the *plain* model and are only tried on the mapped one
 
 # %%
 for attack in (FGSM(), FGSM(loss="dlr"), PGD(steps=40), PGD(steps=40, loss="dlr")):
@@ -68,7 +72,7 @@ print(f"examples of the plain model: {(masked.logits(transfer).argmax(1) == y).m
 # | zero gradients | many samples have a gradient of exactly zero |
 # | single-step stronger | FGSM beats PGD, which has more steps |
 # | black-box stronger | examples from elsewhere beat the white-box attack |
-# | more ε, more accuracy | a larger ball leaves more images standing |
+# | more ε, more accuracy | with a larger ball more images survive |
 #
 # And this is why the last column of our tables is the worst case per image over all attacks.
 #
@@ -84,5 +88,5 @@ for attack in (weak, PGD(steps=40, loss="dlr")):
     print(*accelerator.attack(attack, x, y, epsilons=[32, 64]), sep="\n")
 
 # %% [markdown]
-# **Exercise.** Which share of samples has a gradient of exactly zero? Try µ = 1, 7, 63 and 255, and draw the share beside the accuracy
-# under the weak attack.
+# **Exercise.** Which share of samples has a gradient of exactly zero? Try µ = 1, 7, 63 and 255, and draw the share next to
+# the accuracy under the weak attack.

@@ -8,7 +8,7 @@
 # %% [markdown]
 # # 5. Proofs and gates
 #
-# An attack shows that an accelerator can be fooled. It can never show that it cannot be. A certificate does. This tutorial trains
+# An attack can show that an accelerator is fooled. Only a certificate can show that it is not. This tutorial trains
 # a small network to be certified, proves what can be proved, and takes the accelerator to gates. It takes about a minute.
 
 # %%
@@ -43,8 +43,8 @@ for epsilon in (2, 4, 6):
     print(*accelerator.attack(PGD(steps=40), x, y, epsilons=[epsilon]))
 
 # %% [markdown]
-# The certificate is a lower bound of the true accuracy, and the attack an upper bound. The truth lies between both, whatever
-# attack anybody invents. The proof is of the accelerator itself, with its rounding and saturation, in exact integers.
+# The certificate is a lower bound of the true accuracy, and the attack an upper bound. The truth lies between both. No new
+# attack can change that. The proof is of the accelerator itself, with its rounding and saturation, in exact integers.
 #
 # ## Gates
 #
