@@ -108,7 +108,7 @@ def record_gap(report: Report, name: str, library: str, n: int, accuracy: tuple[
     """Our robust accuracy minus the library's on the same n images, in points."""
     key = f"{name}_accuracy_gap_points" if library == "art" else f"{name}_{library}_accuracy_gap_points"
     if n < GAP_IMAGES:
-        report.leave_out(key, f"{n} images; a gap is told from {GAP_IMAGES} on")
+        report.leave_out(key, f"{n} images; a gap is reported from {GAP_IMAGES} on")
         return
     if accuracy[1] >= 1.0:
         report.leave_out(key, f"{library} broke nothing, {where}: equal strength would say nothing")

@@ -114,12 +114,14 @@ def export_command(
 def certify(
     run: Annotated[Path, typer.Argument(metavar="RUN", parser=typed_path, help="A run folder with an accelerator.")],
     epsilon: Annotated[list[int], typer.Option("--epsilon", min=1, metavar="LSB", help="L-infinity; may be repeated.")],
-    complete: Annotated[bool, typer.Option("--complete", help="Branch and bound for undecided images.")] = False,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Also search the undecided images, by branch and bound (slow).")
+    ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="CPU seconds per undecided image.")] = 60.0,
     images: Annotated[int | None, typer.Option("--images", min=1, help="How many test images, in order.")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Prove in exact integers what no attack can do to a run's accelerator, and compare with its attacks."""
+    """Prove which test images no attack within epsilon can break, and compare with the run's attacks."""
     with ends_when_stopped("stopped; finished radii are kept"):
         from hw.experiment.certificates import asked_later
         from hw.experiment.evaluation_config import CertificatePlan
@@ -190,7 +192,9 @@ def rtl(
     simulate: Annotated[bool, typer.Option("--simulate", help="Simulate it (Verilator); compare its bits.")] = False,
     synthesize: Annotated[bool, typer.Option("--synthesize", help="Count LUTs and flip-flops (Yosys).")] = False,
     settings: Settings = [],  # noqa: B006 - typer copies it
-    force: Annotated[bool, typer.Option("--force", help="Also networks too large for Verilator.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with a network of more than rtl.max_adders adders.")
+    ] = False,
 ) -> None:
     """From the accelerator to gates with open tools (alkaid, Verilator, Yosys); default: all three steps."""
     asked = {"generate": generate, "simulate": simulate, "synthesize": synthesize}

@@ -124,7 +124,8 @@ def hls4ml_settings(path: Path | None, own_model: bool = False) -> dict[str, Any
         ignored = [key for key in ignored if key.rpartition(".")[2] not in TYPE_KEYS]
     if ignored:
         say(
-            f"{path}: not used (types follow from the model, the rest has no setting here): {', '.join(ignored)}",
+            f"{path}: these keys are not used (types come from your model; the others have no setting here): "
+            f"{', '.join(ignored)}",
             err=True,
         )
     layers = settings.pop("layers")  # one by one: the config's own stay

@@ -65,7 +65,7 @@ Repair = Annotated[bool, typer.Option("--repair", help="Fix what can be fixed in
 Engine = Annotated[str | None, typer.Option("--engine", metavar="bitsim|csim", help="Which simulator.")]
 Plan = Annotated[
     Path | None,
-    typer.Option("--plan", metavar="FILE", help="A config whose evaluation section says what is attacked, and how."),
+    typer.Option("--plan", metavar="FILE", help="Take the attacks from this config's evaluation section."),
 ]
 OwnData = Annotated[
     str | None,
@@ -78,6 +78,6 @@ Surrogate = Annotated[
         "--surrogate",
         metavar="FILE",
         parser=typed_path,
-        help="Of a .tflite file: a Keras model to take gradients from.",
+        help="A Keras model whose gradients attack a .tflite file.",
     ),
 ]

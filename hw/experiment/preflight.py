@@ -186,7 +186,7 @@ def told_before(run: Run) -> Iterator[str]:
         return
     yield (
         "exactness: reported. hls4ml cannot give your model's bits: the accelerator's own are simulated and attacked, "
-        "and how much the model differs is told"
+        "and how much the model differs is reported"
     )
     yield from (f"  {broken}" for broken in found)
 

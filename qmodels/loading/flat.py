@@ -76,7 +76,7 @@ class _Writer:
     def told(self) -> tuple[str, ...]:
         """What was done."""
         parts = (
-            ("models in the model are opened, their layers stand in their place", self.opened),
+            ("models inside the model are replaced by their layers", self.opened),
             ("called several times, so a layer with the same weights for every call", self.shared),
             ("left out, they act in training only", self.left_out),
             ("written without TimeDistributed, which does nothing around such a layer", self.steps),

@@ -50,7 +50,7 @@ class Violation:
     def __str__(self) -> str:
         where = f"layer {self.layer!r}: " if self.layer else ""
         mend = "" if self.repair is None else " (--repair does it)" if self.repair != "requantize" else _CHANGES
-        return f"{where}{self.problem}; {self.fix}{mend}. Unchecked, {self.silently}"
+        return f"{where}{self.problem}; {self.fix}{mend}. Without this check: {self.silently}"
 
 
 _CHANGES = " (--repair does it and says how much outputs change)"

@@ -78,7 +78,7 @@ def test_a_keras_archive_called_h5(tmp_path: Path) -> None:
 def test_models_inside_models(tmp_path: Path, suffix: str) -> None:
     model = nested()
     model.save(tmp_path / f"own{suffix}")
-    note = "models in the model are opened, their layers stand in their place: inner, shared"
+    note = "models inside the model are replaced by their layers: inner, shared"
     assert_same(tmp_path / f"own{suffix}", model, note)
 
 

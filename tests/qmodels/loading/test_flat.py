@@ -58,7 +58,7 @@ def test_models_in_the_model_are_opened(tmp_path: Path) -> None:
     model = spread(keras.Model(source, keras.layers.Dense(2, name="dense")(outer(outer(source)))))
     model.save(tmp_path / "own.keras")
     loaded = load_model_with_notes(tmp_path / "own.keras")
-    assert "models in the model are opened, their layers stand in their place: outer, inner" in loaded.notes
+    assert "models inside the model are replaced by their layers: outer, inner" in loaded.notes
     names = [layer.name for layer in loaded.model.layers]
     assert len(names) == 6 and len(set(names)) == 6 and loaded.model.input_names == ["features"]
     x = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
