@@ -27,16 +27,21 @@ def answer(results: Results, table: Headline) -> list[Fact]:
     # of a defended network the defended line, which comes after the other one
     line = next((line for name in _ACCELERATORS for line in table.lines[::-1] if line.victim == name), None)
     line = line or next(iter(table.lines[::-1]), None)
-    facts = [] if line is None else [*_robustness(line, table), *_defence(results, line, table), _verdict(line)]
-    return [*facts, *_bracket(results.plain), *_exactness(results.exactness), *_cost(results.plain.get("cost"))]
+    robust = [] if line is None else [*_robustness(line, table), *_defence(results, line, table)]
+    verdict = [] if line is None else [_verdict(line)]
+    trust = [*_bracket(results.plain), *verdict, *_exactness(results.exactness)]
+    return [*robust, *trust, *_cost(results.plain.get("cost"))]
 
 
 def _robustness(line: HeadlineRow, table: Headline) -> list[Fact]:
     found = []
     if line.worst is not None:
-        found.append(Fact(f"{percent(line.worst.accuracy)} %", "worst case", f"{line.name}, {table.ball_text}"))
+        note = f"of all attacks with {table.ball_text}, on {line.name}"
+        found.append(Fact(f"{percent(line.worst.accuracy)} %", f"{table.metric}, worst case", note))
     if line.clean is not None:
-        found.append(Fact(f"{percent(line.clean.accuracy)} %", f"clean {table.metric}", line.name))
+        found.append(
+            Fact(f"{percent(line.clean.accuracy)} %", f"{table.metric}, clean", f"without an attack, on {line.name}")
+        )
     return found
 
 
@@ -70,23 +75,23 @@ def _bracket(plain: Any) -> list[Fact]:
     if not rows:
         return []
     row = max(rows, key=lambda one: float(one["epsilon_lsb"]))
-    note = f"ε = {row['epsilon_lsb']:g} LSB: the true accuracy is between these, for any attack"
-    return [Fact(f"{row['certified_%']:g} to {row['attacked_%']:g} %", "proved to attacked", note)]
+    note = f"under any attack with ε = {row['epsilon_lsb']:g} LSB the true accuracy lies in this range"
+    return [Fact(f"{row['certified_%']:g}–{row['attacked_%']:g} %", "proved to attacked", note)]
 
 
 def _exactness(plain: Any) -> list[Fact]:
     if not isinstance(plain, dict) or "mismatched_outputs" not in plain:
         return []
-    return [Fact(f"{plain['mismatched_outputs']:,}", "outputs that differ", f"in {plain['inputs']:,} inputs compared")]
+    others = "csim's" if plain.get("exactness") == "reported" else "the model's"
+    note = f"from {others}, in {plain['inputs']:,} inputs compared"
+    return [Fact(f"{plain['mismatched_outputs']:,}", "outputs that differ", note)]
 
 
 def _cost(plain: Any) -> list[Fact]:
     if not isinstance(plain, dict) or "luts_estimated" not in plain:
         return []
     memory = f"{plain['dsps_estimated']:,} DSPs, {plain['bram_18k']:,} block RAMs, {plain['weight_bits']:,} weight bits"
-    cycles = plain["ii_cycles_estimated"]
+    cycles, latency = plain["ii_cycles_estimated"], plain["latency_cycles_estimated"]
     pace = "a new input every cycle" if cycles == 1 else f"a new input every {cycles:,} cycles"
-    return [
-        Fact(f"{plain['luts_estimated']:,}", "LUTs, estimated", memory),
-        Fact(f"{plain['latency_cycles_estimated']:,}", "cycles of latency, estimated", pace),
-    ]
+    note = f"{memory}; latency {latency:,} cycles, {pace}"
+    return [Fact(f"{plain['luts_estimated']:,}", "cost: LUTs, estimated", note)]

@@ -71,7 +71,7 @@ class HeadlineRow:
     @property
     def name(self) -> str:
         """The line in words."""
-        return f"{self.model} {self.victim}" + ("" if self.bits is None else f", {self.bits:g} bits")
+        return victim_name(self.model, self.victim, self.bits)
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,11 @@ def headline(runs: Sequence[Results]) -> Headline:
         metric=metric_of(rows),
         refuses=any(row.refused is not None for row in rows),
     )
+
+
+def victim_name(model: str, victim: str, bits: float | None) -> str:
+    """What is attacked, in words: `F.L.+mu bitsim, 3 bits`."""
+    return f"{model} {victim}" + ("" if bits is None else f", {bits:g} bits")
 
 
 def metric_of(rows: Iterable[Row]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hw.report.answer import Fact, answer
-from hw.report.certificates import TITLE, certificate_rows
+from hw.report.certificates import certificate_rows
 from hw.report.errors import error_records, error_title
 from hw.report.headline import (
     MARKS,
@@ -27,10 +27,11 @@ from hw.report.headline import (
 from hw.report.images import example_cards
 from hw.report.measures import measure_figures, measure_plots, measure_tables
 from hw.report.overflow import overflow_rows, overflow_text
+from hw.report.page_tables import named_table, rows_table
 from hw.report.plots import Plot, accuracy_plots, error_plot, lipschitz_plot, margin_plot, training_plots
 from hw.report.source import NORMS, FinishedRun
 from hw.report.strength import strength, strength_of, with_unit
-from hw.report.table import Table, records_table, shown
+from hw.report.table import Column, Table, shown
 from hw.report.words import GLOSSARY, in_words
 from hw.synth.rtl_record import rtl_text
 
@@ -54,6 +55,8 @@ class RunSection:
     training: list[Plot]
     measures: list[Plot]
     overflow: str  # a sentence; its table is among the records
+    rows: Table  # every row of results.json
+    certificates: Table | None
     records: dict[str, Table]  # tables that are shown as they are
     figures: dict[str, dict[str, Any]]  # key and value lists that are shown as they are
 
@@ -76,16 +79,22 @@ def _section(run: FinishedRun) -> RunSection:
         task=task_texts(run.results),
         accuracy=[*accuracy_plots(run.results), *([errors] if errors else [])],
         error_title=error_title(run.results),
-        errors=records_table(error_records(run.results)) if error_records(run.results) else None,
+        errors=_table(error_records(run.results)),
         worst=_worst_table(run, table),
         cards=example_cards(run.examples),
         example_strength=_example_strength(run.examples),
         training=[*training_plots(run.training), *([margins] if margins else [])],
         measures=_measures(run),
         overflow=overflow_text(run.overflow),
+        rows=rows_table(run.results, metric_of(run.results.rows)),
+        certificates=_table(certificate_rows(run.results.plain)),
         records=_records(run),
         figures=_figures(run),
     )
+
+
+def _table(records: list[dict[str, Any]]) -> Table | None:
+    return named_table(records) if records else None
 
 
 def _example_strength(examples: Any) -> str:
@@ -101,12 +110,12 @@ def _measures(run: FinishedRun) -> list[Plot]:
 
 
 def _worst_table(run: FinishedRun, table: Headline) -> Table | None:
-    records = [
-        {"model": line.model, "victim": line.victim, "bits": line.bits}
-        | {f"ε = {e}": percent(worst) for e, (_, worst) in worst_curve(run.results, line.model, line.victim).items()}
-        for line in table.lines
+    curves = [worst_curve(run.results, line.model, line.victim) for line in table.lines]
+    columns = [
+        Column(f"ε = {e}", tuple(percent(curve[e][1]) if e in curve else "–" for curve in curves))
+        for e in dict.fromkeys(e for curve in curves for e in curve)
     ]
-    return records_table(records) if records else None
+    return Table((table.column("victim", lambda line: line.name, number=False), *columns)) if columns else None
 
 
 def _records(run: FinishedRun) -> dict[str, Table]:
@@ -114,13 +123,12 @@ def _records(run: FinishedRun) -> dict[str, Table]:
     cost = run.results.plain.get("cost")
     found = {
         "Hardware cost by layer": _costly(cost.get("layers")) if isinstance(cost, dict) else None,
-        TITLE: certificate_rows(run.results.plain),
         "Overflow by layer": overflow_rows(run.overflow),
         "Quantization by layer": run.quantization,
         "Lipschitz constants": run.results.plain.get("lipschitz"),
     }
     found |= measure_tables(run.results.plain.get("measures"))
-    return {title: records_table(rows) for title, rows in found.items() if isinstance(rows, list) and rows}
+    return {title: named_table(rows) for title, rows in found.items() if isinstance(rows, list) and rows}
 
 
 def _costly(layers: Any) -> list[dict[str, Any]]:
@@ -139,7 +147,9 @@ def _figures(run: FinishedRun) -> dict[str, dict[str, Any]]:
     cost = run.results.plain.get("cost")
     found: dict[str, Any] = {
         "µ-law mapping": run.mapping,
-        "Hardware cost": {k: v for k, v in cost.items() if k != "layers"} if isinstance(cost, dict) else None,
+        "Hardware cost": {k: v for k, v in cost.items() if k != "layers" and v is not None}
+        if isinstance(cost, dict)
+        else None,
         "HLS project": run.project,
         "Environment": {key: value for key, value in environment.items() if key != "packages"},
         "Packages": environment.get("packages"),

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from hw.report.errors import HEADS, error_curves, main_error
-from hw.report.headline import metric_of, worst_curve
+from hw.report.headline import metric_of, victim_name, worst_curve
 from hw.report.source import Results
 from qmodels.metrics.masking import CLEAN, Row, is_bounded
 
@@ -38,6 +38,7 @@ class Plot:
 
     title: str
     svg: str
+    wide: bool = False  # as wide as the page: several panels side by side
 
 
 def accuracy_plots(results: Results) -> list[Plot]:
@@ -140,8 +141,10 @@ def margin_plot(training: Any) -> Plot | None:
             places = [m["label"] + 0.4 * (number - 0.5) for m in margins]
             spread = [m["std"] for m in margins]
             color = _STYLES[number]["color"]
-            axes.bar(places, [m["mean"] for m in margins], 0.38, yerr=spread, label=name, color=color,
+            fill = {"facecolor": "none", "hatch": "//"} if number else {"facecolor": color}  # told apart in grey too
+            axes.bar(places, [m["mean"] for m in margins], 0.38, yerr=spread, label=name, edgecolor=color, **fill,
                      ecolor=INK, error_kw={"linewidth": 0.8})  # fmt: skip
+        axes.margins(y=0.3)  # room for the legend
         axes.set(xlabel="class", ylabel="L2 margin (mean ± std)", xticks=[m["label"] for m in rounds[0]["before"]])
         finish(axes)
 
@@ -176,7 +179,7 @@ def lipschitz_plot(by_model: Mapping[str, Any]) -> Plot | None:
         finish(panels[0])
 
     size = (2.0 + 1.8 * columns, 0.6 + 2.2 * -(-len(layers) // columns))
-    return Plot("quantization error of the layers", drawn(draw, size))
+    return Plot("quantization error of the layers", drawn(draw, size), wide=columns > 2)
 
 
 def plain_label(text: str) -> str:
@@ -200,7 +203,7 @@ def _with_clean(
 
 
 def _victim_name(model: str, victim: str, bits: float | None) -> str:
-    return plain_label(f"{model} {victim}" + (f", {bits:g} bits" if bits is not None else ""))
+    return plain_label(victim_name(model, victim, bits))
 
 
 def _accuracy_plot(lines: dict[str, list[tuple[float, float]]], results: Results) -> str:

@@ -23,6 +23,7 @@ class Column:
     head: str
     cells: tuple[str, ...]
     number: bool = True
+    notes: tuple[str, ...] = ()  # a small second line of every cell, on a page only
 
 
 def column_of(items: Iterable[Item], head: str, text: Callable[[Item], str], number: bool = True) -> Column:
@@ -155,7 +156,7 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(shown, value))
+        return ", ".join(map(shown, value)) or "–"
     if isinstance(value, dict):
         return ", ".join(f"{key}: {shown(inner)}" for key, inner in value.items()) or "–"
     return "–" if value is None else str(value)

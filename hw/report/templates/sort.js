@@ -1,4 +1,4 @@
-// A click on a column's head sorts by it, a second one the other way round. Numbers sort as numbers.
+// A click on a column's head sorts by it, a second one the other way round. Columns of numbers sort as numbers.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   [...table.tHead.rows[0].cells].forEach((head, place) => {
@@ -9,12 +9,14 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const down = head.getAttribute("aria-sort") === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      const key = (row) => row.cells[place].textContent.trim().replace(/(\d),(?=\d{3}\b)/g, "$1");
-      const compare = (a, b) => {
-        const [x, y] = [parseFloat(key(a)), parseFloat(key(b))];
-        if (Number.isNaN(x) || Number.isNaN(y)) return key(a).localeCompare(key(b));
-        return x - y;
+      const text = (row) => row.cells[place].firstChild.textContent.trim(); // without the second line
+      const number = (row) => {
+        const found = parseFloat(text(row).replace("∞", "Infinity").replace(/,(?=\d{3})/g, ""));
+        return Number.isNaN(found) ? -Infinity : found; // a dash comes first
       };
+      const compare = head.classList.contains("number")
+        ? (a, b) => (number(a) > number(b)) - (number(a) < number(b))
+        : (a, b) => text(a).localeCompare(text(b), undefined, { numeric: true });
       body.append(...[...body.rows].sort((a, b) => (down ? -1 : 1) * compare(a, b)));
     });
   });

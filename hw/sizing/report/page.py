@@ -10,7 +10,7 @@ from hw.sizing.points import AXIS_NAMES, Point
 from hw.sizing.report.content import DELTA_W, Content, flags
 from hw.sizing.report.exports import percent, summary
 from hw.sizing.report.figures import bits_plots, front_plots, heat_map, layer_plots
-from hw.sizing.space import short_key
+from hw.sizing.space import short_key, short_value
 
 MOST_ROWS = 2000
 
@@ -44,16 +44,16 @@ def _card(content: Content, item: Any) -> dict[str, Any]:
     point: Point = item.point
     final = point.final or {}
     worst = final.get("worst")
-    interval = f"{percent(worst['ci95'][0])} to {percent(worst['ci95'][1])}" if worst else "–"
+    interval = f"{percent(worst['ci95'][0])} to {percent(worst['ci95'][1])}" if worst else ""
     return {
         "why": item.why,
         "name": content.name_of(point),
-        "title": point.design.title(),
+        "settings": {short_key(key): short_value(value) for key, value in point.design.settings},
         "costs": {AXIS_NAMES[axis]: f"{point.cost(axis):,}" for axis in content.config.costs},
         "validation": percent(point.worst_accuracy),
         "test": percent(point.test_accuracy),
         "interval": interval,
-        "clean": percent(final["clean"]["accuracy"]) if final else "–",
+        "clean": percent(final["clean"]["accuracy"]) if final else "",
         "seeds": _over_seeds(point),
         "digest": final.get("project_digest", "")[:16],
         "command": item.command,
@@ -73,17 +73,42 @@ def _designs(content: Content) -> Table:
     if len(records) > MOST_ROWS:
         records = [record for record, point in zip(records, content.points, strict=True) if point.steps or point.error]
     records = records[:MOST_ROWS]
-    keys = list(dict.fromkeys(key for record in records for key in record))
-    cells = {key: tuple(_cell(key, record.get(key)) for record in records) for key in keys}
-    heads = {key: AXIS_NAMES.get(key, short_key(key)) for key in keys}
-    return Table(tuple(Column(heads[key], cells[key], number=key != "design") for key in keys))
+    known = list(dict.fromkeys(key for record in records for key in record))
+    first = ["design", *_SCORES, *content.config.costs, DELTA_W]
+    settings = [key for key in known if key not in first and key not in _REMARKS]
+    heads = _SCORES | {key: AXIS_NAMES.get(key, short_key(key)) for key in [*first, *settings] if key not in _SCORES}
+    columns = [
+        Column(heads[key], tuple(_cell(key, record.get(key)) for record in records), number=key != "design")
+        for key in [*first, *settings]
+    ]
+    told = [column for column in columns if set(column.cells) != {"–"}]
+    return Table((*told, Column("remarks", tuple(map(_remarks, records)), number=False)))
+
+
+#: Keys of a design's record and their heads: what is asked first comes first.
+_SCORES = {
+    "worst case": "worst case, %",
+    "lower bound": "lower bound (proved), %",
+    "upper bound": "upper bound, %",
+    "clean": "clean, %",
+    "test worst case": "worst case on test, %",
+    "test clean": "clean on test, %",
+}
+#: Keys of what is said in words, in one column.
+_REMARKS = {"fronts": "front of ", "set aside": "", "flags": "flags: ", "error": "failed: "}
+
+
+def _remarks(record: dict[str, Any]) -> str:
+    axes = [AXIS_NAMES.get(axis, axis) for axis in str(record.get("fronts") or "").split()]
+    said = record | {"fronts": ", ".join(axes)}
+    return "; ".join(f"{begin}{said[key]}" for key, begin in _REMARKS.items() if said.get(key)) or "–"
 
 
 def _cell(key: str, value: Any) -> str:
     """Fractions as per cent, a dash for nothing."""
     if isinstance(value, float):
         return f"{value:.3f}" if key == DELTA_W else percent(value)
-    return "–" if value in (None, "") else str(value)
+    return "–" if value in (None, "") else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _stages(content: Content) -> Table:
@@ -118,7 +143,7 @@ def _bought(content: Content) -> Table:
             column_of(found, "to", lambda item: content.name_of(item.after), number=False),
             column_of(found, AXIS_NAMES["weight_bits"], lambda item: f"{item.after.cost('weight_bits'):,}"),
             column_of(found, AXIS_NAMES["luts"], lambda item: f"{item.after.cost('luts'):,}"),
-            column_of(found, "worst case", lambda item: percent(item.after.worst_accuracy)),
+            column_of(found, "worst case, %", lambda item: percent(item.after.worst_accuracy)),
             column_of(found, "points gained", lambda item: f"{item.points:.1f}"),
             column_of(found, "points per 1,000 bits", lambda item: _rate(item.per_thousand("weight_bits"))),
             column_of(found, "points per 1,000 LUTs", lambda item: _rate(item.per_thousand("luts"))),

@@ -26,9 +26,11 @@ def facts(plain: dict, table: Headline) -> dict[str, tuple[str, str]]:
 
 def test_the_accelerator_comes_first_and_with_its_ball() -> None:
     found = facts(PLAIN, TABLE)
-    assert found["worst case"] == ("75.0 %", "F.L. bitsim, 3 bits, L∞ ε = 16 LSB")
-    assert found["clean accuracy"][0] == "96.0 %" and found["LUTs, estimated"][0] == "1,234"
-    assert found["outputs that differ"] == ("0", "in 14,547 inputs compared")
+    assert found["accuracy, worst case"] == ("75.0 %", "of all attacks with L∞ ε = 16 LSB, on F.L. bitsim, 3 bits")
+    assert found["accuracy, clean"][0] == "96.0 %"
+    cost, note = found["cost: LUTs, estimated"]
+    assert cost == "1,234" and note.endswith("78 weight bits; latency 10 cycles, a new input every 9 cycles")
+    assert found["outputs that differ"] == ("0", "from the model's, in 14,547 inputs compared")
     assert found["can you believe it?"][0] == "no flag"
 
 
@@ -43,14 +45,21 @@ def test_the_bracket_of_the_largest_radius() -> None:
         "seconds": 1.0,
     }
     found = facts(PLAIN | {"certificates": [one | {"epsilon_lsb": 2, "accuracy": 0.5}, one]}, TABLE)
-    assert found["proved to attacked"][0] == "50 to 90 %" and found["proved to attacked"][1].startswith("ε = 2 LSB")
+    value, note = found["proved to attacked"]
+    assert value == "50–90 %" and "any attack with ε = 2 LSB" in note
+    assert list(found).index("proved to attacked") < list(found).index("can you believe it?")
+
+
+def test_a_run_whose_model_may_differ_is_compared_with_csim() -> None:
+    gate = {"exactness": {"exactness": "reported", "mismatched_outputs": 0, "inputs": 9}}
+    assert facts(gate, TABLE)["outputs that differ"][1].startswith("from csim's")
 
 
 def test_flags_are_counted_and_what_is_missing_is_left_out() -> None:
     flagged = replace(TABLE, lines=(replace(LINE, flags=("zero-gradients", "not-converged"), worst=None),))
     found = facts({}, flagged)
     assert found["can you believe it?"] == ("2 flags", "not the flagged numbers: zero-gradients, not-converged")
-    assert set(found) == {"clean accuracy", "can you believe it?"}
+    assert set(found) == {"accuracy, clean", "can you believe it?"}
 
 
 @pytest.mark.parametrize("counts", [(3, 4, 1, 3, 4, 1, 1), (12,), (1,) * 30])
