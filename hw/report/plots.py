@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from textwrap import wrap
 from typing import Any
 
 from hw.report.errors import HEADS, error_curves, main_error
@@ -183,7 +184,11 @@ def lipschitz_plot(by_model: Mapping[str, Any]) -> Plot | None:
 
 
 def plain_label(text: str) -> str:
-    """A text without meaning to matplotlib: $ begins mathematics, a leading _ hides a line from the legend."""
+    """A text without meaning to matplotlib: $ begins mathematics, a leading _ hides a line from the legend.
+
+    A long one has several lines, so that a legend leaves room for the drawing.
+    """
+    text = "\n".join(wrap(text, 36))
     return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
 
 
