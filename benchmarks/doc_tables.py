@@ -1,7 +1,8 @@
-"""The tables of README and docs, from the JSON files that a command of this repo wrote.
+"""Tables of README and docs, and figures in their sentences, from the JSON files that a command of this repo wrote.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Without `--write` the script only compares, and ends
-with status 1 if a table is not what its JSON says (`make lint`).
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, a figure between `<!-- figure: NAME -->` and
+`<!-- end -->` (doc_figures.py). Without `--write` the script only compares, and ends with status 1 if a table or a
+figure is not what its JSON says (`make lint`).
 
     python benchmarks/doc_tables.py [--write]
 """
@@ -9,11 +10,9 @@ with status 1 if a table is not what its JSON says (`make lint`).
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import rtl_tables  # noqa: E402
+from benchmarks.doc_figures import FIGURES, read  # noqa: E402
 from hw.report.headline import MARKS  # noqa: E402
-from hw.report.plots import accuracy_plots  # noqa: E402
+from hw.report.plots import accuracy_plots, standalone  # noqa: E402
 from hw.report.source import parse_results  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"(?<=<!-- table: )(?P<name>[\w ./-]+) -->\n(?P<body>.*?)(?=<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"<!-- (?:table|figure): ")
+FIRST = re.compile(r"^[ \t]*(?:[-*+]|\d+\.)?[ \t]*<!-- figure: [^>]*-->", re.MULTILINE)
+BLOCK = re.compile(
+    r"(?<=<!-- )(?:table: (?P<table>[\w ./-]+) -->\n.*?|figure: (?P<figure>[\w ./-]+) -->[^\n]*?)(?=<!-- end -->)",
+    re.DOTALL,
+)
 
 #: README's name of a row of the MNIST tables -> its name in results.json
 MNIST_ROWS = {
@@ -47,12 +52,6 @@ DIGITS_ROWS = {
     "F.L.+µ, quantized (QKeras)": ("F.L.+mu", "quantized"),
     "F.L.+µ, accelerator (bitsim)": ("F.L.+mu", "bitsim"),
 }
-
-
-@cache
-def read(path: str) -> Any:
-    """A JSON file of the repo."""
-    return json.loads((ROOT / path).read_text())
 
 
 def markdown(header: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> str:
@@ -127,11 +126,7 @@ def figures(name: str) -> str:
 def digits_plot() -> str:
     """README's plot: accuracy under PGD over epsilon, for a page that is light or dark."""
     plots = accuracy_plots(parse_results(read("docs/results/digits/results.json")))
-    svg = next(plot.svg for plot in plots if plot.title == "pgd-linf, white-box")
-    style = "svg{color:#1f2328;font-family:sans-serif}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}"
-    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="640"'
-    head, _, body = svg.partition(">")
-    return f"{head.replace('<svg', f'<svg {names}')}>\n<style>{style}</style>\n{body}\n"
+    return standalone(next(plot for plot in plots if plot.title == "pgd-linf, white-box"))
 
 
 TABLES: dict[str, Callable[[], str]] = {"digits": digits, "mnist": mnist}
@@ -145,24 +140,53 @@ def table(name: str) -> str:
     return figures(argument) if kind == "figures" else TABLES[name]()
 
 
+def renewed(text: str) -> tuple[str, list[str]]:
+    """A page as its JSON files want it, and the names of the tables and figures that were different.
+
+    Raises:
+        ValueError: a mark that does not end or begins a line, or a name that nothing here makes.
+    """
+    if found := FIRST.search(text):
+        raise ValueError(f"{found[0].strip()}: a word must stand before it, else the line is HTML and no Markdown")
+    stale: list[str] = []
+
+    def fresh(found: re.Match[str]) -> str:
+        kind, name = ("table", found["table"]) if found["table"] else ("figure", found["figure"])
+        try:
+            now = f"table: {name} -->\n{table(name)}" if kind == "table" else f"figure: {name} -->{FIGURES[name]()}"
+        except (KeyError, StopIteration) as error:
+            raise ValueError(f"{kind} {name!r}: not known, or not in its JSON ({error!r})") from None
+        if now != found[0]:
+            stale.append(f"{kind} {name}")
+        return now
+
+    text, ended = BLOCK.subn(fresh, text)
+    if ended != (begun := len(MARK.findall(text))):
+        raise ValueError(f"{begun} tables and figures begin, {ended} end with <!-- end --> (a figure: on its own line)")
+    return text, stale
+
+
 def main() -> int:
     """Compare, or write."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--write", action="store_true", help="write the tables into the pages")
-    write, stale = arguments.parse_args().write, []
+    write, failed = arguments.parse_args().write, False
     for page in PAGES:
-        text = page.read_text()
-        fresh = BLOCK.sub(lambda found: f"{found['name']} -->\n{table(found['name'])}", text)
-        if fresh != text:
-            stale.append(page.relative_to(ROOT))
-            if write:
-                page.write_text(fresh)
+        try:
+            text, stale = renewed(page.read_text())
+        except ValueError as error:
+            failed = True
+            print(f"{page.relative_to(ROOT)}: {error}")
+            continue
+        if stale and write:
+            page.write_text(text)
+        told = "written" if write else "not what the JSON says; python benchmarks/doc_tables.py --write"
+        for name in stale:
+            failed |= not write
+            print(f"{page.relative_to(ROOT)}, {name}: {told}")
     if write:  # not compared: another Matplotlib draws other paths
         (ROOT / "docs/images/digits.svg").write_text(digits_plot())
-    told = "written" if write else "differs from its JSON: python benchmarks/doc_tables.py --write"
-    for page in stale:
-        print(f"{page}: {told}")
-    return int(bool(stale) and not write)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,115 @@
+"""Figures inside a sentence of README or docs, from the JSON files that a command of this repo wrote.
+
+One stands between `<!-- figure: NAME -->` and `<!-- end -->`, on one line, after some word: a comment that begins a
+paragraph or a list's item would make raw HTML of the whole line. A page does not show such comments.
+`doc_tables.py` compares and writes them together with the tables.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGITS, MNIST = "docs/results/digits/results.json", "docs/results/mnist/results.json"
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+@cache
+def read(path: str) -> Any:
+    """A JSON file of the repo."""
+    return json.loads((ROOT / path).read_text())
+
+
+def bracket_told(epsilon: float) -> str:
+    """The demo's accelerator: what is proved, and what attacks leave."""
+    proved, attacked = _bracket(epsilon)
+    return f"{proved} % (proved) and {attacked} % (attacked)"
+
+
+def bracket(epsilon: float) -> str:
+    """The same, shorter."""
+    return "{} and {} %".format(*_bracket(epsilon))
+
+
+def _bracket(epsilon: float) -> tuple[str, str]:
+    found = next(one for one in read(DIGITS)["certificates"] if one["epsilon_lsb"] == epsilon)
+    return f"{100 * found['accuracy']:.1f}", f"{100 * found['worst_case']:.1f}"
+
+
+def digits_exactness() -> str:
+    """Inputs on which the demo's accelerator was compared with the QKeras model; the page says that none differ."""
+    gate = read(DIGITS)["exactness"]
+    if gate["mismatched_outputs"]:
+        raise ValueError(f"{gate['mismatched_outputs']} outputs differ, and the page says none")
+    return f"{gate['inputs']:,} inputs ({gate['adversarial_inputs']:,} adversarial)"
+
+
+def digits_csim() -> str:
+    """Inputs of the demo that hls4ml's C simulation saw."""
+    return f"{read(DIGITS)['exactness']['csim_inputs']:,}"
+
+
+def three_bits() -> str:
+    """What rounding costs the demo: F.L. in float against the accelerator, clean, and in its columns of 16 LSB."""
+    results = read(DIGITS)
+
+    def lost(attack: str, epsilon: float) -> float:
+        rows = [row for row in results["rows"] if (row["attack"], row["epsilon_lsb"]) == (attack, epsilon)]
+        rows = [row for row in rows if row["knowledge"] == "white-box" or attack == "clean"]
+        score = {(row["model"], row["victim"]): row["accuracy"] for row in rows}
+        return float(score["F.L.", "float"] - score["F.L.+mu", "bitsim"])
+
+    worst = {(e["model"], e["victim"]): e["accuracy"] for e in results["worst_case"] if e["epsilon_lsb"] == 16}
+    losses = [lost("fgsm", 16), lost("pgd-linf", 16), worst["F.L.", "float"] - worst["F.L.+mu", "bitsim"]]
+    bits = next(row["bits"] for row in results["rows"] if row["victim"] == "bitsim")
+    clean, least, most = (_points(share) for share in (lost("clean", 0), min(losses), max(losses)))
+    return f"{_WORDS[bits].capitalize()} bits cost {clean} points of clean accuracy, and {least} to {most} points"
+
+
+def _points(share: float) -> str:
+    whole = round(100 * share)
+    return _WORDS[whole] if 0 <= whole < len(_WORDS) else str(whole)
+
+
+def mnist_images() -> str:
+    """Test images of the MNIST table's columns."""
+    cells = [one for one in read(MNIST)["cells"] if (one["table"], one["line"]) == ("white-box", "accelerator")]
+    counts = {column: {one["n"] for one in cells if one["column"] == column} for column in ("Clean", "FGSM (s)", "PGD")}
+    (clean,), (single,), (others,) = counts.values()
+    if clean != single:
+        raise ValueError(f"Clean has {clean} images and FGSM {single}: this sentence no longer fits")
+    return f"{clean:,} images; the others: {others:,}"
+
+
+def mnist_exactness() -> str:
+    """In millions of inputs: how many of all rows' accelerators differ from QKeras."""
+    gates = [row["exactness"] for row in read(MNIST)["rows"].values()]
+    inputs = sum(gate["inputs"] for gate in gates) / 1e6
+    return f"{sum(gate['mismatched_outputs'] for gate in gates):,} of {inputs:.1f}"
+
+
+def bitsim_speed() -> str:
+    """How much faster bitsim is than hls4ml's C simulation, in words."""
+    ratios = [
+        value for key, value in read("docs/benchmarks/bitsim.json")["figures"].items() if key.endswith("_vs_csim")
+    ]
+    if median(ratios) < 2000 or min(ratios) < 1000:
+        raise ValueError(f"bitsim against csim: {', '.join(f'{ratio:,.0f}' for ratio in ratios)} times, not thousands")
+    return "thousands of times faster"
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "digits three bits": three_bits,
+    "digits bracket told 2": lambda: bracket_told(2),
+    "digits bracket 1": lambda: bracket(1),
+    "digits exactness": digits_exactness,
+    "digits csim": digits_csim,
+    "bitsim speed": bitsim_speed,
+    "mnist images": mnist_images,
+    "mnist exactness": mnist_exactness,
+}

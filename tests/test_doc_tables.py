@@ -1,0 +1,51 @@
+"""What `make lint` finds in the pages: figures and tables that differ from their JSON, marks that check nothing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.doc_figures import FIGURES  # noqa: E402
+from benchmarks.doc_tables import PAGES, renewed  # noqa: E402
+
+README = (ROOT / "README.md").read_text()
+FIGURE = re.compile(r"<!-- figure: ([\w ]+) -->(.*?)<!-- end -->")
+
+
+def test_every_figure_stands_on_some_page() -> None:
+    assert {name for page in PAGES for name, _ in FIGURE.findall(page.read_text())} == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in FIGURE.findall(README)])
+def test_a_changed_figure_is_found_and_written_again(name: str) -> None:
+    found = next(found for found in FIGURE.finditer(README) if found[1] == name)
+    changed = README[: found.start(2)] + found[2][::-1] + README[found.end(2) :]
+    assert changed != README
+    assert renewed(changed) == (README, [f"figure {name}"])
+
+
+def test_a_changed_cell_is_found_and_written_again() -> None:
+    changed = README.replace("| 39.2 | 74.7 |", "| 39.3 | 74.7 |", 1)
+    assert renewed(changed) == (README, ["table digits"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("about <!-- figure: digits csim -->3,367 inputs", "1 tables and figures begin, 0 end"),
+        ("about <!-- figure: digits csim -->3,367\n<!-- end --> inputs", "1 tables and figures begin, 0 end"),
+        ("<!-- table: digits -->\n| a |", "1 tables and figures begin, 0 end"),
+        ("so <!-- figure: digits nothing -->3<!-- end -->", "'digits nothing'"),
+        ("<!-- table: nothing -->\n<!-- end -->", "table 'nothing'"),
+        ("- <!-- figure: digits csim -->3,367<!-- end --> inputs", "a word must stand before it"),
+    ],
+)
+def test_a_mark_that_checks_nothing_or_spoils_its_line_is_refused(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        renewed(text)
