@@ -509,6 +509,7 @@ def linearity(report: Report, simulator: BitSim, model: Any, plot: Path | None, 
     report.details["seconds_per_image_by_multiply_adds"] = {str(macs): found for macs, found in work.items()}
     if plot is not None:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter
 
         figure = Figure(figsize=(10, 3.5))
         axes, beside = figure.subplots(1, 2)
@@ -520,6 +521,7 @@ def linearity(report: Report, simulator: BitSim, model: Any, plot: Path | None, 
             ylabel="seconds an image",
             title="two convolutions, 8x8 to 32x32, 2 threads",
         )
+        beside.xaxis.set_minor_formatter(NullFormatter())  # they would lie on one another
         beside.legend()
         axes.loglog(counts, seconds, "o-", label="bitsim")
         axes.loglog(counts, [seconds[-1] * n / counts[-1] for n in counts], "--", color="grey", label="linear")

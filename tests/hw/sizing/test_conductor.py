@@ -396,6 +396,10 @@ def test_the_report_tells_validation_from_test_and_needs_nothing_else(store: Sto
     assert "worst case on test" in page and "validation images, by which it was chosen" in page
     assert page.count("<svg") == 3 + 1 + 1 + len(content.named)  # fronts, bits, heat map, layers
     assert "seven bits will not do" in page
+    heads = re.findall(r"<th[^>]*>([^<]+)</th>", page[page.index("<h2>All designs") :].partition("</thead>")[0])
+    assert heads[:2] == ["design", "worst case, %"] and heads[-1] == "remarks"
+    assert {"weight bits", "mu", "weight bits in all", "worst case on test, %"} <= set(heads)
+    assert "lower bound (proved), %" in heads and "<td>failed: " in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)|@import|url\((?!#)', page)
     plain = json.loads((tmp_path / "sizing.json").read_text())
     assert {"validation images", "test images"} == {plain["selection"], plain["final_scores"]}
