@@ -94,4 +94,6 @@ def _cost(plain: Any) -> list[Fact]:
     cycles, latency = plain["ii_cycles_estimated"], plain["latency_cycles_estimated"]
     pace = "a new input every cycle" if cycles == 1 else f"a new input every {cycles:,} cycles"
     note = f"{memory}; latency {latency:,} cycles, {pace}"
+    if isinstance(counted := plain.get("rtl_luts"), int):
+        note += f"; {counted:,} LUTs counted by Yosys in alkaid's RTL"
     return [Fact(f"{plain['luts_estimated']:,}", "cost: LUTs, estimated", note)]

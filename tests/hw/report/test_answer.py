@@ -30,6 +30,8 @@ def test_the_accelerator_comes_first_and_with_its_ball() -> None:
     assert found["accuracy, clean"][0] == "96.0 %"
     cost, note = found["cost: LUTs, estimated"]
     assert cost == "1,234" and note.endswith("78 weight bits; latency 10 cycles, a new input every 9 cycles")
+    with_rtl = facts({"cost": COST | {"rtl_luts": 4321}}, TABLE)["cost: LUTs, estimated"]
+    assert with_rtl[1] == f"{note}; 4,321 LUTs counted by Yosys in alkaid's RTL"
     assert found["outputs that differ"] == ("0", "from the model's, in 14,547 inputs compared")
     assert found["can you believe it?"][0] == "no flag"
 
