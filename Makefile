@@ -14,7 +14,7 @@ demo: $(READY)  ## the whole flow on built-in data: train, map, quantize, genera
 test: $(READY)  ## the test suite
 	@$(BIN)/python -m pytest
 
-lint: $(READY)  ## ruff, mypy --strict, who may import whom, and the docs' tables against their JSON
+lint: $(READY)  ## ruff, mypy --strict, who may import whom, the docs' tables and README's figures against their JSON
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 	@$(BIN)/python benchmarks/doc_tables.py
 
