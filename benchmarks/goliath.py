@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.common import Report, parser  # noqa: E402
+from hw.experiment.settings import merge  # noqa: E402
 from hw.report.headline import marks_of  # noqa: E402
 from hw.report.table import markdown_lines, records_table  # noqa: E402
 
@@ -53,7 +54,8 @@ def main() -> int:
 
 def counted(results: Record) -> dict[str, tuple[float, str]]:
     """Key -> figure and what it counts."""
-    rows = {row["label"]: row["set"] for row in results["config"]["rows"] if row["label"] in results["rows"]}
+    asked = {row["label"]: merge({}, row["set"]) for row in results["config"]["rows"]}
+    rows = {label: asked[label] for label in results["rows"]}
     unaware = {column["title"] for column in results["config"]["columns"] if column["attacker"] == "unaware"}
     defences = {name for settings in rows.values() if (name := defence_of(settings)) is not None}
     precisions = {precision_of(settings) for settings in rows.values()}
