@@ -19,11 +19,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import rtl_tables  # noqa: E402
+from benchmarks import goliath_tables, rtl_tables  # noqa: E402
 from benchmarks.doc_figures import FIGURES, read  # noqa: E402
 from hw.report.headline import MARKS  # noqa: E402
 from hw.report.plots import accuracy_plots, standalone  # noqa: E402
 from hw.report.source import parse_results  # noqa: E402
+from hw.report.table import markdown_lines, records_table  # noqa: E402
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MARK = re.compile(r"<!-- (?:table|figure): ")
@@ -133,8 +134,11 @@ TABLES: dict[str, Callable[[], str]] = {"digits": digits, "mnist": mnist}
 
 
 def table(name: str) -> str:
-    """The text of a table by its name; `figures NAME` is a benchmark's, `rtl NAME` of docs/rtl.md."""
+    """The text of a table by its name; `figures NAME` is a benchmark's, `rtl` and `goliath NAME` have modules."""
     kind, _, argument = name.partition(" ")
+    if kind == "goliath":
+        records = goliath_tables.TABLES[argument](read("docs/results/goliath/results.json"))
+        return "\n".join(markdown_lines(records_table(records))) + "\n"
     if kind == "rtl":
         return markdown(*rtl_tables.TABLES[argument](read("docs/benchmarks/rtl.json")["details"]))
     return figures(argument) if kind == "figures" else TABLES[name]()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.common import Report, parser  # noqa: E402
+from benchmarks.goliath_tables import TABLES  # noqa: E402
 from hw.experiment.settings import merge  # noqa: E402
-from hw.report.headline import marks_of  # noqa: E402
 from hw.report.table import markdown_lines, records_table  # noqa: E402
 
 Record = dict[str, Any]
@@ -41,13 +40,10 @@ def main() -> int:
         report.figure(key, value, note)
     if missing := results["rows_missing"]:
         report.leave_out("rows", ", ".join(missing))
-    found = answers(results)
-    report.details = {"defences": adaptive(results), "answers": found}
-    for line in report.details["defences"]:
-        print(_line(line))
-    for title, records in found.items():
+    report.details = {name: make(results) for name, make in TABLES.items()}
+    for name, records in report.details.items():
         if records:
-            print("\n".join(["", f"### {title}", "", *markdown_lines(records_table(records))]))
+            print("\n".join(["", f"### {name}", "", *markdown_lines(records_table(records))]))
     report.write(asked.json)
     return int(report.figures["mismatches"] > 0 or bool(missing))
 
@@ -92,79 +88,6 @@ def precision_of(settings: Record) -> str:
     """int8 or int16, by the activations."""
     bits = settings.get("quantization", {}).get("activation_bits", 8)
     return f"int{bits}"
-
-
-def answers(results: Record) -> dict[str, list[Record]]:
-    """What the source's five statements can be held against, from the rows that are there.
-
-    1 and 4: distance to the boundary by precision and by training. 2: examples carried from form to form, gradients,
-    quantization shift by size. 3: defences before the network at a small and at a large ε. 5: accuracy by precision.
-    """
-    return {
-        "distance to the boundary, medians": distances(results),
-        "examples carried over": [
-            {key: record[key] for key in ("made_on", "tried_on", "attack", "epsilon_lsb", "n")}
-            | {"accuracy": f"{100 * record['accuracy']:.1f} {interval(record['ci95'])}"}
-            for record in results["studies"].get("transfer", [])
-        ],
-        "gradients, float against quantized": [
-            {"row": label} | (row["measures"].get("gradients") or {}) for label, row in results["rows"].items()
-        ],
-        "quantization shift by size": [
-            {"row": label} | record
-            for label, row in results["rows"].items()
-            for record in row["measures"].get("quantization_shift_by_size") or []
-        ],
-        "accuracy under attack": accuracies(results),
-    }
-
-
-def distances(results: Record) -> list[Record]:
-    """Of float, and of what each precision computes; the accelerator's are those of its model."""
-    shown = ("images_fooled", "median_l0_values", "median_l1_lsb", "median_l2_lsb", "median_linf_lsb")
-    return [
-        {"row": label, "victim": record["victim"]} | {key: record[key] for key in shown}
-        for label, row in results["rows"].items()
-        for record in row["measures"].get("boundary_distance") or []
-        if record["victim"] in ("float", "bitsim")
-    ]
-
-
-def accuracies(results: Record) -> list[Record]:
-    """Every column with a bound, and the clean one, in per cent with 95 % intervals."""
-    found: dict[tuple[str, str], Record] = {}
-    for cell in results["cells"]:
-        if cell["line"] == "quantized" or (cell["attack"] != "clean" and cell["epsilon_lsb"] is None):
-            continue
-        line = found.setdefault((cell["row"], cell["line"]), {"row": cell["row"], "victim": cell["line"]})
-        name = cell["column"] if cell["table"] == "white-box" else f"{cell['column']}, black-box"
-        ends = interval((cell["ci95_low"], cell["ci95_high"]))
-        line[name] = f"{100 * cell['accuracy']:.0f} {ends}{marks_of(cell['flags'])}"
-    return list(found.values())
-
-
-def interval(ends: Sequence[float]) -> str:
-    """In per cent."""
-    return f"[{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]"
-
-
-def adaptive(results: Record) -> list[Record]:
-    """What both attackers leave of every defended accelerator, beside the undefended one of its precision."""
-    found = []
-    for label, row in results["rows"].items():
-        for record in row["measures"].get("defence") or []:
-            if record["victim"] in ("float", "bitsim"):
-                found.append({"row": label} | record)
-    return found
-
-
-def _line(record: Record) -> str:
-    shown = {
-        key: "–" if record.get(key) is None else f"{100 * record[key]:.1f}"
-        for key in ("undefended", "unaware", "aware")
-    }
-    numbers = ", ".join(f"{key} {value}" for key, value in shown.items())
-    return f"{record['row']:26s} {record['victim']:7s} ε {record['epsilon']:g} {record['norm']}: {numbers}"
 
 
 if __name__ == "__main__":
