@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw.generate.project import HlsProject
+from hw.simulate.csim_build import LIBRARY, compiled, weights
 from hw.simulate.csim_process import CsimProcess
-from hw.tools.cache import build_once, discard
-from hw.tools.toolchain import GXX, run_gxx
-from qmodels.digest import digest
+from hw.tools.cache import discard
+from hw.tools.toolchain import GXX
 from qmodels.errors import ToolMissing, UserError
 from qmodels.grid import IMAGE_GRID, Codes, InputGrid
 from qmodels.processors import processors
 from qmodels.victims import Logits
 
 Array = NDArray[Any]
-LIBRARY = "csim.so"
-
-#: As in hls4ml's build_lib.sh. GNU_UNIQUE symbols would be shared between two loaded simulations: wrong weights.
-_FLAGS = ("-fPIC", "-shared", "-std=c++14", *(() if sys.platform == "darwin" else ("-fno-gnu-unique",)))
-
-#: Where the backends keep the vendors' number types, in the order of hls4ml's build scripts.
-_INCLUDES = (
-    "firmware/ac_types/include",
-    "firmware/ac_math/include",
-    "firmware/ac_simutils/include",
-    "firmware/nnet_utils",
-    "firmware/ac_types",
-    "firmware/ap_types",
-)
 
 
 class Csim:
     """The compiled C simulation of one HLS project; a `Victim`.
 
-    Compiled once per project digest and kept in the user's cache.
+    Compiled once and kept in the user's cache; projects that differ only in their weights share a library.
     """
 
     name = "csim"
@@ -61,10 +45,8 @@ class Csim:
         """
         self.digest, self.ports = project.digest, project.ports
         self._threads = processors() if project.ports.reentrant else 1
-        flags = ("-O3" if optimize else "-O0", *_FLAGS)
-        key = digest("\0".join((project.digest, *flags, "weights beside it")))
-        folder = build_once("csim", key, lambda work, final: _build(project, flags, work))
-        self._entry, self._process = folder, CsimProcess(folder, LIBRARY)
+        self._entry = compiled(project, optimize=optimize)
+        self._process = CsimProcess(weights(project), self._entry / LIBRARY)
         self._name = project.name
 
     def __repr__(self) -> str:
@@ -127,14 +109,3 @@ class Csim:
 
     def _outputs(self, inputs: list[Array]) -> list[Array]:
         return [np.zeros((len(inputs[0]), prod(shape)), inputs[0].dtype) for shape in self.ports.outputs]
-
-
-def _build(project: HlsProject, flags: Sequence[str], work: Path) -> None:
-    project.write(work)
-    wanted = (f"firmware/{project.name}.cpp", f"firmware/{project.name}_axi.cpp", f"{project.name}_bridge.cpp")
-    sources = [source for source in wanted if source in project.files]
-    # One unit for all: every source alone would parse the number types again, a fifth of the compiler's time.
-    (work / "csim.cpp").write_text("".join(f'#include "{source}"\n' for source in sources), encoding="utf-8")
-    includes = [f"-I{folder}" for folder in _INCLUDES if any(path.startswith(f"{folder}/") for path in project.files)]
-    # The weights are read from text files at the first call; the process that makes it runs in this folder.
-    run_gxx([(*flags, *includes, '-DWEIGHTS_DIR="firmware/weights"', "csim.cpp", "-o", LIBRARY)], work)

@@ -34,12 +34,12 @@ _POLL_SECONDS = 1.0
 class CsimProcess:
     """One process with one library, started at the first call. It ends with this object, and with us."""
 
-    def __init__(self, folder: Path, library: str) -> None:
+    def __init__(self, folder: Path, library: Path) -> None:
         """Nothing is started yet.
 
         Args:
             folder: where it runs; the library reads its weights from there.
-            library: its file in the folder.
+            library: its file, wherever it is.
         """
         self._folder, self._library = folder, library
         self._lock = threading.Lock()
@@ -152,12 +152,12 @@ def _placed(request: dict[str, Any], places: list[tuple[int, int]], inputs: int)
     return request | {"arrays": places[: len(places) - len(names)], "traced": traced}
 
 
-def _start(folder: Path, library: str) -> _Running:
+def _start(folder: Path, library: Path) -> _Running:
     theirs, requests = os.pipe()
     replies, answers = os.pipe()
     memory = tempfile.TemporaryFile(dir=_memory_folder())
     # -I -S: nothing of the user's Python set-up is read; the worker needs the standard library only.
-    command = [sys.executable, "-I", "-S", str(WORKER), str(folder / library)]
+    command = [sys.executable, "-I", "-S", str(WORKER), str(library)]
     try:
         child = subprocess.Popen(
             [*command, *map(str, (memory.fileno(), theirs, answers))],

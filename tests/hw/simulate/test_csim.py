@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from hw.generate.project import HlsProject, Ports
 from hw.simulate.csim import Csim
 from hw.simulate.exactness import probe_inputs, require_exact
 from hw.simulate.model_trace import model_trace
-from qmodels.errors import SimulationFailed, UserError
+from qmodels.errors import SimulationFailed, ToolMissing, UserError
 from qmodels.grid import EXTREMES, IMAGE_GRID
 from qmodels.victims import KerasVictim, Victim
 
@@ -167,6 +168,49 @@ def test_weights_are_read_wherever_the_cache_is(tmp_path: Path, monkeypatch: pyt
     assert Csim(project).logits(grid_codes(1))[0, 0] == 5
 
 
+def test_other_weights_need_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
+    reads = 'std::ifstream file(WEIGHTS_DIR "/w.txt"); if (!(file >> y[0])) exit(1);'
+    header = b"//Min %d\n#ifndef __SYNTHESIS__\nextern int w[1];\n#else\nint w[1] = {%d};\n#endif\n"
+    first, second = (
+        replace(project, files={**project.files, "firmware/weights/w.h": header % (value, value)})
+        for value in (5, 6)
+        for project in [project_of(reads, b"%d\n" % value)]
+    )
+    compiled = Csim(first)
+    monkeypatch.setenv("ROBUST_HLS_GXX", "/nonexistent")
+    assert [csim.logits(grid_codes(1))[0, 0] for csim in (Csim(second), compiled)] == [6, 5]
+    own = {**second.files, "firmware/weights/w2.h": header % (6, 6)}  # without a text beside it: g++ reads the numbers
+    with pytest.raises(ToolMissing):
+        Csim(replace(second, files=own))
+
+
+#: A g++ that cannot use what it has precompiled; what it was asked for is in a file.
+_NO_PRECOMPILED = """#!/bin/sh
+case "$*" in
+  *c++-header*) echo precompiled >> LOG; echo > csim_types.h.gch;;
+  *-include*) echo used >> LOG; echo "csim_types.h.gch: fatal error: had to relocate PCH" >&2; exit 1;;
+  *--version*) echo 1.0;;
+  *) echo plain >> LOG; exec g++ "$@";;
+esac
+"""
+
+
+def test_number_types_are_precompiled_for_the_second_network_and_may_be_unusable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path / "cache"))
+    compiler, log = tmp_path / "compiler", tmp_path / "log"
+    compiler.write_text(_NO_PRECOMPILED.replace("LOG", str(log)))
+    compiler.chmod(0o755)
+    monkeypatch.setenv("ROBUST_HLS_GXX", str(compiler))
+    for value in (1, 2, 3):
+        project = tiny_project(value)
+        csim = Csim(replace(project, files={**project.files, "firmware/ap_types/ap_int.h": b"\n"}))
+        assert csim.logits(grid_codes(1))[0, 0] == value
+    assert log.read_text().split() == ["plain", "precompiled", "used", "plain", "used", "plain"]
+
+
 READS = project_of('std::ifstream file(WEIGHTS_DIR "/w.txt"); if (!(file >> y[0])) exit(1);', b"7\n")
 
 
@@ -188,7 +232,7 @@ def test_a_damaged_entry_heals(
     shutil.copytree(whole_cache, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("ROBUST_HLS_CACHE", str(tmp_path))
     project = READS
-    (entry,) = (tmp_path / "csim").iterdir()
+    (entry,) = (tmp_path / ("csim" if file == "csim.so" else "csim-weights")).iterdir()
     content = (entry / file).read_bytes()
     if spoil == "missing":
         (entry / file).unlink()
@@ -226,7 +270,7 @@ import numpy as np
 from hw.simulate.csim_process import CsimProcess
 (entry,) = (Path(sys.argv[1]) / "csim").iterdir()
 x, y = np.zeros((1, 64), np.float32), np.zeros((1, 1), np.float32)
-CsimProcess(entry, "csim.so").call({"top": "tiny_float", "samples": 1, "threads": 1}, [x], [y])
+CsimProcess(entry, entry / "csim.so").call({"top": "tiny_float", "samples": 1, "threads": 1}, [x], [y])
 """
 
 
