@@ -264,12 +264,18 @@ def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
         "svg.fonttype": "none",  # text stays text and takes the page's font
         "svg.hashsalt": "robust-hls",  # the same results give the same bytes
         "font.size": 9,
+        "figure.autolayout": False,  # whatever the user has set
+        "figure.constrained_layout.use": False,
     }
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     with matplotlib.rc_context(settings | dict.fromkeys(inked, INK)):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)
+        figure.set_layout_engine(None)  # with one, saving would draw everything twice
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue())
