@@ -177,11 +177,19 @@ def run_gxx(commands: Sequence[Sequence[str]], cwd: Path) -> None:
             raise ToolMissing(f"{compiler} said that all is well, but wrote no {made.name} {end}")
 
 
+_WORKING: set[tuple[str, int, str, str]] = set()  # compilers that have compiled a line in this process
+
+
 def check_gxx() -> None:
-    """Compile one line of C++. Raises as `run_gxx` does."""
+    """Compile one line of C++, once a process for each compiler. Raises as `run_gxx` does."""
+    compiler = require_tool(GXX)
+    key = (str(compiler), compiler.stat().st_mtime_ns, os.environ.get("PATH", ""), tempfile.gettempdir())
+    if key in _WORKING:
+        return
     with tempfile.TemporaryDirectory(prefix="robust-hls-gxx-") as folder:
         (Path(folder) / "line.cpp").write_text("int line() { return 0; }\n")
         run_gxx([("-shared", "-fPIC", "line.cpp", "-o", "line.so")], Path(folder))
+    _WORKING.add(key)
 
 
 def gxx_seconds() -> float:

@@ -16,7 +16,7 @@ from helpers.models import qkeras_model, weight_quantizers, write_data
 from hw.accelerator import Accelerator
 from hw.experiment.folder import RunFolder
 from hw.experiment.run import Run
-from hw.generate.project import HlsProject, Ports
+from hw.generate.project import FileTree, HlsProject, Ports
 from hw.simulate.csim import Csim
 from hw.simulate.model_trace import model_trace
 from hw.tools import doctor
@@ -215,10 +215,10 @@ def test_a_disk_that_fills_up_while_the_project_is_written(cli: Cli, monkeypatch
 
 
 def test_a_full_disk_in_the_cache(project: HlsProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: HlsProject, folder: Path) -> None:
+    def fail(self: FileTree, folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
-    monkeypatch.setattr(HlsProject, "write", fail)
+    monkeypatch.setattr(FileTree, "write", fail)
     with pytest.raises(UserError, match=r"No space left on device; make room or set ROBUST_HLS_CACHE to another one"):
         Csim(project)
     assert not any(path.is_file() for path in cache_root().rglob("*"))

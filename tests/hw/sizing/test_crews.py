@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ from hw.sizing.crew import ATTEMPTS, Crew, Job, JobOutcome, SoloCrew, attempt_al
 from qmodels.errors import UserError
 
 
-@pytest.fixture
-def crew(tmp_path: Path) -> Iterator[DaskCrew]:
-    crew = local_crew(2, tmp_path / "workers.log")
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("crew") / "workers.log"
+
+
+@pytest.fixture(scope="module")
+def crew(log: Path) -> Iterator[DaskCrew]:
+    """Two workers; no test kills them."""
+    crew = local_crew(2, log)
     yield crew
     crew.close()
 
@@ -59,20 +66,27 @@ def test_in_this_process() -> None:
     check(SoloCrew())
 
 
-def test_processes(crew: DaskCrew, tmp_path: Path) -> None:
+def test_processes(crew: DaskCrew, log: Path) -> None:
     check(crew)
     found = finish(crew, [job("threads", crew_jobs.environment, "TF_NUM_INTRAOP_THREADS")])
     assert found["threads"].value == "1"
     assert "TF_NUM_INTRAOP_THREADS" not in os.environ
-    assert "to the log" in (tmp_path / "workers.log").read_text()
+    assert "to the log" in log.read_text()
 
 
-def test_a_killed_worker_loses_nothing_and_a_deadly_job_does_not_stop_the_others(
-    crew: DaskCrew, tmp_path: Path
-) -> None:
+def test_a_worker_with_threads_that_comes_late_gets_no_job(crew: DaskCrew, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = crew._client.scheduler_info(n_workers=-1)
+    info["workers"]["tcp://127.0.0.1:1"] = {"nthreads": 8}
+    monkeypatch.setattr(crew._client, "scheduler_info", lambda n_workers: info)
+    assert len(crew._workers()) == 2
+    assert "tcp://127.0.0.1:1" not in crew._workers()
+
+
+def test_a_killed_worker_loses_nothing_and_a_deadly_job_does_not_stop_the_others(tmp_path: Path) -> None:
     jobs = [job("once", crew_jobs.die_once, str(tmp_path / "mark")), job("always", crew_jobs.die, None)]
     jobs += [job(str(number), crew_jobs.add, number) for number in range(4)]
-    found = finish(crew, jobs)
+    with closing(local_crew(2, tmp_path / "workers.log")) as crew:
+        found = finish(crew, jobs)
     assert found["once"].value == "alive"
     assert f"died {ATTEMPTS} times (SIGKILL)" in (found["always"].error or "")
     assert [found[str(number)].value for number in range(4)] == [0, 1, 2, 3]
@@ -162,14 +176,6 @@ def test_jobs_that_are_sent_together_survive_a_worker(tmp_path: Path) -> None:
         assert [outcome.value for outcome in found["a+2"].value] == [2, "alive"]
         assert found["c"].value == 6
         crew.close()
-
-
-def test_a_worker_with_threads_that_comes_late_gets_no_job(crew: DaskCrew, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = crew._client.scheduler_info(n_workers=-1)
-    info["workers"]["tcp://127.0.0.1:1"] = {"nthreads": 8}
-    monkeypatch.setattr(crew._client, "scheduler_info", lambda n_workers: info)
-    assert len(crew._workers()) == 2
-    assert "tcp://127.0.0.1:1" not in crew._workers()
 
 
 def test_threads_are_refused() -> None:

@@ -125,9 +125,8 @@ def test_functions_as_activations(tmp_path: Path, store: Store) -> None:
     assert loaded.get_layer("a0").activation == "hard_tanh"
 
 
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
-@pytest.mark.parametrize("store", [as_keras, as_hdf5, as_json])
-def test_every_kind_of_qkeras_layer_is_saved_and_loaded_by_us(tmp_path: Path, store: Store) -> None:
+@pytest.fixture(scope="module")
+def every_layer() -> Any:
     keras, q = runtime().keras, runtime().qkeras
     two = weight_quantizers()
     depth = {"depthwise_quantizer": two["kernel_quantizer"], "bias_quantizer": two["bias_quantizer"]}
@@ -144,7 +143,13 @@ def test_every_kind_of_qkeras_layer_is_saved_and_loaded_by_us(tmp_path: Path, st
     model = keras.Model(image, q.QDense(3, **two)(keras.layers.Flatten()(x)))
     rng = np.random.default_rng(0)
     model.set_weights([rng.uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
-    same_bits_twice(model, store(model, tmp_path), tmp_path)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file:UserWarning")
+@pytest.mark.parametrize("store", [as_keras, as_hdf5, as_json])
+def test_every_kind_of_qkeras_layer_is_saved_and_loaded_by_us(tmp_path: Path, every_layer: Any, store: Store) -> None:
+    same_bits_twice(every_layer, store(every_layer, tmp_path), tmp_path)
 
 
 def test_what_was_written_differently_is_told(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,18 +165,22 @@ def q_dense(name: str, units: int = 3) -> Any:
     return q().QDense(units, kernel_quantizer=bits(), bias_quantizer=bits(6, 1), name=name)
 
 
-@pytest.mark.gxx
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
-@pytest.mark.parametrize("build", [picture, sequence])
-@pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
-def test_repaired_models_are_exact_on_every_side(build: Callable[[], Any], io_type: IoType, tmp_path: Path) -> None:
-    model = build()
+@pytest.fixture(scope="module", params=[picture, sequence])
+def repaired_model(request: pytest.FixtureRequest) -> Any:
+    """A network with all its repairs, which change no output."""
+    model = request.param()
     repaired = repair_model(model, input_formats=[SIGNED])
     assert contract(repaired.model) == () and repaired.exact
-    x = signed_inputs(12, model.input_shape[1:])
-    change = output_change(model, repaired, x)
+    change = output_change(model, repaired, signed_inputs(12, model.input_shape[1:]))
     assert change.largest_difference < 1e-6 and change.changed_predictions == 0
-    found = outputs_of(repaired.model, x, io_type)
+    return repaired.model
+
+
+@pytest.mark.gxx
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+@pytest.mark.filterwarnings("ignore:The initializer .* is unseeded:UserWarning")
+def test_repaired_models_are_exact_on_every_side(repaired_model: Any, io_type: IoType) -> None:
+    found = outputs_of(repaired_model, signed_inputs(12, repaired_model.input_shape[1:]), io_type)
     np.testing.assert_array_equal(found.csim, found.keras)
     np.testing.assert_array_equal(found.bitsim, found.csim)
     assert len(np.unique(found.csim)) > 20
