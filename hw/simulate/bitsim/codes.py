@@ -71,6 +71,7 @@ class Storage(IntEnum):
     I32 = 2
     I64 = 3
     U64 = 4
+    U16 = 5
 
 
 class Word(IntEnum):
@@ -85,6 +86,7 @@ class LinearKernel(IntEnum):
     """The kernels of dense layers and convolutions; EXACT is kernels/exact.h, the others are kernels/linear.h."""
 
     INT16 = 0  # int16 data and weights, int32 sums
+    UINT16 = 4  # the same for uint16 data, read as int16 from 2^15 below; the bias has 2^15 times the weights' sum
     INT8 = 1  # uint8 data, int8 weights, int16 sums
     INT8_CHUNKED = 2  # the same, int16 sums over short stretches added up in int32
     EXACT = 3

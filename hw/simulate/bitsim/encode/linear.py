@@ -17,6 +17,9 @@ from hw.simulate.bitsim.recipes import Cast, recipe
 from hw.simulate.bitsim.scalars import round_shift
 from qmodels.formats import Rounding
 
+#: What the tile can write, and what its numbers are clamped to.
+_CLAMPED = {Storage.U8: (0, 255), Storage.I16: (-(1 << 15), (1 << 15) - 1), Storage.U16: (0, (1 << 16) - 1)}
+
 
 def encode_linear(enc: Encoder, op: Linear) -> None:
     """A dense layer or a convolution, for the kernel that its plan names."""
@@ -104,10 +107,11 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
     pairs = channel_pairs(plan.weights)
     filters = len(pairs)
     padded = filters + filters % 2
-    kind = np.int16 if plan.kernel is LinearKernel.INT16 else np.int8
+    words = plan.kernel in (LinearKernel.INT16, LinearKernel.UINT16)
+    kind = np.int16 if words else np.int8
     grown = np.zeros((padded, *pairs.shape[1:]), kind)
     grown[:filters] = pairs
-    if plan.kernel is LinearKernel.INT16:
+    if words:
         packed = grown.view(np.int32)[..., 0]
     else:  # bytes: the pair, twice
         half = grown.view(np.uint16)[..., 0].astype(np.uint32)
@@ -120,6 +124,8 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
         at += size
     bias = np.zeros(padded, np.int64)
     bias[:filters] = plan.bias
+    if plan.kernel is LinearKernel.UINT16:
+        bias[:filters] += (1 << 15) * plan.weights.reshape(filters, -1).sum(axis=1)
     low = bias & 0xFFFFFFFF  # the sum is right modulo the lane
     return np.concatenate(blocks), low.astype(np.uint32).view(np.int32)
 
@@ -127,11 +133,11 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
 def finish_numbers(compiled: Compiler, storage: Storage, lane: int, low_in: int, high_in: int) -> list[int]:
     """[use, wrap shift, shift, constant, mask, low, high] when the whole recipe is wrap, round, clamp; use = 0 else."""
     no = [0] * 7
-    if storage not in (Storage.U8, Storage.I16):
+    if storage not in _CLAMPED or (storage is Storage.U16 and lane < 32):
         return no
     steps = list(compiled.steps)
     drop = shift = constant = mask = 0
-    low, high = (0, 255) if storage is Storage.U8 else (-(1 << 15), (1 << 15) - 1)
+    low, high = _CLAMPED[storage]
     if steps and steps[0].code is StepCode.WRAP and steps[0].mode and steps[0].n <= lane:
         wrap = steps.pop(0)
         drop, high_in = lane - wrap.n, (1 << (wrap.n - 1)) - 1

@@ -8,7 +8,7 @@ from hw.simulate.bitsim.codes import Storage
 from hw.simulate.bitsim.program import Linear, Network, Value, sources
 from qmodels.errors import UserError
 
-_SIZES = {Storage.U8: 1, Storage.I16: 2, Storage.I32: 4, Storage.I64: 8, Storage.U64: 8}
+_SIZES = {Storage.U8: 1, Storage.I16: 2, Storage.U16: 2, Storage.I32: 4, Storage.I64: 8, Storage.U64: 8}
 
 
 def storage_for(low: int, high: int) -> Storage:
@@ -18,6 +18,8 @@ def storage_for(low: int, high: int) -> Storage:
     for kind, bits in ((Storage.I16, 15), (Storage.I32, 31), (Storage.I64, 63)):
         if low >= -(1 << bits) and high < 1 << bits:
             return kind
+        if kind is Storage.I16 and low >= 0 and high < 1 << 16:
+            return Storage.U16
     if low >= 0 and high < 1 << 64:
         return Storage.U64
     raise UserError(f"numbers {low}..{high} take more than 64 bits: bitsim stops there, csim does not (--engine csim)")

@@ -16,7 +16,7 @@ from hw.simulate.bitsim.program import Ints, Linear
 from hw.simulate.bitsim.recipes import Cast, Recipe
 from qmodels.formats import FixedPoint, Overflow
 
-_INT16, _INT32 = (-(1 << 15), (1 << 15) - 1), (-(1 << 31), (1 << 31) - 1)
+_INT16, _UINT16, _INT32 = (-(1 << 15), (1 << 15) - 1), (0, (1 << 16) - 1), (-(1 << 31), (1 << 31) - 1)
 _SHORTEST_CHUNK = 8
 
 
@@ -98,10 +98,13 @@ def _choose(plan: LinearPlan, low: int, high: int, may_use_bytes: bool) -> Linea
         chunk = _longest_chunk(plan.weights, high)
         if chunk >= _SHORTEST_CHUNK and _fits(plan.low, plan.high, _INT32):
             return replace(plan, kernel=LinearKernel.INT8_CHUNKED, chunk=chunk)
-    wide = int(np.abs(plan.weights).max(initial=0))
-    if _fits(low, high, _INT16) and wide < 1 << 15:
-        if _fits(plan.low, plan.high, _INT32) or (wraps and plan.accumulator.width <= 32):
+    if int(np.abs(plan.weights).max(initial=0)) >= 1 << 15:
+        return plan
+    if _fits(plan.low, plan.high, _INT32) or (wraps and plan.accumulator.width <= 32):
+        if _fits(low, high, _INT16):
             return replace(plan, kernel=LinearKernel.INT16)
+        if _fits(low, high, _UINT16):
+            return replace(plan, kernel=LinearKernel.UINT16)
     return plan
 
 

@@ -12,7 +12,10 @@ typedef __int128 i128;
 typedef unsigned __int128 u128;
 
 static inline size_t esize(int etype) {
-    return etype == Storage::U8 ? 1 : etype == Storage::I16 ? 2 : etype == Storage::I32 ? 4 : 8;
+    return etype == Storage::U8                             ? 1
+           : etype == Storage::I16 || etype == Storage::U16 ? 2
+           : etype == Storage::I32                          ? 4
+                                                            : 8;
 }
 
 // Layout: [pad_t + h + pad_b][pad_l + w + pad_r][ceil(c / 2)] rows of [L samples][2 channels].
@@ -92,7 +95,7 @@ template <class T> static inline void load_values(const char *p, int etype, int 
             v[i] = (T)((const C *)p)[i * stride];                                                                      \
         break;
     switch (etype) {
-        CASE(U8, uint8_t) CASE(I16, int16_t) CASE(I32, int32_t) CASE(I64, int64_t) CASE(U64, uint64_t)
+        CASE(U8, uint8_t) CASE(I16, int16_t) CASE(U16, uint16_t) CASE(I32, int32_t) CASE(I64, int64_t) CASE(U64, uint64_t)
     }
 #undef CASE
 }
@@ -103,7 +106,7 @@ template <class T> static inline void store_values(char *p, int etype, int strid
             ((C *)p)[i * stride] = (C)v[i];                                                                            \
         break;
     switch (etype) {
-        CASE(U8, uint8_t) CASE(I16, int16_t) CASE(I32, int32_t) CASE(I64, int64_t) CASE(U64, uint64_t)
+        CASE(U8, uint8_t) CASE(I16, int16_t) CASE(U16, uint16_t) CASE(I32, int32_t) CASE(I64, int64_t) CASE(U64, uint64_t)
     }
 #undef CASE
 }

@@ -287,6 +287,7 @@ struct Output : Op {
                 switch (src.etype) {
                 case Storage::U8: v = (F)((const uint8_t *)p)[2 * l]; break;
                 case Storage::I16: v = (F)((const int16_t *)p)[2 * l]; break;
+                case Storage::U16: v = (F)((const uint16_t *)p)[2 * l]; break;
                 case Storage::I32: v = (F)((const int32_t *)p)[2 * l]; break;
                 case Storage::I64: v = (F)((const int64_t *)p)[2 * l]; break;
                 default: v = (F)((const uint64_t *)p)[2 * l];

@@ -18,6 +18,12 @@ struct Dot16 { // int16 data and weights, int32 accumulators: a pixel is two vec
     static vec dot(vec acc, const char *x, v32 w) { return dot16(acc, load<v16>(x), w); }
 };
 
+struct DotU16 : Dot16 { // uint16 data, read as int16 from 2^15 below: the bias makes up for it
+    static vec dot(vec acc, const char *x, v32 w) {
+        return dot16(acc, load<v16>(x) ^ (v16{} + INT16_MIN), w);
+    }
+};
+
 static inline v16 narrow_pairs(v32 a, v32 b) { // even int16 of each: 2L lanes of 32 bits to L lanes of 16
 #if VB == 64
     return __builtin_shufflevector((v16)a, (v16)b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,
@@ -194,6 +200,9 @@ struct FastLinear : Op {
         if (kernel == LinearKernel::INT16)
             for (; p < npix; p++)
                 tile<Dot16, F, 1>(arena, p, f0, w);
+        else if (kernel == LinearKernel::UINT16)
+            for (; p < npix; p++)
+                tile<DotU16, F, 1>(arena, p, f0, w);
         else if (kernel == LinearKernel::INT8) {
             for (; p + 3 <= npix; p += 3)
                 tile<Dot8, F, 3>(arena, p, f0, w);
