@@ -175,6 +175,8 @@ def test_low_bits_take_bytes_and_only_what_is_proved_fast_is_fast():
     linear = convolution(accumulator=FixedPoint(18, 8)).ops[1]
     assert plan_linear(linear, 0, 255).kernel is LinearKernel.INT8
     assert plan_linear(linear, -256, 255).kernel is LinearKernel.INT16
+    assert plan_linear(linear, 0, 65535).kernel is LinearKernel.UINT16
+    assert plan_linear(linear, 0, 65536).kernel is plan_linear(linear, -1, 32768).kernel is LinearKernel.EXACT
     assert plan_linear(replace(linear, accumulator=FixedPoint(10, 4)), 0, 255).kernel is LinearKernel.EXACT
     saturating = FixedPoint(10, 0, True, Rounding.TRN, Overflow.SAT)
     assert plan_linear(replace(linear, accumulator=saturating), 0, 255).kernel is LinearKernel.EXACT

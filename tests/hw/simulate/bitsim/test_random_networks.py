@@ -10,7 +10,8 @@ import pytest
 from hw.simulate.bitsim import BitSim
 from hw.simulate.bitsim.kernels import library
 from hw.simulate.bitsim.lower import lower
-from hw.simulate.bitsim.program import Input, Network, Value
+from hw.simulate.bitsim.program import Input, Linear, Network, Value, Window
+from hw.simulate.bitsim.recipes import Cast, recipe
 from hw.simulate.explain import explain
 from qmodels.formats import FixedPoint, Overflow, Rounding
 from tests.helpers.random_networks import random_model
@@ -73,6 +74,38 @@ def pixels():
     return Network((Input(image, 0),), (image,), (image,)), [codes], 8
 
 
+def words(weights_low=-32767, weights_high=32768, width=34):
+    """A dense layer of unsigned 16-bit numbers, with many at the ends, and what it computes."""
+    rng, fmt = np.random.default_rng(5), FixedPoint(16, 16, False, Rounding.RND, Overflow.SAT)
+    accumulator = FixedPoint(width, width)
+    source, out = Value(0, "x", (9,), fmt), Value(1, "fc", (5,), accumulator)
+    weights = rng.integers(weights_low, weights_high, (5, 1, 1, 9))
+    weights[0], weights[1] = weights_low, weights_high - 1
+    bias, cast = rng.integers(-1000, 1000, 5), recipe(Cast(accumulator, accumulator, "fc"))
+    layer = Linear(source, out, Window(), weights, FixedPoint(16, 16), bias, accumulator, cast, "fc")
+    x = rng.choice([0, 1, 32767, 32768, 65535, 12345], (50, 9)).astype(np.uint16)
+    sums = x.astype(np.int64) @ weights.reshape(5, -1).T + bias
+    half = 1 << (width - 1)
+    wanted = (sums + half) % (2 * half) - half
+    return Network((Input(source, 0), layer), (source,), (out,)), [x], 0, wanted.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kernel"),
+    [
+        ({"weights_low": -128, "weights_high": 128}, "uint16"),
+        ({"width": 32}, "uint16"),
+        ({"width": 23}, "uint16"),
+        ({}, "exact"),  # its sums take more than 32 bits
+    ],
+)
+def test_unsigned_words_are_computed_as_signed_ones(settings, kernel):
+    network, codes, fraction, wanted = words(**settings)
+    simulator = BitSim(network)
+    assert simulator.kernels == {"fc": kernel}
+    np.testing.assert_array_equal(simulator.predict(codes, fraction=fraction), wanted)
+
+
 @pytest.fixture
 def quick_build(monkeypatch):
     """Libraries of other instruction sets are compiled with -O0, in a fifth of the time; this machine's is as ever."""
@@ -86,10 +119,11 @@ def test_every_instruction_set_gives_the_same_bits(compared, monkeypatch, quick_
     model, inputs, _ = compared
     network = lower(model.graph)
     codes = [np.clip(np.rint(x * 256), -(1 << 15), (1 << 15) - 1).astype(np.int16) for x in inputs]
-    jobs = [(network, inputs, None), (network, codes, 8), pixels()]
+    *unsigned, products = words(width=32)
+    jobs = [(network, inputs, None), (network, codes, 8), pixels(), tuple(unsigned)]
     simulator = BitSim(network)  # of this machine's own instruction set
     expected = [*simulator.predict(inputs), *simulator.predict(codes, fraction=8)]
-    expected.append(pixels()[1][0].reshape(50, -1) / np.float32(256))
+    expected += [pixels()[1][0].reshape(50, -1) / np.float32(256), products]
     ran = []
     for isa in ("portable", *supported()):
         monkeypatch.setenv(library.ISA_VARIABLE, isa)
