@@ -185,7 +185,8 @@ def recommendations(points: Sequence[Point], config: SizingConfig) -> list[Recom
         Recommendation(f"smallest within {_points(config.recommend.within)} of the best", smallest),
         Recommendation("best worst case", best),
     ]
-    for budget in config.recommend.budgets or _budgets(scored):
+    # from all that were built: which of them were attacked depends on the screening
+    for budget in config.recommend.budgets or _budgets([point for point in points if point.measure is not None]):
         fitting = [point for point in scored if point.cost("weight_bits") <= budget]
         if fitting:
             named.append(Recommendation(f"best under {budget:,} weight bits", _best(fitting)))
