@@ -118,6 +118,16 @@ def test_recommendations_name_the_smallest_good_one_the_best_and_the_best_in_a_b
     ]
 
 
+def test_budgets_do_not_depend_on_which_designs_were_attacked() -> None:
+    points = [point(cost, 0.5) for cost in (100, 400, 900, 2000)]
+    names = {item.why for item in recommendations(points, sizing())}
+    for bare in (points[0], points[3]):
+        bare.done = False
+        assert {item.why for item in recommendations(points, sizing())} <= names
+        bare.done = True
+    assert len(names) > 3
+
+
 def test_nothing_is_recommended_without_a_worst_case() -> None:
     bare = point(10, 0.5)
     bare.done = False
