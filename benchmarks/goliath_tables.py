@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hw.report.headline import marks_of
+from hw.report.source import NORMS
 
 Record = dict[str, Any]
 
@@ -53,12 +54,15 @@ def defences(results: Record) -> list[Record]:
                 continue
             victim = "float" if record["victim"] == "float" else "accelerator"
             beside = plain.get((precision(label), victim, record["norm"], record["epsilon"]))
+            undefended = "–" if beside is None else share(beside["accuracy"], beside["ci95"])
+            if record.get("undefended") is not None:  # the same images, the same network
+                undefended = share(record["undefended"], record["undefended_ci95"])
             found.append({
                 "row": label,
                 "form": "float32" if victim == "float" else victim,
-                "ball": f"L∞ {record['epsilon']:g}",
+                "ball": f"{NORMS[record['norm']]} {record['epsilon']:g}",
                 "clean": f"{100 * record['clean']:.0f}",
-                "none": "–" if beside is None else share(beside["accuracy"], beside["ci95"]),
+                "undefended": undefended,
                 "unaware": share(record["unaware"], record["unaware_ci95"]),
                 "aware": share(record["aware"], record["aware_ci95"]),
             })  # fmt: skip
@@ -86,12 +90,13 @@ def distances(results: Record) -> list[Record]:
     shown = {"images_fooled": "fooled", "median_l0_values": "L0", "median_l1_lsb": "L1, LSB",
              "median_l2_lsb": "L2, LSB", "median_linf_lsb": "L∞, LSB"}  # fmt: skip
     return [
-        {"row": label, "form": "float32" if record["victim"] == "float" else "accelerator"}
+        {"row": label + (", defended" if "+" in record["model"] else ""),
+         "form": "float32" if record["victim"] == "float" else "accelerator"}
         | {name: record[key] for key, name in shown.items()}
         for label, row in results["rows"].items()
         for record in row["measures"].get("boundary_distance") or []
         if record["victim"] in ("float", "bitsim")
-    ]
+    ]  # fmt: skip
 
 
 def transfer(results: Record) -> list[Record]:
