@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hw.certify.bounds import Bounds, step, windows_of
+from hw.certify.budget import Budget, scale_of
 from hw.certify.interval import Integers, Interval, cast
 from hw.certify.kept import Kept
 from hw.certify.linear import exact, exact_sums, unchanged
@@ -86,17 +87,23 @@ class Stages:
         return Stages(stages, {index: pick[index] for index in self.leaves}, self.output, pick, self.origin)
 
 
-def stages_of(network: Network, box: Interval, codes: FixedPoint, kept: Kept | None = None) -> Stages:
+def stages_of(
+    network: Network, box: Interval, codes: FixedPoint, kept: Kept | None = None, budget: Budget | None = None
+) -> Stages:
     """The stages of a fused network for boxes of codes (N, elements), with interval bounds of everything.
 
-    Stages that hold for these boxes may not hold for larger ones: a sum that cannot wrap here may there.
+    Stages that hold for these boxes may not hold for larger ones: a sum that cannot wrap here may there. A budget of
+    changes narrows the sums of layers that read the input's codes.
     """
     bounds: Bounds = {}
     kept = kept or Kept()
     stages: list[Stage] = []
     #: Values whose every element depends on one element of the input, which it names: boxes are exact.
     origin: dict[int, Any] = {}
+    scales: dict[int, int] = {}  # of values that are so many times the codes they come from
     for op in network.ops:
+        if budget is not None and (scale := scale_of(op, codes, scales)) is not None:
+            scales[op.out.index] = scale
         if isinstance(op, Input):
             bounds[op.out.index] = cast(box, codes, op.out.format)
             origin[op.out.index] = np.arange(op.out.size)
@@ -109,6 +116,13 @@ def stages_of(network: Network, box: Interval, codes: FixedPoint, kept: Kept | N
                 origin[op.out.index] = _origin(op, origin)
             continue
         inner, outer = made
+        if (
+            budget is not None
+            and isinstance(op, Linear)
+            and (which := op.source.index) in origin.keys() & scales.keys()
+        ):
+            narrow = budget.closer(kept.sums(op), outer.reach, bounds[which], origin[which], scales[which])
+            outer = replace(outer, reach=narrow)
         stages += [*inner, outer]
         for stage in made[0]:
             bounds[stage.out] = _result(stage)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.branch import Search, closer, root
+from hw.certify.budget import Budget
 from hw.certify.certificate import Method
 from hw.certify.doubled import Doubled
 from hw.certify.dual import Net, Objective, Regions
@@ -59,7 +60,8 @@ class Work:
         if not len(right):
             return
         flat = [end[right].reshape(len(right), -1).astype(np.int64) for end in (known.low, known.high)]
-        stages = stages_of(subject.network, Interval(flat[0], flat[1]), ball.grid.format, subject.kept)
+        box, budget = Interval(flat[0], flat[1]), Budget.of(ball.take(right))
+        stages = stages_of(subject.network, box, ball.grid.format, subject.kept, budget)
         pairs = Pairs.of(known.y[right], subject.classes)
         closed = decided(stages.bounds[stages.output], pairs)
         last = stages.last
