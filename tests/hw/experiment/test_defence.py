@@ -155,8 +155,8 @@ def test_the_report_tells_both_attackers(run):
     table = headline([found])
     assert [line.model for line in table.lines if line.victim == "bitsim"] == ["Dist.", "Dist.+detector"]
     first = answer(found, table)
-    assert first[0].note.startswith("Dist.+detector bitsim")  # the defended accelerator, against who knows
-    assert first[2].name == "against an attacker who does not know the defence"
+    assert "on Dist.+detector bitsim" in first[0].note  # the defended accelerator, against who knows
+    assert "against an attacker who does not know the defence" in [fact.name for fact in first]
     published = next(line for line in table.lines if (line.model, line.victim) == ("Dist.", "bitsim"))
     assert "softmax-outputs" in table.flags and "softmax-outputs" not in published.flags  # the unaware attacker's
 
