@@ -9,7 +9,6 @@ io_stream. One process a CPU.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -23,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import Report  # noqa: E402
+from qmodels.processors import processors  # noqa: E402
 
 PER_MODEL = 40
 SAMPLES = 32
@@ -98,7 +98,7 @@ def main() -> int:
     arguments.add_argument("--networks", type=int, default=1000)
     arguments.add_argument("--quick", action="store_true", help="80 networks")
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    arguments.add_argument("--workers", type=int, default=processors())
     arguments.add_argument("--json", type=Path, metavar="OUT")
     options = arguments.parse_args()
     if options.quick:

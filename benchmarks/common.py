@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qmodels.processors import processors
+
 
 def machine() -> dict[str, Any]:
     """The machine a figure was measured on."""
@@ -28,7 +30,7 @@ def machine() -> dict[str, Any]:
                 flags = [flag for flag in value.split() if flag in wanted]
     return {
         "cpu": model,
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": processors(),
         "vector_extensions": flags,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

@@ -18,8 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from benchmarks.common import Report, parser  # noqa: E402
-from benchmarks.goliath_tables import TABLES  # noqa: E402
-from hw.experiment.settings import merge  # noqa: E402
+from benchmarks.goliath_tables import TABLES, defence_of, precision_of, settings_of  # noqa: E402
 from hw.report.table import markdown_lines, records_table  # noqa: E402
 
 Record = dict[str, Any]
@@ -50,8 +49,7 @@ def main() -> int:
 
 def counted(results: Record) -> dict[str, tuple[float, str]]:
     """Key -> figure and what it counts."""
-    asked = {row["label"]: merge({}, row["set"]) for row in results["config"]["rows"]}
-    rows = {label: asked[label] for label in results["rows"]}
+    rows = settings_of(results)
     unaware = {column["title"] for column in results["config"]["columns"] if column["attacker"] == "unaware"}
     defences = {name for settings in rows.values() if (name := defence_of(settings)) is not None}
     precisions = {precision_of(settings) for settings in rows.values()}
@@ -75,19 +73,6 @@ def counted(results: Record) -> dict[str, tuple[float, str]]:
             f"outputs over {sum(gate['inputs'] for gate in gates)} inputs of {len(gates)} accelerators",
         ),
     }
-
-
-def defence_of(settings: Record) -> str | None:
-    """The published defence of a row, from the settings in which it differs."""
-    kind = settings.get("defence", {}).get("kind", "none")
-    method = settings.get("training", {}).get("method", "standard")
-    return kind if kind != "none" else None if method == "standard" else method
-
-
-def precision_of(settings: Record) -> str:
-    """int8 or int16, by the activations."""
-    bits = settings.get("quantization", {}).get("activation_bits", 8)
-    return f"int{bits}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hw.experiment.settings import merge
 from hw.report.headline import marks_of
 from hw.report.source import NORMS
 
@@ -41,10 +42,11 @@ def _apart(table: str) -> str:
 
 def defences(results: Record) -> list[Record]:
     """The worst case that each attacker leaves, in every ball in which both were measured; undefended beside it."""
+    settings = settings_of(results)
     plain = {
-        (precision(label), entry["victim"], entry["norm"], entry["epsilon"]): entry
+        (precision_of(settings[label]), entry["victim"], entry["norm"], entry["epsilon"]): entry
         for label, row in results["rows"].items()
-        if label.startswith("none")
+        if defence_of(settings[label]) is None
         for entry in _worst_cases(results, label, row)
     }
     found = []
@@ -53,7 +55,7 @@ def defences(results: Record) -> list[Record]:
             if record["victim"] == "quantized" or record.get("unaware") is None:
                 continue
             victim = "float" if record["victim"] == "float" else "accelerator"
-            beside = plain.get((precision(label), victim, record["norm"], record["epsilon"]))
+            beside = plain.get((precision_of(settings[label]), victim, record["norm"], record["epsilon"]))
             undefended = "–" if beside is None else share(beside["accuracy"], beside["ci95"])
             if record.get("undefended") is not None:  # the same images, the same network
                 undefended = share(record["undefended"], record["undefended_ci95"])
@@ -133,9 +135,23 @@ def shift(results: Record) -> list[Record]:
     ]
 
 
-def precision(label: str) -> str:
-    """int8 or int16: the last word of a row's label."""
-    return label.rpartition(" ")[2]
+def settings_of(results: Record) -> dict[str, Record]:
+    """Label -> in which settings a finished row differs, as sections."""
+    asked = {row["label"]: merge({}, row["set"]) for row in results["config"]["rows"]}
+    return {label: asked[label] for label in results["rows"]}
+
+
+def defence_of(settings: Record) -> str | None:
+    """The published defence of a row, from the settings in which it differs."""
+    kind = settings.get("defence", {}).get("kind", "none")
+    method = settings.get("training", {}).get("method", "standard")
+    return kind if kind != "none" else None if method == "standard" else method
+
+
+def precision_of(settings: Record) -> str:
+    """int8 or int16, by the activations."""
+    bits = settings.get("quantization", {}).get("activation_bits", 8)
+    return f"int{bits}"
 
 
 def share(accuracy: float, ends: Sequence[float]) -> str:

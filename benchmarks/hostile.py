@@ -29,6 +29,7 @@ from benchmarks.common import Report, parser
 from benchmarks.forked import FORKING, be_command, load_modules
 from benchmarks.hostile_check import Check
 from benchmarks.hostile_checks import KINDS, cache_of, fixtures
+from qmodels.processors import processors
 
 LIMIT_SECONDS = 60.0
 _QUICK_SHARE = 3  # every so many checks
@@ -183,7 +184,7 @@ def main() -> int:
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="hostile-stock-") as name:
         stock = fixtures(Path(name) / "stock")
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(processors()) as pool:
             started = [pool.submit(run, check, stock, options.limit) for check in _chosen(options.only, options.quick)]
             for future in as_completed(started):
                 outcome = future.result()
