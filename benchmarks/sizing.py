@@ -137,7 +137,7 @@ def search_seconds(found: dict[str, Any]) -> float:
 
 
 def layers_config(folder: Path, few: bool = False) -> Path:
-    """Bits of every layer of one digits network, weaker attacks (120 images, half the steps): 864 designs, or 32."""
+    """Bits of every layer of one digits network, weaker attacks (120 images, half the steps): 1,296 designs, or 32."""
     plain = yaml.safe_load(LAYERS.read_text())
     plain["experiment"] = str(ROOT / "configs" / "digits.yaml")
     plain["fixed"] |= {"training.method": "standard", "training.epochs": 8, "mapping.mu": 0}
@@ -148,6 +148,8 @@ def layers_config(folder: Path, few: bool = False) -> Path:
     plain["space"] |= {"quantization.layers.logits.weight_bits": wide}
     relus = ("fc1_relu",) if few else ("conv1_relu", "conv2_relu", "fc1_relu")
     plain["space"] |= {f"quantization.layers.{name}.activation_bits": [4, 6] for name in relus}
+    if not few:
+        plain["space"]["quantization.layers.fc1_relu.activation_bits"] = [3, 4, 6]
     plain["worst_case"]["images"] = 120
     attacks = [{"kind": kind, "steps": 50} for kind in ("apgd-ce", "apgd-dlr", "apgd-t")]
     plain["worst_case"]["attack"]["attacks"] = [*attacks, {"kind": "square", "queries": 500}]
@@ -216,7 +218,7 @@ def trained(folder: Path, quick: bool) -> tuple[SizingConfig, str, dict[str, byt
 
 
 def layers(report: Report, folder: Path, quick: bool) -> None:
-    """All of configs/sizing_digits_layers.yaml, from training to report; quick: 864 designs, weaker attacks."""
+    """All of configs/sizing_digits_layers.yaml, from training to report; quick: 1,296 designs, weaker attacks."""
     out = folder / ("layers" if quick else "all_layers")
     timed(layers_config(folder) if quick else LAYERS, out)
     found = sizing_json(out)

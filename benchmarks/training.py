@@ -120,7 +120,7 @@ class Study:
 
 def margins(report: Report, study: Study) -> None:
     """Model evaluations per second of the margin search, against plain `predict` on as many images."""
-    model, victim = study.model("Orig."), KerasVictim(study.model("Orig."), "float", BATCH)
+    model, victim = study.model("Orig."), KerasVictim(study.model("Orig."), "float", batch_size=BATCH)
     x, y = study.data.train.take(5 if study.quick else 25)
     directions = random_directions(100, x[0].size, np.random.default_rng(0))
     scale = float(x[0].size) ** 0.5 * study.data.grid.scale

@@ -199,6 +199,7 @@ def run_attacks(run: Run) -> tuple[str, ...]:
                 result = job.attack(
                     job.source.victim, x, right,
                     epsilon_lsb=radius, seed=seed, criterion=criterion, state=state, starts=known_starts(run),
+                    for_others=True,  # rows of other victims are scored on the same examples
                 )  # fmt: skip
                 store_result(path, result)
                 state.unlink(missing_ok=True)

@@ -76,7 +76,8 @@ class Variant:
         key = (attack, epsilon, samples)
         if key not in self._examples:
             x, y = self.run.data.test.take(samples)
-            self._examples[key] = attack(self.victim, x, y, epsilon_lsb=epsilon, seed=self.run.config.seed)
+            seed = self.run.config.seed
+            self._examples[key] = attack(self.victim, x, y, epsilon_lsb=epsilon, seed=seed, for_others=True)
         return self._examples[key]
 
 

@@ -7,19 +7,18 @@ sees grid points only, and the worst grid point is returned.
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qmodels.attacks.ascent import Ascent, Room, Seen
 from qmodels.attacks.ball import Norm
 from qmodels.attacks.base import Problem
 from qmodels.attacks.gradient import (
     Ascend,
-    Ascent,
     GradientAttack,
-    Room,
     geometry_of,
     is_zero,
     keep_better,
@@ -53,7 +52,7 @@ class APGD(GradientAttack):
         """The compiled loop; step sizes follow from the radius."""
         loop = compiled_apgd(source, self.loss, self.norm, criterion)
         windows = checkpoints(self.steps)
-        return lambda ball, start, y, target: loop(ball, start, y, target, windows, epsilon)
+        return lambda ball, start, y, target, judge: loop(ball, start, y, target, windows, epsilon, judge=judge)
 
 
 class APGDDLR(APGD):
@@ -103,25 +102,38 @@ def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, criterion: Cr
     tf = runtime().tf
     ball, look = geometry_of(norm), looker(source, loss, criterion)
 
-    def ascend(
-        room: Room, start: Tensor, y: Tensor, target: Tensor, windows: Tensor, *settings: Tensor
-    ) -> tuple[Tensor, ...]:
+    def move(
+        room: Room, x: Tensor, before: Tensor, gradient: Tensor, length: Tensor, first: Tensor, epsilon: Tensor
+    ) -> Tensor:
+        """A gradient step, blended with the previous move from the second step on."""
+        stepped = ball.onto(x + wide(length, x) * ball.towards(gradient, room.weight), room, epsilon)
+        blended = x + MOMENTUM * (stepped - x) + (1.0 - MOMENTUM) * (x - before)
+        return tf.where(first, stepped, ball.onto(blended, room, epsilon))
+
+    def begin(room: Room, start: Tensor, y: Tensor, target: Tensor, *settings: Tensor) -> tuple[Any, ...]:
         (epsilon,) = settings
-
-        def move(x: Tensor, before: Tensor, gradient: Tensor, length: Tensor, first: Tensor) -> Tensor:
-            """A gradient step, blended with the previous move from the second step on."""
-            stepped = ball.onto(x + wide(length, x) * ball.towards(gradient, room.weight), room, epsilon)
-            blended = x + MOMENTUM * (stepped - x) + (1.0 - MOMENTUM) * (x - before)
-            return tf.where(first, stepped, ball.onto(blended, room, epsilon))
-
-        x = before = top = ball.onto(start, room, epsilon)
+        x = ball.onto(start, room, epsilon)
         best = ball.to_grid(x, room, epsilon)
-        gradient, value, best_score, finite = look(best, y, target)
-        zero, top_gradient, top_value, last_top = is_zero(gradient), gradient, value, value
-        length = last_length = FIRST_STEP * epsilon * tf.ones_like(value)
-        rises = tf.zeros_like(value)
-        for index in tf.range(1, tf.shape(windows)[0]):
-            x, before = move(x, before, gradient, length, index == 1), x
+        gradient, value, score, finite = look(best, y, target)
+        length = FIRST_STEP * epsilon * tf.ones_like(value)
+        here, lengths = (x, gradient, value), (length, length, tf.zeros_like(value))
+        return Seen(best, score, is_zero(gradient), finite), (x, *here, *here, value, *lengths)
+
+    def advance(
+        room: Room,
+        y: Tensor,
+        target: Tensor,
+        state: Any,
+        start: Tensor,
+        end: Tensor,
+        windows: Tensor,
+        *settings: Tensor,
+    ) -> tuple[Any, ...]:
+        (epsilon,) = settings
+        (best, best_score, zero, finite), rest = state
+        before, x, gradient, value, top, top_gradient, top_value, last_top, length, last_length, rises = rest
+        for index in tf.range(start, end):
+            x, before = move(room, x, before, gradient, length, index == 1, epsilon), x
             point = ball.to_grid(x, room, epsilon)
             gradient, new_value, score, fine = look(point, y, target)
             best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
@@ -139,9 +151,10 @@ def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, criterion: Cr
                 back = wide(halve, x)
                 x, gradient = tf.where(back, top, x), tf.where(back, top_gradient, gradient)
                 value = tf.where(halve, top_value, value)
-        return best, best_score, zero, finite
+        here, lengths = (x, gradient, value), (length, last_length, rises)
+        return Seen(best, best_score, zero, finite), (before, *here, top, top_gradient, top_value, last_top, *lengths)
 
-    return Ascent(Traced(ascend))
+    return Ascent(Traced(begin), Traced(advance))
 
 
 __all__ = ["APGD", "APGDDLR", "APGDL2", "APGDTargeted", "checkpoints"]

@@ -59,6 +59,7 @@ class Problem:
     state: Path | None = None  # where a long attack may keep its progress
     starts: Codes | None = None  # inputs of the attacker's own, from which attacks that see decisions may begin
     begin: Codes | None = None  # (N, ...) where gradient attacks begin their first trial
+    for_others: bool = False  # examples will be tried on other victims: inputs that have fallen go on
     queries: int = 0
     non_finite: int = 0
 
@@ -227,6 +228,7 @@ class Attack(BaseModel):
         state: Path | None = None,
         starts: Codes | None = None,
         begin: Codes | None = None,
+        for_others: bool = False,
     ) -> AttackResult:
         """Attack `victim` on inputs `x` with true labels `y`.
 
@@ -242,6 +244,8 @@ class Attack(BaseModel):
             starts: codes of inputs of the attacker's own that may fool the victim: attacks that see decisions only
                 begin there, where no other input of `x` does.
             begin: codes (N, ...), one for each input: gradient attacks begin their first trial there, in the ball.
+            for_others: the examples will be tried on other victims too: gradient attacks go on with inputs that have
+                fallen, to the largest margin. Else these soon leave the batch, which saves half of the time.
 
         Returns:
             Examples on the grid and in the ball, judged by the victim itself.
@@ -252,7 +256,7 @@ class Attack(BaseModel):
         started = perf_counter()
         problem = Problem(
             victim, Ball(victim.grid, _checked(x, victim.grid), self.norm, epsilon_lsb), y, criterion, state, starts,
-            begin,
+            begin, for_others,
         )  # fmt: skip
         points, diagnostics = self.run(problem, np.random.default_rng(seed))
         candidates = problem.ball.project(points)

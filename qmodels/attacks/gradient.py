@@ -1,7 +1,7 @@
 """FGSM, BIM, PGD (L-infinity and L2) and MIM: one ascent loop with settings.
 
-The loop lives inside one `tf.function`. It keeps a real-valued iterate, so that steps below one LSB add up, but
-asks the victim only about grid points inside the ball; the worst grid point seen is the one returned.
+The loop is compiled by TensorFlow (`ascent.py` runs it). It keeps a real-valued iterate, so that steps below one LSB
+add up, but asks the victim only about grid points inside the ball; the worst grid point seen is the one returned.
 
 Sources: Goodfellow 2015 arXiv:1412.6572 (FGSM), Kurakin 2017 arXiv:1607.02533 (BIM), Madry 2018 arXiv:1706.06083
 (PGD), Dong 2018 arXiv:1710.06081 (MIM).
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from qmodels.attacks.ascent import Ascended, Ascent, Judge, Room, Seen
 from qmodels.attacks.ball import Ball, Norm
 from qmodels.attacks.base import Attack, Diagnostics, Family, Problem
 from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
@@ -63,8 +64,9 @@ class GradientAttack(Attack):
                 start = problem.begin.astype(np.float32)
             target = targets[:, trial % targets.shape[1]]
             for rows in batches(np.flatnonzero(score <= 0) if trial else np.arange(len(x))):
-                found = ascend(ball.take(rows), start[rows], y[rows], target[rows])
-                problem.count(len(rows) * (self.steps + 1))
+                judge = None if problem.for_others else _judge(problem, rows)
+                found = ascend(ball.take(rows), start[rows], y[rows], target[rows], judge)
+                problem.count(found.looks)
                 better = found.score > score[rows]
                 best[rows[better]], score[rows[better]] = found.x[better], found.score[better]
                 if not trial:
@@ -101,7 +103,7 @@ class SteppedAttack(GradientAttack):
         """The compiled loop with this attack's settings."""
         loop = compiled_ascent(source, self.loss, self.norm, criterion)
         settings = (epsilon, self.step_size(epsilon), self.momentum())
-        return lambda ball, start, y, target: loop(ball, start, y, target, self.steps, *settings)
+        return lambda ball, start, y, target, judge: loop(ball, start, y, target, self.steps, *settings, judge=judge)
 
 
 class FGSM(SteppedAttack):
@@ -148,16 +150,12 @@ class MIM(SteppedAttack):
         return self.decay
 
 
-class Ascended(NamedTuple):
-    """What one ascent of one batch brought back."""
-
-    x: Codes
-    score: NDArray[np.float32]  # of x; above zero where the victim is fooled
-    zero: NDArray[np.bool_]  # the first gradient is exactly zero
-    non_finite: NDArray[np.bool_]  # some logit or gradient on the way is not finite
+Ascend = Callable[[Ball, Points, Truth, Truth, Judge | None], Ascended]  # (ball, start, y, target, judge)
 
 
-Ascend = Callable[[Ball, Points, Truth, Truth], Ascended]  # (ball, start, y, target)
+def _judge(problem: Problem, rows: NDArray[np.int64]) -> Judge:
+    """The victim's own word on inputs of one batch."""
+    return lambda x, part: problem.fooled(x, rows[part])
 
 
 def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -165,31 +163,11 @@ def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return np.array_split(rows, -(-len(rows) // BATCH)) if len(rows) else []
 
 
-class Ascent:
-    """A compiled loop for NumPy arrays."""
-
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
-
-    def __call__(
-        self, ball: Ball, start: Points, y: Truth, target: Truth, steps: int | NDArray[np.int32], *settings: float
-    ) -> Ascended:
-        """Ascend from `start` inside `ball`; `settings` start with the radius in grid steps."""
-        tf = runtime().tf
-        numbers = [tf.constant(value, tf.float32) for value in settings]
-        room = Room(*(tf.constant(part, tf.float32) for part in (ball.clean, *ball.box, ball.weight)))
-        found = self._loop(room, tf.constant(start, tf.float32), y, target, tf.constant(steps), *numbers)
-        best, score, zero, finite = (value.numpy() for value in found)
-        return Ascended(best.astype(ball.clean.dtype), score, zero, ~finite)
-
-
 def compiled_ascent(
     source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion = MISCLASSIFICATION
 ) -> Ascent:
     """The ascent of a model, kept with it."""
-    return source.compiled(
-        ("ascent", loss, norm, criterion), lambda model: Ascent(_build_loop(model, loss, norm, criterion))
-    )
+    return source.compiled(("ascent", loss, norm, criterion), lambda model: _build_ascent(model, loss, norm, criterion))
 
 
 def compiled_gradient(
@@ -202,15 +180,6 @@ def compiled_gradient(
         return lambda x, y: np.asarray(look(tf.constant(x, tf.float32), y, y)[0].numpy(), np.float64)
 
     return source.compiled(("gradient", loss, criterion), build)
-
-
-class Room(NamedTuple):
-    """A ball as tensors: centres, lowest and highest points of its box, and each feature's share of the radius."""
-
-    clean: Tensor
-    low: Tensor
-    high: Tensor
-    weight: Tensor
 
 
 class Geometry(NamedTuple):
@@ -226,37 +195,39 @@ def geometry_of(norm: Norm) -> Geometry:
     return Geometry(_sign, _clip_linf, _round_linf) if norm == "linf" else Geometry(_unit, _clip_l2, _round_l2)
 
 
-def _build_loop(source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion) -> Any:
-    """The ascent as one TensorFlow graph, in grid steps."""
+def _build_ascent(source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion) -> Ascent:
+    """The ascent as TensorFlow graphs, in grid steps; its state: where it is, the gradient there, the momentum."""
     tf = runtime().tf
     geometry, look = geometry_of(norm), looker(source, loss, criterion)
 
-    def ascend(
-        room: Room, start: Tensor, y: Tensor, target: Tensor, steps: Tensor, *settings: Tensor
-    ) -> tuple[Tensor, ...]:
+    def move(room: Room, iterate: Tensor, gradient: Tensor, momentum: Tensor, *settings: Tensor) -> tuple[Tensor, ...]:
         epsilon, step, decay = settings
-        iterate = geometry.onto(start, room, epsilon)
-        best = geometry.to_grid(iterate, room, epsilon)
-        gradient, _, best_score, finite = look(best, y, target)
-        zero, momentum = is_zero(gradient), tf.zeros_like(room.clean)
-        for _ in tf.range(steps - 1):
-            momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
-            iterate = geometry.onto(iterate + step * geometry.towards(momentum, room.weight), room, epsilon)
-            point = geometry.to_grid(iterate, room, epsilon)
-            gradient, _, score, fine = look(point, y, target)
-            best, best_score, finite = (
-                keep_better(point, score, best, best_score),
-                tf.maximum(score, best_score),
-                finite & fine,
-            )
-        # Nobody needs the gradient of the last point.
         momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
-        last = geometry.onto(iterate + step * geometry.towards(momentum, room.weight), room, epsilon)
-        point = geometry.to_grid(last, room, epsilon)
-        score = criterion.score(source.answers(point), y)
-        return keep_better(point, score, best, best_score), tf.maximum(score, best_score), zero, finite
+        iterate = geometry.onto(iterate + step * geometry.towards(momentum, room.weight), room, epsilon)
+        return geometry.to_grid(iterate, room, epsilon), iterate, momentum
 
-    return Traced(ascend)
+    def begin(room: Room, start: Tensor, y: Tensor, target: Tensor, *settings: Tensor) -> tuple[Any, ...]:
+        iterate = geometry.onto(start, room, settings[0])
+        best = geometry.to_grid(iterate, room, settings[0])
+        gradient, _, score, finite = look(best, y, target)
+        return Seen(best, score, is_zero(gradient), finite), (iterate, gradient, tf.zeros_like(room.clean))
+
+    def advance(
+        room: Room, y: Tensor, target: Tensor, state: Any, first: Tensor, last: Tensor, moves: Tensor, *settings: Tensor
+    ) -> tuple[Any, ...]:
+        (best, best_score, zero, finite), (iterate, gradient, momentum) = state
+        for _ in tf.range(first, tf.minimum(last, moves)):
+            point, iterate, momentum = move(room, iterate, gradient, momentum, *settings)
+            gradient, _, score, fine = look(point, y, target)
+            best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
+            finite = finite & fine
+        if last > moves:  # nobody needs the gradient of the last point
+            point, iterate, momentum = move(room, iterate, gradient, momentum, *settings)
+            score = criterion.score(source.answers(point), y)
+            best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
+        return Seen(best, best_score, zero, finite), (iterate, gradient, momentum)
+
+    return Ascent(Traced(begin), Traced(advance))
 
 
 def looker(

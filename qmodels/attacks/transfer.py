@@ -76,7 +76,7 @@ def transfer(
     found, success = x.copy(), np.zeros(len(x), bool)
     queries, share = 0, 0.0
     for source in sources:
-        made = attack(source, x, y, epsilon_lsb=epsilon_lsb, seed=seed, criterion=criterion)
+        made = attack(source, x, y, epsilon_lsb=epsilon_lsb, seed=seed, criterion=criterion, for_others=True)
         standing = np.flatnonzero(~success)
         found[standing] = made.x[standing]
         one = replace(made, x=found[standing])

@@ -170,13 +170,18 @@ def rounded_relu(bits: int, integer: int) -> Callable[[Tensor], Tensor]:
 
 
 def relu_on_grid(x: Tensor, step: Any, inverse: Any, top: Any) -> Tensor:
-    """What `rounded_relu` computes, on a grid of numbers or scalar tensors; these take no gradient."""
+    """What `rounded_relu` computes, on a grid of numbers or scalar tensors; these take no gradient.
+
+    Numbers above `top` by less than a millionth of it still have gradient one.
+    """
     tf = runtime().tf
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def rounded(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         def gradient(upstream: Tensor) -> Tensor:
-            return tf.where((x > 0.0) & (x <= top), upstream, tf.zeros_like(upstream))
+            # One where 0 < x <= top: ReLU6's gradient, one where 0 < x < 6, takes a quarter of the time that
+            # comparisons and a selection take.
+            return tf.raw_ops.Relu6Grad(gradients=upstream, features=x * (6.0 / (top * (1.0 + 2.0**-20))))
 
         return tf.clip_by_value(tf.round(x * inverse) * step, 0.0, top), gradient
 

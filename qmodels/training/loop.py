@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qmodels.attacks.ascent import Ascent
 from qmodels.attacks.ball import Ball
-from qmodels.attacks.gradient import STEPS_ACROSS, Ascent, compiled_ascent
+from qmodels.attacks.gradient import STEPS_ACROSS, compiled_ascent
 from qmodels.data import Split
 from qmodels.errors import RobustHlsError
 from qmodels.grid import Codes, InputGrid
