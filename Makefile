@@ -18,10 +18,8 @@ lint: $(READY)  ## ruff, mypy --strict, who may import whom, the docs' tables an
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 	@$(BIN)/python benchmarks/doc_tables.py
 
-bench: $(READY)  ## every speed claim, measured here
-	@for name in bitsim bitsim_fuzz attacks training projects own_models sizing rtl hostile kills sanitize; do \
-		$(BIN)/python benchmarks/$$name.py --quick || exit 1; \
-	done
+bench: $(READY)  ## every claim of speed and exactness, measured here in less than half an hour: benchmarks/results/
+	@$(BIN)/python benchmarks/all.py --quick
 
 docs: $(VENV)/.ready-docs  ## the site, in site/; the tutorials are executed (some minutes)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.forked import be_command, fork
 
 ROOT = Path(__file__).parents[2]
 #: The child asks itself to end inside SWALLOW, and works on for a minute unless the interruption comes back.
@@ -150,33 +154,34 @@ def test_the_status_stays_when_it_came_through_exec() -> None:
     assert (done.returncode, done.stdout) == (130, "stopped\n")
 
 
-STEP = """
-import os, signal, sys, time, weakref
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from dataclasses import replace
-import hw.report.step as flow
-class Thing:
-    pass
-def action(run):
-    thing = Thing()
-    held = weakref.ref(thing, lambda gone: os.kill(os.getpid(), signal.{name}))
-    del thing
-    for _ in range({tenths}):
-        time.sleep(0.1)
-    return ()
-flow.FLOW = (replace(flow.FLOW[0], action=action), *flow.FLOW[1:])
-sys.argv = ["robust-hls", "run", "--out", {out!r}, "--set", "data.limit_train=200", "--set", "data.limit_test=20"]
-from hw.cli import main
-main()
-"""
+def swallow_in_a_step(name: str, tenths: int, folder: str, environment: dict[str, str], err: str) -> None:
+    """The demo, whose first step asks itself to end where nobody hears it, and works on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    import hw.report.step as flow
+
+    class Thing:
+        pass
+
+    def action(run: object) -> tuple[str, ...]:
+        thing = Thing()
+        held = weakref.ref(thing, lambda gone: os.kill(os.getpid(), getattr(signal, name)))
+        del thing
+        for _ in range(tenths):
+            time.sleep(0.1)
+        return () if held() is None else ("held",)
+
+    flow.FLOW = (replace(flow.FLOW[0], action=action), *flow.FLOW[1:])
+    words = ("run", "--out", "run", "--set", "data.limit_train=200", "--set", "data.limit_test=20")
+    be_command(folder, words, environment, err=err)
 
 
 @pytest.mark.parametrize(("name", "tenths"), [("SIGINT", 600), ("SIGTERM", 0)])
 def test_a_step_that_swallows_it_ends_the_run(tmp_path: Path, name: str, tenths: int) -> None:
     """Even one that is over before it comes again is not recorded as done."""
-    code = STEP.format(name=name, tenths=tenths, out=str(tmp_path / "run"))
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (130, "robust-hls: stopped; run again with --resume to continue\n")
+    err = tmp_path / "err"
+    child = fork(swallow_in_a_step, name, tenths, str(tmp_path), dict(os.environ), str(err))
+    child.join(120)
+    assert (child.exitcode, err.read_text()) == (130, "robust-hls: stopped; run again with --resume to continue\n")
     assert not list((tmp_path / "run").glob(".steps/*.json"))
 
 

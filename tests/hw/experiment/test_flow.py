@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers.cli import Cli, snapshot
+from helpers.forked import command
 from helpers.models import write_data
 
 from hw.cli import main
@@ -70,12 +69,6 @@ def experiment(folder: Path, **training: Any) -> None:
     write_data(folder / "data.npz")
     config = EXPERIMENT | {"training": EXPERIMENT["training"] | training}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(config))
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hw.cli", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -250,24 +243,24 @@ def test_damaged_examples_are_made_again(cli: Cli, finished: Path) -> None:
 # Killed
 
 
-def kill_when(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+def kill_when(process: ForkServerProcess, happened: Callable[[], bool]) -> None:
     """SIGKILL as soon as `happened`; it must come before the process ends by itself."""
     deadline = time.monotonic() + 300
     while not happened():
-        assert process.poll() is None, "it ended before it could be killed"
+        assert process.exitcode is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_killed_in_training_and_in_the_attack_it_ends_as_if_undisturbed(cli: Cli, undisturbed: Path) -> None:
     experiment(cli.folder)
     checkpoint, attacks = cli.folder / "tiny" / "checkpoints" / "training.npz", cli.folder / "tiny" / "attacks"
-    kill_when(start(cli.folder, "run", "tiny.yaml", "--out", "tiny"), checkpoint.exists)
+    kill_when(command(cli.folder, "run", "tiny.yaml", "--out", "tiny"), checkpoint.exists)
     assert not (cli.folder / "tiny" / "model.keras").exists()
-    process = start(cli.folder, "run", "tiny.yaml", "--out", "tiny", "--resume")
+    process = command(cli.folder, "run", "tiny.yaml", "--out", "tiny", "--resume")
     kill_when(process, lambda: len(list(attacks.glob("[!.]*.npz"))) >= 2)
     assert json.loads((cli.folder / "tiny" / "training.json").read_text())["resumed_from"]
     kept = {path.name: path.stat().st_mtime_ns for path in attacks.glob("[!.]*.npz")}

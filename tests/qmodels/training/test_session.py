@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.forked import fork
 from tiny_training import METHODS, digits, same_weights, tiny_config, tiny_model
 
 from qmodels.attacks import PGD
@@ -95,25 +95,21 @@ def test_feedback_learning_resumes_wherever_it_is_killed(
     assert without_times(report) == without_times(expected)
 
 
-CHILD = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from tiny_training import digits, tiny_config, tiny_model
-from qmodels.training import train
-train(tiny_model(), tiny_config(epochs=40, patience=40), digits().train, digits().validation, seed=0,
-      checkpoint_dir=Path(sys.argv[1]))
-"""
+def train_long(folder):
+    """What is killed."""
+    train(tiny_model(), tiny_config(epochs=40, patience=40), digits().train, digits().validation, seed=0,
+          checkpoint_dir=folder)  # fmt: skip
 
 
 def test_a_process_killed_with_sigkill_resumes_bit_identical(tmp_path):
     folder = tmp_path / "killed"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(Path(__file__).parent)])
+    child = fork(train_long, folder)
     state_file, deadline = folder / session.STATE_FILE, time.monotonic() + 120
     while not state_file.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     config = tiny_config(epochs=40, patience=40)
     undisturbed, expected = run(config, tmp_path / "undisturbed", samples=None)
     resumed, report = run(config, folder, samples=None)

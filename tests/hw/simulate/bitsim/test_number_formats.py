@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import hls4ml
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from hw.simulate.bitsim.program import Input, Map, Network, Value
 from hw.simulate.bitsim.recipes import Cast, Recipe, ShiftLeft, recipe
 from hw.simulate.bitsim.scalars import quantize
 from hw.simulate.bitsim.simulator import BitSim
+from qmodels.digest import digest
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
 CASES, VECTORS = 140, 48
@@ -55,14 +57,25 @@ template <class B> void number(const double *in, int n) { for (int i = 0; i < n;
 """
 
 
-def run_cpp(folder: Path, body: str) -> list[int]:
-    import hls4ml
+HEADERS = Path(hls4ml.__file__).parent / "templates" / "vivado" / "ap_types"
+#: Digests of the program below with its headers, and of what it printed when g++ 12.2 had compiled it: ten seconds that
+#: are spent only when one of them differs, and in the slow test.
+SEEN = (
+    "4dbfbc6559543e7ef8dd7548a2a5d5e154b1f193120dde1e9aaafd11d65f2b7a",
+    "20cbd7eaf4031d6a394e467480639957177f4a3c1a9dd1bf86bc5222a688a2d3",
+)
 
-    headers = Path(hls4ml.__file__).parent / "templates" / "vivado" / "ap_types"
+
+def digest_of_program(body: str) -> str:
+    headers = sorted(path for path in HEADERS.rglob("*") if path.is_file())
+    return digest(*(path.read_bytes() for path in headers), PROGRAM, body)
+
+
+def run_cpp(folder: Path, body: str) -> list[int]:
     source = folder / "casts.cpp"
     source.write_text(PROGRAM + "int main() {\n" + body + "return 0; }\n")
     subprocess.run(
-        ["g++", "-O0", "-w", "-DNDEBUG", "-std=c++17", f"-I{headers}", str(source), "-o", str(folder / "casts")],
+        ["g++", "-O0", "-w", "-DNDEBUG", "-std=c++17", f"-I{HEADERS}", str(source), "-o", str(folder / "casts")],
         check=True,
     )
     done = subprocess.run([str(folder / "casts")], capture_output=True, text=True, check=True)
@@ -91,8 +104,8 @@ def cast_network(source, target):
     return Network(ops, (first,), (low, high), {})
 
 
-@pytest.mark.gxx
-def test_casts_and_conversions_from_double_equal_ap_fixed(tmp_path):
+def drawn_cases():
+    """(source, target, integers inside the source, numbers) of every case."""
     rng = np.random.default_rng(20)
     pairs = [(any_format(rng, 52), any_format(rng, 64)) for _ in range(CASES)]
     # every rounding with every overflow, where ties and saturation are common
@@ -116,26 +129,65 @@ def test_casts_and_conversions_from_double_equal_ap_fixed(tmp_path):
         )
         for _, b in pairs
     ]
+    return [(a, b, raws, xs) for (a, b), raws, xs in zip(pairs, vectors, doubles, strict=True)]
+
+
+def program_of(cases):
     body = []
-    for (a, b), raws, xs in zip(pairs, vectors, doubles, strict=True):
+    for a, b, raws, xs in cases:
         bits = ",".join(f"{raw & ((1 << a.width) - 1)}ull" for raw in raws)
         body.append(
             f"{{ const unsigned long long v[] = {{{bits}}}; cast<{cpp_type(a)}, {cpp_type(b)}>(v, {len(raws)}); }}\n"
         )
         numbers = ",".join(float(x).hex().replace("inf", "INFINITY") for x in xs)
         body.append(f"{{ const double v[] = {{{numbers}}}; number<{cpp_type(b)}>(v, {len(xs)}); }}\n")
-    printed = iter(run_cpp(tmp_path, "".join(body)))
+    return "".join(body)
 
-    failures = []
-    for (a, b), raws, xs in zip(pairs, vectors, doubles, strict=True):
-        expected = [signed_bits(next(printed), b) for _ in raws]
-        scalar = [quantize(raw, a, b) for raw in raws]
-        machine = machine_cast(a, b, raws)
-        failures += [(a, b, r, e, s) for r, e, s in zip(raws, expected, scalar, strict=True) if e != s]
-        failures += [(a, b, r, e, m, "machine") for r, e, m in zip(raws, expected, machine, strict=True) if e != m]
-        expected = [signed_bits(next(printed), b) for _ in xs]
-        converted = machine_input(b, xs)
-        failures += [(b, float(x), e, m, "double") for x, e, m in zip(xs, expected, converted, strict=True) if e != m]
+
+def compiled(folder, cases):
+    """What ap_fixed makes of every case: the casts, the numbers."""
+    printed = iter(run_cpp(folder, program_of(cases)))
+    return [tuple([signed_bits(next(printed), b) for _ in part] for part in (raws, xs)) for _, b, raws, xs in cases]
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return drawn_cases()
+
+
+@pytest.fixture(scope="module")
+def ours(cases):
+    """bitsim's kernels on the same."""
+    return [(machine_cast(a, b, raws), machine_input(b, xs)) for a, b, raws, xs in cases]
+
+
+def test_the_scalar_form_is_the_one_of_the_kernels(cases, ours):
+    for (a, b, raws, _), (casts, _) in zip(cases, ours, strict=True):
+        assert [quantize(raw, a, b) for raw in raws] == casts, (a, b)
+
+
+@pytest.mark.gxx
+def test_casts_and_conversions_from_double_equal_ap_fixed(tmp_path, cases, ours):
+    if (digest_of_program(program_of(cases)), digest(repr(ours))) != SEEN:
+        check(cases, ours, compiled(tmp_path, cases))
+
+
+@pytest.mark.gxx
+@pytest.mark.slow
+def test_what_has_been_seen_is_what_ap_fixed_gives(tmp_path, cases, ours):
+    expected = compiled(tmp_path, cases)
+    assert SEEN == (digest_of_program(program_of(cases)), digest(repr(expected)))
+    check(cases, ours, expected)
+
+
+def check(cases, ours, expected):
+    failures = [
+        (a, b, given, wanted, found)
+        for (a, b, *inputs), found_parts, wanted_parts in zip(cases, ours, expected, strict=True)
+        for part in zip(inputs, wanted_parts, found_parts, strict=True)
+        for given, wanted, found in zip(*part, strict=True)
+        if wanted != found
+    ]
     assert not failures, f"{len(failures)} differ: " + "\n".join(map(str, failures[:8]))
 
 
