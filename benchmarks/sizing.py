@@ -1,11 +1,11 @@
 """Sizing: designs an hour, what the pool and bitsim save, what kill -9 costs, what more workers give.
 
-Figures: designs_per_hour, designs_per_processor_hour, pool_vs_full, same_recommendations, cost_differs, digits_points,
-digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup.
+Figures: designs_per_hour, designs_per_processor_hour, pool_vs_full, same_recommendations, cost_differs, mnist_designs_per_hour,
+digits_points, digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup.
 Ratios and rates of processor time do not mind a busy machine; wall clock and speed-ups do.
 With `--folder` a part that was stopped goes on there: its sessions' times are added up.
 
-    python benchmarks/sizing.py [--quick] [--only pool cost layers digits csim kills workers] [--json OUT]
+    python benchmarks/sizing.py [--quick] [--only pool cost layers mnist digits csim kills workers] [--json OUT]
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from hw.sizing.store import Store  # noqa: E402
 
 DIGITS = ROOT / "configs" / "sizing_digits.yaml"
 LAYERS = ROOT / "configs" / "sizing_digits_layers.yaml"
+MNIST = ROOT / "configs" / "sizing_mnist_layers.yaml"
 SAMPLE = 4  # designs that are measured for an extrapolation
 CSIM_IMAGES = 12
 SLOW = "--quick"
@@ -239,6 +240,22 @@ def layers(report: Report, folder: Path, quick: bool) -> None:
         report.figure("pool_vs_full", full / spent, note)
 
 
+def mnist(report: Report, folder: Path, quick: bool) -> None:
+    """All of configs/sizing_mnist_layers.yaml; the training is left out of the rate."""
+    data, out = os.environ.get("ROBUST_HLS_DATA"), folder / "mnist"
+    if quick or data is None:
+        report.leave_out("mnist_designs_per_hour", SLOW if quick else "ROBUST_HLS_DATA names no folder with mnist.npz")
+        return
+    timed(MNIST, out, "--data-dir", data)
+    found, own = sizing_json(out), sessions(out)
+    count, wall = len(found["designs"]), sum(session["wall"] for session in own)
+    trained = sum(stage["processor_seconds"] for stage in found["stages"] if stage["stage"] == "train")
+    report.details["mnist"] = {"stages": found["stages"], "decided": found["decided"], "sessions": own}
+    load = max(session["load"] for session in own)
+    note = f"{count} designs in {wall / 60:.0f} min of wall clock, {trained / 60:.0f} of them training, load {load:.0f}"
+    report.figure("mnist_designs_per_hour", 3600 * count / (wall - trained), note)
+
+
 def csim(report: Report, folder: Path, quick: bool) -> None:
     """The same designs with csim as the engine: set-up measured, attacks measured on few images and scaled."""
     if quick:
@@ -351,6 +368,7 @@ PARTS: dict[str, Callable[[Report, Path, bool], None]] = {
     "pool": pool,
     "cost": cost,
     "layers": layers,
+    "mnist": mnist,
     "digits": digits,
     "csim": csim,
     "kills": kills,
