@@ -1,7 +1,8 @@
 """Sizing: designs an hour, what the pool and bitsim save, what kill -9 costs, what more workers give.
 
 Figures: designs_per_hour, designs_per_processor_hour, pool_vs_full, same_recommendations, cost_differs,
-mnist_designs_per_hour, digits_points, digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated, workers2_speedup.
+mnist_designs_per_hour, digits_points, digits_seconds, screening_vs_full, bitsim_vs_csim, kills, lost, duplicated,
+workers2_speedup.
 Ratios and rates of processor time do not mind a busy machine; wall clock and speed-ups do.
 With `--folder` a part that was stopped goes on there: its sessions' times are added up.
 
