@@ -140,6 +140,7 @@ def attack_stage(question: Question, blobs: Blobs) -> dict[str, Any]:
         result = step.attack(
             victim, x[now], y[now],
             epsilon_lsb=asked.epsilon_lsb, seed=own, begin=None if begin is None else begin[now],
+            for_others=True,  # the pool's: the farther an example goes, the more designs it fools
         )  # fmt: skip
         zero += result.diagnostics.zero_gradient_share * len(now)
         images.append(result.x[result.success])
