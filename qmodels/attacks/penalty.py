@@ -229,7 +229,7 @@ def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -
             score = criterion.score(logits, y)
             best, best_length = _keep_shorter(point, grid_of.steps(clean), score, penalty, best, best_length)
             if done + index == 0:
-                zero = is_zero(gradient)
+                zero = is_zero(gradient) & (hinge > 0)  # one that has fallen has nothing to follow
             time = tf.cast(done + index + 1, tf.float32)
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient**2
@@ -263,7 +263,7 @@ def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -
             gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
             time = tf.cast(done + index, tf.float32)
             if done + index == 0:
-                zero = is_zero(gradient)
+                zero = is_zero(gradient) & (hinge > 0)  # one that has fallen has nothing to follow
             moved = ahead - rate * gradient
             fresh = tf.sign(moved) * tf.nn.relu(tf.abs(moved) - beta)
             fresh = tf.clip_by_value(clean + fresh, bounds.low, bounds.high) - clean

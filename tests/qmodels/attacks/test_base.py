@@ -144,3 +144,12 @@ def test_a_new_attack_is_one_class(victims: dict[str, Victim], images: Split) ->
 def test_inputs_that_are_no_codes_are_refused(x: np.ndarray, victims: dict[str, Victim]) -> None:
     with pytest.raises(UserError, match=r"integer codes of InputGrid|codes of ufixed<8,0,TRN,WRAP> are 0..255"):
         parse_attack({"kind": "fgsm"})(victims["float"], x, np.zeros(2, np.int64), epsilon_lsb=3, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["cw-l2", "cw-linf", "ead"])
+def test_an_image_that_is_wrong_already_has_no_zero_gradient(
+    kind: str, victims: dict[str, Victim], images: Split
+) -> None:
+    x, y = images.take(6)
+    found = parse_attack({"kind": kind, "steps": 2})(victims["quantized"], x, (y + 1) % 10, epsilon_lsb=np.inf, seed=0)
+    assert found.success.all() and found.diagnostics.zero_gradient_share == 0.0
