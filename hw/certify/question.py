@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from hw.certify.attack import descend
 from hw.certify.certificate import Method
 from hw.certify.dual import Net, Objective, Points, Regions
-from hw.certify.local import anneal
 from hw.certify.margins import Pairs
 from hw.certify.stages import Stages
 from hw.certify.verdicts import Verdicts
+from qmodels.attacks.local_search import anneal
 from qmodels.grid import Codes
 
 

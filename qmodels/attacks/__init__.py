@@ -27,6 +27,7 @@ from qmodels.attacks.decision import BoundaryAttack, GeoDA, HopSkipJump, HopSkip
 from qmodels.attacks.fmn import FMN, FMNL0, FMNL1, FMNLinf
 from qmodels.attacks.gradient import BIM, FGSM, MIM, PGD, PGDL2, GradientAttack
 from qmodels.attacks.jacobian import JSMA, DeepFool
+from qmodels.attacks.local_search import LocalSearch
 from qmodels.attacks.noise import GaussianNoise, SphereNoise, UniformNoise
 from qmodels.attacks.penalty import CWL2, EAD, CWLinf
 from qmodels.attacks.score import NES, ZOO, SimBA
@@ -65,6 +66,7 @@ __all__ = [
     "GradientAttack",
     "HopSkipJump",
     "HopSkipJumpLinf",
+    "LocalSearch",
     "Problem",
     "SimBA",
     "SphereNoise",

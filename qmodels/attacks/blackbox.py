@@ -29,9 +29,11 @@ class Search:
     margin: NDArray[np.float64]
     spent: NDArray[np.int64]
     fell_after: NDArray[np.int64] = field(init=False)
+    first: NDArray[np.float64] = field(init=False)  # margins at the start
 
     def __post_init__(self) -> None:
         self.fell_after = np.where(self.margin < 0, self.spent, -1)
+        self.first = self.margin.copy()
 
     @classmethod
     def begin(cls, problem: Problem, start: Codes) -> Search:
@@ -47,6 +49,17 @@ class Search:
         """Margins of one candidate per row, counted."""
         self.spent[rows] += 1
         return self.problem.margins(candidates, rows)
+
+    def ask_many(self, row: int, candidates: Codes) -> NDArray[np.float64]:
+        """Margins of candidates for one image, counted; the best one is kept if it is better."""
+        found = self.problem.margins(candidates, np.full(len(candidates), row))
+        nearest = int(found.argmin()) if len(found) else 0
+        if len(found) and found[nearest] < self.margin[row]:
+            self.best[row], self.margin[row] = candidates[nearest], found[nearest]
+            if found[nearest] < 0:
+                self.fell_after[row] = self.spent[row] + nearest + 1
+        self.spent[row] += len(candidates)
+        return found
 
     def propose(self, rows: Rows, candidates: Codes) -> NDArray[np.bool_]:
         """Ask about one candidate per row and keep those that lower the margin; which were kept."""

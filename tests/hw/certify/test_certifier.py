@@ -13,7 +13,6 @@ from hw.certify import Certifier, Effort, kinked
 from hw.certify.doubled import double
 from hw.certify.dual import Net, Objective, Regions, evaluate, group_minimum
 from hw.certify.interval import Interval
-from hw.certify.local import anneal
 from hw.certify.matrix import TooLarge
 from hw.certify.nodes import prove
 from hw.certify.patterns import between
@@ -25,6 +24,7 @@ from hw.simulate.bitsim.fuse import fuse
 from hw.simulate.bitsim.program import Alias, Input, Linear, Map, Network, Pool, Value, Window
 from hw.simulate.bitsim.recipes import Cast, Clamp, Recipe, recipe
 from qmodels.attacks.ball import Ball
+from qmodels.attacks.local_search import anneal
 from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
 from qmodels.grid import InputGrid

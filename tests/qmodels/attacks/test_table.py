@@ -31,6 +31,7 @@ BALL_ATTACKS = [
     {"kind": "simba", "queries": QUERIES, "basis": "dct"},
     {"kind": "nes-pgd", "queries": QUERIES, "probes": 5},
     {"kind": "zoo", "queries": QUERIES},
+    {"kind": "local-search", "queries": QUERIES, "rounds": 10},
     {"kind": "hopskipjump", "queries": QUERIES},
     {"kind": "hopskipjump-linf", "queries": QUERIES},
     {"kind": "boundary", "queries": QUERIES},
