@@ -95,7 +95,7 @@ class Ascent:
         rows, looks = np.arange(len(ball)), len(ball)
         room = _room(ball)
         state = self.begin(room, tf.constant(start, tf.float32), y, target, *numbers)
-        done = nothing  # have fallen, and the victim has agreed
+        asked, done = nothing, nothing.copy()  # have fallen; and the victim has agreed
         for first, last in _stretches(moves, 1 if judge is None else STRETCHES):
             state = self.advance(
                 room, y[rows], target[rows], state, *(tf.constant(number) for number in (first, last, plan)), *numbers
@@ -103,13 +103,14 @@ class Ascent:
             looks += (last - first) * len(rows)
             if judge is None or last > moves:
                 continue
-            asked = np.flatnonzero((state[0].score.numpy() > 0) & ~done)
-            if len(asked):
-                done[asked] = judge(state[0].best.numpy()[asked].astype(ball.clean.dtype), rows[asked])
+            fresh = np.flatnonzero((state[0].score.numpy() > 0) & ~asked)
+            if len(fresh):  # asked once: what a victim with a defence answers may take long
+                asked[fresh] = True
+                done[fresh] = judge(state[0].best.numpy()[fresh].astype(ball.clean.dtype), rows[fresh])
             if done.sum() > LEAVING * len(rows):
                 _note(found, rows, state[0], done)
                 stay = np.flatnonzero(~done)
-                rows, done = rows[stay], done[stay]
+                rows, asked, done = rows[stay], asked[stay], done[stay]
                 if not len(rows):
                     break
                 room = _room(ball.take(rows))

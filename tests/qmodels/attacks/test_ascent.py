@@ -78,7 +78,7 @@ def test_a_victim_that_disagrees_with_its_gradients_keeps_its_inputs_in(
     asked, not_asked = (attack(victim, x, y, epsilon_lsb=60, seed=0, for_others=go) for go in (False, True))
     assert not asked.success.any()
     np.testing.assert_array_equal(asked.x, not_asked.x)
-    assert asked.queries > not_asked.queries == 20 * 17
+    assert not_asked.queries == 20 * 17 < asked.queries <= 20 * 18  # the victim is asked once about an input
 
 
 @pytest.mark.parametrize("moves", [1, 2, 7, 8, 9, 40, 100])
