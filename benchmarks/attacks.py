@@ -6,9 +6,10 @@ model (the prequantized view of the QKeras model: the same bits, faster), each l
 for it, after a warm-up, in turn. HopSkipJump and Square ask the accelerator: ours through bitsim, ART through bitsim
 (the attack alone is compared) and through hls4ml's C simulation (what a user had before).
 
-`NAME_vs_art` and `NAME_vs_foolbox` are ratios of rates. `NAME_accuracy_gap_points` is our robust accuracy minus ART's,
-`NAME_foolbox_accuracy_gap_points` minus Foolbox's, where the library itself leaves about half of the images standing:
-at the median length of its own examples, or at the radius of a list that comes nearest to that. Negative is stronger.
+`NAME_vs_art` and `NAME_vs_foolbox` are ratios of rates, `NAME_share_of_float_peak` is what ours reaches of the machine.
+`NAME_accuracy_gap_points` is our robust accuracy minus ART's, `NAME_foolbox_accuracy_gap_points` minus Foolbox's, where
+the library itself leaves about half of the images standing: at the median length of its own examples, or at the radius
+of a list that comes nearest to that. Negative is stronger.
 A gap is told from 200 images on; fewer say nothing.
 
     python benchmarks/attacks.py [--quick] [--json OUT] [--only NAME ...]
@@ -129,9 +130,14 @@ def pgd(report: Report, name: str, subject: Subject, radii: Iterable[int], libra
 
     epsilon = telling_radius(radii, left_standing)
     attack = PGD(steps=STEPS)
-    calls: dict[str, Callable[[], Codes]] = {
-        "ours": lambda: attack(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0).x
-    }
+    looks: list[int] = []
+
+    def ours() -> Codes:
+        found = attack(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0)
+        looks.append(found.queries)
+        return found.x
+
+    calls: dict[str, Callable[[], Codes]] = {"ours": ours}
     for library in libraries:
         batch = peers.fastest(lambda size, lib=library: peers.pgd(lib, subject, epsilon, 4, size), subject)  # type: ignore[misc]
         report.details[f"{name}_{library}_batch"] = batch
@@ -139,10 +145,29 @@ def pgd(report: Report, name: str, subject: Subject, radii: Iterable[int], libra
         calls[library] = lambda peer=peer: peer(subject.x, subject.y)  # type: ignore[misc]
     seconds, found = in_turn(calls, rounds)
     accuracy = {who: robust_accuracy(victim, x, subject) for who, x in found.items()}
+    rate, peak = 4 * products(subject.folded) * looks[-1] / seconds["ours"], float_peak()
+    note = f"{rate / 1e9:.0f} of {peak / 1e9:.0f} GFLOP/s that a large matrix product reaches"
+    report.figure(f"{name}_share_of_float_peak", rate / peak, f"forward and backward pass of a look: {note}")
     n = (len(subject.y),) * 2
     for library in libraries:
         pair = accuracy["ours"], accuracy[library]
         record(report, name, library, n, (seconds["ours"], seconds[library]), pair, f"epsilon {epsilon} LSB")
+
+
+def products(model: Any) -> int:
+    """Multiplications of one forward pass: as many again are needed for the gradient of the input."""
+    count = 0
+    for layer in model.layers:
+        if weights := layer.get_weights():
+            places = layer.output_shape[1:-1] if weights[0].ndim > 2 else ()
+            count += weights[0].size * int(np.prod(places, dtype=int))
+    return count
+
+
+def float_peak() -> float:
+    """Operations a second in float32 of NumPy's matrix product, on all processors."""
+    a = np.random.default_rng(0).random((3000, 3000), np.float32)
+    return float(2 * 3000**3 / min(timed(lambda: a @ a)[0] for _ in range(4)))
 
 
 # -- minimal-norm attacks
