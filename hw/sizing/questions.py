@@ -12,7 +12,7 @@ from hw.sizing.space import DesignPoint
 from qmodels.digest import digest_of
 
 #: Raised whenever a stage's answer to the same question changes: old answers in a store are then asked again.
-SCORING = 2
+SCORING = 3
 _PACKAGES = ("hls4ml", "qkeras", "tensorflow", "tf-keras")
 
 
