@@ -36,6 +36,8 @@ _LOCAL = {
 
 def local_crew(workers: int, log: Path) -> DaskCrew:
     """`workers` processes on this machine; what they print, and why they died, goes to `log`."""
+    # Where there is nothing to compute, a worker that is still connecting would be reported after the cluster is gone.
+    logging.getLogger("distributed.batched").setLevel(logging.CRITICAL)
     with dask.config.set(_LOCAL):
         cluster = LocalCluster(
             n_workers=workers,
