@@ -113,8 +113,10 @@ class Ascent:
                 rows, asked, done = rows[stay], asked[stay], done[stay]
                 if not len(rows):
                     break
-                room = _room(ball.take(rows))
-                state = tf.nest.map_structure(lambda part, stay=stay: tf.gather(part, stay), state)
+                room, state = (
+                    _some(room, stay),
+                    tf.nest.map_structure(lambda part, stay=stay: tf.gather(part, stay), state),
+                )
         _note(found, rows, state[0], np.ones(len(rows), bool))
         return found._replace(looks=looks)
 
@@ -122,6 +124,12 @@ class Ascent:
 def _room(ball: Ball) -> Room:
     tf = runtime().tf
     return Room(*(tf.constant(part, tf.float32) for part in (ball.clean, *ball.box, ball.weight)))
+
+
+def _some(room: Room, rows: NDArray[np.int64]) -> Room:
+    """The balls of some inputs; `weight` is the same for all."""
+    gather = runtime().tf.gather
+    return Room(*(gather(part, rows) for part in (room.clean, room.low, room.high)), weight=room.weight)
 
 
 def _stretches(moves: int, count: int) -> list[tuple[int, int]]:
