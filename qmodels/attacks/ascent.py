@@ -113,10 +113,8 @@ class Ascent:
                 rows, asked, done = rows[stay], asked[stay], done[stay]
                 if not len(rows):
                     break
-                room, state = (
-                    _some(room, stay),
-                    tf.nest.map_structure(lambda part, stay=stay: tf.gather(part, stay), state),
-                )
+                room = _some(room, stay)
+                state = tf.nest.map_structure(lambda part, stay=stay: tf.gather(part, stay), state)
         _note(found, rows, state[0], np.ones(len(rows), bool))
         return found._replace(looks=looks)
 
@@ -129,7 +127,7 @@ def _room(ball: Ball) -> Room:
 def _some(room: Room, rows: NDArray[np.int64]) -> Room:
     """The balls of some inputs; `weight` is the same for all."""
     gather = runtime().tf.gather
-    return Room(*(gather(part, rows) for part in (room.clean, room.low, room.high)), weight=room.weight)
+    return Room(gather(room.clean, rows), gather(room.low, rows), gather(room.high, rows), room.weight)
 
 
 def _stretches(moves: int, count: int) -> list[tuple[int, int]]:
