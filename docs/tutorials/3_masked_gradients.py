@@ -61,7 +61,8 @@ for attack in (FGSM(), FGSM(loss="dlr"), PGD(steps=40), PGD(steps=40, loss="dlr"
     result = attack(masked, x, y, epsilon_lsb=64, seed=0)
     print(result)
 
-transfer = PGD(steps=40)(plain, x, y, epsilon_lsb=64, seed=0).x
+# for_others: an example goes on after it has fooled its own model, to the largest margin
+transfer = PGD(steps=40)(plain, x, y, epsilon_lsb=64, seed=0, for_others=True).x
 print(f"examples of the plain model: {(masked.logits(transfer).argmax(1) == y).mean():.1%} stay right")
 
 # %% [markdown]

@@ -85,7 +85,7 @@ def test_who_knows_the_detector_does_more_harm(parts):
     guarded = defended(victim, detector((BitDepth(IMAGE_GRID, 3),), victim, data.validation.x, 0.1))
     x, y = data.test.take(60)
     attack = PGD(steps=20)
-    carried = attack(victim, x, y, epsilon_lsb=10, seed=0)
+    carried = attack(victim, x, y, epsilon_lsb=10, seed=0, for_others=True)
     unaware = CRITERION.fooled(guarded.logits(carried.x), y).mean()
     aware = attack(guarded, x, y, epsilon_lsb=10, seed=0, criterion=CRITERION).success.mean()
     assert aware > unaware + 0.1
