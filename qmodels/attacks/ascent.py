@@ -21,7 +21,7 @@ from qmodels.losses import Tensor
 from qmodels.runtime import runtime
 from qmodels.tracing import Traced
 
-STRETCHES = 8
+STRETCHES = 4  # more of them save few gradients and cost as much in calls
 LEAVING = 0.125  # share of a batch that has to be ready before it is made smaller
 #: (codes, their rows in the batch) -> where the victim is fooled
 Judge = Callable[[Codes, NDArray[np.int64]], NDArray[np.bool_]]
