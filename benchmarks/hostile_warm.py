@@ -1,4 +1,4 @@
-"""Loaded once, in the process from which the checks of `hostile.py` are forked: a start of their own costs seconds."""
+"""Loaded once, in the process from which commands are forked (forked.py): a start of their own costs seconds."""
 
 import hw.experiment.preflight
 import hw.report

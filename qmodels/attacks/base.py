@@ -245,7 +245,7 @@ class Attack(BaseModel):
                 begin there, where no other input of `x` does.
             begin: codes (N, ...), one for each input: gradient attacks begin their first trial there, in the ball.
             for_others: the examples will be tried on other victims too: gradient attacks go on with inputs that have
-                fallen, to the largest margin. Else these soon leave the batch, which saves half of the time.
+                fallen, to the largest margin. Else these soon leave the batch.
 
         Returns:
             Examples on the grid and in the ball, judged by the victim itself.

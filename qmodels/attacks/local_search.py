@@ -1,7 +1,7 @@
 """Local search on the device itself: one feature at a time, uphill too while it is warm.
 
 For inputs that a threshold or a coarse quantizer comes first for: there only the features that can cross a step matter,
-some fifty of MNIST's 784 at half the range, and gradients see none of it. Ours, not from a source; the annealing is
+a few of MNIST's 784, and gradients see none of it. Ours, not from a source; the annealing is
 Kirkpatrick's (Science 220, 1983).
 """
 
@@ -55,9 +55,7 @@ class LocalSearch(ScoreAttack):
 
         low, high = (end.reshape(-1).astype(np.int64) for end in ball.box)
         alone = moves(clean, (low, high), inner=False)
-        points = np.repeat(clean[None], len(alone), axis=0)
-        points[np.arange(len(alone)), alone[:, 0]] = alone[:, 1]
-        found = margins(points.reshape(-1, *ball.shape).astype(ball.clean.dtype))
+        found = margins(moved(clean, alone).reshape(-1, *ball.shape).astype(ball.clean.dtype))
         live = np.zeros(len(clean), bool)
         live[alone[found != search.first[row], 0]] = True
         ends = np.where(live, low, clean), np.where(live, high, clean)
@@ -94,16 +92,15 @@ def anneal(
         ends: of every feature's range; None: the ball's box.
         inner: whether features also move to the middle and by one step.
     """
-    range_ = ends or tuple(end.reshape(-1).astype(np.int64) for end in ball.box)
+    low, high = ends or (end.reshape(-1).astype(np.int64) for end in ball.box)
     now = start.reshape(-1).astype(np.int64)
     best, least = now, float(_margins(ball, now[None], margins)[0])
     warm: float | None = None
     for number in range(rounds):
-        tried = moves(now, (range_[0], range_[1]), inner)
+        tried = moves(now, (low, high), inner)
         if least < 0 or not len(tried) or not alive():
             break
-        points = np.repeat(now[None], len(tried), axis=0)
-        points[np.arange(len(tried)), tried[:, 0]] = tried[:, 1]
+        points = moved(now, tried)
         found = _margins(ball, points, margins)
         finite = found[np.isfinite(found)]
         if not len(finite):
@@ -129,6 +126,13 @@ def moves(now: NDArray[np.int64], ends: Range, inner: bool = True) -> NDArray[np
         targets += [(low + high) // 2, np.maximum(now - 1, low), np.minimum(now + 1, high)]
     everything = np.concatenate([np.stack([np.arange(len(now)), t], axis=1) for t in targets])
     return np.unique(everything[everything[:, 1] != now[everything[:, 0]]], axis=0)
+
+
+def moved(now: NDArray[np.int64], tried: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(moves, features): the codes after each move."""
+    points = np.repeat(now[None], len(tried), axis=0)
+    points[np.arange(len(tried)), tried[:, 0]] = tried[:, 1]
+    return points
 
 
 def _margins(ball: Ball, codes: NDArray[np.int64], margins: Margins) -> NDArray[np.float64]:

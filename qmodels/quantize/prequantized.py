@@ -179,8 +179,8 @@ def relu_on_grid(x: Tensor, step: Any, inverse: Any, top: Any) -> Tensor:
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def rounded(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         def gradient(upstream: Tensor) -> Tensor:
-            # One where 0 < x <= top: ReLU6's gradient, one where 0 < x < 6, takes a quarter of the time that
-            # comparisons and a selection take.
+            # One where 0 < x <= top: ReLU6's gradient, one where 0 < x < 6, is several times as fast as
+            # comparisons and a selection.
             return tf.raw_ops.Relu6Grad(gradients=upstream, features=x * (6.0 / (top * (1.0 + 2.0**-20))))
 
         return tf.clip_by_value(tf.round(x * inverse) * step, 0.0, top), gradient

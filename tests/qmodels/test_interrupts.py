@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.forked import be_command, fork
+from helpers.forked import become, fork
 
 ROOT = Path(__file__).parents[2]
 #: The child asks itself to end inside SWALLOW, and works on for a minute unless the interruption comes back.
@@ -172,7 +172,7 @@ def swallow_in_a_step(name: str, tenths: int, folder: str, environment: dict[str
 
     flow.FLOW = (replace(flow.FLOW[0], action=action), *flow.FLOW[1:])
     words = ("run", "--out", "run", "--set", "data.limit_train=200", "--set", "data.limit_test=20")
-    be_command(folder, words, environment, err=err)
+    become(folder, words, environment, err)
 
 
 @pytest.mark.parametrize(("name", "tenths"), [("SIGINT", 600), ("SIGTERM", 0)])
