@@ -10,12 +10,13 @@ DeepPoly/CROWN with each quantizer's rounding as what it is; the best multiplier
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.certify.groups import Group
 from hw.certify.interval import SAFE_BITS, Integers, Interval
 from hw.certify.matrix import Matrix, TooLarge, check_products
 from hw.certify.stages import Affine, Largest, Stage, Stages
@@ -27,11 +28,15 @@ Points = dict[int, NDArray[Any]]  # by value: (rows, n)
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """What all boxes of one accelerator share: stages in order, with their matrices."""
+    """What all boxes of one accelerator share: stages in order, with their matrices.
+
+    `groups`: by leaf, elements that depend on each other (`joint.py`, for one box); an element is in one group at most.
+    """
 
     stages: tuple[Stage, ...]
     matrices: dict[int, tuple[tuple[int, Matrix], ...]]  # by the stage's output: source and matrix
     leaves: tuple[int, ...]
+    groups: dict[int, tuple[Group, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, stages: Stages) -> Net:
@@ -40,6 +45,10 @@ class Net:
             s.out: tuple((index, Matrix(m)) for index, m in s.parts) for s in stages.stages if isinstance(s, Affine)
         }
         return cls(stages.stages, matrices, tuple(stages.leaves))
+
+    def grouped(self, out: int) -> bool:
+        """Whether a stage reads a leaf with groups."""
+        return any(index in self.groups for index, _ in self.matrices[out])
 
     def upto(self, out: int) -> Net:
         """The stages before the one that makes `out`."""
@@ -168,6 +177,8 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         box = regions.leaves[index]
         check_products(mu, box.low, box.high)
         at = np.where(mu > 0, box.low, box.high)
+        for group in net.groups.get(index, ()):
+            at[:, group.elements] = group.best(mu)
         values[index] = at
         products = mu * at
         size += np.abs(products.astype(np.float64)).sum(axis=1) if whole else 0.0
@@ -200,6 +211,9 @@ def group_minimum(mu: Any, lam: Any, box: Interval) -> tuple[Any, Any, Any]:
     check_products(lam, box.low, box.high, terms=box.low.shape[1] + 2)
     least, most = box.low.max(axis=1), box.high.max(axis=1)
     places = [least, *(box.high[:, i] + k for i in range(box.high.shape[1]) for k in (0, 1))]
+    span = int((most - least).max(initial=0))
+    if span < len(places):
+        places = [least + k for k in range(span + 1)]
     best = at = None
     for place in places:
         m = np.clip(place, least, most)

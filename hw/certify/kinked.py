@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions, _members, group_minimum
+from hw.certify.groups import Group
 from hw.certify.interval import SAFE_BITS, Interval
 from hw.certify.matrix import Matrix, TooLarge, check_products
 from hw.certify.stages import Affine, Largest
@@ -105,7 +106,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         centre[stage.out] = at
         lam = mu
         if stage.stairs is not None:
-            lam = multipliers[stage.out]
+            lam = _straight(multipliers[stage.out], net.grouped(stage.out))
             found, edge = _minimum(stage.stairs, mu, lam, reach, at, here)
             sum_up.add(found)
             sums[stage.out], values[stage.out] = edge, stage.stairs(edge)
@@ -115,12 +116,11 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
             part = _back(matrix, lam)
             worth[index] = worth[index] + part if index in worth else part
     for index, mu in worth.items():
-        box, here = regions.leaves[index], reference[index]
-        check_products(mu, box.high - here, box.low - here)
-        rise, fall = mu[:, ABOVE] * (box.high - here), mu[:, BELOW] * (box.low - here)
-        least = np.minimum(np.minimum(rise, fall), 0)
-        values[index] = np.where(least == 0, here, np.where(rise < fall, box.high, box.low))
-        sum_up.add(least)
+        here = reference[index]
+        values[index] = _leaf(mu, regions.leaves[index], here, net.groups.get(index, ()))
+        change = values[index] - here
+        check_products(mu, change)
+        sum_up.add(np.where(change > 0, mu[:, ABOVE], mu[:, BELOW]) * change)
     return Kinked(sum_up.total(), values, sums, worths, centre)
 
 
@@ -151,6 +151,9 @@ def _minimum(stairs: Staircase, mu: Any, lam: Any, reach: Interval, at: Any, her
     check_products(mu, here)
     check_products(lam, at)
     straight = bool((mu[:, ABOVE] == mu[:, BELOW]).all())
+    if straight and bool((lam[:, ABOVE] == lam[:, BELOW]).all()):
+        cost, where = stairs.minimum(mu[:, ABOVE], lam[:, ABOVE], reach.low, reach.high)
+        return cost - mu[:, ABOVE] * here + lam[:, ABOVE] * at, where
     found = edge = None
     for side in (ABOVE, BELOW):
         low = np.maximum(reach.low, at) if side == ABOVE else reach.low
@@ -166,6 +169,25 @@ def _minimum(stairs: Staircase, mu: Any, lam: Any, reach: Interval, at: Any, her
                 better = cost < found
                 found, edge = np.where(better, cost, found), np.where(better, where, edge)
     return found, edge
+
+
+def _leaf(mu: Any, box: Interval, here: Any, groups: tuple[Group, ...]) -> Any:
+    """What values of a leaf are worth least, counted from `here`: groups are used where the weights have no kink."""
+    check_products(mu, box.high - here, box.low - here)
+    rise, fall = mu[:, ABOVE] * (box.high - here), mu[:, BELOW] * (box.low - here)
+    at = np.where(np.minimum(rise, fall) >= 0, here, np.where(rise < fall, box.high, box.low))
+    if (mu[:, ABOVE] == mu[:, BELOW]).all():
+        for group in groups:
+            at[:, group.elements] = group.best(mu[:, ABOVE])
+    return at
+
+
+def _straight(lam: Any, wanted: bool) -> Any:
+    """The same multipliers above and below where that is wanted, so that `Group.best` can be asked."""
+    if not wanted:
+        return lam
+    both = lam.sum(axis=1, keepdims=True)
+    return np.repeat(both / 2 if lam.dtype == np.float64 else both // 2, 2, axis=1)
 
 
 def _chord(mu: Any, here: Any, box: Interval) -> tuple[Any, Any]:

@@ -258,12 +258,12 @@ def _pool(op: Pool, bounds: Bounds, kept: Kept) -> _Made | None:
             return None
         source = bounds[op.source.index]
         reach = Interval(source.low[:, members].max(axis=1), source.high[:, members].max(axis=1))
-        if not op.recipe.actions:
-            return [], Largest(op.out.index, op.source.index, members, op.source.size, reach)
-        between = -1 - op.out.index  # no value of the network has it
         stairs = kept.stairs(op, op.recipe, reach)
         if stairs is None:
             return None
+        if stairs.identity:
+            return [], Largest(op.out.index, op.source.index, members, op.source.size, reach)
+        between = -1 - op.out.index  # no value of the network has it
         first = Largest(between, op.source.index, members, op.source.size, reach)
         return [first], _moved(op.out.index, between, _one(op.out.size), stairs, reach)
     return _average(op, bounds, members, kept) if (inside == len(members)).all() else None

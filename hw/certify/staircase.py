@@ -88,6 +88,11 @@ class Staircase:
         return self.ends - self.starts + 1
 
     @cached_property
+    def identity(self) -> bool:
+        """Whether every number stays what it is."""
+        return bool((self.widths == 1).all() and (self.values == self.starts).all())
+
+    @cached_property
     def regular(self) -> bool:
         """Whether all inner steps are alike, or every second one is (ties to even): then minima lie at the ends."""
         inner = slice(1, None)

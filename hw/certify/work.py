@@ -11,9 +11,10 @@ from hw.certify.branch import Search, closer, root
 from hw.certify.budget import Budget
 from hw.certify.certificate import Method
 from hw.certify.doubled import Doubled
-from hw.certify.dual import Net, Objective, Regions
+from hw.certify.dual import Net, Objective, Points, Regions
 from hw.certify.enumeration import first_wrong, points_in
 from hw.certify.interval import Interval
+from hw.certify.joint import joined
 from hw.certify.margins import Pairs, decided, needed, objective
 from hw.certify.question import Question
 from hw.certify.shrink import shrink
@@ -22,6 +23,7 @@ from hw.certify.tighten import deep, tightened
 from hw.certify.verdicts import Tick, Verdicts
 
 _ROUNDS = 60  # moves of a local search
+_TIGHTEN = 40  # steps of an ascent for every inner sum
 _ROWS = 256  # pairs that are worked on at once: their numbers should fit the processor's cache
 
 
@@ -168,13 +170,25 @@ class Work:
         if not question.alive().any():
             return
         front, regions, goal, question.elements = shrink(front, regions, goal)
+        start = root(front, regions, goal, need, self.known.effort.steps)[0].inputs[-1]
+        one = regions.take(np.zeros(1, np.int64))
+        front, one = joined(front, one, goal) or (front, one)
         if deep(front):
-            regions = tightened(front, regions.take(np.zeros(1, np.int64)), 10).take(np.zeros(len(need), np.int64))
-        if self._cut(front, regions, goal, need, question) and question.alive().any():
+            one = tightened(front, one, _TIGHTEN)
+        regions = one.take(np.zeros(len(need), np.int64))
+        if self._cut(front, regions, goal, need, question, start) and question.alive().any():
             self.known.set(right[pairs.image[:1]], "certified", "search")
 
-    def _cut(self, front: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], question: Question) -> bool:
-        """Whether all rivals of one image are ruled out."""
+    def _cut(
+        self,
+        front: Net,
+        regions: Regions,
+        goal: Objective,
+        need: NDArray[np.int64],
+        question: Question,
+        start: Points,
+    ) -> bool:
+        """Whether all rivals of one image are ruled out; `start` are leaves where a local search begins."""
         steps = self.known.effort.steps
         found, shown = root(front, regions, goal, need, 2 * steps)
         left = np.flatnonzero(~shown)
@@ -186,8 +200,8 @@ class Work:
             return True
         sub, some, bound = question.take(hard), found.some(hard), bent.value[~bent.shown]
         for row in np.argsort(bound):
-            if sub.alive()[row] and sub.leaf in some.inputs[-1]:
-                sub.anneal(int(row), some.inputs[-1][sub.leaf][row], _ROUNDS)
+            if sub.alive()[row] and sub.leaf in start:
+                sub.anneal(int(row), start[sub.leaf][hard[row]], _ROUNDS)
         search = Search(front, goal.take(hard), need[hard], sub.broken, sub.alive, steps // 2)
         return bool(search.run(regions.take(hard), some, bound).all())
 
