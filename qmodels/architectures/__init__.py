@@ -16,7 +16,7 @@ import numpy as np
 from qmodels.architectures.coffee import coffee_body
 from qmodels.architectures.config import ModelConfig
 from qmodels.architectures.mobilenet import mobilenet_body
-from qmodels.architectures.plain import cnn4_body, mlp_body
+from qmodels.architectures.plain import cnn4_body, cnn_body, mlp_body
 from qmodels.architectures.residual import resnet8_body, wrn32_body
 from qmodels.errors import UserError
 from qmodels.loading.limits import bounded_weights
@@ -27,6 +27,7 @@ __all__ = ["INPUT_GRID", "ModelConfig", "build_float", "check_shape"]
 INPUT_GRID = "input_grid"
 _BODIES: Mapping[str, Callable[[ModelConfig, Any], Any]] = {
     "mlp": mlp_body,
+    "cnn": cnn_body,
     "cnn4": cnn4_body,
     "resnet8": resnet8_body,
     "mobilenet_v1_025": mobilenet_body,

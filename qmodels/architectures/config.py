@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-Architecture = Literal["mlp", "cnn4", "resnet8", "mobilenet_v1_025", "wrn32", "coffee_cnn"]
+Architecture = Literal["mlp", "cnn", "cnn4", "resnet8", "mobilenet_v1_025", "wrn32", "coffee_cnn"]
 
 
 class ModelConfig(BaseModel):
@@ -15,8 +15,9 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: Architecture = "cnn4"
-    filters: tuple[PositiveInt, ...] = Field((16, 32), description="cnn4: filters of the two convolutions")
-    kernel_size: int = Field(3, ge=1, le=11)
+    filters: tuple[PositiveInt, ...] = Field((16, 32), description="cnn, cnn4: filters of each convolution")
+    kernel_size: int = Field(3, ge=1, le=32)
+    stride: int = Field(2, ge=1, le=32, description="cnn: of every convolution")
     padding: Literal["same", "valid"] = "same"
     downsampling: Literal["max-pool", "stride"] = Field(
         "max-pool", description="cnn4: 2x2 pooling behind each convolution, or convolutions of stride 2"

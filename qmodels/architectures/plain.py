@@ -1,4 +1,4 @@
-"""Networks without branches or batch normalization: the perceptron and the seed's four-layer MNIST network."""
+"""Networks without branches or batch normalization: the perceptron, strided convolutions, the seed's MNIST network."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ from qmodels.runtime import runtime
 def mlp_body(config: ModelConfig, x: Any) -> Any:
     """Fully connected layers with ReLU."""
     return _hidden(config, x if len(x.shape) == 2 else runtime().keras.layers.Flatten(name="flatten")(x))
+
+
+def cnn_body(config: ModelConfig, x: Any) -> Any:
+    """Convolutions of one kernel size and one stride, each with ReLU, then fully connected layers."""
+    layers = runtime().keras.layers
+    for index, filters in enumerate(config.filters, start=1):
+        try:
+            x = layers.Conv2D(filters, config.kernel_size, config.stride, config.padding, name=f"conv{index}")(x)
+        except ValueError:
+            raise _too_small(index, config) from None
+        x = layers.Activation("relu", name=f"conv{index}_relu")(x)
+    return _hidden(config, layers.Flatten(name="flatten")(x))
 
 
 def cnn4_body(config: ModelConfig, x: Any) -> Any:
@@ -30,8 +42,12 @@ def cnn4_body(config: ModelConfig, x: Any) -> Any:
             x = layers.Activation("relu", name=f"conv{index}_relu")(x)
             x = layers.MaxPooling2D(name=f"pool{index}")(x) if pools else x
         except ValueError:
-            raise UserError(f"model: the images are too small for conv{index} with padding {config.padding}") from None
+            raise _too_small(index, config) from None
     return _hidden(config, layers.Flatten(name="flatten")(x))
+
+
+def _too_small(index: int, config: ModelConfig) -> UserError:
+    return UserError(f"model: the images are too small for conv{index} with padding {config.padding}")
 
 
 def _hidden(config: ModelConfig, x: Any) -> Any:

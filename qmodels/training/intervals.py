@@ -106,11 +106,24 @@ def _through(layer: Any, given: list[Interval]) -> Interval:
 
 def _product(layer: Any, given: Interval, multiply: Callable[[Any, Tensor, Tensor], Tensor]) -> Interval:
     """Centre and radius: the kernel's absolute values carry the radius."""
-    tf, kernel, bias = runtime().tf, effective_kernel(layer), effective_bias(layer)
+    kernel, bias = effective_kernel(layer), effective_bias(layer)
     center = multiply(layer, (given.upper + given.lower) / 2, kernel)
-    radius = multiply(layer, (given.upper - given.lower) / 2, tf.abs(kernel))
-    center = center if bias is None else tf.nn.bias_add(center, bias)
+    radius = multiply(layer, (given.upper - given.lower) / 2, _magnitude(layer, kernel))
+    center = center if bias is None else runtime().tf.nn.bias_add(center, bias)
     return Interval(center - radius, center + radius)
+
+
+def _magnitude(layer: Any, kernel: Tensor) -> Tensor:
+    """The kernel's absolute values; a weight that was rounded to zero gets the gradient of its latent weight's.
+
+    |Q(w)| has no slope where Q(w) is zero. So nothing would hold the latent weight there: it would wander to half a
+    step, widen every interval by a whole one, and be sent back. With few bits most weights are zero.
+    """
+    tf, magnitude = runtime().tf, runtime().tf.abs(kernel)
+    if not hasattr(layer, "round_kernel"):
+        return magnitude
+    latent = tf.abs(tf.convert_to_tensor(kernel_of(layer)))
+    return magnitude + tf.where(tf.equal(kernel, 0), latent - tf.stop_gradient(latent), tf.zeros_like(latent))
 
 
 def _activated(layer: Any, found: Interval) -> Interval:

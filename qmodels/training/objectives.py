@@ -31,7 +31,7 @@ def objective(config: TrainingConfig, static: Sequence[Any] = (), clean_share: T
     if config.method == "tempered":
         return _tempered(config.distillation.temperature)
     if config.certifies:
-        return _certified(clean_share)
+        return _certified(clean_share if config.adversarial.clean_weight else None)
     if config.attacks:
         return _adversarial(config.adversarial.clean_weight)
     return _standard
@@ -85,15 +85,18 @@ def _sinkhorn(settings: SinkhornConfig) -> Objective:
     return loss
 
 
-def _certified(clean_share: Tensor) -> Objective:
+def _certified(clean_share: Tensor | None) -> Objective:
     """Cross-entropy of the worst logits that interval bounds allow (arXiv:1810.12715), mixed with a clean share.
 
-    `attacked` holds the ball's corners (2, N, ...): all lower ends, all upper ends.
+    `attacked` holds the ball's corners (2, N, ...): all lower ends, all upper ends. Without a clean share nothing is
+    computed for the clean inputs: while the ball is a point, its bounds are the logits.
     """
 
     def loss(model: Any, clean: Tensor, attacked: Tensor, y: Tensor) -> Tensor:
         margins = margin_bounds(model, Interval(attacked[0], attacked[1]), y)
         hard = runtime().tf.reduce_mean(cross_entropy(-margins, y))
+        if clean_share is None:
+            return hard
         return clean_share * _standard(model, clean, attacked, y) + (1 - clean_share) * hard
 
     return loss
