@@ -8,17 +8,21 @@ import numpy as np
 
 from qmodels.grid import Codes
 
-Augmentation = Literal["none", "flip-crop"]
-PADDING = 4  # pixels of zeros on each side before cropping
+Augmentation = Literal["none", "flip-crop", "shift"]
+PADDING = {"flip-crop": 4, "shift": 1}  # pixels of zeros on each side before cropping
 
 
-def flip_crop(x: Codes, rng: np.random.Generator) -> Codes:
-    """Every image of a batch (N, H, W, C) mirrored with probability one half and shifted by up to `PADDING` pixels."""
+def augmented(x: Codes, how: Augmentation, rng: np.random.Generator) -> Codes:
+    """Every image of a batch (N, H, W, C) shifted by up to `PADDING` pixels, and mirrored half the time by flip-crop."""
+    if how == "none":
+        return x
+    reach = PADDING[how]
     count, height, width, _ = x.shape
-    padded = np.pad(x, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
-    top, left = rng.integers(0, 2 * PADDING + 1, (2, count, 1))
-    columns = np.arange(width)
-    order = np.where(rng.random((count, 1)) < 0.5, columns[::-1], columns)
+    padded = np.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+    top, left = rng.integers(0, 2 * reach + 1, (2, count, 1))
+    order = columns = np.arange(width)
+    if how == "flip-crop":
+        order = np.where(rng.random((count, 1)) < 0.5, columns[::-1], columns)
     images: Codes = padded[
         np.arange(count)[:, None, None], (top + np.arange(height))[:, :, None], (left + order)[:, None, :]
     ]

@@ -177,7 +177,8 @@ class TrainingConfig(BaseModel):
         default="cosine", description="cosine falls to zero over the epochs"
     )
     augmentation: Augmentation = Field(
-        default="none", description="flip-crop: every image is mirrored or not, and shifted by up to 4 pixels"
+        default="none",
+        description="flip-crop: every image is mirrored or not, and shifted by up to 4 pixels; shift: by up to 1 pixel",
     )
     patience: int = Field(default=10, ge=1, description="stop after so many epochs without a better validation score")
     quantization_aware: QuantizationAwareConfig | None = Field(

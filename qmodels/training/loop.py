@@ -18,7 +18,7 @@ from qmodels.grid import Codes, InputGrid
 from qmodels.losses import cross_entropy
 from qmodels.progress import Bar
 from qmodels.runtime import runtime
-from qmodels.training.augment import flip_crop
+from qmodels.training.augment import augmented
 from qmodels.training.config import AdversarialConfig, TrainingConfig
 from qmodels.training.intervals import Interval, check_bounded, margin_bounds
 from qmodels.training.objectives import objective
@@ -115,8 +115,8 @@ class Loop:
         for step in range(steps):
             rows = order[step * batch : (step + 1) * batch]
             x, y = data.x[rows], data.y[rows]
-            if self.config.augmentation == "flip-crop":
-                x = flip_crop(x, np.random.default_rng([self.seed, plan.phase, plan.epoch, step, 0xA06]))
+            random = np.random.default_rng([self.seed, plan.phase, plan.epoch, step, 0xA06])
+            x = augmented(x, self.config.augmentation, random)
             attacked = self._attack_batch(x, y, plan, step, steps)
             rate = tf.constant(plan.rate(step, steps), tf.float32)
             clean, harmed = (tf.constant(self.grid.to_values(part)) for part in (x, attacked))

@@ -19,7 +19,8 @@ from qmodels.runtime import runtime
 from qmodels.training import TrainingConfig, train
 from qmodels.training.aware import quantization_aware, train_aware
 from qmodels.training.config import QuantizationAwareConfig
-from qmodels.training.intervals import Interval, check_bounded, margin_bounds
+from qmodels.training.intervals import Interval, _through, check_bounded, margin_bounds
+from qmodels.training.objectives import objective
 
 SHAPE = (8, 8, 1)
 CNN = ModelConfig(architecture="cnn4", filters=(4, 6), hidden=(12,))
@@ -27,6 +28,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "cnn4": {"architecture": "cnn4", "filters": (4, 6), "hidden": (12,)},
     "binary input, strides": {
         "architecture": "cnn4", "filters": (4, 6), "hidden": (12,), "binary_input": True, "downsampling": "stride"
+    },
+    "cnn": {
+        "architecture": "cnn", "filters": (5,), "kernel_size": 4, "stride": 2, "padding": "valid", "hidden": (12, 8)
     },
     "mlp": {"architecture": "mlp", "hidden": (12, 8)},
     "mobilenet": {"architecture": "mobilenet_v1_025", "width": 0.5},
@@ -77,6 +81,39 @@ def test_bounds_hold_through_the_quantizers() -> None:
     formats = quantize_model(model, QuantizationConfig(weight_bits=3, activation_bits=4), values).formats
     aware = quantization_aware(model, {item.layer: item for item in formats}, MappingConfig())
     assert_bounds_hold(aware, 6, rng)
+
+
+def test_a_weight_rounded_to_zero_feels_the_width_it_would_bring() -> None:
+    tf, keras = runtime().tf, runtime().keras
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(3, name="fc")(keras.layers.Activation("linear", name="input_grid")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(keras.layers.Activation("relu", name="relu")(hidden)))
+    formats = quantize_model(model, QuantizationConfig(weight_bits=3), np.ones((8, 4), np.float32)).formats
+    aware = quantization_aware(model, {item.layer: item for item in formats}, MappingConfig())
+    kernel = aware.get_layer("fc").kernel
+    step = float(next(item.code.step for item in formats if item.layer == "fc" and item.code is not None))
+    latent = np.array([[0.4, -0.4, 1.0], [-0.2, 0.1, -1.0], [0.3, 0.3, 2.0], [-0.1, -0.3, 1.0]], np.float32) * step
+    kernel.assign(latent)
+    with tf.GradientTape() as tape:
+        found = _through(aware.get_layer("fc"), [Interval(-tf.ones((1, 4)), tf.ones((1, 4)))])
+        width = tf.reduce_sum(found.upper - found.lower)
+    assert float(width) == pytest.approx(2 * 5 * step)  # of the third column alone: the others are rounded to zero
+    assert np.array_equal(tape.gradient(width, kernel), 2 * np.sign(latent))
+
+
+def test_without_a_clean_share_the_clean_inputs_are_not_looked_at() -> None:
+    model = build_float(CNN, SHAPE, 10, seed=0)
+    x, y = load_data("digits", seed=0).train.take(8)
+    ends = np.stack([IMAGE_GRID.to_values(x)] * 2)
+    nothing, tf = np.full(x.shape, np.nan, np.float32), runtime().tf
+    losses = {}
+    for share in (0.0, 0.5):
+        config = TrainingConfig(method="certified", adversarial={"epsilon_lsb": 8, "clean_weight": share})
+        losses[share] = float(objective(config, (), tf.constant(share))(model, nothing, tf.constant(ends), tf.constant(y)))
+    logits = model(IMAGE_GRID.to_values(x)).numpy().astype(np.float64)
+    plain = (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), y]).mean()
+    assert losses[0.0] == pytest.approx(plain, rel=1e-4)  # of a ball that is a point
+    assert np.isnan(losses[0.5])
 
 
 def test_it_proves_more_than_adversarial_training_and_goes_on_through_fewer_bits(tmp_path: Path) -> None:
