@@ -3,10 +3,11 @@
 Soundness: random networks of all layers, formats and modes, random boxes, random inputs inside: every layer's value
 lies within its bounds. Speed: interval certificates of MNIST images against bitsim's predict, in processor time of one
 thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images; and the
-images of the demo's run, where also no image may be both certified and broken by an attack of the run.
+images of the demo's run, where also no image may be both certified and broken by an attack of the run. Trained: a
+finished run of configs/mnist_certified.yaml, all test images proved by bounds, and its worst case.
 
-    python benchmarks/certify.py --data-dir DIR [--run DEMO] [--quick]
-        [--only soundness speed one two digits] [--json OUT]
+    python benchmarks/certify.py --data-dir DIR [--run DEMO] [--trained RUN] [--quick]
+        [--only soundness speed one two digits trained] [--json OUT]
 
 With --resume the figures that are in OUT already are kept, and OUT is written after each of them.
 """
@@ -34,9 +35,11 @@ from hw.accelerator import Accelerator  # noqa: E402
 from hw.certify import Certificate, Certifier, Effort  # noqa: E402
 from hw.certify.bounds import propagate  # noqa: E402
 from hw.certify.interval import Interval  # noqa: E402
-from hw.experiment.certificates import asked_later  # noqa: E402
+from hw.experiment.certificates import Bracket, asked_later  # noqa: E402
+from hw.experiment.contestants import accelerator_of  # noqa: E402
 from hw.experiment.evaluation_config import CertificatePlan  # noqa: E402
 from hw.experiment.open import open_run  # noqa: E402
+from hw.experiment.run import Run  # noqa: E402
 from hw.experiment.scoring import finished_rows  # noqa: E402
 from hw.simulate.bitsim import BitSim  # noqa: E402
 from hw.simulate.bitsim.lower import lower  # noqa: E402
@@ -46,10 +49,12 @@ from qmodels.data import Dataset, load_data  # noqa: E402
 from qmodels.errors import Contradiction, RobustHlsError  # noqa: E402
 from qmodels.grid import IMAGE_GRID  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402
+from qmodels.victims import accuracy  # noqa: E402
 from tests.helpers.random_networks import random_model  # noqa: E402
 
-PARTS = ("soundness", "speed", "one", "two", "digits")
+PARTS = ("soundness", "speed", "one", "two", "digits", "trained")
 HARD = (1, 2)  # radii of the demo that branch and bound is tried on
+TRAINED = {76: "mnist_certified", 26: "mnist_certified_eps26"}  # ε -> key; the first is what it was trained for
 BRANCHES, BOXES, INSIDE = 10, 8, 250
 
 
@@ -155,14 +160,42 @@ def digits(report: Report, folder: Path, radii: Sequence[int], timeout: float, i
     for epsilon in radii:
         plan = CertificatePlan(epsilons_lsb=(epsilon,), samples=images, complete=epsilon in HARD, timeout=timeout)
         key = f"digits_cnn_decided_eps{epsilon}"
-        try:
-            for bracket in asked_later(run, plan, lambda: finished_rows(run)):
-                report.figure(key, 1 - bracket.unknown, f"{bracket}; {'complete' if bracket.complete else 'relaxed'}")
-                report.details[key] = bracket.as_json()
-        except Contradiction as found:
-            report.figure("contradictions", report.figures.get("contradictions", 0) + 1, str(found))
+        if (bracket := _bracket(report, run, plan, key)) is not None:
+            report.figure(key, 1 - bracket.unknown, f"{bracket}; {'complete' if bracket.complete else 'relaxed'}")
         yield
-    report.figure("contradictions", report.figures.get("contradictions", 0), "radii with an image certified and broken")
+
+
+def _bracket(report: Report, run: Run, plan: CertificatePlan, key: str) -> Bracket | None:
+    """One radius; None, and counted, if an image is certified and an attack of the run has broken it."""
+    contradictions = report.figures.get("contradictions", 0)
+    try:
+        (bracket,) = asked_later(run, plan, lambda: finished_rows(run))
+        report.details[key] = bracket.as_json()
+    except Contradiction as found:
+        bracket, contradictions = None, contradictions + 1
+        report.details[key] = str(found)
+    report.figure("contradictions", contradictions, "radii with an image certified and broken")
+    return bracket
+
+
+def trained(report: Report, folder: Path, data_dir: Path, images: int | None) -> Iterator[None]:
+    """What is proved of a run's accelerator on the test images, its accuracy there, and its worst case."""
+    run = open_run(folder, resume=True, data_dir=data_dir)
+    test = run.data.test.take(images or len(run.data.test.y))
+    clean = accuracy(accelerator_of(run).victim, test.x, np.asarray(test.y))
+    report.figure("mnist_certified_clean", clean, f"{len(test.y)} test images, {run.config.name}")
+    for epsilon, key in TRAINED.items():
+        plan = CertificatePlan(epsilons_lsb=(epsilon,), samples=len(test.y))
+        if (bracket := _bracket(report, run, plan, key)) is not None:
+            report.figure(key, bracket.accuracy, str(bracket))
+        yield
+    worst = [
+        case
+        for case in json.loads((folder / "results.json").read_text())["worst_case"]
+        if case["victim"] == accelerator_of(run).victim.name and case["epsilon_lsb"] == next(iter(TRAINED))
+    ]
+    for case in worst:
+        report.figure("mnist_worst_case", case["accuracy"], f"{case['n']} test images, lowest row {case['lowest_row']}")
     yield
 
 
@@ -189,6 +222,7 @@ def main() -> int:
     arguments = parser(__doc__, PARTS)
     arguments.add_argument("--data-dir", type=Path, default=os.environ.get("ROBUST_HLS_DATA"), help="with mnist.npz")
     arguments.add_argument("--run", type=Path, default=ROOT / "hls_projects" / "digits", help="the demo's run")
+    arguments.add_argument("--trained", type=Path, default=ROOT / "hls_projects" / "mnist_certified", help="that run")
     arguments.add_argument("--timeout", type=float, help="processor seconds an image; default 20, with --quick 2")
     arguments.add_argument("--resume", action="store_true", help="keep the figures that OUT has")
     options = arguments.parse_args()
@@ -226,6 +260,11 @@ def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterato
             yield from digits(report, options.run, radii, min(timeout, 5.0), 60 if quick else None)
         else:
             report.leave_out("digits_cnn_decided_eps1", f"no finished run at {options.run}; make demo makes one")
+    if "trained" in only and "mnist_worst_case" not in done:
+        if (options.trained / "results.json").exists() and options.data_dir is not None:
+            yield from trained(report, options.trained, Path(options.data_dir), 1000 if quick else None)
+        else:
+            report.leave_out("mnist_certified", f"no finished run of configs/mnist_certified.yaml at {options.trained}")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def _check_training(run: Run, shape: tuple[int, ...]) -> None:
         )
     if run.config.training.augmentation != "none" and len(shape) != 3:
         raise UserError(
-            f"training.augmentation: {run.config.training.augmentation} mirrors and shifts images (height, width, "
+            f"training.augmentation: {run.config.training.augmentation} is for images (height, width, "
             f"channels); the data set {run.data.name!r} gives inputs of shape {shape}: leave it out"
         )
 

@@ -13,7 +13,7 @@ PADDING = {"flip-crop": 4, "shift": 1}  # pixels of zeros on each side before cr
 
 
 def augmented(x: Codes, how: Augmentation, rng: np.random.Generator) -> Codes:
-    """Every image of a batch (N, H, W, C) shifted by up to `PADDING` pixels, and mirrored half the time by flip-crop."""
+    """Every image of a batch (N, H, W, C) shifted by up to `PADDING` pixels; flip-crop mirrors it half the time."""
     if how == "none":
         return x
     reach = PADDING[how]

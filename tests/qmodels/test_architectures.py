@@ -83,3 +83,15 @@ def test_one_seed_gives_one_model() -> None:
 def test_images_too_small_are_told(architecture: Any) -> None:
     with pytest.raises(UserError, match=rf"{architecture} needs images of 4x4 pixels or more, got \(3, 4, 1\)"):
         build_float(ModelConfig(architecture=architecture), (3, 4, 1), 3, seed=0)
+
+
+def test_a_cnn_has_its_own_kernel_and_stride_and_any_number_of_layers() -> None:
+    sizes: dict[str, Any] = {"kernel_size": 5, "stride": 3, "padding": "valid"}
+    model = build_float(
+        ModelConfig(architecture="cnn", filters=(6, 8), hidden=(12, 7), **sizes), (28, 28, 1), 10, seed=0
+    )
+    check_quantizable(model)
+    shapes = [tuple(kernel_of(layer).shape) for layer in weighted_layers(model)]
+    assert shapes == [(5, 5, 1, 6), (5, 5, 6, 8), (2 * 2 * 8, 12), (12, 7), (7, 10)]
+    with pytest.raises(UserError, match="too small for conv3 with padding valid"):
+        build_float(ModelConfig(architecture="cnn", filters=(6, 8, 8), **sizes), (28, 28, 1), 10, seed=0)

@@ -41,7 +41,7 @@ def sequences(path: Path, shape: tuple[int, ...], spread: float = 1.0) -> None:
         (
             (6, 4),
             ("model.architecture=mlp", "training.augmentation=flip-crop"),
-            "training.augmentation: flip-crop mirrors and shifts images (height, width, channels); the data set 'mine'",
+            "training.augmentation: flip-crop is for images (height, width, channels); the data set 'mine'",
         ),
         ((6,), ("data.input.frozen=[age]",), "no feature 'age'; the data name none: give places, 0 is the first"),
         ((6,), ("data.input.format=fixed<8,1>",), "beyond the input format fixed<8,1>, -1..0.992188. Give data.input"),

@@ -87,7 +87,9 @@ def test_a_weight_rounded_to_zero_feels_the_width_it_would_bring() -> None:
     tf, keras = runtime().tf, runtime().keras
     inputs = keras.Input((4,))
     hidden = keras.layers.Dense(3, name="fc")(keras.layers.Activation("linear", name="input_grid")(inputs))
-    model = keras.Model(inputs, keras.layers.Dense(2, name="logits")(keras.layers.Activation("relu", name="relu")(hidden)))
+    model = keras.Model(
+        inputs, keras.layers.Dense(2, name="logits")(keras.layers.Activation("relu", name="relu")(hidden))
+    )
     formats = quantize_model(model, QuantizationConfig(weight_bits=3), np.ones((8, 4), np.float32)).formats
     aware = quantization_aware(model, {item.layer: item for item in formats}, MappingConfig())
     kernel = aware.get_layer("fc").kernel
@@ -109,7 +111,9 @@ def test_without_a_clean_share_the_clean_inputs_are_not_looked_at() -> None:
     losses = {}
     for share in (0.0, 0.5):
         config = TrainingConfig(method="certified", adversarial={"epsilon_lsb": 8, "clean_weight": share})
-        losses[share] = float(objective(config, (), tf.constant(share))(model, nothing, tf.constant(ends), tf.constant(y)))
+        losses[share] = float(
+            objective(config, (), tf.constant(share))(model, nothing, tf.constant(ends), tf.constant(y))
+        )
     logits = model(IMAGE_GRID.to_values(x)).numpy().astype(np.float64)
     plain = (np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(8), y]).mean()
     assert losses[0.0] == pytest.approx(plain, rel=1e-4)  # of a ball that is a point
