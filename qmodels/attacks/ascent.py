@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,33 +90,64 @@ class Ascent:
         tf = runtime().tf
         numbers = [tf.constant(value, tf.float32) for value in settings]
         moves = plan if isinstance(plan, int) else len(plan) - 1
-        nothing = np.zeros(len(ball), bool)
-        found = Ascended(ball.clean.copy(), np.zeros(len(ball), np.float32), nothing.copy(), nothing.copy(), 0)
-        rows, looks = np.arange(len(ball)), len(ball)
         room = _room(ball)
-        state = self.begin(room, tf.constant(start, tf.float32), y, target, *numbers)
-        asked, done = nothing, nothing.copy()  # have fallen; and the victim has agreed
+        batch = _Batch(ball, room, self.begin(room, tf.constant(start, tf.float32), y, target, *numbers))
+        looks = len(ball)
         for first, last in _stretches(moves, 1 if judge is None else STRETCHES):
-            state = self.advance(
-                room, y[rows], target[rows], state, *(tf.constant(number) for number in (first, last, plan)), *numbers
-            )
+            which, rows = (tf.constant(number) for number in (first, last, plan)), batch.rows
+            batch.state = self.advance(batch.room, y[rows], target[rows], batch.state, *which, *numbers)
             looks += (last - first) * len(rows)
-            if judge is None or last > moves:
-                continue
-            fresh = np.flatnonzero((state[0].score.numpy() > 0) & ~asked)
-            if len(fresh):  # asked once: what a victim with a defence answers may take long
-                asked[fresh] = True
-                done[fresh] = judge(state[0].best.numpy()[fresh].astype(ball.clean.dtype), rows[fresh])
-            if done.sum() > LEAVING * len(rows):
-                _note(found, rows, state[0], done)
-                stay = np.flatnonzero(~done)
-                rows, asked, done = rows[stay], asked[stay], done[stay]
-                if not len(rows):
+            if judge is not None and last <= moves:
+                batch.ask(judge)
+                if not batch.shrink():
                     break
-                room = _some(room, stay)
-                state = tf.nest.map_structure(lambda part, stay=stay: tf.gather(part, stay), state)
-        _note(found, rows, state[0], np.ones(len(rows), bool))
-        return found._replace(looks=looks)
+        return batch.ended()._replace(looks=looks)
+
+
+class _Batch:
+    """The inputs of an ascent that are still on their way, and what was seen of those that have left."""
+
+    def __init__(self, ball: Ball, room: Room, state: tuple[Any, ...]) -> None:
+        nothing = np.zeros(len(ball), bool)
+        self.found = Ascended(ball.clean.copy(), np.zeros(len(ball), np.float32), nothing.copy(), nothing.copy(), 0)
+        self.rows = np.arange(len(ball))
+        self.room, self.state = room, state
+        self._asked, self._fallen = nothing.copy(), nothing.copy()  # seem to have fallen; and the victim has agreed
+
+    def ask(self, judge: Judge) -> None:
+        """Let the victim judge what seems to have fallen; once, since one with a defence may take long to answer."""
+        seen: Seen = self.state[0]
+        fresh = np.flatnonzero((seen.score.numpy() > 0) & ~self._asked)
+        if len(fresh):
+            self._asked[fresh] = True
+            points = seen.best.numpy()[fresh].astype(self.found.x.dtype)
+            self._fallen[fresh] = judge(points, self.rows[fresh])
+
+    def shrink(self) -> bool:
+        """Take out the fallen if they are many enough to be worth it; False if none is left."""
+        if self._fallen.sum() <= LEAVING * len(self.rows):
+            return True
+        tf, stay = runtime().tf, np.flatnonzero(~self._fallen)
+        self._note(self._fallen)
+        self.rows, self._asked, self._fallen = self.rows[stay], self._asked[stay], self._fallen[stay]
+        if not len(stay):
+            return False
+        self.room = _some(self.room, stay)
+        self.state = tf.nest.map_structure(lambda part: tf.gather(part, stay), self.state)
+        return True
+
+    def ended(self) -> Ascended:
+        """What was seen of all inputs."""
+        if len(self.rows):
+            self._note(np.ones(len(self.rows), bool))
+        return self.found
+
+    def _note(self, which: NDArray[np.bool_]) -> None:
+        """Write what was seen of the inputs that leave into `found`."""
+        best, score, zero, finite = (part.numpy()[which] for part in self.state[0])
+        to = self.rows[which]
+        self.found.x[to], self.found.score[to] = best, score
+        self.found.zero[to], self.found.non_finite[to] = zero, ~finite
 
 
 def _room(ball: Ball) -> Room:
@@ -134,10 +165,3 @@ def _stretches(moves: int, count: int) -> list[tuple[int, int]]:
     """Moves 1 .. `moves` in at most `count` ranges of nearly equal length."""
     ends = np.unique(np.linspace(1, moves + 1, count + 1).round().astype(int)).tolist()
     return list(itertools.pairwise(ends))
-
-
-def _note(found: Ascended, rows: NDArray[np.int64], seen: Seen, which: NDArray[np.bool_]) -> None:
-    """Write what was seen of the inputs that leave into `found`."""
-    best, score, zero, finite = (part.numpy()[which] for part in seen)
-    to = rows[which]
-    found.x[to], found.score[to], found.zero[to], found.non_finite[to] = best, score, zero, ~finite
