@@ -320,7 +320,7 @@ def kills(report: Report, folder: Path, quick: bool) -> None:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            process.wait(0.7 * start + rng.uniform(0, 2 / wanted) * (whole - start))
+            process.wait(0.7 * start + rng.uniform(0, min(2 / wanted, 0.8)) * (whole - start))
             break  # it got to the end
         except subprocess.TimeoutExpired:
             process.kill()
