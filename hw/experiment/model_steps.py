@@ -111,11 +111,13 @@ def aware_step(run: Run) -> tuple[str, ...]:
 
 
 def map_step(run: Run) -> tuple[str, ...]:
-    """Map the chosen layers' weights by the µ-law."""
-    model = run.latent_model or run.float_model
+    """Equalize channels if asked for, and map the chosen layers' weights by the µ-law."""
+    model, mapping = run.latent_model, run.config.mapping.without_equalizing
+    if model is None:
+        model, mapping = run.float_model, run.config.mapping
     if model is None:
         return ()
-    mapped, layers = map_weights(model, run.config.mapping)
+    mapped, layers = map_weights(model, mapping)
     save_model(mapped, run.folder / "mapped.keras")
     write_json(run.folder / "mapping.json", {"mu": run.config.mapping.mu, "layers": layers})
     return "mapped.keras", "mapping.json"

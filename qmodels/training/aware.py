@@ -21,6 +21,7 @@ import numpy as np
 from qmodels.data import Split
 from qmodels.formats import FixedPoint
 from qmodels.layers import kernel_of, select_layers
+from qmodels.quantize.equalize import equalize
 from qmodels.quantize.model import LayerFormats, QuantizationConfig
 from qmodels.quantize.mulaw import MappingConfig, map_weights
 from qmodels.quantize.prequantized import rounded_relu
@@ -54,7 +55,7 @@ def train_aware(
         model: float Keras model without batch normalization.
         config: its `quantization_aware` says how long; method and everything else are the first phase's.
         quantization: how weights and activations will be rounded.
-        mapping: the µ-law mapping that comes before.
+        mapping: what comes before: equalizing, once, and the µ-law mapping, in every step.
         train_split: trained on, and the source of the calibration images.
         validation: decides which epoch's weights are kept.
         seed: of everything random.
@@ -65,6 +66,9 @@ def train_aware(
         What happened, and the formats that `quantize_model` must use for the weights trained here.
     """
     own = config.quantization_aware
+    if mapping.equalize:
+        equalize(model)
+    mapping = mapping.without_equalizing
     stages = [quantization.model_copy(update={"weight_bits": bits}) for bits in (own.weight_bits if own else ())]
     reports = []
     for number, stage in enumerate([*stages, quantization]):

@@ -44,7 +44,8 @@ class State:
 def training_digest(
     model: Any, config: TrainingConfig, train: Split, validation: Split, seed: int, static: Sequence[Any] = ()
 ) -> str:
-    """Identifies a training: same digest, same result."""
+    """Identifies a training: same digest, same result. The quantization-aware phase is a training of its own."""
+    config = config.model_copy(update={"quantization_aware": None})
     layers = [f"{type(layer).__name__} {layer.name}" for layer in model.layers]
     still = [array for other in static for array in other.get_weights()]
     arrays = [*model.get_weights(), *train, *validation, *still]
