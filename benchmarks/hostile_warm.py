@@ -2,7 +2,7 @@
 
 import hw.experiment.preflight
 import hw.report
-import hw.sizing
+import hw.sizing.run
 import hw.tables  # noqa: F401
 from hw import cli  # noqa: F401
 from qmodels.runtime import runtime

@@ -87,6 +87,7 @@ def _compile(sources: FileTree, flags: tuple[str, ...], work: Path) -> None:
     # One unit for all: every source alone would parse the number types again, a fifth of the compiler's time.
     text = "".join(f'#include "{unit}"\n' for unit in units if unit in sources.files)
     (work / "csim.cpp").write_text(text, encoding="utf-8")
+    (work / _mark(flags)).touch()
     folders = [f"-I{folder}" for folder in _INCLUDES if any(path.startswith(f"{folder}/") for path in sources.files)]
     command = [*flags, *folders, "csim.cpp", "-o", LIBRARY]
     types = _precompiled(sources, flags)
@@ -99,15 +100,20 @@ def _compile(sources: FileTree, flags: tuple[str, ...], work: Path) -> None:
     run_gxx([command], work)
 
 
+def _mark(flags: tuple[str, ...]) -> str:
+    """A file beside a library that says how it was optimized."""
+    return f"optimized{flags[0]}"
+
+
 def _precompiled(sources: FileTree, flags: tuple[str, ...]) -> Path | None:
     """The folder of the number types' header, which g++ has parsed already: a third of its time for a small network.
 
-    That takes half again as long as it saves, and 90 MB: so it is done from the second network on. g++ itself sees
-    whether what it has parsed fits its version and flags; where not, it reads the header's text.
+    That takes half again as long as it saves, and 90 MB: so it is done from the second network with these flags on.
+    g++ itself sees whether what it has parsed fits its version and flags; where not, it reads the header's text.
     """
     types = {path: content for path, content in sources.files.items() if path.startswith(_TYPES)}
     headers = [name for name in _VENDORS if f"{_TYPES}{name}" in types]
-    if not headers or sys.platform == "darwin" or not any((cache_root() / _KIND).glob(f"*/{LIBRARY}")):
+    if not headers or sys.platform == "darwin" or not any((cache_root() / _KIND).glob(f"*/{_mark(flags)}")):
         return None  # clang, macOS' g++, would refuse what does not fit
     lines = [*(f"#include <{name}>\n" for name in _STANDARD), *(f'#include "{name}"\n' for name in headers)]
     tree = FileTree("types", types | {_HEADER: "".join(lines).encode()})

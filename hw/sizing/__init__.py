@@ -6,7 +6,26 @@ validation images, and only designs that could be on a Pareto front see the whol
 on test images, converted and gated.
 """
 
-from hw.sizing.config import SizingConfig, load_sizing
-from hw.sizing.run import OWN_MODEL, SizingOptions, own_model_settings, show, size
+from typing import TYPE_CHECKING
+
+from qmodels.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hw.sizing.config import SizingConfig, load_sizing
+    from hw.sizing.run import OWN_MODEL, SizingOptions, own_model_settings, show, size
 
 __all__ = ["OWN_MODEL", "SizingConfig", "SizingOptions", "load_sizing", "own_model_settings", "show", "size"]
+
+# Workers of a crew import only what their jobs need.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "OWN_MODEL": "hw.sizing.run",
+        "SizingConfig": "hw.sizing.config",
+        "SizingOptions": "hw.sizing.run",
+        "load_sizing": "hw.sizing.config",
+        "own_model_settings": "hw.sizing.run",
+        "show": "hw.sizing.run",
+        "size": "hw.sizing.run",
+    },
+)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.benches import compile_bench, run_bench
 from helpers.conversion import spread
 from helpers.own_models import act, both
 
@@ -111,14 +111,8 @@ def test_the_test_bench_holds_all_inputs_of_a_sample_in_a_line(accelerator: Acce
     project.write(tmp_path)
     outputs = accelerator.logits(CODES)
     TestBench(CODES, outputs, (Origin("clean"),) * 40, GRID).write(tmp_path)
-    sources = [f"{project.name}_test.cpp", f"firmware/{project.name}.cpp"]
-    flags = ["-O0", "-std=c++14", "-w", "-Ifirmware/ap_types/", '-DWEIGHTS_DIR="firmware/weights"']
-    subprocess.run(["g++", *flags, *sources, "-o", "bench"], cwd=tmp_path, check=True, timeout=200)
-
-    def run() -> str:
-        return subprocess.run(["./bench"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60).stdout
-
-    assert "PASS: 0 of 120 outputs differ, in 0 of 40 inputs" in run()
+    compile_bench(tmp_path, project)
+    assert "PASS: 0 of 120 outputs differ, in 0 of 40 inputs" in run_bench(tmp_path)[1]
     outputs[7, 1] += 2.0**-8
     TestBench(CODES, outputs, (Origin("clean"),) * 40, GRID).write(tmp_path)
-    assert "FAIL: 1 of 120 outputs differ, in 1 of 40 inputs" in run()
+    assert "FAIL: 1 of 120 outputs differ, in 1 of 40 inputs" in run_bench(tmp_path)[1]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.benches import compile_bench, run_bench
 from helpers.models import Toolbox, qkeras_model, weight_quantizers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,14 +95,12 @@ def test_the_test_bench_passes_with_codes_and_one_flipped_code_bit_fails(
 
 
 def _bench(folder: Path, project: HlsProject, status: int) -> str:
-    """Compile the test bench if it is not there yet, and run it: weights are read when it starts."""
+    """What the test bench says; it is compiled if it is not there yet."""
     if not (folder / "bench").exists():
-        sources = [f"{project.name}_test.cpp", f"firmware/{project.name}.cpp"]
-        flags = ["-O0", "-std=c++14", "-w", "-Ifirmware/ap_types/", '-DWEIGHTS_DIR="firmware/weights"']
-        subprocess.run(["g++", *flags, *sources, "-o", "bench"], cwd=folder, check=True, timeout=200)
-    done = subprocess.run(["./bench"], cwd=folder, capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == status, done.stdout
-    return done.stdout
+        compile_bench(folder, project)
+    found, said = run_bench(folder)
+    assert found == status, said
+    return said
 
 
 @pytest.mark.gxx

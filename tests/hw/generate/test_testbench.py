@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.benches import compile_bench, run_bench
 from helpers.models import STREAM, Toolbox, grid_codes
 
 from hw.accelerator import Accelerator
-from hw.generate.project import HlsProject
 from hw.generate.testbench import FOLDER, INPUTS, OUTPUTS, Origin, TestBench, select, with_checks
 from hw.synth.reports import verdict
 from qmodels.attacks import FGSM
@@ -37,24 +36,13 @@ def built(toolbox: Toolbox, bench: TestBench, tmp_path_factory: pytest.TempPathF
     project = Accelerator(toolbox.quantized.model, STREAM).project
     project.write(folder)
     bench.write(folder)
-    compile_bench(folder, project)
+    compile_bench(folder, project, apart=True)
     return folder
-
-
-def compile_bench(folder: Path, project: HlsProject) -> None:
-    sources = [f"{project.name}_test.cpp", f"firmware/{project.name}.cpp"]
-    flags = ["-O0", "-std=c++14", "-w", "-Ifirmware/ap_types/", '-DWEIGHTS_DIR="firmware/weights"']
-    subprocess.run(["g++", *flags, *sources, "-o", "bench"], cwd=folder, check=True, timeout=200)
-
-
-def run(folder: Path) -> tuple[int, str]:
-    done = subprocess.run(["./bench"], cwd=folder, capture_output=True, text=True, check=False, timeout=100)
-    return done.returncode, done.stdout
 
 
 @pytest.mark.gxx
 def test_passes_on_clean_and_adversarial_inputs(built: Path, bench: TestBench) -> None:
-    status, out = run(built)
+    status, out = run_bench(built)
     assert status == 0, out
     assert f"PASS: 0 of {bench.outputs.size} outputs differ, in 0 of 40 inputs" in out
     counts = {"inputs": 40, "outputs_compared": bench.outputs.size, "outputs_different": 0}
@@ -71,7 +59,7 @@ def test_one_flipped_weight_bit_fails(built: Path) -> None:
     flipped = [values[0] + (step if values[0] <= 0 else -step), *values[1:]]
     try:
         weights.write_text(", ".join(repr(value) for value in flipped))
-        status, out = run(built)
+        status, out = run_bench(built)
     finally:
         weights.write_text(before)
     assert status == 1
@@ -84,7 +72,7 @@ def test_one_wrong_prediction_fails_and_is_named(built: Path, bench: TestBench) 
     outputs[25, 3] += 2.0**-12
     replace(bench, outputs=outputs).write(built)
     try:
-        status, out = run(built)
+        status, out = run_bench(built)
     finally:
         bench.write(built)
     assert status == 1
@@ -106,7 +94,7 @@ def test_one_wrong_prediction_fails_and_is_named(built: Path, bench: TestBench) 
 def test_nothing_compared_is_no_success(built: Path, bench: TestBench, damage: object, said: str) -> None:
     try:
         damage(built / FOLDER)  # type: ignore[operator]
-        status, out = run(built)
+        status, out = run_bench(built)
     finally:
         bench.write(built)
     assert status == 1
