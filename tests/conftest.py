@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli import Cli
@@ -21,22 +22,22 @@ settings.load_profile("suite")
 gc.set_threshold(100_000, 20, 50)
 
 #: By the seconds they take, so that no worker is left alone with one of them at the end. `--durations` tells.
-#: The second does without bitsim's kernels: the first has them built meanwhile. Two workers that want them at once
-#: would both build them.
+#: The second and the third do without bitsim's kernels: the first has them built meanwhile. Workers that want them at
+#: once would all build them.
 LONGEST_FIRST = (
     "hw/experiment/test_flow.py",
-    "qmodels/training/test_session.py",
+    "qmodels/attacks/test_criteria_table.py",
+    "qmodels/attacks/test_table.py",
     "hw/experiment/test_tasks.py",
+    "qmodels/training/test_session.py",
     "hw/generate/contract/test_contract_repairs.py",
     "hw/simulate/bitsim/test_random_networks.py",
-    "qmodels/attacks/test_criteria_table.py",
     "hw/test_accelerator.py",
     "hw/sizing/test_crews.py",
     "hw/generate/contract/test_contract_reported.py",
     "hw/simulate/test_csim.py",
     "hw/test_front_ends.py",
     "qmodels/loading/test_quantizers.py",
-    "qmodels/attacks/test_table.py",
     "hw/sizing/test_size.py",
     "hw/rtl/test_rtl_command.py",
     "hw/generate/test_models.py",
@@ -54,11 +55,34 @@ LONGEST_FIRST = (
     "hw/test_several_inputs.py",
 )
 
+#: They fork processes from one that has loaded everything (helpers/forked.py), which takes seconds: one worker has it.
+FORKING = (
+    "tests/hw/experiment/test_flow.py",
+    "tests/qmodels/training/test_session.py",
+    "tests/qmodels/test_interrupts.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadfile`: a file's tests share a worker, and so do the files that fork."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "those that fork" if file in FORKING else file
+
+    return Scheduling(config, log)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first; the others as they are found."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST_FIRST)}
     assert all(path.is_file() for path in places), "LONGEST_FIRST names a file that is not there"
+    assert all((Path(__file__).parents[1] / name).is_file() for name in FORKING)
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
