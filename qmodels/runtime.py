@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 import warnings
@@ -21,6 +22,13 @@ class Runtime(NamedTuple):
     tf: Any
     keras: Any  # tf_keras
     qkeras: Any
+
+
+#: Layers of QKeras whose `call` is plain Python: no `if` or loop in it, or in their quantizers, depends on a tensor.
+_PLAIN_LAYERS = (
+    *("QActivation", "QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D"),
+    *("QBatchNormalization", "QAveragePooling2D", "QGlobalAveragePooling2D"),
+)
 
 
 @lru_cache(maxsize=1)
@@ -42,12 +50,21 @@ def runtime() -> Runtime:
         keras = importlib.import_module("tf_keras")
         with without_keras_3():
             qkeras = importlib.import_module("qkeras")
+    for name in _PLAIN_LAYERS:
+        _spare(getattr(qkeras, name), tf)
     tf.get_logger().setLevel("ERROR")
     # tf_keras serialises QKeras' quantizers through the constraints API and warns about it, model by model.
     warnings.filterwarnings("ignore", "The `keras.constraints.serialize", UserWarning)
     # QKeras calls its initializer a second time when the first values are too small for the quantizer.
     warnings.filterwarnings("ignore", "The initializer .* is unseeded", UserWarning)
     return Runtime(tf, keras, qkeras)
+
+
+def _spare(layer: Any, tf: Any) -> None:
+    """Have a kind of layer called as it is written: autograph would translate it, and all that it calls, in seconds."""
+    call = layer.call
+    layer.call = tf.autograph.experimental.do_not_convert(call)
+    layer.call.__signature__ = inspect.signature(call)  # Keras looks at the arguments
 
 
 @contextlib.contextmanager
