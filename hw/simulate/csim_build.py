@@ -113,7 +113,7 @@ def _precompiled(sources: FileTree, flags: tuple[str, ...]) -> Path | None:
     """
     types = {path: content for path, content in sources.files.items() if path.startswith(_TYPES)}
     headers = [name for name in _VENDORS if f"{_TYPES}{name}" in types]
-    if not headers or sys.platform == "darwin" or not any((cache_root() / _KIND).glob(f"*/{_mark(flags)}")):
+    if not headers or sys.platform == "darwin" or not any((cache_root() / _KIND).glob(f"[!.]*/{_mark(flags)}")):
         return None  # clang, macOS' g++, would refuse what does not fit
     lines = [*(f"#include <{name}>\n" for name in _STANDARD), *(f'#include "{name}"\n' for name in headers)]
     tree = FileTree("types", types | {_HEADER: "".join(lines).encode()})
