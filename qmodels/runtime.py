@@ -27,7 +27,8 @@ class Runtime(NamedTuple):
 #: Layers of QKeras whose `call` is plain Python: no `if` or loop in it, or in their quantizers, depends on a tensor.
 _PLAIN_LAYERS = (
     *("QActivation", "QDense", "QConv1D", "QConv2D", "QDepthwiseConv2D", "QSeparableConv1D", "QSeparableConv2D"),
-    *("QBatchNormalization", "QAveragePooling2D", "QGlobalAveragePooling2D"),
+    *("QBatchNormalization", "QConv2DBatchnorm", "QDepthwiseConv2DBatchnorm"),
+    *("QAveragePooling2D", "QGlobalAveragePooling2D"),
 )
 
 
