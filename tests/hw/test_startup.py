@@ -76,7 +76,7 @@ def test_names_do_not_steer_the_terminal(cli: Cli, name: str) -> None:
     assert ascii(name)[1:-1] in message and name[1] not in message
 
 
-@pytest.mark.parametrize("package", ["hw", "qmodels"])
+@pytest.mark.parametrize("package", ["hw", "hw.rtl", "hw.sizing", "qmodels"])
 def test_public_names_are_found_when_asked_for_and_not_before(package: str) -> None:
     """The table, `__all__` and the imports that type checkers see name the same things."""
     code = (
@@ -88,7 +88,7 @@ def test_public_names_are_found_when_asked_for_and_not_before(package: str) -> N
     )
     at_import, found, public, later = python(code).split("\n")[:4]
     assert (at_import, found, later) == ("", public, "")
-    source = ast.parse((ROOT / package / "__init__.py").read_text())
+    source = ast.parse((ROOT / package.replace(".", "/") / "__init__.py").read_text())
     (seen,) = [node for node in source.body if isinstance(node, ast.If)]
     imported = [alias.name for node in seen.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     assert sorted(imported) == sorted(public.split())
