@@ -25,19 +25,18 @@ class Traced:
         # Converting all that it calls would take autograph seconds.
         graph = tf.autograph.to_graph(function, recursive=False)
         self._function = tf.function(graph, autograph=False)
-        self._traced: dict[object, Any] = {}
+        self._known: set[object] = set()
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives for tensors or arrays."""
         tf = runtime().tf
         tensors = tf.nest.map_structure(tf.convert_to_tensor, arguments)
-        key = tuple((tensor.dtype, tensor.shape.rank, tuple(tensor.shape[1:])) for tensor in tf.nest.flatten(tensors))
-        traced = self._traced.get(key)
-        if traced is None:
-            specs = tf.nest.map_structure(_any_batch, tensors)
-            traced = self._traced[key] = self._function.get_concrete_function(*specs)
-        # The function would look for what fits these tensors itself, which takes longer than a small model.
-        return traced(*tensors)
+        specs = tf.nest.map_structure(_any_batch, tensors)
+        key = tuple((spec.dtype, tuple(spec.shape)) for spec in tf.nest.flatten(specs))
+        if key not in self._known:
+            self._function.get_concrete_function(*specs)
+            self._known.add(key)
+        return self._function(*tensors)
 
 
 def _any_batch(tensor: Any) -> Any:

@@ -39,8 +39,7 @@ def reference(toolbox: Toolbox) -> KerasVictim:
 @pytest.fixture(scope="module", params=[HARDWARE, STREAM], ids=["io_parallel", "io_stream"])
 def csim(request: pytest.FixtureRequest, toolbox: Toolbox) -> Csim:
     config: HardwareConfig = request.param
-    accelerator = Accelerator(toolbox.quantized.model, config)
-    return accelerator.csim if config is HARDWARE else accelerator.compile(optimize=False)  # each way of compiling once
+    return Accelerator(toolbox.quantized.model, config).csim
 
 
 def test_clean_random_and_extreme_inputs_give_the_same_bits(
