@@ -189,6 +189,9 @@ def trained(report: Report, folder: Path, data_dir: Path, images: int | None) ->
         if (bracket := _bracket(report, run, plan, key)) is not None:
             report.figure(key, bracket.accuracy, str(bracket))
         yield
+    if not (folder / "results.json").exists():
+        report.leave_out("mnist_worst_case", f"the attacks of {folder.name} are not finished")
+        return
     worst = [
         case
         for case in json.loads((folder / "results.json").read_text())["worst_case"]
@@ -261,10 +264,10 @@ def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterato
         else:
             report.leave_out("digits_cnn_decided_eps1", f"no finished run at {options.run}; make demo makes one")
     if "trained" in only and "mnist_worst_case" not in done:
-        if (options.trained / "results.json").exists() and options.data_dir is not None:
+        if (options.trained / "project.json").exists() and options.data_dir is not None:
             yield from trained(report, options.trained, Path(options.data_dir), 1000 if quick else None)
         else:
-            report.leave_out("mnist_certified", f"no finished run of configs/mnist_certified.yaml at {options.trained}")
+            report.leave_out("mnist_certified", f"no run of configs/mnist_certified.yaml at {options.trained}")
 
 
 if __name__ == "__main__":
