@@ -103,10 +103,18 @@ def bitsim_speed() -> str:
     return "thousands of times faster"
 
 
+def certified(key: str) -> str:
+    """A share of docs/benchmarks/certify.json."""
+    return f"{100 * read('docs/benchmarks/certify.json')['figures'][key]:.1f} %"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "digits three bits": three_bits,
     "digits bracket told 2": lambda: bracket_told(2),
     "digits bracket 1": lambda: bracket(1),
+    "mnist certified": lambda: certified("mnist_certified"),
+    "mnist certified clean": lambda: certified("mnist_certified_clean"),
+    "mnist certified 26": lambda: certified("mnist_certified_eps26"),
     "digits exactness": digits_exactness,
     "digits csim": digits_csim,
     "bitsim speed": bitsim_speed,
