@@ -31,9 +31,9 @@ SECTIONS = ", ".join(RunConfig.model_fields)
         ("evaluation.attacks=[{attack: {}, epsilons_lsb: [1]}]", "attack: kind is missing (allowed: "),
         ("training.method=feedbak", "training.method: 'feedbak' is not allowed; did you mean 'feedback'? (allowed: "),
         (
-            "model.architecture=cnn",
-            "model.architecture: 'cnn' is not allowed; did you mean 'cnn4'? "
-            "(allowed: mlp, cnn4, resnet8, mobilenet_v1_025, wrn32, coffee_cnn)",
+            "model.architecture=resnet",
+            "model.architecture: 'resnet' is not allowed; did you mean 'resnet8'? "
+            "(allowed: mlp, cnn, cnn4, resnet8, mobilenet_v1_025, wrn32, coffee_cnn)",
         ),
     ],
 )
