@@ -22,8 +22,8 @@ settings.load_profile("suite")
 gc.set_threshold(100_000, 20, 50)
 
 #: By the seconds they take, so that no worker is left alone with one of them at the end. `--durations` tells.
-#: The second does without bitsim's kernels: the first has them built meanwhile. Workers that want them at once would all
-#: build them.
+#: The second does without bitsim's kernels: the first has them built meanwhile. Workers that want them at once would
+#: all build them.
 LONGEST_FIRST = (
     "hw/experiment/test_flow.py",
     "qmodels/attacks/test_criteria_table.py",
