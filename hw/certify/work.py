@@ -170,9 +170,10 @@ class Work:
         if not question.alive().any():
             return
         front, regions, goal, question.elements = shrink(front, regions, goal)
-        start = root(front, regions, goal, need, self.known.effort.steps)[0].inputs[-1]
-        one = regions.take(np.zeros(1, np.int64))
-        front, one = joined(front, one, goal) or (front, one)
+        one, start = regions.take(np.zeros(1, np.int64)), None
+        if (smaller := joined(front, one, goal)) is not None:  # its leaf is no input of the network
+            start = root(front, regions, goal, need, self.known.effort.steps)[0].inputs[-1]
+            front, one = smaller
         if deep(front):
             one = tightened(front, one, _TIGHTEN)
         regions = one.take(np.zeros(len(need), np.int64))
@@ -186,11 +187,12 @@ class Work:
         goal: Objective,
         need: NDArray[np.int64],
         question: Question,
-        start: Points,
+        start: Points | None,
     ) -> bool:
-        """Whether all rivals of one image are ruled out; `start` are leaves where a local search begins."""
+        """Whether all rivals of one image are ruled out; a local search begins at `start`, or where the root ends."""
         steps = self.known.effort.steps
         found, shown = root(front, regions, goal, need, 2 * steps)
+        start = found.inputs[-1] if start is None else start
         left = np.flatnonzero(~shown)
         if not len(left):
             return True
