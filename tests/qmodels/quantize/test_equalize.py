@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qmodels.architectures import ModelConfig, build_float
-from qmodels.grid import IMAGE_GRID
+from qmodels.grid import IMAGE_GRID, Values
 from qmodels.layers import kernel_of
 from qmodels.quantize.equalize import equalize
 from qmodels.quantize.model import QuantizationConfig, quantize_model
@@ -30,11 +30,16 @@ def uneven(model: Any, rng: np.random.Generator) -> None:
             layer.set_weights([kernel, rng.normal(0, 0.1, bias.shape)])
 
 
-def test_the_outputs_stay_and_the_reading_weights_are_of_one_size() -> None:
-    rng = np.random.default_rng(0)
+def uneven_cnn(seed: int, count: int) -> tuple[Any, Values]:
+    """A network and inputs."""
+    rng = np.random.default_rng(seed)
     model = build_float(CNN, SHAPE, 10, seed=0)
     uneven(model, rng)
-    x = IMAGE_GRID.to_values(IMAGE_GRID.random(32, SHAPE, rng))
+    return model, IMAGE_GRID.to_values(IMAGE_GRID.random(count, SHAPE, rng))
+
+
+def test_the_outputs_stay_bit_for_bit() -> None:
+    model, x = uneven_cnn(0, 32)
     before = model(x).numpy()
     assert equalize(model) == [("conv1", "conv2"), ("conv2", "fc1"), ("fc1", "logits")]
     np.testing.assert_array_equal(model(x).numpy(), before)  # powers of two round nothing
@@ -60,10 +65,7 @@ def test_the_weights_that_read_a_channel_are_of_one_size(flat: bool) -> None:
 
 
 def test_three_bits_lose_less() -> None:
-    rng = np.random.default_rng(1)
-    model = build_float(CNN, SHAPE, 10, seed=0)
-    uneven(model, rng)
-    x = IMAGE_GRID.to_values(IMAGE_GRID.random(200, SHAPE, rng))
+    model, x = uneven_cnn(1, 200)
     logits = model(x).numpy()
     lost = {}
     for even in (False, True):
