@@ -35,11 +35,12 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import attack_peers as peers  # noqa: E402
 from benchmarks.attack_subjects import Subject, accelerators, resnet8, tabular_subject, trained  # noqa: E402
 from benchmarks.common import Report, parser  # noqa: E402
+from hw.simulate.gradients import gradients_of  # noqa: E402
 from qmodels.attacks import CWL2, PGD, DeepFool, HopSkipJump, Square, WorstCase  # noqa: E402
 from qmodels.attacks.worst_case import NOT_FALLEN  # noqa: E402
 from qmodels.errors import ToolMissing  # noqa: E402
 from qmodels.grid import Codes  # noqa: E402
-from qmodels.victims import AcceleratorVictim, GradientModel, KerasVictim, Victim, predictions  # noqa: E402
+from qmodels.victims import KerasVictim, Victim, predictions  # noqa: E402
 
 STEPS = 40
 MODULES = {"art": "art", "foolbox": "foolbox"}
@@ -123,7 +124,7 @@ def record_gap(report: Report, name: str, library: str, n: int, accuracy: tuple[
 
 def pgd(report: Report, name: str, subject: Subject, radii: Iterable[int], libraries: list[str], rounds: int) -> None:
     """PGD-40 with one random start and steps of 2.5 epsilon / 40."""
-    victim, few = KerasVictim(subject.folded, "quantized"), subject.first(100)
+    victim, few = KerasVictim(subject.folded, "quantized", engine=gradients_of), subject.first(100)
 
     def left_standing(radius: int) -> float:
         return robust_accuracy(victim, peers.pgd(libraries[0], few, radius, STEPS)(few.x, few.y), few)
@@ -294,7 +295,7 @@ def worst_case(report: Report, subject: Subject, epsilon: int) -> None:
     from hw.accelerator import Accelerator
     from hw.generate.hardware import HardwareConfig
 
-    victim = AcceleratorVictim(Accelerator(subject.model, HardwareConfig()), GradientModel(subject.folded))
+    victim = Accelerator(subject.model, HardwareConfig())
     seconds, found = timed(lambda: WorstCase().evaluate(victim, subject.x, subject.y, epsilon_lsb=epsilon, seed=0))
     standing = float(np.mean(found.fell_to == NOT_FALLEN))
     note = f"epsilon {epsilon} LSB, {len(subject.y)} images, {standing:.1%} standing, {seconds:.0f} s"
@@ -318,7 +319,7 @@ def on_models(report: Report, only: list[str], quick: bool, libraries: list[str]
 def tabular(report: Report, quick: bool) -> None:
     """Robust accuracy over ε on signed tabular inputs: PGD-40 on the grid, one radius a feature, against ART's PGD."""
     subject = tabular_subject(100 if quick else 500)
-    victim = KerasVictim(subject.folded, "quantized", subject.grid)
+    victim = KerasVictim(subject.folded, "quantized", subject.grid, engine=gradients_of)
     attack, gaps = PGD(steps=STEPS), []
     for radius in TABULAR_RADII:
         ours = attack(victim, subject.x, subject.y, epsilon_lsb=radius, seed=0)

@@ -24,6 +24,7 @@ from hw.simulate.bitsim import BitSim, LayerOverflow
 from hw.simulate.bitsim.lower import lower
 from hw.simulate.csim import Csim
 from hw.simulate.explain import FirstDifference, explain
+from hw.simulate.gradients import gradients_of
 from hw.simulate.model_trace import layers_of, model_trace
 from hw.simulate.witness import Witness, compare
 from qmodels.attacks import Attack, AttackResult
@@ -83,7 +84,7 @@ class Accelerator:
         converted = convert(model, config, exactness=exactness, input_formats=grid.formats)
         self._take(converted, model, config, grid, engine, threads)
         if exactness == "required":  # the contract is what makes the view equal to the model
-            self.gradient_model = GradientModel(model, self.grid, prepare=prequantize)
+            self.gradient_model = GradientModel(model, self.grid, prepare=prequantize, engine=gradients_of)
 
     @classmethod
     def from_hls4ml(

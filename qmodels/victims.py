@@ -43,6 +43,26 @@ class Victim(Protocol):
         ...
 
 
+class Engine(Protocol):
+    """Computes a model's outputs and input gradients faster than TensorFlow does, for inputs on the grid."""
+
+    def forward(self, values: Points) -> tuple[Logits, np.int64]:
+        """Outputs (N, outputs) of values (N, ...), and a ticket with which `backward` is asked once."""
+        ...
+
+    def backward(self, upstream: Points, ticket: np.int64) -> Points:
+        """Gradient (N, features) by the values, of what has the gradient `upstream` (N, outputs) by the outputs."""
+        ...
+
+    def outputs(self, values: Points) -> Logits:
+        """Outputs (N, outputs) of values (N, ...)."""
+        ...
+
+
+#: (prequantized model, its grid) -> its engine; None where there is none for such a model.
+EngineOf = Callable[[Any, InputGrid], Engine | None]
+
+
 class GradientModel:
     """A Keras model whose input gradients an attack may follow, and the loops that were compiled for it.
 
@@ -57,6 +77,7 @@ class GradientModel:
         *,
         prepare: Callable[[Any], Any] | None = None,
         forward: Traced | None = None,
+        engine: EngineOf | None = None,
     ) -> None:
         """Take a model.
 
@@ -66,9 +87,11 @@ class GradientModel:
             head: makes of the model's outputs what a criterion judges; None: they are that.
             prepare: makes of it the model that is differentiated, when that is first asked for; None: the same.
             forward: the model's forward pass, where it has been traced already.
+            engine: finds what computes the model in TensorFlow's place; None: TensorFlow does. An engine has the
+                weights that the model has when it is first asked for.
         """
         self._given, self._prepare, self.grid, self.head = model, prepare, grid, head
-        self._forward = forward
+        self._forward, self._engine_of = forward, engine
         self._loops: dict[Hashable, Any] = {}
 
     def __repr__(self) -> str:
@@ -78,6 +101,11 @@ class GradientModel:
     def model(self) -> Any:
         """The model that is differentiated."""
         return self._given if self._prepare is None else self._prepare(self._given)
+
+    @cached_property
+    def engine(self) -> Engine | None:
+        """What computes the model for inputs on the grid; None: TensorFlow."""
+        return None if self._engine_of is None else self._engine_of(self.model, self.grid)
 
     @cached_property
     def forward(self) -> Traced:
@@ -96,6 +124,41 @@ class GradientModel:
         """Outputs (tensor) of points (tensor) in grid steps."""
         return self.through(points, lambda values: self.model(values, training=False))
 
+    def look(self, points: Any) -> Any:
+        """`outputs` of points on the grid, by the engine where there is one. To be differentiated exactly once."""
+        engine = self.engine
+        return self.outputs(points) if engine is None else self.through(points, self._by(engine))
+
+    def glance(self, points: Any) -> Any:
+        """`answers` of points on the grid, by the engine where there is one."""
+        engine = self.engine
+        if engine is None:
+            return self.answers(points)
+        tf = runtime().tf
+        return self.through(
+            points, lambda values: self._shaped(tf.numpy_function(engine.outputs, [values], tf.float32))
+        )
+
+    def _by(self, engine: Engine) -> Callable[[Any], Any]:
+        """The engine as a function of tensors that can be differentiated."""
+        tf = runtime().tf
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def followed(values: Any) -> tuple[Any, Callable[[Any], Any]]:
+            outputs, ticket = tf.numpy_function(engine.forward, [values], [tf.float32, tf.int64])
+
+            def gradient(upstream: Any) -> Any:
+                found = tf.numpy_function(engine.backward, [upstream, ticket], tf.float32)
+                return tf.reshape(found, tf.shape(values))
+
+            return self._shaped(outputs), gradient
+
+        return followed  # type: ignore[no-any-return]
+
+    def _shaped(self, outputs: Any) -> Any:
+        """The engine's outputs with the shape that the model's have."""
+        return runtime().tf.ensure_shape(outputs, [None, prod(self.model.output_shape[1:])])
+
     def through(self, points: Any, forward: Callable[[Any], Any]) -> Any:
         """`outputs`, with the model's forward pass given."""
         values = points * self.grid.step
@@ -107,7 +170,7 @@ class GradientModel:
     def compiled(self, key: Hashable, build: Callable[[GradientModel], Compiled]) -> Compiled:
         """The loop of that key, built when it is first asked for."""
         if key not in self._loops:
-            _ = self.model  # made now: inside a compiled loop weights have no values
+            _ = self.model, self.engine  # made now: inside a compiled loop weights have no values
             self._loops[key] = build(self)
         return cast(Compiled, self._loops[key])
 
@@ -131,12 +194,13 @@ class KerasVictim:
         name: Literal["float", "quantized"],
         grid: InputGrid = IMAGE_GRID,
         batch_size: int = 1000,
+        engine: EngineOf | None = None,
     ) -> None:
         self.model = model
         self.name: str = name
         self.grid = grid
         self.batch_size = batch_size
-        self.gradient_model = GradientModel(model, grid)
+        self.gradient_model = GradientModel(model, grid, engine=engine)
 
     def __repr__(self) -> str:
         return f"KerasVictim({self.name}, {self.model.name})"
@@ -188,7 +252,9 @@ class GradientHeadVictim(HeadVictim):
     def __init__(self, inner: GradientVictim, head: Head) -> None:
         super().__init__(inner, head)
         source = inner.gradient_model
-        self.gradient_model = GradientModel(source.model, source.grid, head, forward=source.forward)
+        self.gradient_model = GradientModel(
+            source.model, source.grid, head, forward=source.forward, engine=lambda *_: source.engine
+        )
 
 
 def with_head(victim: Victim, head: Head | None) -> Victim:

@@ -28,6 +28,7 @@ from hw.generate.contract import (
     repair_model,
 )
 from hw.generate.onnx import ONNX_FILE, convert_onnx, is_onnx
+from hw.simulate.gradients import gradients_of
 from qmodels.affine import Affine
 from qmodels.data import Dataset, load_data
 from qmodels.errors import UserError
@@ -280,7 +281,8 @@ class Run:
         if self.exactness == "reported" and not self.has_wide_sums:
             return self.quantized
         double = self.has_wide_sums
-        return KerasVictim(prequantize(self.quantized_model, double=double), "quantized", self.data.grid)
+        model = prequantize(self.quantized_model, double=double)
+        return KerasVictim(model, "quantized", self.data.grid, engine=gradients_of)
 
     @cached_property
     def hardware_model(self) -> Any:

@@ -106,7 +106,7 @@ def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, criterion: Cr
         room: Room, x: Tensor, before: Tensor, gradient: Tensor, length: Tensor, first: Tensor, epsilon: Tensor
     ) -> Tensor:
         """A gradient step, blended with the previous move from the second step on."""
-        stepped = ball.onto(x + wide(length, x) * ball.towards(gradient, room.weight), room, epsilon)
+        stepped = ball.onto(x + ball.ahead(gradient, room.weight, wide(length, x)), room, epsilon)
         blended = x + MOMENTUM * (stepped - x) + (1.0 - MOMENTUM) * (x - before)
         return tf.where(first, stepped, ball.onto(blended, room, epsilon))
 

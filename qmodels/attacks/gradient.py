@@ -185,14 +185,16 @@ def compiled_gradient(
 class Geometry(NamedTuple):
     """What one norm means for an ascent, as TensorFlow functions."""
 
-    towards: Callable[[Tensor, Tensor], Tensor]  # (gradient, weight) -> direction of a step of length one
+    ahead: Callable[[Tensor, Tensor, Tensor], Tensor]  # (gradient, weight, length) -> a step
     onto: Callable[[Tensor, Room, Tensor], Tensor]  # (x, room, epsilon) -> x in the ball
-    to_grid: Callable[[Tensor, Room, Tensor], Tensor]  # the same, in whole steps
+    to_grid: Callable[[Tensor, Room, Tensor], Tensor]  # what `onto` gave, in whole steps
 
 
 def geometry_of(norm: Norm) -> Geometry:
     """The geometry of L-infinity or L2."""
-    return Geometry(_sign, _clip_linf, _round_linf) if norm == "linf" else Geometry(_unit, _clip_l2, _round_l2)
+    return (
+        Geometry(_ahead_linf, _clip_linf, _round_linf) if norm == "linf" else Geometry(_ahead_l2, _clip_l2, _round_l2)
+    )
 
 
 def _build_ascent(source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion) -> Ascent:
@@ -202,8 +204,8 @@ def _build_ascent(source: GradientModel, loss: LossName, norm: Norm, criterion: 
 
     def move(room: Room, iterate: Tensor, gradient: Tensor, momentum: Tensor, *settings: Tensor) -> tuple[Tensor, ...]:
         epsilon, step, decay = settings
-        momentum = decay * momentum + tf.where(decay > 0, _unit_l1(gradient), gradient)
-        iterate = geometry.onto(iterate + step * geometry.towards(momentum, room.weight), room, epsilon)
+        momentum = tf.cond(decay > 0, lambda: decay * momentum + _unit_l1(gradient), lambda: gradient)
+        iterate = geometry.onto(iterate + geometry.ahead(momentum, room.weight, step), room, epsilon)
         return geometry.to_grid(iterate, room, epsilon), iterate, momentum
 
     def begin(room: Room, start: Tensor, y: Tensor, target: Tensor, *settings: Tensor) -> tuple[Any, ...]:
@@ -223,7 +225,7 @@ def _build_ascent(source: GradientModel, loss: LossName, norm: Norm, criterion: 
             finite = finite & fine
         if last > moves:  # nobody needs the gradient of the last point
             point, iterate, momentum = move(room, iterate, gradient, momentum, *settings)
-            score = criterion.score(source.answers(point), y)
+            score = criterion.score(source.glance(point), y)
             best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
         return Seen(best, best_score, zero, finite), (iterate, gradient, momentum)
 
@@ -247,18 +249,24 @@ def _build_look(source: GradientModel, loss: LossName, criterion: Criterion) -> 
     def look(point: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(point)
-            logits = source.outputs(point)
+            logits = source.look(point)
             losses = loss_of(logits, y, target)
         gradient = tape.gradient(losses, point)
-        finite = all_finite(logits) & all_finite(gradient)
-        return tf.where(tf.math.is_finite(gradient), gradient, 0.0), losses, criterion.score(logits, y), finite
+        if source.engine is not None:  # whole numbers: always finite
+            return gradient, losses, criterion.score(logits, y), all_finite(logits)
+        fine = all_finite(gradient)
+        gradient = tf.cond(  # a selection takes as long as the rest of a step, and is hardly ever needed
+            tf.reduce_all(fine), lambda: gradient, lambda: tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+        )
+        return gradient, losses, criterion.score(logits, y), fine & all_finite(logits)
 
     return Traced(look)
 
 
 def keep_better(point: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> Tensor:
     """Per image, the point with the higher score."""
-    return runtime().tf.where(wide(score > best_score, best), point, best)
+    # The first version of `where` takes one condition a sample, and copies; broadcasting one is many times as slow.
+    return runtime().tf.compat.v1.where(score > best_score, point, best)
 
 
 def all_finite(x: Tensor) -> Tensor:
@@ -284,13 +292,13 @@ def _norm(x: Tensor) -> Tensor:
     return wide(runtime().tf.norm(_flat(x), axis=1), x)
 
 
-def _sign(gradient: Tensor, weight: Tensor) -> Tensor:
-    return runtime().tf.sign(gradient) * weight
+def _ahead_linf(gradient: Tensor, weight: Tensor, step: Tensor) -> Tensor:
+    return runtime().tf.sign(gradient) * (weight * step)  # the small product first
 
 
-def _unit(gradient: Tensor, weight: Tensor) -> Tensor:
+def _ahead_l2(gradient: Tensor, weight: Tensor, step: Tensor) -> Tensor:
     gradient = gradient * weight  # nothing is spent on frozen features
-    return gradient / (_norm(gradient) + 1e-30)
+    return gradient * (step / (_norm(gradient) + 1e-30))
 
 
 def _unit_l1(gradient: Tensor) -> Tensor:
@@ -309,9 +317,8 @@ def _clip_l2(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
 
 
 def _round_linf(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
-    """The nearest grid point of the box, whose ends are whole."""
-    tf = runtime().tf
-    return tf.clip_by_value(tf.round(x), room.low, room.high)
+    """The nearest grid point: in the box as `x` is, since its ends are whole."""
+    return runtime().tf.round(x)
 
 
 def _round_l2(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
@@ -320,3 +327,7 @@ def _round_l2(x: Tensor, room: Room, epsilon: Tensor) -> Tensor:
     delta = x - room.clean
     nearest, inward = tf.round(delta), tf.cast(tf.cast(delta, tf.int32), x.dtype)
     return room.clean + tf.where(_norm(nearest) <= epsilon, nearest, inward)
+
+
+_LINF = Geometry(_ahead_linf, _clip_linf, _round_linf)
+_L2 = Geometry(_ahead_l2, _clip_l2, _round_l2)

@@ -100,7 +100,7 @@ class _WrappedModel(GradientModel):
     """A differentiable model around another one."""
 
     def __init__(self, inner: GradientModel) -> None:
-        super().__init__(None, inner.grid, inner.head, prepare=lambda _: inner.model)
+        super().__init__(None, inner.grid, inner.head, prepare=lambda _: inner.model, engine=lambda *_: inner.engine)
         self.inner = inner
 
     @cached_property

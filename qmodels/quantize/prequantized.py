@@ -15,11 +15,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from qmodels.runtime import runtime
 
 Tensor = Any
+
+
+class Rounding(NamedTuple):
+    """What a rounding activation does: to the nearest multiple of `step`, halves to even, and into a range."""
+
+    step: float
+    low: float
+    high: float
+    clipped: bool  # no gradient below zero or above `high`; else it is one everywhere
+
+
+#: Times a rounded ReLU's `high`: below it gradients pass.
+BEYOND = 1.0 + 2.0**-20
+#: The attribute of an activation function that holds its `Rounding`.
+ROUNDING = "rounding"
 #: QKeras class -> (Keras class, attribute of the kernel, attribute of its quantizer)
 PLAIN = {
     "QDense": ("Dense", "kernel", "kernel_quantizer_internal"),
@@ -166,6 +181,7 @@ def rounded_relu(bits: int, integer: int) -> Callable[[Tensor], Tensor]:
     def rounded(x: Tensor) -> Tensor:
         return relu_on_grid(x, *grid)
 
+    setattr(rounded, ROUNDING, Rounding(grid[0], 0.0, grid[2], clipped=True))
     return rounded
 
 
@@ -181,7 +197,7 @@ def relu_on_grid(x: Tensor, step: Any, inverse: Any, top: Any) -> Tensor:
         def gradient(upstream: Tensor) -> Tensor:
             # One where 0 < x <= top: ReLU6's gradient, one where 0 < x < 6, is several times as fast as
             # comparisons and a selection.
-            return tf.raw_ops.Relu6Grad(gradients=upstream, features=x * (6.0 / (top * (1.0 + 2.0**-20))))
+            return tf.raw_ops.Relu6Grad(gradients=upstream, features=x * (6.0 / (top * BEYOND)))
 
         return tf.clip_by_value(tf.round(x * inverse) * step, 0.0, top), gradient
 
@@ -198,4 +214,5 @@ def _rounded_linear(step: float, low: float, high: float) -> Callable[[Tensor], 
         # As QKeras adds it up: far outside the range this is not exact, and it must not be exact here either.
         return x + (rounded - x), lambda upstream: upstream
 
+    setattr(rounded_linear, ROUNDING, Rounding(step, low, high, clipped=False))
     return rounded_linear  # type: ignore[no-any-return]

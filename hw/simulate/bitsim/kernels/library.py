@@ -19,7 +19,11 @@ from qmodels.errors import ToolMissing, UserError
 SOURCES = Path(__file__).parent
 ISA_VARIABLE = "ROBUST_HLS_ISA"
 
-_COMMON = ["-std=c++20", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math"]
+#: Without contraction: a product and a sum are rounded apart on every machine.
+_COMMON = [
+    *("-std=c++20", "-O3", "-fPIC", "-shared", "-pthread"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
+]
 #: Instruction sets that may be forced through ROBUST_HLS_ISA. All of them give the same bits.
 ISA_FLAGS = {
     "native": ["-march=native"],
@@ -81,35 +85,49 @@ def codes_header() -> str:
     return "".join(map(constants, SHARED))
 
 
-def build(isa: str = "native") -> Path:
+def build(isa: str = "native", source: Path = SOURCES / "bitsim.cpp") -> Path:
     """The library for these sources, flags and this processor, compiled unless it is there.
+
+    Args:
+        isa: the instruction set, a key of `ISA_FLAGS`.
+        source: the file to compile; it may include those beside bitsim.cpp.
 
     Raises:
         ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
     """
     flags = [*_COMMON, *ISA_FLAGS[isa], *sanitizer_flags()]
-    texts = sorted(path for path in SOURCES.iterdir() if path.suffix in (".h", ".cpp"))
+    texts = sorted({source, *(path for path in SOURCES.iterdir() if path.suffix == ".h")})
     header = codes_header()
-    sources = [source.name.encode() + b"\0" + source.read_bytes() for source in texts]
+    sources = [text.name.encode() + b"\0" + text.read_bytes() for text in texts]
     key = digest("\0".join([*flags, _cpu()]), *sources, header)
 
     def compile_into(work: Path, final: Path) -> None:
         (work / "codes.h").write_text(header, encoding="utf-8")
-        run_gxx([[*flags, f"-I{work}", "-o", str(work / "bitsim.so"), str(SOURCES / "bitsim.cpp")]], work)
+        run_gxx([[*flags, f"-I{work}", f"-I{SOURCES}", "-o", str(work / f"{source.stem}.so"), str(source)]], work)
 
-    return build_once("bitsim", f"{isa}-{key}", compile_into) / "bitsim.so"
+    return build_once(source.stem, f"{isa}-{key}", compile_into) / f"{source.stem}.so"
 
 
 @functools.cache
-def _load(isa: str) -> ctypes.CDLL:
-    path = build(isa)
+def _open(isa: str, source: Path) -> ctypes.CDLL:
+    path = build(isa, source)
     try:
-        lib = ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path))
     except OSError as error:
         discard(path.parent)  # whole, and still no library: another compiler may do better
         raise ToolMissing(
             f"what g++ wrote cannot be loaded ({error}); check {GXX.variable} and {ISA_VARIABLE}, run again"
         ) from None
+
+
+def load_source(source: Path) -> ctypes.CDLL:
+    """Another library of the same instructions (isa.h), built and kept as the kernels are."""
+    return _open(forced_isa(), source)
+
+
+@functools.cache
+def _load(isa: str) -> ctypes.CDLL:
+    lib = _open(isa, SOURCES / "bitsim.cpp")
     lib.bitsim_isa.restype = ctypes.c_char_p
     lib.bitsim_create.restype = ctypes.c_void_p
     lib.bitsim_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]

@@ -1,0 +1,200 @@
+"""Gradients in integers against TensorFlow's: random networks, every layer that is covered, every instruction set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hw import Accelerator
+from hw.simulate.bitsim.kernels import library
+from hw.simulate.gradients import gradients_of
+from hw.simulate.gradients.engine import Gradients
+from hw.simulate.gradients.network import NotCovered, read
+from qmodels.attacks import PGD, APGDTargeted
+from qmodels.formats import FixedPoint
+from qmodels.grid import IMAGE_GRID, InputGrid
+from qmodels.quantize.prequantized import prequantize
+from qmodels.runtime import runtime, set_seed
+from qmodels.victims import AcceleratorVictim, GradientModel
+
+pytestmark = pytest.mark.gxx
+SIGNED_GRID = InputGrid(FixedPoint(12, 5))
+ISAS = ("native", "portable", "avx2")
+
+
+def quantizers(bits, seed):
+    q, keras = runtime().qkeras, runtime().keras
+    return {
+        "kernel_quantizer": q.quantized_bits(bits, 0, alpha=1),
+        "bias_quantizer": q.quantized_bits(bits + 5, 1, alpha=1),
+        "kernel_initializer": keras.initializers.RandomUniform(-0.9, 0.9, seed=seed),
+        "bias_initializer": keras.initializers.RandomUniform(-0.5, 0.5, seed=seed + 1),
+    }
+
+
+class RandomNetwork:
+    """A QKeras model of layers that are covered, chosen at random, and its grid."""
+
+    def __init__(self, seed):
+        self.rng, self.q, self.keras = np.random.default_rng(seed), runtime().qkeras, runtime().keras
+        set_seed(seed)
+        self.grid = SIGNED_GRID if self.rng.random() < 0.3 else IMAGE_GRID
+        inputs = self.keras.Input(self._numbers((3,), (40,)) if self.rng.random() < 0.25 else self._sizes())
+        x = self._picture(inputs) if len(inputs.shape) > 2 else inputs
+        if self.rng.random() < 0.7:
+            x = self._relu(self.q.QDense(int(self.rng.integers(2, 20)), **self._weights())(x))
+        self.model = self.keras.Model(inputs, self.q.QDense(int(self.rng.integers(2, 6)), **self._weights())(x))
+
+    def _numbers(self, low, high):
+        return tuple(int(number) for number in self.rng.integers(low, high))
+
+    def _sizes(self):
+        return self._numbers((6, 6, 1), (12, 12, 5))
+
+    def _weights(self):
+        return quantizers(int(self.rng.integers(2, 7)), int(self.rng.integers(10**6)))
+
+    def _relu(self, x):
+        bits, integer = self._numbers((3, 1), (9, 5))
+        return self.q.QActivation(f"quantized_relu({bits},{integer})")(x)
+
+    def _conv(self, x, filters, size, stride, padding):
+        return self.q.QConv2D(filters, size, strides=stride, padding=padding, **self._weights())(x)
+
+    def _picture(self, x):
+        if self.grid is IMAGE_GRID:
+            x = self.q.QActivation("quantized_bits(9,0,alpha=1)")(x)
+        for _ in range(self.rng.integers(1, 4)):
+            x = self._stage(x)
+        if self.rng.random() < 0.3 and x.shape[1] == x.shape[2] and x.shape[1] in (2, 4):
+            x = self.keras.layers.AveragePooling2D(x.shape[1])(x)
+        return self.keras.layers.Flatten()(x)
+
+    def _stage(self, x):
+        kind, small = self.rng.integers(4), min(x.shape[1:3])
+        if kind == 0 and small >= 2 and x.shape[-1] > 4:
+            return self.keras.layers.MaxPooling2D(2)(x)
+        size, stride = self._numbers((1, 1), (4, 4)), self._numbers((1, 1), (4, 3))
+        if kind == 1 and x.shape[-1] > 4:
+            branch = self._conv(self._relu(self._conv(x, 5, size, 1, "same")), x.shape[-1], 3, 1, "same")
+            return self._relu(self.keras.layers.Add()([x, branch]))
+        padding = "same" if small < 3 or self.rng.random() < 0.5 else "valid"
+        return self._relu(self._conv(x, int(self.rng.integers(1, 10)), size, stride, padding))
+
+
+def with_tensorflow(model, grid, x, upstream):
+    """Outputs, and the gradient by the values."""
+    tf = runtime().tf
+    values = tf.constant(grid.to_values(x))
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        outputs = model(values, training=False)
+        total = tf.reduce_sum(outputs * upstream)
+    return outputs.numpy(), tape.gradient(total, values).numpy().reshape(len(x), -1)
+
+
+def with_engine(engine, grid, x, upstream):
+    outputs, ticket = engine.forward(grid.to_values(x))
+    return outputs, engine.backward(upstream, ticket)
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6))
+def test_random_networks(seed):
+    network = RandomNetwork(seed)
+    view, grid = prequantize(network.model), network.grid
+    engine = Gradients(read(view, grid))
+    rng = np.random.default_rng(seed)
+    x = grid.random(37, view.input_shape[1:], rng)  # not a multiple of a vector's samples
+    x[0], x[1] = np.broadcast_to(grid.lower, x[0].shape), np.broadcast_to(grid.upper, x[0].shape)
+    upstream = rng.normal(size=(len(x), view.output_shape[-1])).astype(np.float32)
+    upstream[2] = 0.0
+    outputs, gradient = with_engine(engine, grid, x, upstream)
+    expected, reference = with_tensorflow(view, grid, x, upstream)
+    np.testing.assert_array_equal(outputs, expected)
+    assert not gradient[2].any() and np.isfinite(gradient).all()
+    largest = np.abs(reference).max(axis=1, keepdims=True)
+    # A few roundings to 15 bits; tiny seeds of a gradient can cancel to less than the largest number seen on the way.
+    assert (np.abs(gradient - reference) <= 0.01 * largest + 1e-3 * np.abs(upstream).max()).all()
+    far = np.abs(reference) > 0.02 * largest + 2e-3 * np.abs(upstream).max()
+    np.testing.assert_array_equal(np.sign(gradient[far]), np.sign(reference[far]))
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """A network with two branches of the same tensor, strides, padding and a mean; its accelerator."""
+    q, keras = runtime().qkeras, runtime().keras
+    set_seed(3)
+    image = keras.Input((8, 8, 3))
+    x = q.QActivation("quantized_bits(9,0,alpha=1)")(image)
+    x = q.QActivation("quantized_relu(6,2)")(q.QConv2D(4, 3, padding="same", **quantizers(3, 1))(x))
+    branch = q.QActivation("quantized_relu(6,2)")(q.QConv2D(6, 3, strides=2, padding="same", **quantizers(3, 2))(x))
+    branch = q.QConv2D(6, 3, padding="same", **quantizers(3, 3))(branch)
+    short = q.QConv2D(6, 1, strides=2, padding="same", **quantizers(3, 4))(x)
+    x = q.QActivation("quantized_relu(6,3)")(keras.layers.Add()([branch, short]))
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(4)(x))
+    model = keras.Model(image, q.QDense(5, **quantizers(4, 5))(x))
+    return Accelerator(model)
+
+
+def test_every_instruction_set_gives_the_same_bits(resnet, monkeypatch):
+    view, rng = resnet.gradient_model.model, np.random.default_rng(0)
+    x = IMAGE_GRID.random(50, (8, 8, 3), rng)
+    upstream = rng.normal(size=(50, 5)).astype(np.float32)
+    found = {}
+    for isa in ISAS:
+        monkeypatch.setenv(library.ISA_VARIABLE, isa)
+        found[isa] = with_engine(gradients_of(view, IMAGE_GRID), IMAGE_GRID, x, upstream)
+    for isa in ISAS[1:]:
+        for one, two in zip(found["native"], found[isa], strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert found["native"][1].any()
+
+
+def test_threads_and_batches_do_not_change_a_bit(resnet):
+    view, rng = resnet.gradient_model.model, np.random.default_rng(1)
+    x = IMAGE_GRID.random(70, (8, 8, 3), rng)
+    upstream = rng.normal(size=(70, 5)).astype(np.float32)
+    network = read(view, IMAGE_GRID)
+    whole = with_engine(Gradients(network, threads=1), IMAGE_GRID, x, upstream)
+    engine = Gradients(network, threads=3)
+    engine._products = 10**9  # as if it were worth all threads
+    parts = [with_engine(engine, IMAGE_GRID, x[i : i + 23], upstream[i : i + 23]) for i in range(0, 70, 23)]
+    for which in range(2):
+        np.testing.assert_array_equal(np.concatenate([part[which] for part in parts]), whole[which])
+
+
+@pytest.mark.parametrize("attack", [PGD(steps=10), APGDTargeted(steps=10)], ids=lambda attack: attack.kind)
+def test_attacks_are_as_strong_as_with_tensorflow(resnet, attack):
+    x = IMAGE_GRID.random(200, (8, 8, 3), np.random.default_rng(2))
+    y = resnet.bitsim.logits(x).argmax(axis=1)
+    assert resnet.gradient_model.engine is not None
+    plain = AcceleratorVictim(resnet.bitsim, GradientModel(resnet.gradient_model.model))
+    with_engine, without = (
+        attack(AcceleratorVictim(resnet.bitsim, source), x, y, epsilon_lsb=12, seed=0)
+        for source in (resnet.gradient_model, plain.gradient_model)
+    )
+    assert 0.05 < without.accuracy < 0.95, "says nothing where all or none fall"
+    assert abs(with_engine.accuracy - without.accuracy) <= 0.03
+    assert with_engine.diagnostics == without.diagnostics
+
+
+def test_what_is_not_covered_is_left_to_tensorflow():
+    keras, q = runtime().keras, runtime().qkeras
+    image = keras.Input((6, 6, 2))
+    x = keras.layers.Flatten()(keras.layers.Activation("tanh")(q.QConv2D(3, 3, **quantizers(3, 0))(image)))
+    model = prequantize(keras.Model(image, q.QDense(3, **quantizers(3, 1))(x)))
+    with pytest.raises(NotCovered, match="activation"):
+        read(model, IMAGE_GRID)
+    source = GradientModel(model, engine=gradients_of)
+    assert source.engine is None
+    point = np.full((2, 6, 6, 2), 7, np.float32)
+    np.testing.assert_array_equal(source.look(point), source.outputs(point))
+
+
+def test_points_between_the_codes_are_refused(resnet):
+    engine = resnet.gradient_model.engine
+    with pytest.raises(AssertionError, match="not on the grid"):
+        engine.forward(np.full((3, 8, 8, 3), 0.3 / 256, np.float32))
