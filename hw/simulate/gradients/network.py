@@ -133,15 +133,11 @@ class _Reader:
         return Network(tuple(self.tensors), tuple(self.layers), self.tensors[0].size, float(self.grid.step))
 
     def _input(self) -> None:
-        shape = tuple(int(size) for size in self.model.inputs[0].shape[1:])
-        if len(shape) not in (1, 3):
-            raise NotCovered(f"inputs of shape {shape}")
-        fmt = self.grid.formats[0]
+        shape = _picture(self.model.inputs[0].shape[1:])
         low, high = int(np.min(self.grid.lower)), int(np.max(self.grid.upper))
-        whole = (1, 1, *shape) if len(shape) == 1 else shape
-        if len(shape) == 3 and all(type(layer).__name__ in _SHAPELESS for layer in self._first_layers()):
-            whole = (1, 1, math.prod(shape))  # a dense layer comes first: pairs of neighbours, not of channels
-        self.tensors.append(Tensor(whole, fmt.fraction, low, high))  # type: ignore[arg-type]
+        if all(type(layer).__name__ in _SHAPELESS for layer in self._first_layers()):
+            shape = (1, 1, math.prod(shape))  # a dense layer comes first: pairs of neighbours, not of channels
+        self.tensors.append(Tensor(shape, self.grid.formats[0].fraction, low, high))
         if self.tensors[0].wide:
             raise NotCovered("inputs of more than 15 bits")
         self.of[_layer_of(self.model.inputs[0])] = 0
@@ -173,14 +169,14 @@ class _Reader:
             if len(layer.input_shape) != 2:
                 raise NotCovered(f"{layer.name}: a dense layer at every place")
             window, strides, before = source.shape[:2], (1, 1), (0, 0)
-            shape: tuple[int, ...] = (1, 1, kernel.shape[1])
             kernel = kernel.reshape(*source.shape, kernel.shape[1])
         else:
-            if layer.groups != 1 or layer.dilation_rate != (1, 1) or layer.data_format != "channels_last":
+            if layer.groups != 1 or set(layer.dilation_rate) != {1} or layer.data_format != "channels_last":
                 raise NotCovered(f"{layer.name} has groups or is dilated")
-            window, strides = layer.kernel_size, layer.strides
-            shape = tuple(int(size) for size in layer.output_shape[1:])
+            kernel = kernel[None] if kernel.ndim == 3 else kernel
+            window, strides = _plane(layer.kernel_size), _plane(layer.strides)
             before = _before(layer.padding, source.shape, window, strides)
+        shape = _picture(layer.output_shape[1:])
         bits = _fraction(kernel, layer.name)
         whole = np.rint(np.ldexp(kernel, bits)).astype(np.int64)
         fraction, bias = source.fraction + bits, np.zeros(shape[2], np.float64)
@@ -200,7 +196,7 @@ class _Reader:
             products=whole.size * shape[0] * shape[1],
         )  # fmt: skip
         # Sums stay 32 bits wide until an activation rounds them, however small they are.
-        self._add(layer, operation, Tensor((shape[0], shape[1], shape[2]), fraction + scale, -_INT32, _INT32))
+        self._add(layer, operation, Tensor(shape, fraction + scale, -_INT32, _INT32))
 
     def activation(self, layer: Any, sources: list[int]) -> None:
         """A rounding; it becomes part of the layer before it."""
@@ -265,31 +261,29 @@ class _Reader:
 
     def max_pool(self, layer: Any, sources: list[int]) -> None:
         """The largest of windows that do not overlap."""
-        source, shape = self._pooled(layer, sources[0])
-        operation = Layer("max-pool", tuple(sources), 0, window=layer.pool_size, strides=layer.strides)
+        source, operation, shape = self._pool("max-pool", layer, sources)
         self._add(layer, operation, replace(source, shape=shape, activation=None))
 
     def average_pool(self, layer: Any, sources: list[int]) -> None:
         """The mean of windows that do not overlap, as a sum."""
-        source, shape = self._pooled(layer, sources[0])
-        size = math.prod(layer.pool_size)
+        source, operation, shape = self._pool("sum-pool", layer, sources)
+        size = math.prod(operation.window)
         low, high, bits = source.low * size, source.high * size, math.log2(size)
         if not bits.is_integer() or low < -_INT16 or high > _INT16:
             raise NotCovered(f"{layer.name}: means of {size} numbers")
-        operation = Layer(
-            "sum-pool", tuple(sources), 0, unit=1.0 / size, window=layer.pool_size, strides=layer.strides
-        )  # fmt: skip
-        self._add(layer, operation, Tensor(shape, source.fraction + int(bits), low, high))
+        self._add(layer, replace(operation, unit=1.0 / size), Tensor(shape, source.fraction + int(bits), low, high))
 
-    def _pooled(self, layer: Any, number: int) -> tuple[Tensor, tuple[int, int, int]]:
-        source = self.tensors[number]
+    def _pool(self, kind: str, layer: Any, sources: list[int]) -> tuple[Tensor, Layer, tuple[int, int, int]]:
+        source = self.tensors[sources[0]]
         height, width, channels = source.shape
-        shape = height // layer.strides[0], width // layer.strides[1], channels
-        if source.wide or layer.data_format != "channels_last" or tuple(layer.output_shape[1:]) != shape:
+        window = _plane(layer.pool_size) if hasattr(layer, "pool_size") else (height, width)  # else a global one
+        strides = _plane(layer.strides) if hasattr(layer, "strides") else window
+        shape = height // strides[0], width // strides[1], channels
+        if source.wide or layer.data_format != "channels_last" or _picture(layer.output_shape[1:]) != shape:
             raise NotCovered(f"{layer.name} pools sums or beyond the edge")
-        if any(stride < size for stride, size in zip(layer.strides, layer.pool_size, strict=True)):
+        if any(stride < size for stride, size in zip(strides, window, strict=True)):
             raise NotCovered(f"{layer.name}: windows that overlap")
-        return source, shape
+        return source, Layer(kind, tuple(sources), 0, window=window, strides=strides), shape
 
     def same(self, layer: Any, sources: list[int]) -> None:
         """A layer that changes no number."""
@@ -299,15 +293,35 @@ class _Reader:
 _SHAPELESS = ("InputLayer", "Activation", "Flatten", "Reshape", "Dense")
 _KINDS = {
     "Dense": _Reader.linear,
+    "Conv1D": _Reader.linear,
     "Conv2D": _Reader.linear,
     "FastConv2D": _Reader.linear,
     "Activation": _Reader.activation,
     "Add": _Reader.add,
+    "MaxPooling1D": _Reader.max_pool,
     "MaxPooling2D": _Reader.max_pool,
+    "AveragePooling1D": _Reader.average_pool,
     "AveragePooling2D": _Reader.average_pool,
+    "GlobalAveragePooling1D": _Reader.average_pool,
+    "GlobalAveragePooling2D": _Reader.average_pool,
     "Flatten": _Reader.same,
     "Dropout": _Reader.same,
 }
+
+
+def _picture(shape: Any) -> tuple[int, int, int]:
+    """The shape of one sample as rows, columns and channels: a sequence is one row, a vector one place."""
+    sizes = tuple(int(size) for size in shape)
+    if not 1 <= len(sizes) <= 3:
+        raise NotCovered(f"a tensor of shape {sizes}")
+    rows, columns, channels = (1,) * (3 - len(sizes)) + sizes
+    return rows, columns, channels
+
+
+def _plane(sizes: Any) -> tuple[int, int]:
+    """A window of rows and columns: of a sequence it has one row."""
+    rows, columns = (1,) * (2 - len(sizes)) + tuple(int(size) for size in sizes)
+    return rows, columns
 
 
 def _layer_of(tensor: Any) -> str:
