@@ -3,11 +3,12 @@
 Soundness: random networks of all layers, formats and modes, random boxes, random inputs inside: every layer's value
 lies within its bounds. Speed: interval certificates of MNIST images against bitsim's predict, in processor time of one
 thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images; and the
-images of the demo's run, where also no image may be both certified and broken by an attack of the run. Trained: a
-finished run of configs/mnist_certified.yaml, all test images proved by bounds, and its worst case.
+images of the demo's run, where also no image may be both certified and broken by an attack of the run. Activations: the
+demo's network with other bits of its activations, rounded anew, what bounds prove of its images and what it costs.
+Trained: a finished run of configs/mnist_certified.yaml, all test images proved by bounds, and its worst case.
 
     python benchmarks/certify.py --data-dir DIR [--run DEMO] [--trained RUN] [--quick]
-        [--only soundness speed one two digits trained] [--json OUT]
+        [--only soundness speed one two digits activations trained] [--json OUT]
 
 With --resume the figures that are in OUT already are kept, and OUT is written after each of them.
 """
@@ -48,11 +49,13 @@ from qmodels.attacks.ball import Ball  # noqa: E402
 from qmodels.data import Dataset, load_data  # noqa: E402
 from qmodels.errors import Contradiction, RobustHlsError  # noqa: E402
 from qmodels.grid import IMAGE_GRID  # noqa: E402
+from qmodels.quantize.selection import quantize_as_asked  # noqa: E402
 from qmodels.runtime import runtime, set_seed  # noqa: E402
 from qmodels.victims import accuracy  # noqa: E402
 from tests.helpers.random_networks import random_model  # noqa: E402
 
-PARTS = ("soundness", "speed", "one", "two", "digits", "trained")
+PARTS = ("soundness", "speed", "one", "two", "digits", "activations", "trained")
+ACTIVATION_BITS = (4, 6, 8, 10)
 HARD = (1, 2)  # radii of the demo that branch and bound is tried on
 TRAINED = {76: "mnist_certified", 26: "mnist_certified_eps26"}  # ε -> key; the first is what it was trained for
 BRANCHES, BOXES, INSIDE = 10, 8, 250
@@ -165,6 +168,23 @@ def digits(report: Report, folder: Path, radii: Sequence[int], timeout: float, i
         yield
 
 
+def activations(report: Report, folder: Path, images: int | None) -> Iterator[None]:
+    """What bounds prove of the demo's mapped network at one and two steps, by the bits of its activations."""
+    run = open_run(folder, resume=True)
+    x, y = (part[:images] for part in (run.data.test.x, np.asarray(run.data.test.y)))
+    for bits in ACTIVATION_BITS:
+        config = run.config.quantization.model_copy(update={"activation_bits": bits})
+        parts = (run.data.train, run.data.validation)
+        rounded, _ = quantize_as_asked(run.mapped_model, config, *parts, seed=run.config.seed)
+        accelerator = Accelerator(rounded.model, run.config.hardware)
+        clean, luts = accuracy(accelerator.bitsim, x, y), int(accelerator.cost.total("luts_estimated"))
+        for epsilon in HARD:
+            found = accelerator.certify(x, y, epsilon=epsilon)
+            note = f"{found}; {clean:.1%} clean, {luts:,} LUTs estimated"
+            report.figure(f"digits_activations{bits}_eps{epsilon}", found.accuracy, note)
+            yield
+
+
 def _bracket(report: Report, run: Run, plan: CertificatePlan, key: str) -> Bracket | None:
     """One radius; None, and counted, if an image is certified and an attack of the run has broken it."""
     contradictions = report.figures.get("contradictions", 0)
@@ -257,17 +277,25 @@ def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterato
         left = {epsilon: key for epsilon, key in keys.items() if key not in done}
         if data is not None and part in only and left:
             yield from decided(report, data, perceptron(hidden, bits, 2, data), left, timeout)
-    if "digits" in only:
-        radii = [e for e in ((1, 2, 4, 8, 16) if not quick else (1,)) if f"digits_cnn_decided_eps{e}" not in done]
-        if (options.run / "results.json").exists():
-            yield from digits(report, options.run, radii, min(timeout, 5.0), 60 if quick else None)
-        else:
-            report.leave_out("digits_cnn_decided_eps1", f"no finished run at {options.run}; make demo makes one")
+    yield from _of_demo(report, options, quick, timeout)
     if "trained" in only and "mnist_worst_case" not in done:
         if (options.trained / "project.json").exists() and options.data_dir is not None:
             yield from trained(report, options.trained, Path(options.data_dir), 1000 if quick else None)
         else:
             report.leave_out("mnist_certified", f"no run of configs/mnist_certified.yaml at {options.trained}")
+
+
+def _of_demo(report: Report, options: Any, quick: bool, timeout: float) -> Iterator[None]:
+    """The parts that need the demo's run."""
+    only, done, images = set(options.only), report.figures, 60 if quick else None
+    if only & {"digits", "activations"} and not (options.run / "results.json").exists():
+        report.leave_out("digits_*", f"no finished run at {options.run}; make demo makes one")
+        return
+    if "digits" in only:
+        radii = [e for e in ((1, 2, 4, 8, 16) if not quick else (1,)) if f"digits_cnn_decided_eps{e}" not in done]
+        yield from digits(report, options.run, radii, min(timeout, 5.0), images)
+    if "activations" in only and f"digits_activations{ACTIVATION_BITS[-1]}_eps{HARD[-1]}" not in done:
+        yield from activations(report, options.run, images)
 
 
 if __name__ == "__main__":
