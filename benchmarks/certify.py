@@ -181,7 +181,10 @@ def activations(report: Report, folder: Path, images: int | None) -> Iterator[No
         for epsilon in HARD:
             found = accelerator.certify(x, y, epsilon=epsilon)
             note = f"{found}; {clean:.1%} clean, {luts:,} LUTs estimated"
-            report.figure(f"digits_activations{bits}_eps{epsilon}", found.accuracy, note)
+            key = f"digits_activations{bits}_eps{epsilon}"
+            report.figure(key, found.accuracy, note)
+            shares = {"clean": clean, "certified": found.accuracy, "broken": float(found.broken.mean())}
+            report.details[key] = _verdicts(found) | shares | {"luts": luts}
             yield
 
 

@@ -124,13 +124,34 @@ def figures(name: str) -> str:
     return markdown(["key", "figure", "of"], "lrl", rows) + "\n" + where
 
 
+def activations() -> str:
+    """What is proved of the demo's network, by the bits of its activations."""
+    details = read("docs/benchmarks/certify.json")["details"]
+    bits = sorted({int(key.split("_")[1].removeprefix("activations")) for key in details if "_activations" in key})
+    rows = []
+    for width in bits:
+        near, far = (details[f"digits_activations{width}_eps{epsilon}"] for epsilon in (1, 2))
+        shares = (near["clean"], near["certified"], 1 - near["broken"], far["certified"], 1 - far["broken"])
+        rows.append([str(width), *(f"{100 * share:.1f}" for share in shares), f"{near['luts']:,}"])
+    header = [
+        "bits of activations",
+        "clean",
+        "proved, ε = 1",
+        "not broken",
+        "proved, ε = 2",
+        "not broken",
+        "LUTs, estimated",
+    ]
+    return markdown(header, "rrrrrrr", rows)
+
+
 def digits_plot() -> str:
     """README's plot: accuracy under PGD over epsilon, for a page that is light or dark."""
     plots = accuracy_plots(parse_results(read("docs/results/digits/results.json")))
     return standalone(next(plot for plot in plots if plot.title == "pgd-linf, white-box"))
 
 
-TABLES: dict[str, Callable[[], str]] = {"digits": digits, "mnist": mnist}
+TABLES: dict[str, Callable[[], str]] = {"digits": digits, "mnist": mnist, "certify activations": activations}
 
 
 def table(name: str) -> str:

@@ -107,6 +107,12 @@ def cross_entropy_of_probabilities(logits: Tensor, y: Tensor) -> Tensor:
     return -tf.math.log(tf.clip_by_value(right, 1e-7, 1.0 - 1e-7))
 
 
+def all_finite(x: Tensor) -> Tensor:
+    """(N, ...) -> (N,): no NaN or infinity in the sample."""
+    tf = runtime().tf
+    return tf.reduce_all(tf.math.is_finite(tf.reshape(x, [tf.shape(x)[0], -1])), axis=1)
+
+
 def _right(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The logit of class `y`, and the mask that picks it."""
     tf = runtime().tf

@@ -44,18 +44,29 @@ class Victim(Protocol):
 
 
 class Engine(Protocol):
-    """Computes a model's outputs and input gradients faster than TensorFlow does, for inputs on the grid."""
+    """Computes a model's outputs and input gradients faster than TensorFlow does, for points on the grid."""
 
-    def forward(self, values: Points) -> tuple[Logits, np.int64]:
-        """Outputs (N, outputs) of values (N, ...), and a ticket with which `backward` is asked once."""
+    def forward(self, points: Points) -> tuple[Logits, np.int64]:
+        """Outputs (N, outputs) of points (N, ...) in grid steps, and a ticket with which `backward` is asked once."""
         ...
 
     def backward(self, upstream: Points, ticket: np.int64) -> Points:
-        """Gradient (N, features) by the values, of what has the gradient `upstream` (N, outputs) by the outputs."""
+        """Gradient (N, features) by the points, of what has the gradient `upstream` (N, outputs) by the outputs."""
         ...
 
-    def outputs(self, values: Points) -> Logits:
-        """Outputs (N, outputs) of values (N, ...)."""
+    def outputs(self, points: Points) -> Logits:
+        """Outputs (N, outputs) of points (N, ...) in grid steps."""
+        ...
+
+    def move(self, iterate: Points, ahead: Points, length: Points, box: tuple[Points, Points]) -> Points:
+        """Step along the signs of `ahead`, into the box, in place; the nearest points of the grid.
+
+        Args:
+            iterate: (N, ...) in grid steps; float32, contiguous.
+            ahead: (N, features).
+            length: of a step, one number or (features,).
+            box: lowest and highest points (N, ...), whole numbers.
+        """
         ...
 
 
@@ -124,32 +135,42 @@ class GradientModel:
         """Outputs (tensor) of points (tensor) in grid steps."""
         return self.through(points, lambda values: self.model(values, training=False))
 
+    @property
+    def plain_engine(self) -> Engine | None:
+        """The engine, where its outputs are what a criterion judges and nothing stands before it."""
+        return self.engine if self.head is None else None
+
     def look(self, points: Any) -> Any:
         """`outputs` of points on the grid, by the engine where there is one. To be differentiated exactly once."""
         engine = self.engine
-        return self.outputs(points) if engine is None else self.through(points, self._by(engine))
+        if engine is None:
+            return self.outputs(points)
+        follow, step = self._followed(engine), self.grid.step
+        return follow(points) if self.plain_engine else self.through(points, lambda values: follow(values / step))
 
     def glance(self, points: Any) -> Any:
         """`answers` of points on the grid, by the engine where there is one."""
         engine = self.engine
         if engine is None:
             return self.answers(points)
-        tf = runtime().tf
-        return self.through(
-            points, lambda values: self._shaped(tf.numpy_function(engine.outputs, [values], tf.float32))
-        )
 
-    def _by(self, engine: Engine) -> Callable[[Any], Any]:
-        """The engine as a function of tensors that can be differentiated."""
+        def forward(values: Any) -> Any:
+            tf = runtime().tf
+            return self._shaped(tf.numpy_function(engine.outputs, [values / self.grid.step], tf.float32))
+
+        return self.through(points, forward)
+
+    def _followed(self, engine: Engine) -> Callable[[Any], Any]:
+        """The engine as a function of points (tensor) that can be differentiated."""
         tf = runtime().tf
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def followed(values: Any) -> tuple[Any, Callable[[Any], Any]]:
-            outputs, ticket = tf.numpy_function(engine.forward, [values], [tf.float32, tf.int64])
+        def followed(points: Any) -> tuple[Any, Callable[[Any], Any]]:
+            outputs, ticket = tf.numpy_function(engine.forward, [points], [tf.float32, tf.int64])
 
             def gradient(upstream: Any) -> Any:
                 found = tf.numpy_function(engine.backward, [upstream, ticket], tf.float32)
-                return tf.reshape(found, tf.shape(values))
+                return tf.reshape(found, tf.shape(points))
 
             return self._shaped(outputs), gradient
 

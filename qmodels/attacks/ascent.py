@@ -1,4 +1,4 @@
-"""Runs a compiled ascent in stretches; between them, inputs that have fallen leave the batch.
+"""Runs an ascent in stretches; between them, inputs that have fallen leave the batch.
 
 Many inputs fall in the first steps of an attack, and whether one has fallen is all that an accuracy asks. The victim
 itself is asked, since the model that gives the gradients may differ from it.
@@ -7,7 +7,7 @@ itself is asked, since the model that gives the gradients may differ from it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from qmodels.criteria import Truth
 from qmodels.grid import Codes, Points
 from qmodels.losses import Tensor
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced
 
 STRETCHES = 4  # more of them save few gradients and cost as much in calls
 LEAVING = 0.125  # share of a batch that has to be ready before it is made smaller
@@ -57,14 +56,15 @@ class Ascended(NamedTuple):
 
 @dataclass(frozen=True)
 class Ascent:
-    """A compiled loop for NumPy arrays.
+    """A loop for NumPy arrays.
 
     `begin(room, start, y, target, *settings)` gives a state: `Seen`, and a tuple of what else the loop needs.
     `advance(room, y, target, state, first, last, plan, *settings)` makes the moves first .. last - 1.
     """
 
-    begin: Traced
-    advance: Traced
+    begin: Callable[..., Any]
+    advance: Callable[..., Any]
+    arrays: bool = False  # whether both take and give NumPy's arrays; else they are TensorFlow's graphs
 
     def __call__(
         self,
@@ -87,14 +87,14 @@ class Ascent:
             settings: numbers that start with the radius in grid steps.
             judge: asked whether inputs that seem to have fallen have; these leave. None: all inputs make all moves.
         """
-        tf = runtime().tf
-        numbers = [tf.constant(value, tf.float32) for value in settings]
+        given: Callable[[Any], Any] = np.asarray if self.arrays else runtime().tf.constant
+        numbers = [given(np.float32(value)) for value in settings]
         moves = plan if isinstance(plan, int) else len(plan) - 1
-        room = _room(ball)
-        batch = _Batch(ball, room, self.begin(room, tf.constant(start, tf.float32), y, target, *numbers))
+        room = Room(*(given(np.asarray(part, np.float32)) for part in (ball.clean, *ball.box, ball.weight)))
+        batch = _Batch(ball, room, self.begin(room, given(start.astype(np.float32)), y, target, *numbers))
         looks = len(ball)
         for first, last in _stretches(moves, 1 if judge is None else STRETCHES):
-            which, rows = (tf.constant(number) for number in (first, last, plan)), batch.rows
+            which, rows = (given(np.int32(number)) for number in (first, last, plan)), batch.rows
             batch.state = self.advance(batch.room, y[rows], target[rows], batch.state, *which, *numbers)
             looks += (last - first) * len(rows)
             if judge is not None and last <= moves:
@@ -117,23 +117,25 @@ class _Batch:
     def ask(self, judge: Judge) -> None:
         """Let the victim judge what seems to have fallen; once, since one with a defence may take long to answer."""
         seen: Seen = self.state[0]
-        fresh = np.flatnonzero((seen.score.numpy() > 0) & ~self._asked)
+        fresh = np.flatnonzero((np.asarray(seen.score) > 0) & ~self._asked)
         if len(fresh):
             self._asked[fresh] = True
-            points = seen.best.numpy()[fresh].astype(self.found.x.dtype)
+            points = np.asarray(seen.best)[fresh].astype(self.found.x.dtype)
             self._fallen[fresh] = judge(points, self.rows[fresh])
 
     def shrink(self) -> bool:
         """Take out the fallen if they are many enough to be worth it; False if none is left."""
         if self._fallen.sum() <= LEAVING * len(self.rows):
             return True
-        tf, stay = runtime().tf, np.flatnonzero(~self._fallen)
+        stay = np.flatnonzero(~self._fallen)
         self._note(self._fallen)
         self.rows, self._asked, self._fallen = self.rows[stay], self._asked[stay], self._fallen[stay]
         if not len(stay):
             return False
-        self.room = _some(self.room, stay)
-        self.state = tf.nest.map_structure(lambda part: tf.gather(part, stay), self.state)
+        clean, low, high = _some(self.room[:3], stay)
+        self.room = Room(clean, low, high, self.room.weight)
+        seen, others = self.state
+        self.state = Seen(*_some(seen, stay)), tuple(_some(others, stay))
         return True
 
     def ended(self) -> Ascended:
@@ -144,21 +146,15 @@ class _Batch:
 
     def _note(self, which: NDArray[np.bool_]) -> None:
         """Write what was seen of the inputs that leave into `found`."""
-        best, score, zero, finite = (part.numpy()[which] for part in self.state[0])
+        best, score, zero, finite = (np.asarray(part)[which] for part in self.state[0])
         to = self.rows[which]
         self.found.x[to], self.found.score[to] = best, score
         self.found.zero[to], self.found.non_finite[to] = zero, ~finite
 
 
-def _room(ball: Ball) -> Room:
-    tf = runtime().tf
-    return Room(*(tf.constant(part, tf.float32) for part in (ball.clean, *ball.box, ball.weight)))
-
-
-def _some(room: Room, rows: NDArray[np.int64]) -> Room:
-    """The balls of some inputs; `weight` is the same for all."""
-    gather = runtime().tf.gather
-    return Room(gather(room.clean, rows), gather(room.low, rows), gather(room.high, rows), room.weight)
+def _some(parts: Iterable[Any], rows: NDArray[np.int64]) -> list[Any]:
+    """Rows of arrays or tensors."""
+    return [part[rows] if isinstance(part, np.ndarray) else runtime().tf.gather(part, rows) for part in parts]
 
 
 def _stretches(moves: int, count: int) -> list[tuple[int, int]]:

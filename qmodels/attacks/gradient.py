@@ -20,9 +20,10 @@ from pydantic import Field
 from qmodels.attacks.ascent import Ascended, Ascent, Judge, Room, Seen
 from qmodels.attacks.ball import Ball, Norm
 from qmodels.attacks.base import Attack, Diagnostics, Family, Problem
+from qmodels.attacks.engine import engine_ascent
 from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
 from qmodels.grid import Codes, Points
-from qmodels.losses import LossName, Tensor
+from qmodels.losses import LossName, Tensor, all_finite
 from qmodels.runtime import runtime
 from qmodels.tracing import Traced
 from qmodels.victims import GradientModel
@@ -167,7 +168,14 @@ def compiled_ascent(
     source: GradientModel, loss: LossName, norm: Norm, criterion: Criterion = MISCLASSIFICATION
 ) -> Ascent:
     """The ascent of a model, kept with it."""
-    return source.compiled(("ascent", loss, norm, criterion), lambda model: _build_ascent(model, loss, norm, criterion))
+
+    def build(model: GradientModel) -> Ascent:
+        engine = model.plain_engine if norm == "linf" else None
+        if engine is not None:
+            return engine_ascent(engine, criterion.loss(loss), criterion)
+        return _build_ascent(model, loss, norm, criterion)
+
+    return source.compiled(("ascent", loss, norm, criterion), build)
 
 
 def compiled_gradient(
@@ -267,11 +275,6 @@ def keep_better(point: Tensor, score: Tensor, best: Tensor, best_score: Tensor) 
     """Per image, the point with the higher score."""
     # The first version of `where` takes one condition a sample, and copies; broadcasting one is many times as slow.
     return runtime().tf.compat.v1.where(score > best_score, point, best)
-
-
-def all_finite(x: Tensor) -> Tensor:
-    """(N, ...) -> (N,): no NaN or infinity in the sample."""
-    return runtime().tf.reduce_all(runtime().tf.math.is_finite(_flat(x)), axis=1)
 
 
 def is_zero(gradient: Tensor) -> Tensor:

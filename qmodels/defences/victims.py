@@ -103,6 +103,10 @@ class _WrappedModel(GradientModel):
         super().__init__(None, inner.grid, inner.head, prepare=lambda _: inner.model, engine=lambda *_: inner.engine)
         self.inner = inner
 
+    @property
+    def plain_engine(self) -> None:
+        """None: something stands before the network, or behind it."""
+
     @cached_property
     def forward(self) -> Traced:
         """The model's forward pass, traced once: outputs of what the model takes. Not to be differentiated."""

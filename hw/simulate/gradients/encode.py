@@ -140,7 +140,7 @@ class _Forward(_Encoder):
     def program(self) -> Program:
         network = self.network
         at = [self.place(tensor.shape, tensor.wide) for tensor in network.tensors]
-        self.operations.append([_INPUT, at[0], network.tensors[0].shape[2], 1.0 / network.step])
+        self.operations.append([_INPUT, at[0], network.tensors[0].shape[2]])
         for layer in network.layers:
             sources, result = [at[source] for source in layer.sources], at[layer.result]
             if layer.kind == "linear":
@@ -208,7 +208,7 @@ class _Backward(_Encoder):
             else:
                 self._pool(layer, gradient)
         whole = network.tensors[0].shape[2]
-        self.operations.append([_GRADIENT, self._joined(0), whole])
+        self.operations.append([_GRADIENT, self._joined(0), whole, network.step])
         return self.finished()
 
     def _joined(self, number: int) -> Place:

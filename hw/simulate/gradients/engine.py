@@ -65,9 +65,9 @@ class Gradients:
         self._spare: list[NDArray[np.uint8]] = []  # memory that was used before: new pages take longer than the masks
         self._next, self._lock = 0, threading.Lock()
 
-    def forward(self, values: Numbers) -> tuple[Numbers, np.int64]:
-        """Outputs (N, outputs) of values (N, ...) on the grid, and a ticket for `backward`."""
-        flat = np.ascontiguousarray(values, np.float32).reshape(len(values), self._inputs)
+    def forward(self, points: Numbers) -> tuple[Numbers, np.int64]:
+        """Outputs (N, outputs) of points (N, ...) of the grid in grid steps, and a ticket for `backward`."""
+        flat = np.ascontiguousarray(points, np.float32).reshape(len(points), self._inputs)
         masks = self._memory(-(-len(flat) // self._group) * self._mask_bytes)
         outputs = np.empty((len(flat), self._outputs), np.float32)
         self._run(0, flat, outputs, masks)
@@ -76,20 +76,37 @@ class Gradients:
             self._kept[self._next] = masks
             return outputs, np.int64(self._next)
 
-    def outputs(self, values: Numbers) -> Numbers:
+    def outputs(self, points: Numbers) -> Numbers:
         """`forward` without a gradient to follow."""
-        found, ticket = self.forward(values)
+        found, ticket = self.forward(points)
         self._spare.append(self._kept.pop(int(ticket)))
         return found
 
     def backward(self, upstream: Numbers, ticket: np.int64) -> Numbers:
-        """Gradient (N, features) by the values, of what has the gradient `upstream` (N, outputs) by the outputs."""
+        """Gradient (N, features) by the points, of what has the gradient `upstream` (N, outputs) by the outputs."""
         masks = self._kept.pop(int(ticket))
         given = np.ascontiguousarray(upstream, np.float32)
         result = np.empty((len(given), self._inputs), np.float32)
         self._run(1, given, result, masks)
         self._spare.append(masks)
         return result
+
+    def move(self, iterate: Numbers, ahead: Numbers, length: Numbers, box: tuple[Numbers, Numbers]) -> Numbers:
+        """Step along the signs of `ahead`, into the box, in place; the nearest points of the grid.
+
+        Args:
+            iterate: (N, ...) in grid steps; float32, contiguous.
+            ahead: (N, features).
+            length: of a step, one number or (features,).
+            box: lowest and highest points (N, ...), whole numbers.
+        """
+        points = np.empty_like(iterate)
+        arrays = [np.ascontiguousarray(part, np.float32) for part in (ahead, length, *box)]
+        self._library.gradients_move(
+            iterate.ctypes.data, *(part.ctypes.data for part in arrays), points.ctypes.data, len(iterate),
+            self._inputs, arrays[1].size,
+        )  # fmt: skip
+        return points
 
     def _memory(self, size: int) -> NDArray[np.uint8]:
         with self._lock:
@@ -129,6 +146,8 @@ def _load() -> ctypes.CDLL:
     lib.gradients_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     lib.gradients_destroy.restype = None
     lib.gradients_destroy.argtypes = [ctypes.c_void_p]
+    lib.gradients_move.restype = None
+    lib.gradients_move.argtypes = [*(ctypes.c_void_p,) * 6, *(ctypes.c_int64,) * 3]
     lib.gradients_run.argtypes = [
         *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p),
         *(ctypes.c_int64, ctypes.c_int),

@@ -67,7 +67,7 @@ struct Tensor {
 
 struct Context {
     char *arena, *masks;
-    const float *points; // forward: values of the inputs; backward: the loss' gradient by output
+    const float *points; // forward: of the grid; backward: the loss' gradient by output
     float *results;      // forward: outputs; backward: the gradient
     int valid;           // samples of this group
     Scale *scales;
@@ -454,16 +454,15 @@ struct BySample {
     }
 };
 
-// Values on the grid, by sample, to rows.
+// Points of the grid, in grid steps, by sample, to rows.
 struct Input : Op {
     BySample dst;
-    float scale; // to grid steps
-    explicit Input(Reader &r) : dst{r.tensor(), (int)r.next()}, scale((float)r.real()) {}
-    static bool convert(const float *from, int16_t *to, int n, float scale) {
+    explicit Input(Reader &r) : dst{r.tensor(), (int)r.next()} {} // braces: in this order
+    static bool convert(const float *from, int16_t *to, int n) {
         float off = 0, most = 0;
         for (int e = 0; e < n; e++) {
-            const float value = from[e] * scale, whole = std::nearbyint(value);
-            off = std::max(off, std::fabs(value - whole)), most = std::max(most, std::fabs(whole));
+            const float whole = std::nearbyint(from[e]);
+            off = std::max(off, std::fabs(from[e] - whole)), most = std::max(most, std::fabs(whole));
             to[e] = (int16_t)(int)whole;
         }
         return off < 0.01f && most < 32768.0f;
@@ -475,10 +474,10 @@ struct Input : Op {
             int16_t *to = numbers.data() + (size_t)i * dst.stride;
             bool fine = true;
             if (dst.channels % 2 == 0)
-                fine = convert(from, to, dst.features(), scale);
+                fine = convert(from, to, dst.features());
             else
                 for (int p = 0; p < dst.tensor.pixels(); p++)
-                    fine &= convert(from + p * dst.channels, to + p * (dst.channels + 1), dst.channels, scale);
+                    fine &= convert(from + p * dst.channels, to + p * (dst.channels + 1), dst.channels);
             c.off_grid |= !fine;
         }
         dst.to_rows(numbers, c.arena);
@@ -528,7 +527,8 @@ struct Seed : Op {
 
 struct Gradient : Op {
     BySample src;
-    explicit Gradient(Reader &r) : src{r.tensor(), (int)r.next()} {} // braces: in this order
+    float unit;
+    explicit Gradient(Reader &r) : src{r.tensor(), (int)r.next()}, unit((float)r.real()) {}
     static void convert(const int16_t *from, float *to, int n, float scale) {
         for (int e = 0; e < n; e++)
             to[e] = (float)from[e] * scale;
@@ -539,7 +539,7 @@ struct Gradient : Op {
         for (int i = 0; i < c.valid; i++) {
             const int16_t *from = numbers.data() + (size_t)i * src.stride;
             float *to = c.results + (size_t)i * src.features();
-            const float scale = c.scales[src.tensor.scale].scale[i];
+            const float scale = c.scales[src.tensor.scale].scale[i] * unit;
             if (src.channels % 2 == 0)
                 convert(from, to, src.features(), scale);
             else
@@ -657,5 +657,19 @@ int gradients_run(void *handle, const float *inputs, int64_t n_in, float *result
     for (auto &thread : pool)
         thread.join();
     return failed;
+}
+
+// One step along signs, into the box; then the nearest points of the grid. length: one number, or one a feature.
+void gradients_move(float *iterate, const float *ahead, const float *length, const float *low, const float *high,
+                    float *points, int64_t samples, int64_t features, int64_t lengths) {
+    std::vector<float> step(features);
+    for (int64_t e = 0; e < features; e++)
+        step[e] = length[lengths == 1 ? 0 : e];
+    for (int64_t i = 0; i < samples; i++)
+        for (int64_t e = 0, k = i * features; e < features; e++, k++) {
+            const float by = ahead[k] > 0 ? step[e] : ahead[k] < 0 ? -step[e] : 0.0f;
+            const float there = std::min(std::max(iterate[k] + by, low[k]), high[k]);
+            iterate[k] = there, points[k] = std::nearbyint(there);
+        }
 }
 }

@@ -134,10 +134,10 @@ class _Reader:
 
     def _input(self) -> None:
         shape = _picture(self.model.inputs[0].shape[1:])
-        low, high = int(np.min(self.grid.lower)), int(np.max(self.grid.upper))
+        fmt = self.grid.formats[0]  # not the grid's bounds: a clean sample may lie outside of them
         if all(type(layer).__name__ in _SHAPELESS for layer in self._first_layers()):
             shape = (1, 1, math.prod(shape))  # a dense layer comes first: pairs of neighbours, not of channels
-        self.tensors.append(Tensor(shape, self.grid.formats[0].fraction, low, high))
+        self.tensors.append(Tensor(shape, fmt.fraction, fmt.raw_min, fmt.raw_max))
         if self.tensors[0].wide:
             raise NotCovered("inputs of more than 15 bits")
         self.of[_layer_of(self.model.inputs[0])] = 0
