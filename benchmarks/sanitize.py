@@ -6,7 +6,8 @@ The networks are lowered, and run on the normal build, in a process with TensorF
 (sanitize_networks.py); then they run, without both, on kernels compiled with
 `ROBUST_HLS_BITSIM_SANITIZE=address,undefined,float-cast-overflow` and libasan in LD_PRELOAD (sanitize_replay.py):
 clean, random and extreme inputs of every type. A second time every value of a network has a place of its own with
-poison around it. A finding stops the process. That faults are found is shown on copies of the kernels with one put in.
+poison around it. So do networks whose gradients are computed in integers. A finding stops the process. That faults are
+found is shown on copies of the kernels with one put in.
 
 Keys: `networks`; for each instruction set `<isa>_jobs`, `<isa>_findings` (0), `<isa>_differing` (0: the bits of the
 normal build), `<isa>_missed` (0: opcodes, steps, kernels, types that never ran); `planted`, `planted_found` (the same).

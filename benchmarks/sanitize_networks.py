@@ -19,6 +19,9 @@ from hw.simulate.bitsim import BitSim
 from hw.simulate.bitsim.inputs import Array
 from hw.simulate.bitsim.program import Input, Linear, Map, Network, Value, Window
 from hw.simulate.bitsim.recipes import Cast, Recipe
+from hw.simulate.gradients import Gradients
+from hw.simulate.gradients.network import Network as Integers
+from hw.simulate.gradients.network import read
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
 SAMPLES = 67  # two blocks of 32 lanes and a part of one
@@ -37,12 +40,24 @@ class Job:
 
 
 @dataclass(frozen=True)
+class GradientJob:
+    """A network of gradients in integers, points of its grid, a gradient by its outputs, and what must come out."""
+
+    network: Integers
+    points: NDArray[np.float32]
+    upstream: NDArray[np.float32]
+    outputs: NDArray[np.float32]
+    gradient: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Jobs:
     """All of them; `random` counts the random networks, which are branches of models."""
 
     networks: list[Network]
     jobs: list[Job]
     random: int
+    gradients: list[GradientJob]
 
 
 def random_networks(models: int, branches: int) -> list[Network]:
@@ -117,6 +132,23 @@ def jobs_of(number: int, network: Network, rng: np.random.Generator) -> list[Job
     return jobs
 
 
+def gradient_jobs(count: int, rng: np.random.Generator) -> list[GradientJob]:
+    """Random networks, each on a number of samples that is no multiple of a vector's."""
+    from qmodels.quantize.prequantized import prequantize
+    from tests.helpers.integer_networks import RandomNetwork
+
+    found = []
+    for seed in range(count):
+        drawn = RandomNetwork(seed)
+        network = read(prequantize(drawn.model), drawn.grid)
+        engine = Gradients(network)
+        points = drawn.grid.random(37, drawn.model.input_shape[1:], rng).astype(np.float32)
+        upstream = rng.normal(size=(37, drawn.model.output_shape[-1])).astype(np.float32)
+        outputs, ticket = engine.forward(points)
+        found.append(GradientJob(network, points, upstream, outputs, engine.backward(upstream, ticket)))
+    return found
+
+
 def _floats(network: Network, rng: np.random.Generator, samples: int, kind: str) -> list[NDArray[Any]]:
     arrays = []
     for value in network.inputs:
@@ -142,7 +174,7 @@ def main() -> None:
     networks = [*drawn, *fast_networks(rng)]
     jobs = [job for number, network in enumerate(networks) for job in jobs_of(number, network, rng)]
     random = sum(len(network.inputs) for network in drawn)
-    path.write_bytes(pickle.dumps(Jobs(networks, jobs, random)))
+    path.write_bytes(pickle.dumps(Jobs(networks, jobs, random, gradient_jobs(10 * models, rng))))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.sanitize_networks import Job, Jobs
+from benchmarks.sanitize_networks import GradientJob, Job, Jobs
 from hw.simulate.bitsim.codes import Element, LinearKernel, Merge, Opcode, SoftmaxKind, StepCode, Storage
 from hw.simulate.bitsim.encode import network as encoding
 from hw.simulate.bitsim.encode.compiler import Compiler
@@ -26,6 +26,7 @@ from hw.simulate.bitsim.inputs import Array
 from hw.simulate.bitsim.kernels import library
 from hw.simulate.bitsim.program import Binary, Network, Softmax
 from hw.simulate.bitsim.simulator import BitSim, _Machine
+from hw.simulate.gradients import Gradients
 
 _GAP = 64
 #: hls4ml's graphs cannot express WRAP_SM (docs/hls4ml_findings.md).
@@ -100,6 +101,19 @@ def _outcomes(simulator: BitSim, job: Job) -> Iterator[bool]:
         simulator.overflow_report(job.inputs, 1)
 
 
+def _followed(job: GradientJob) -> Iterator[bool]:
+    """Whether outputs and gradients are those of the normal build."""
+    for threads in (1, 2):
+        engine = Gradients(job.network, threads)
+        engine._products = 10**9  # as if it were worth all threads
+        outputs, ticket = engine.forward(job.points)
+        yield np.array_equal(outputs, job.outputs)
+        yield np.array_equal(engine.backward(job.upstream, ticket), job.gradient)
+        box = job.points - 3.0, job.points + 3.0
+        moved = engine.move(job.points.copy(), job.gradient, np.full(1, 1.25, np.float32), box)
+        yield bool((np.abs(moved - job.points) <= 1).all())
+
+
 def replay(path: Path, every: int) -> dict[str, object]:
     """Run them, placed as ever and each value apart."""
     held: Jobs = pickle.loads(path.read_bytes())
@@ -115,6 +129,9 @@ def replay(path: Path, every: int) -> dict[str, object]:
                 seen.look(machine, held.networks[job.network])
             seen.add(Element[x.dtype.name.upper()] for x in job.inputs)
         seen.add(_storages(simulators))
+    for wanted in held.gradients[::every]:
+        differing += sum(not same for same in _followed(wanted))
+        done += 1
     return {"jobs": done, "differing": differing, "missed": seen.missed(), "isa": library.isa_name()}
 
 
