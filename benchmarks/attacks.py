@@ -318,9 +318,10 @@ def on_models(report: Report, only: list[str], quick: bool, libraries: list[str]
         pgd(report, "pgd40_mlp", trained("mlp", 500 if quick else 1000), RADII_MNIST, libraries, rounds)
         pgd(report, "pgd40_cnn", cnn, RADII_MNIST, libraries, rounds)
         pgd(report, "pgd40_resnet8", resnet8(100 if quick else 500), RADII_RANDOM, libraries, rounds)
-    if "minimal" in only:
-        part = cnn.first(200)
+    part = cnn.first(200)
+    if "deepfool" in only:
         deepfool(report, part, 20 if quick else 200, libraries)
+    if "cw" in only:
         carlini(report, part, 2 if quick else 10, 100, libraries)  # ART takes a minute an image: no gap
 
 
@@ -355,13 +356,13 @@ def on_accelerators(report: Report, quick: bool, libraries: list[str]) -> None:
 
 def main() -> None:
     """Measure everything, or what `--only` names."""
-    options = parser(__doc__, ("pgd", "minimal", "tabular", "accelerator", "worst")).parse_args()
+    options = parser(__doc__, ("pgd", "deepfool", "cw", "tabular", "accelerator", "worst")).parse_args()
     warnings.simplefilter("ignore")
     report = Report()
     libraries = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
     for name in MODULES.keys() - libraries:
         report.leave_out(f"*_vs_{name}*", f"not installed: pip install {PACKAGES[name]}")
-    if libraries and {"pgd", "minimal"} & set(options.only):
+    if libraries and {"pgd", "deepfool", "cw"} & set(options.only):
         on_models(report, options.only, options.quick, libraries)
     if "art" in libraries and "tabular" in options.only:
         tabular(report, options.quick)
