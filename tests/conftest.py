@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.cli import Cli
+from helpers.kept import kept_folder, prune
 from helpers.models import Toolbox
 from hypothesis import settings
 
@@ -86,11 +87,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is kept between runs has a size."""
+    folder = None if "PYTEST_XDIST_WORKER" in os.environ else kept_folder(session.config)
+    if folder is not None:
+        prune(folder.parent)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Nothing of the user's environment decides a test, and nothing is left in the user's cache."""
+def own_cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing of the user's environment decides a test, and nothing is left in the user's cache: tests have their own,
+    which is kept between runs."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"  # one for all workers
+    of_this_run = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder = kept_folder(pytestconfig) or of_this_run  # one for all workers
     folder.mkdir(exist_ok=True, mode=0o700)
     sanitized = ("ROBUST_HLS_BITSIM_SANITIZE", "ROBUST_HLS_ISA")  # benchmarks/sanitize.py runs tests with both
     kept = sanitized if sanitized[0] in os.environ else ()

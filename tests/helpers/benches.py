@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from helpers.kept import compile_once
+
 from hw.generate.project import HlsProject
 
 
@@ -18,7 +20,7 @@ def compile_bench(folder: Path, project: HlsProject, *, apart: bool = False) -> 
         (folder / "bench.cpp").write_text("".join(f'#include "{unit}"\n' for unit in units))
         units = ["bench.cpp"]
     flags = ["-O0", "-std=c++14", "-w", "-Ifirmware/ap_types/", '-DWEIGHTS_DIR="firmware/weights"']
-    subprocess.run(["g++", *flags, *units, "-o", "bench"], cwd=folder, check=True, timeout=200)
+    compile_once(folder, [*flags, *units], "bench")
 
 
 def run_bench(folder: Path) -> tuple[int, str]:

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import io
 import shutil
-import subprocess
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from hw.generate.convert import legacy_keras
 from qmodels.formats import FixedPoint, Overflow, Rounding
 from qmodels.runtime import runtime
+from tests.helpers.kept import compile_in, compile_once
 
 Rng = np.random.Generator
 #: The code is run on a handful of samples: compile time is what counts. NDEBUG: ap_fixed's assignment reads a bit that
@@ -336,15 +336,17 @@ class RandomModel:
             arrays.append(chosen.astype(np.float32))
         return arrays
 
-    def csim(self, inputs: list[NDArray[np.float32]]) -> tuple[list[NDArray[Any]], dict[str, NDArray[Any]]]:
-        """Outputs and trace of hls4ml's own C++."""
-        compile_csim(self.graph, self.folder)
+    def csim(
+        self, inputs: list[NDArray[np.float32]], keep: bool = False
+    ) -> tuple[list[NDArray[Any]], dict[str, NDArray[Any]]]:
+        """Outputs and trace of hls4ml's own C++; `keep`: it is compiled once for all runs of the tests."""
+        compile_csim(self.graph, self.folder, keep)
         with contextlib.redirect_stdout(io.StringIO()):
             outputs, trace = self.graph.trace(inputs if len(inputs) > 1 else inputs[0])
         return (outputs if isinstance(outputs, list) else [outputs]), trace
 
 
-def compile_csim(graph: Any, folder: Path) -> None:
+def compile_csim(graph: Any, folder: Path, keep: bool) -> None:
     """Write the project with tracing, compile it with FLAGS, and let the graph use that library as its own."""
     graph.config.trace_output = True
     with contextlib.redirect_stdout(io.StringIO()):
@@ -356,12 +358,13 @@ def compile_csim(graph: Any, folder: Path) -> None:
         header.write_text(header.read_text().replace("SEPARABLE_CONV2D_LATENCY", "SEPARABLE_CONV1D_LATENCY"))
     # one unit for both: each alone would parse the number types and instantiate the layers' types again
     (folder / "csim.cpp").write_text(f'#include "firmware/{name}.cpp"\n#include "{name}_bridge.cpp"\n')
+    # hls4ml runs it in the folder `firmware`
+    command = [*FLAGS, "-shared", "-Ifirmware/ap_types/", '-DWEIGHTS_DIR="weights"', "csim.cpp"]
     library = folder / "csim.so"
-    weights = f'-DWEIGHTS_DIR="{folder / "firmware" / "weights"}"'
-    command = ["g++", *FLAGS, "-shared", "-Ifirmware/ap_types/", weights, "csim.cpp", "-o", str(library)]
-    done = subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[:3000])
+    if keep:
+        compile_once(folder, command, library.name)
+    else:
+        compile_in(folder, command, library)
     graph._top_function_lib = ctypes.CDLL(str(library))
     graph.compile = lambda: None  # trace() would compile again with -O3
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.benches import compile_bench, run_bench
+from helpers.kept import compile_once
 from helpers.models import Toolbox, qkeras_model, weight_quantizers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,7 +115,7 @@ def test_synthesis_reads_the_same_codes_from_the_headers(model: Any, tmp_path: P
         f'{name}.h"\n#include <cstdio>\nint main() {{ for (auto w : {name}) std::printf("%d, ", w.code.to_int()); }}\n'
     )
     flags = ["-std=c++14", "-w", "-Ifirmware/ap_types/", "-Ifirmware"]
-    subprocess.run(["g++", *flags, "main.cpp", "-o", "main"], cwd=tmp_path, check=True, timeout=200)
+    compile_once(tmp_path, [*flags, "main.cpp"], "main")
     out = subprocess.run(["./main"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60).stdout
     assert out.rstrip(", ") == text
 

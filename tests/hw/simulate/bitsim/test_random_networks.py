@@ -32,7 +32,7 @@ def compared(request, tmp_path_factory):
     seeds = SEEDS[request.param]
     model = random_model(seeds, tmp_path_factory.mktemp(request.param), request.param == "io_stream")
     inputs = model.inputs(SAMPLES, seeds[0])
-    _, reference = model.csim(inputs)
+    _, reference = model.csim(inputs, keep=True)
     return model, inputs, reference
 
 
