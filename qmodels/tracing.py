@@ -18,13 +18,10 @@ class Traced:
         """Nothing is traced yet.
 
         Args:
-            function: its arguments are tensors, or tuples of tensors. The first dimension of each is the batch. It may
-                have an `if` or `for` over tensors itself; what it calls may not, but for layers of a model.
+            function: its arguments are tensors, or tuples of tensors. The first dimension of each is the batch. It has
+                no `if` or `for` over tensors, which autograph would take seconds to translate: `repeated`, tf.cond.
         """
-        tf = runtime().tf
-        # Converting all that it calls would take autograph seconds.
-        graph = tf.autograph.to_graph(function, recursive=False)
-        self._function = tf.function(graph, autograph=False)
+        self._function = runtime().tf.function(function, autograph=False)
         self._known: set[object] = set()
 
     def __call__(self, *arguments: Any) -> Any:
@@ -37,6 +34,23 @@ class Traced:
             self._function.get_concrete_function(*specs)
             self._known.add(key)
         return self._function(*tensors)
+
+
+def repeated(first: Any, last: Any, step: Callable[..., Any], state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`state = step(index, *state)` for every index from `first` to before `last`, inside a traced function.
+
+    Args:
+        first: an integer or a tensor of one.
+        last: the same.
+        step: gives what it gets: as many tensors, or tuples of tensors, of the same types and shapes.
+        state: before the first step.
+    """
+    tf = runtime().tf
+
+    def body(index: Any, *now: Any) -> tuple[Any, ...]:
+        return index + 1, *step(index, *now)
+
+    return tuple(tf.while_loop(lambda index, *_: index < last, body, (tf.convert_to_tensor(first), *state))[1:])
 
 
 def _any_batch(tensor: Any) -> Any:

@@ -344,7 +344,7 @@ def compiled_outputs(source: GradientModel) -> Callable[[Values], Any]:
     tf = runtime().tf
 
     def build(model: GradientModel) -> Callable[[Values], Any]:
-        forward = tf.function(lambda values: model.model(values, training=False), reduce_retracing=True)
+        forward = tf.function(lambda values: model.model(values, training=False), reduce_retracing=True, autograph=False)
         return lambda values: forward(tf.constant(values)).numpy()
 
     return source.compiled(("outputs",), build)

@@ -21,14 +21,14 @@ from qmodels.attacks.gradient import (
     GradientAttack,
     geometry_of,
     is_zero,
-    keep_better,
     looker,
+    noted,
     wide,
 )
 from qmodels.criteria import Criterion, Truth
 from qmodels.losses import LossName, Tensor
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced
+from qmodels.tracing import Traced, repeated
 from qmodels.victims import GradientModel
 
 MOMENTUM = 0.75  # alpha of the paper
@@ -130,31 +130,36 @@ def _build_apgd(source: GradientModel, loss: LossName, norm: Norm, criterion: Cr
         *settings: Tensor,
     ) -> tuple[Any, ...]:
         (epsilon,) = settings
-        (best, best_score, zero, finite), rest = state
-        before, x, gradient, value, top, top_gradient, top_value, last_top, length, last_length, rises = rest
-        for index in tf.range(start, end):
+
+        def step(index: Tensor, seen: Seen, rest: tuple[Tensor, ...]) -> tuple[Any, ...]:
+            before, x, gradient, value, top, top_gradient, top_value, last_top, length, last_length, rises = rest
             x, before = move(room, x, before, gradient, length, index == 1, epsilon), x
             point = ball.to_grid(x, room, epsilon)
-            gradient, new_value, score, fine = look(point, y, target)
-            best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
-            finite = finite & fine
+            gradient, new_value, score, finite = look(point, y, target)
+            seen = noted(seen, point, score, seen.finite & finite)
             rises, value = rises + tf.cast(new_value > value, tf.float32), new_value
             higher = wide(new_value > top_value, x)
             top, top_gradient = tf.where(higher, x, top), tf.where(higher, gradient, top_gradient)
             top_value = tf.maximum(new_value, top_value)
             window = tf.cast(windows[index], tf.float32)
-            if window > 0:  # too few rises, or nothing has changed since the last check: halve and go back to the top
+
+            def checked() -> tuple[Tensor, ...]:
+                """Too few rises, or nothing has changed since the last check: halve and go back to the top."""
                 stuck = (length >= last_length) & (top_value <= last_top)
                 halve = (rises < PATIENCE * window) | stuck
-                last_length, last_top, rises = length, top_value, tf.zeros_like(rises)
-                length = tf.where(halve, length / 2.0, length)
-                back = wide(halve, x)
-                x, gradient = tf.where(back, top, x), tf.where(back, top_gradient, gradient)
-                value = tf.where(halve, top_value, value)
-        here, lengths = (x, gradient, value), (length, last_length, rises)
-        return Seen(best, best_score, zero, finite), (before, *here, top, top_gradient, top_value, last_top, *lengths)
+                back, shorter = wide(halve, x), tf.where(halve, length / 2.0, length)
+                here = tf.where(back, top, x), tf.where(back, top_gradient, gradient), tf.where(halve, top_value, value)
+                return *here, top_value, shorter, length, tf.zeros_like(rises)
 
-    return Ascent(Traced(begin), Traced(advance))
+            def unchecked() -> tuple[Tensor, ...]:
+                return x, gradient, value, last_top, length, last_length, rises
+
+            x, gradient, value, *lengths = tf.cond(window > 0, checked, unchecked)
+            return seen, (before, x, gradient, value, top, top_gradient, top_value, *lengths)
+
+        return repeated(start, end, step, state)
+
+    return Ascent(begin, Traced(advance))
 
 
 __all__ = ["APGD", "APGDDLR", "APGDL2", "APGDTargeted", "checkpoints"]

@@ -58,7 +58,8 @@ class Ascended(NamedTuple):
 class Ascent:
     """A loop for NumPy arrays.
 
-    `begin(room, start, y, target, *settings)` gives a state: `Seen`, and a tuple of what else the loop needs.
+    `begin(room, start, y, target, *settings)` gives a state: `Seen`, and a tuple of what else the loop needs. It runs
+    once a batch, so that tracing it would take longer than it does.
     `advance(room, y, target, state, first, last, plan, *settings)` makes the moves first .. last - 1.
     """
 

@@ -19,7 +19,7 @@ from qmodels.criteria import Criterion
 from qmodels.grid import Points
 from qmodels.losses import Tensor
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced
+from qmodels.tracing import Traced, repeated
 from qmodels.victims import GradientModel
 
 SMALLEST = 1e-3  # share by which the ball still moves in the last step
@@ -92,11 +92,14 @@ def _build_loop(source: GradientModel, norm: Norm, criterion: Criterion) -> Any:
         size = [tf.shape(clean)[0], -1]
         low, high = tf.reshape(low, size), tf.reshape(high, size)
         origin = tf.reshape(clean, size)
-        change, best = tf.zeros_like(origin), origin
+        change = tf.zeros_like(origin)
         nothing = tf.zeros_like(length(origin))  # (N,)
-        best_length = epsilon = nothing + np.inf
-        zero, ever, stride = nothing > 0, nothing > 0, nothing
-        for index in tf.range(steps):
+        far, never = nothing + np.inf, nothing > 0
+
+        def step(
+            index: Tensor, change: Tensor, best: Tensor, best_length: Tensor, epsilon: Tensor, zero: Tensor,
+            ever: Tensor, stride: Tensor,
+        ) -> tuple[Tensor, ...]:  # fmt: skip
             anneal = 0.5 * (1.0 + tf.cos(np.pi * tf.cast(index, tf.float32) / tf.cast(steps, tf.float32)))
             point = tf.clip_by_value(tf.round(origin + change), low, high)
             gradient, margins, score, _ = look(tf.reshape(point, tf.shape(clean)), y, y)
@@ -107,11 +110,14 @@ def _build_loop(source: GradientModel, norm: Norm, criterion: Criterion) -> Any:
             best_length, ever = tf.where(nearer, here, best_length), ever | wrong
             guess = length(change) + tf.abs(margins) / (dual(gradient) + 1e-20)
             guess = tf.minimum(guess, (span - 1.0) * tf.cast(tf.shape(origin)[1], tf.float32))
-            if index == 0:
-                zero = tf.reshape(is_zero(gradient), tf.shape(zero))
-                stride = tf.clip_by_value(
-                    tf.abs(margins) / (tf.norm(gradient, axis=1) + 1e-20), 8.0 * unit, 2000.0 * unit
+
+            def first() -> tuple[Tensor, Tensor]:
+                estimate = tf.abs(margins) / (tf.norm(gradient, axis=1) + 1e-20)
+                return tf.reshape(is_zero(gradient), tf.shape(zero)), tf.clip_by_value(
+                    estimate, 8.0 * unit, 2000.0 * unit
                 )
+
+            zero, stride = tf.cond(index == 0, first, lambda: (zero, stride))
             # An image that has never been wrong may take longer steps in a wider ball: first fall, then shrink.
             stride, guess = tf.where(ever, stride, stride * LONGER), 2.0 * guess
             gamma = SMALLEST + (shrink - SMALLEST) * anneal
@@ -123,6 +129,10 @@ def _build_loop(source: GradientModel, norm: Norm, criterion: Criterion) -> Any:
             ahead = gradient / (tf.norm(gradient, axis=1, keepdims=True) + 1e-20)
             change = change + rate * (0.01 + anneal) * wide(stride, change) * ahead
             change = tf.clip_by_value(project(change, epsilon) + origin, low, high) - origin
+            return change, best, best_length, epsilon, zero, ever, stride
+
+        state = change, origin, far, far, never, never, nothing
+        _, best, _, _, zero, _, _ = repeated(0, steps, step, state)
         return tf.reshape(best, tf.shape(clean)), zero
 
     return Traced(loop)

@@ -25,7 +25,7 @@ from qmodels.criteria import MISCLASSIFICATION, Criterion, Truth
 from qmodels.grid import Codes, Points
 from qmodels.losses import LossName, Tensor, all_finite
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced
+from qmodels.tracing import Traced, repeated
 from qmodels.victims import GradientModel
 
 #: The usual ratio: the iterate can cross the ball 1.25 times.
@@ -225,19 +225,22 @@ def _build_ascent(source: GradientModel, loss: LossName, norm: Norm, criterion: 
     def advance(
         room: Room, y: Tensor, target: Tensor, state: Any, first: Tensor, last: Tensor, moves: Tensor, *settings: Tensor
     ) -> tuple[Any, ...]:
-        (best, best_score, zero, finite), (iterate, gradient, momentum) = state
-        for _ in tf.range(first, tf.minimum(last, moves)):
-            point, iterate, momentum = move(room, iterate, gradient, momentum, *settings)
-            gradient, _, score, fine = look(point, y, target)
-            best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
-            finite = finite & fine
-        if last > moves:  # nobody needs the gradient of the last point
-            point, iterate, momentum = move(room, iterate, gradient, momentum, *settings)
-            score = criterion.score(source.glance(point), y)
-            best, best_score = keep_better(point, score, best, best_score), tf.maximum(score, best_score)
-        return Seen(best, best_score, zero, finite), (iterate, gradient, momentum)
+        def walk(_: Tensor, seen: Seen, now: tuple[Tensor, ...]) -> tuple[Any, ...]:
+            point, iterate, momentum = move(room, *now, *settings)
+            gradient, _, score, finite = look(point, y, target)
+            return noted(seen, point, score, seen.finite & finite), (iterate, gradient, momentum)
 
-    return Ascent(Traced(begin), Traced(advance))
+        def arrive(seen: Seen, now: tuple[Tensor, ...]) -> tuple[Any, ...]:
+            """The last move: nobody needs the gradient there."""
+            _, gradient, _ = now
+            point, iterate, momentum = move(room, *now, *settings)
+            score = criterion.score(source.glance(point), y)
+            return noted(seen, point, score, seen.finite), (iterate, gradient, momentum)
+
+        state = repeated(first, tf.minimum(last, moves), walk, state)
+        return tf.cond(last > moves, lambda: arrive(*state), lambda: state)
+
+    return Ascent(begin, Traced(advance))
 
 
 def looker(
@@ -271,10 +274,12 @@ def _build_look(source: GradientModel, loss: LossName, criterion: Criterion) -> 
     return Traced(look)
 
 
-def keep_better(point: Tensor, score: Tensor, best: Tensor, best_score: Tensor) -> Tensor:
-    """Per image, the point with the higher score."""
+def noted(seen: Seen, point: Tensor, score: Tensor, finite: Tensor) -> Seen:
+    """What has been seen, with one more point: per image, the one with the higher score stays."""
+    tf = runtime().tf
     # The first version of `where` takes one condition a sample, and copies; broadcasting one is many times as slow.
-    return runtime().tf.compat.v1.where(score > best_score, point, best)
+    best = tf.compat.v1.where(score > seen.score, point, seen.best)
+    return Seen(best, tf.maximum(score, seen.score), seen.zero, finite)
 
 
 def is_zero(gradient: Tensor) -> Tensor:

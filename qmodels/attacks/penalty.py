@@ -22,7 +22,7 @@ from qmodels.criteria import Criterion, Truth
 from qmodels.grid import Codes, Points
 from qmodels.losses import Tensor
 from qmodels.runtime import runtime
-from qmodels.tracing import Traced
+from qmodels.tracing import Traced, repeated
 from qmodels.victims import GradientModel
 
 CHECKS = 10  # times per run at which images that have stopped improving are dropped
@@ -214,9 +214,12 @@ def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -
         free = width > 0
         share = tf.where(free, 2.0 * (clean - bounds.low) / tf.where(free, width, 1.0) - 1.0, 0.0)
         origin = tf.atanh(tf.clip_by_value(share, -EDGE, EDGE))
-        best, best_length = grid_of.steps(clean), tf.fill(tf.shape(weight), tf.constant(np.inf))
-        objective, zero = tf.zeros_like(weight), tf.zeros_like(weight, tf.bool)
-        for index in tf.range(steps):
+        at_clean = grid_of.steps(clean)
+
+        def step(
+            index: Tensor, best: Tensor, best_length: Tensor, _: Tensor, zero: Tensor, shift: Tensor, first: Tensor,
+            second: Tensor,
+        ) -> tuple[Tensor, ...]:  # fmt: skip
             with tf.GradientTape() as tape:
                 tape.watch(shift)
                 x = bounds.low + width * (tf.tanh(origin + shift) + 1.0) / 2.0
@@ -227,15 +230,15 @@ def _build_adam(source: GradientModel, penalty: Penalty, criterion: Criterion) -
             gradient = tape.gradient(objective, shift)
             gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
             score = criterion.score(logits, y)
-            best, best_length = _keep_shorter(point, grid_of.steps(clean), score, penalty, best, best_length)
-            if done + index == 0:
-                zero = is_zero(gradient) & (hinge > 0)  # one that has fallen has nothing to follow
+            best, best_length = _keep_shorter(point, at_clean, score, penalty, best, best_length)
+            zero = _first_zero(done + index, gradient, hinge, zero)
             time = tf.cast(done + index + 1, tf.float32)
             first = 0.9 * first + 0.1 * gradient
             second = 0.999 * second + 0.001 * gradient**2
-            step = first / (1.0 - 0.9**time) / (tf.sqrt(second / (1.0 - 0.999**time)) + 1e-8)
-            shift = shift - rate * step
-        return best, best_length, objective, zero, shift, first, second
+            ahead = first / (1.0 - 0.9**time) / (tf.sqrt(second / (1.0 - 0.999**time)) + 1e-8)
+            return best, best_length, objective, zero, shift - rate * ahead, first, second
+
+        return repeated(0, steps, step, (*_nothing_found(at_clean, weight), shift, first, second))
 
     return Traced(chunk)
 
@@ -250,9 +253,11 @@ def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -
         done: Tensor, steps: Tensor, ahead: Tensor, change: Tensor, unused: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         clean = bounds.clean
-        best, best_length = grid_of.steps(clean), tf.fill(tf.shape(weight), tf.constant(np.inf))
-        objective, zero = tf.zeros_like(weight), tf.zeros_like(weight, tf.bool)
-        for index in tf.range(steps):
+        at_clean = grid_of.steps(clean)
+
+        def step(
+            index: Tensor, best: Tensor, best_length: Tensor, _: Tensor, zero: Tensor, ahead: Tensor, change: Tensor
+        ) -> tuple[Tensor, ...]:
             with tf.GradientTape() as tape:
                 tape.watch(ahead)
                 logits = source.outputs(grid_of.nearest(clean + ahead, bounds))
@@ -262,18 +267,30 @@ def _build_ista(source: GradientModel, penalty: Penalty, criterion: Criterion) -
             gradient = tape.gradient(objective, ahead)
             gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
             time = tf.cast(done + index, tf.float32)
-            if done + index == 0:
-                zero = is_zero(gradient) & (hinge > 0)  # one that has fallen has nothing to follow
+            zero = _first_zero(done + index, gradient, hinge, zero)
             moved = ahead - rate * gradient
             fresh = tf.sign(moved) * tf.nn.relu(tf.abs(moved) - beta)
             fresh = tf.clip_by_value(clean + fresh, bounds.low, bounds.high) - clean
             ahead, change = fresh + time / (time + 3.0) * (fresh - change), fresh
             point = grid_of.nearest(clean + fresh, bounds)
             score = criterion.score(source.answers(point), y)
-            best, best_length = _keep_shorter(point, grid_of.steps(clean), score, penalty, best, best_length)
-        return best, best_length, objective, zero, ahead, change, unused
+            best, best_length = _keep_shorter(point, at_clean, score, penalty, best, best_length)
+            return best, best_length, objective, zero, ahead, change
+
+        return *repeated(0, steps, step, (*_nothing_found(at_clean, weight), ahead, change)), unused
 
     return Traced(chunk)
+
+
+def _nothing_found(clean: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """Before the first step: best point, its length, objective, and where the first gradient is zero."""
+    tf = runtime().tf
+    return clean, tf.fill(tf.shape(weight), tf.constant(np.inf)), tf.zeros_like(weight), tf.zeros_like(weight, tf.bool)
+
+
+def _first_zero(index: Tensor, gradient: Tensor, hinge: Tensor, zero: Tensor) -> Tensor:
+    """Where the gradient is zero in the first step of all; one that has fallen has nothing to follow."""
+    return runtime().tf.cond(index == 0, lambda: is_zero(gradient) & (hinge > 0), lambda: zero)
 
 
 class _Scaled:

@@ -233,7 +233,7 @@ def _compiled_step(network: Any, optimizer: Any) -> Any:
     tf = runtime().tf
     optimizer.build(network.trainable_variables)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(x: Tensor, wanted: Tensor) -> Tensor:
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=wanted, logits=network(x, training=True))

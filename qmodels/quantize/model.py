@@ -322,7 +322,7 @@ def relu_probes(model: Any, count: int) -> Iterator[tuple[tuple[str, ...], Probe
 def _forward(model: Any, tensors: list[Any]) -> Probe:
     """As Keras' `predict` computes it, without the tenth of a second that it takes to begin."""
     tf, inner = runtime().tf, runtime().keras.Model(model.input, tensors)
-    step = tf.function(lambda values: inner(values, training=False), reduce_retracing=True)
+    step = tf.function(lambda values: inner(values, training=False), reduce_retracing=True, autograph=False)
 
     def outputs(images: Values) -> list[NDArray[Any]]:
         batches = [step(tf.constant(images[first : first + BATCH])) for first in range(0, len(images), BATCH)]

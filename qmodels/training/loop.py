@@ -212,7 +212,7 @@ def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Se
     tf = runtime().tf
     loss_of = objective(config, static, clean_share)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def step(clean: Any, attacked: Any, y: Any, rate: Any) -> Any:
         with tf.GradientTape() as tape:
             loss = loss_of(model, clean, attacked, y)
@@ -229,7 +229,7 @@ def _compile_step(model: Any, optimizer: Any, config: TrainingConfig, static: Se
 def _compile_certificate(model: Any) -> Any:
     tf = runtime().tf
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def proved(corners: Any, y: Any) -> Any:
         margins = margin_bounds(model, Interval(corners[0], corners[1]), y)
         others = tf.where(tf.one_hot(y, tf.shape(margins)[1]) > 0, tf.ones_like(margins), margins)
@@ -241,7 +241,7 @@ def _compile_certificate(model: Any) -> Any:
 def _compile_evaluation(model: Any) -> Any:
     tf = runtime().tf
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    @tf.function(reduce_retracing=True, autograph=False)  # type: ignore[untyped-decorator]
     def evaluate(x: Any, y: Any) -> Any:
         logits = model(x, training=False)
         hits = tf.reduce_sum(tf.cast(tf.argmax(logits, axis=1) == y, tf.int32))
