@@ -121,11 +121,10 @@ class GradientModel:
     @cached_property
     def forward(self) -> Traced:
         """The model's forward pass, traced once: outputs of what the model takes. Not to be differentiated."""
-
-        def forward(values: Any) -> Any:
-            return self.model(values, training=False)
-
-        return self._forward or Traced(forward)
+        if self._forward is not None:
+            return self._forward
+        model = self.model  # made now: inside a traced function weights have no values
+        return Traced(lambda values: model(values, training=False))
 
     def answers(self, points: Any) -> Any:
         """`outputs` through the pass that is traced once, for where no gradient is asked for."""

@@ -35,7 +35,7 @@ from qmodels.attacks.worst_case import CLEAN_ERROR, NOT_FALLEN
 from qmodels.criteria import MISCLASSIFICATION
 from qmodels.data import Dataset, Split
 from qmodels.errors import ExactnessError, UserError
-from qmodels.grid import EXTREMES, Codes, Values
+from qmodels.grid import EXTREMES, Codes
 from qmodels.metrics.masking import Row, attack_row, clean_row, with_flags
 from qmodels.runtime import runtime
 from qmodels.statistics import wilson
@@ -336,15 +336,4 @@ class _Prequantized:
 
     def logits(self, x: Codes) -> NDArray[np.float32]:
         """Its logits."""
-        return np.asarray(compiled_outputs(self._source)(self.grid.to_values(x)), np.float32)
-
-
-def compiled_outputs(source: GradientModel) -> Callable[[Values], Any]:
-    """The model's forward pass, compiled once a structure."""
-    tf = runtime().tf
-
-    def build(model: GradientModel) -> Callable[[Values], Any]:
-        forward = tf.function(lambda values: model.model(values, training=False), reduce_retracing=True, autograph=False)
-        return lambda values: forward(tf.constant(values)).numpy()
-
-    return source.compiled(("outputs",), build)
+        return np.asarray(self._source.forward(self.grid.to_values(x)), np.float32)
