@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hw.simulate.bitsim.kernels.library import processor_text
+from hw.tools.cache import build_once
+from qmodels.digest import digest
 from qmodels.errors import UserError
 from qmodels.loading import load_model, load_model_with_notes
 from qmodels.loading.keras3 import LAYERS, is_keras3, to_keras2
@@ -27,12 +32,18 @@ READ = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models in every format, with inputs and outputs."""
-    made = tmp_path_factory.mktemp("keras3")
+    """Models in every format, with inputs and outputs; kept while Keras 3, script and processor are the same."""
     environment = os.environ | {"TF_USE_LEGACY_KERAS": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
     script = Path(__file__).with_name("keras3_models.py")
-    subprocess.run([sys.executable, script, made], check=True, env=environment, capture_output=True, timeout=300)
-    return made
+    settings = [f"{name}={value}" for name, value in sorted(environment.items()) if name.startswith(("TF_", "KERAS"))]
+    versions = [sys.version, version("keras"), version("tensorflow"), version("numpy"), processor_text(), *settings]
+
+    def make(work: Path, final: Path) -> None:
+        command = [sys.executable, script, work]
+        subprocess.run(command, check=True, env=environment, capture_output=True, timeout=300)
+
+    entry = build_once("keras3", digest("\0".join(versions), script.read_bytes()), make)
+    return shutil.copytree(entry, tmp_path_factory.mktemp("keras3"), dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("name", READ)

@@ -40,7 +40,7 @@ _SANITIZED = ["-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all
 
 
 @functools.cache
-def _cpu() -> str:
+def processor_text() -> str:
     """The processor, as far as code generation cares: a cache shared between machines must not mix them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -99,7 +99,7 @@ def build(isa: str = "native", source: Path = SOURCES / "bitsim.cpp") -> Path:
     texts = sorted({source, *(path for path in SOURCES.iterdir() if path.suffix == ".h")})
     header = codes_header()
     sources = [text.name.encode() + b"\0" + text.read_bytes() for text in texts]
-    key = digest("\0".join([*flags, _cpu()]), *sources, header)
+    key = digest("\0".join([*flags, processor_text()]), *sources, header)
 
     def compile_into(work: Path, final: Path) -> None:
         (work / "codes.h").write_text(header, encoding="utf-8")
