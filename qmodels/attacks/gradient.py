@@ -238,7 +238,8 @@ def _build_ascent(source: GradientModel, loss: LossName, norm: Norm, criterion: 
             return noted(seen, point, score, seen.finite), (iterate, gradient, momentum)
 
         state = repeated(first, tf.minimum(last, moves), walk, state)
-        return tf.cond(last > moves, lambda: arrive(*state), lambda: state)
+        moved: tuple[Any, ...] = tf.cond(last > moves, lambda: arrive(*state), lambda: state)
+        return moved
 
     return Ascent(begin, Traced(advance))
 
