@@ -32,7 +32,7 @@ LONGEST_FIRST = (
     "hw/experiment/test_tasks.py",
     "hw/simulate/bitsim/test_random_networks.py",
     "qmodels/training/test_session.py",
-    "hw/simulate/gradients/test_gradients.py",
+    "hw/simulate/gradients/test_integer_gradients.py",
     "hw/generate/contract/test_contract_repairs.py",
     "hw/simulate/test_csim.py",
     "hw/generate/contract/test_contract_reported.py",
