@@ -34,15 +34,13 @@ def encode_linear(enc: Encoder, op: Linear) -> None:
     weights, bias = pack_weights(plan)
     lane = 16 if plan.kernel is LinearKernel.INT8 else 32
     finish = finish_numbers(compiled, enc.slots[out].storage, lane, plan.low, plan.high)
-    if plan.kernel is LinearKernel.INT8_CHUNKED:
-        finish[0] = 0
     enc.emit(
         Opcode.FAST_LINEAR,
+        int(plan.kernel),
         op.source.index,
         out,
         *astuple(op.window),
         len(bias),
-        int(plan.kernel),
         plan.chunk,
         word_for(compiled.peak),
         enc.blob(weights),

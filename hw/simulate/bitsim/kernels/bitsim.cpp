@@ -2,7 +2,8 @@
 #include "exact.h"
 #include "io.h"
 #include "layers.h"
-#include "linear.h"
+#include "pairs.h"
+#include "quads.h"
 #include "softmax.h"
 #include <mutex>
 #include <thread>
@@ -97,7 +98,7 @@ Op *make(int64_t code, Reader &r) {
     switch (code) {
     case Opcode::INPUT: return new Input(r);
     case Opcode::OUTPUT: return new Output(r);
-    case Opcode::FAST_LINEAR: return new FastLinear(r);
+    case Opcode::FAST_LINEAR: return make_linear(r);
     case Opcode::EXACT_LINEAR: return new ExactLinear(r);
     case Opcode::MAP: return new Map(r);
     case Opcode::BINARY: return new Binary(r);

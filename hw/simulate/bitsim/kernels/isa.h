@@ -4,9 +4,11 @@
 //   dot8(acc, x, w):  acc[i] += x[2i] * w[0] + x[2i+1] * w[1]   uint8 x int8  -> int16, modulo 2^16
 //
 // `w` holds its pair repeated over the vector. dot8's pair sum must not exceed int16 (the lowering proves it).
+// Where BITSIM_DOT4 is 1, the machine multiplies four channels at once (dot4.h), and dot8 is not used.
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__ARM_NEON) && defined(__aarch64__)
@@ -26,12 +28,24 @@
 #define BITSIM_ISA "avx2"
 #define VB 32
 #elif defined(__ARM_NEON) && defined(__aarch64__)
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define BITSIM_ISA "neoni8mm"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define BITSIM_ISA "neondot"
+#else
 #define BITSIM_ISA "neon"
+#endif
 #define VB 16
 #else
 #define BITSIM_ISA "portable"
 #define VB 32
 #endif
+#if !defined(BITSIM_PORTABLE) && (defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD))
+#define BITSIM_DOT4 1
+#else
+#define BITSIM_DOT4 0
+#endif
+#define BITSIM_INLINE __attribute__((always_inline))
 
 typedef int16_t v16 __attribute__((vector_size(VB), may_alias));
 typedef int32_t v32 __attribute__((vector_size(VB), may_alias));
@@ -82,6 +96,14 @@ static inline v16 dot8(v16 acc, v16 x, v32 w) {
     return acc + (x & 0xff) * ((pairs << 8) >> 8) + ((x >> 8) & 0xff) * (pairs >> 8);
 }
 #endif
+
+// f(0) .. f(N - 1) with constants: arrays that are indexed by them live in registers.
+template <class F, int... I> BITSIM_INLINE static inline void unroll(F &&f, std::integer_sequence<int, I...>) {
+    (f(std::integral_constant<int, I>{}), ...);
+}
+template <int N, class F> BITSIM_INLINE static inline void unroll(F &&f) {
+    unroll(f, std::make_integer_sequence<int, N>{});
+}
 
 // Shifts by one amount for all lanes. GCC would take int16 lanes apart: AVX2 has no shift by a vector for them.
 #if VB == 64

@@ -24,13 +24,22 @@ _COMMON = [
     *("-std=c++20", "-O3", "-fPIC", "-shared", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
 ]
-#: Instruction sets that may be forced through ROBUST_HLS_ISA. All of them give the same bits.
-ISA_FLAGS = {
-    "native": ["-march=native"],
-    "portable": ["-DBITSIM_PORTABLE"],
+X86_FLAGS = {
     "avx2": ["-mavx2", "-mfma"],
     "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
     "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
+}
+ARM_FLAGS = {
+    "neon": ["-march=armv8-a"],
+    "neondot": ["-march=armv8.2-a+dotprod"],
+    "neoni8mm": ["-march=armv8.2-a+dotprod+i8mm"],
+}
+_ON_ARM = platform.machine().lower() in ("aarch64", "arm64")
+#: Instruction sets that may be forced through ROBUST_HLS_ISA on this machine. All of them give the same bits.
+ISA_FLAGS = {
+    "native": ["-mcpu=native" if _ON_ARM else "-march=native"],  # Apple's clang may know only the first on ARM
+    "portable": ["-DBITSIM_PORTABLE"],
+    **(ARM_FLAGS if _ON_ARM else X86_FLAGS),
 }
 #: `address,undefined,float-cast-overflow`: kernels that stop at the first access beside an array, or undefined result
 #: (benchmarks/sanitize.py).
@@ -157,5 +166,5 @@ def load() -> ctypes.CDLL:
 
 
 def isa_name() -> str:
-    """What was compiled: portable, neon, avx2, avxvnni or avx512vnni."""
+    """What was compiled: portable, or a name of X86_FLAGS or ARM_FLAGS."""
     return str(load().bitsim_isa().decode())

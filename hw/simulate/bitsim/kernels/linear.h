@@ -1,28 +1,9 @@
-// Dense and convolution where the formats prove int16 or int32 accumulators right: the fast path.
+// Dense and convolution where the formats prove int16 or int32 accumulators right: what pairs.h and quads.h share.
 //
 // A tile is F filters x NV vectors of accumulators in registers. Data are read once a filter block, weights are
 // broadcast. Row = channel pair, so the kernel's columns x channels are one contiguous run a kernel line.
 #pragma once
 #include "steps.h"
-
-struct Dot8 { // uint8 data, int8 weights, int16 accumulators: a pixel is one vector
-    typedef v16 vec;
-    typedef int16_t lane;
-    static constexpr int per_pixel = 1;
-    static vec dot(vec acc, const char *x, v32 w) { return dot8(acc, load<v16>(x), w); }
-};
-struct Dot16 { // int16 data and weights, int32 accumulators: a pixel is two vectors
-    typedef v32 vec;
-    typedef int32_t lane;
-    static constexpr int per_pixel = 2;
-    static vec dot(vec acc, const char *x, v32 w) { return dot16(acc, load<v16>(x), w); }
-};
-
-struct DotU16 : Dot16 { // uint16 data, read as int16 from 2^15 below: the bias makes up for it
-    static vec dot(vec acc, const char *x, v32 w) {
-        return dot16(acc, load<v16>(x) ^ (v16{} + INT16_MIN), w);
-    }
-};
 
 static inline v16 narrow_pairs(v32 a, v32 b) { // even int16 of each: 2L lanes of 32 bits to L lanes of 16
 #if VB == 64
@@ -56,7 +37,7 @@ static inline v16 interleave_high(v16 a, v16 b) {
 }
 
 // One row (two filters of one pixel) from finished accumulators.
-static inline void store_row(char *row, int etype, const v16 *a, const v16 *b) {
+BITSIM_INLINE static inline void store_row(char *row, int etype, const v16 *a, const v16 *b) {
     if (etype == Storage::U8)
         store(row, (v16)((*a & 0xff) | shl(*b, 8)));
     else {
@@ -64,7 +45,7 @@ static inline void store_row(char *row, int etype, const v16 *a, const v16 *b) {
         store(row + VB, interleave_high(*a, *b));
     }
 }
-static inline void store_row(char *row, int etype, const v32 *a, const v32 *b) {
+BITSIM_INLINE static inline void store_row(char *row, int etype, const v32 *a, const v32 *b) {
     if (etype == Storage::U8)
         store(row, narrow_pairs((a[0] & 0xff) | shl(b[0], 8), (a[1] & 0xff) | shl(b[1], 8)));
     else {
@@ -74,17 +55,18 @@ static inline void store_row(char *row, int etype, const v32 *a, const v32 *b) {
 }
 
 struct FastLinear : Op {
+    const int kernel;
     Tensor src, dst;
-    int kh, kw, sh, sw, py, px, nf, kernel, chunk, word;
-    const int32_t *weights, *bias;
+    int kh, kw, sh, sw, py, px, nf, chunk, word;
+    const int32_t *weights; // [filter block of 4 (the last may be 2)][row][step][filter], a pair each: two int16, or two int8 twice
+    const int32_t *bias;
     Finish finish;
     Steps steps;
     std::vector<ptrdiff_t> from, to; // where a pixel's window begins, where its result goes
 
-    explicit FastLinear(Reader &r) : src(r.tensor()), dst(r.tensor()) {
+    FastLinear(int kernel, Reader &r) : kernel(kernel), src(r.tensor()), dst(r.tensor()) {
         kh = (int)r.next(), kw = (int)r.next(), sh = (int)r.next(), sw = (int)r.next();
-        py = (int)r.next(), px = (int)r.next(), nf = (int)r.next(), kernel = (int)r.next(), chunk = (int)r.next();
-        word = (int)r.next();
+        py = (int)r.next(), px = (int)r.next(), nf = (int)r.next(), chunk = (int)r.next(), word = (int)r.next();
         weights = r.blob<int32_t>(), bias = r.blob<int32_t>();
         finish = Finish::read(r);
         steps = Steps::read(r);
@@ -109,7 +91,7 @@ struct FastLinear : Op {
                              v + (f * npix + p) * L, L);
         }
     }
-    template <class S> void spill(char *arena, const S *acc, int pixel, int npix, int f0, int nfilt) const {
+    template <class S> __attribute__((noinline)) void spill(char *arena, const S *acc, int pixel, int npix, int f0, int nfilt) const {
         const int n = nfilt * npix * L;
         if (word == Word::W32) {
             int32_t v[24 * L];
@@ -126,108 +108,23 @@ struct FastLinear : Op {
         }
     }
 
-    template <class D, int F, int P> void tile(char *arena, int pixel, int f0, const int32_t *w) const {
-        typedef typename D::vec V;
-        constexpr int NV = P * D::per_pixel;
-        const size_t step = src.row_bytes, line = (size_t)src.full_w * src.pixel_bytes();
-        const char *base[P];
-        for (int p = 0; p < P; p++)
-            base[p] = source(arena, pixel + p);
-        V acc[F][NV];
-        for (int f = 0; f < F; f++)
-            for (int v = 0; v < NV; v++)
-                acc[f][v] = V{} + (typename D::lane)bias[f0 + f];
-        const int run = run_length();
-        for (int y = 0; y < kh; y++) {
-            const char *q[P];
-            for (int p = 0; p < P; p++)
-                q[p] = base[p] + y * line;
-            for (int r = 0; r < run; r++) {
-                for (int f = 0; f < F; f++) {
-                    const v32 wf = broadcast(w + f);
-                    for (int v = 0; v < NV; v++)
-                        acc[f][v] = D::dot(acc[f][v], q[v / D::per_pixel] + (v % D::per_pixel) * VB, wf);
-                }
-                w += F;
-                for (int p = 0; p < P; p++)
-                    q[p] += step;
-            }
-        }
+    // From finished sums of F filters x P pixels, N vectors each, to the rows they belong to.
+    template <int F, int P, int N, class V> BITSIM_INLINE void write(char *arena, V (&acc)[F][P * N], int pixel, int f0) const {
         if (!finish.use) {
-            spill(arena, (const typename D::lane *)acc, pixel, P, f0, F);
+            V sums[F][P * N]; // acc itself may stay in registers
+            unroll<F>([&](auto f) BITSIM_INLINE { unroll<P * N>([&](auto v) BITSIM_INLINE { sums[f][v] = acc[f][v]; }); });
+            spill(arena, (const typename std::decay<decltype(acc[0][0][0])>::type *)sums, pixel, P, f0, F);
             return;
         }
-        for (int f = 0; f < F; f++)
-            for (int v = 0; v < NV; v++)
-                acc[f][v] = finish.apply(acc[f][v]);
-        for (int p = 0; p < P; p++) {
+        unroll<F>([&](auto f) BITSIM_INLINE {
+            unroll<P * N>([&](auto v) BITSIM_INLINE { acc[f][v] = finish.apply(acc[f][v]); });
+        });
+        unroll<P>([&](auto p) BITSIM_INLINE {
             char *out = arena + to[pixel + p] + (size_t)(f0 / 2) * dst.row_bytes;
-            for (int f = 0; f < F && f0 + f < 2 * dst.cp; f += 2, out += dst.row_bytes)
-                store_row(out, dst.etype, &acc[f][p * D::per_pixel], &acc[f + 1][p * D::per_pixel]);
-        }
-    }
-
-    // uint8 data with sums beyond int16: int16 over `chunk` steps, proved to fit, then int32.
-    template <int F, int P> void chunked(char *arena, int pixel, int f0, const int32_t *w) const {
-        const size_t step = src.row_bytes, line = (size_t)src.full_w * src.pixel_bytes();
-        int32_t wide[F * P * L];
-        for (int i = 0; i < F * P * L; i++)
-            wide[i] = bias[f0 + i / (P * L)];
-        const int run = run_length();
-        const char *base[P];
-        for (int p = 0; p < P; p++)
-            base[p] = source(arena, pixel + p);
-        for (int y = 0; y < kh; y++)
-            for (int r0 = 0; r0 < run; r0 += chunk) {
-                v16 acc[F][P] = {};
-                const int stop = std::min(run, r0 + chunk);
-                for (int r = r0; r < stop; r++, w += F)
-                    for (int f = 0; f < F; f++) {
-                        const v32 wf = broadcast(w + f);
-                        for (int p = 0; p < P; p++)
-                            acc[f][p] = dot8(acc[f][p], load<v16>(base[p] + y * line + r * step), wf);
-                    }
-                const int16_t *lanes = (const int16_t *)acc;
-                for (int i = 0; i < F * P * L; i++)
-                    wide[i] += lanes[i];
-            }
-        spill(arena, wide, pixel, P, f0, F);
-    }
-
-    template <int F> void block(char *arena, int f0, const int32_t *w) const {
-        const int npix = dst.pixels();
-        int p = 0;
-        if (kernel == LinearKernel::INT16)
-            for (; p < npix; p++)
-                tile<Dot16, F, 1>(arena, p, f0, w);
-        else if (kernel == LinearKernel::UINT16)
-            for (; p < npix; p++)
-                tile<DotU16, F, 1>(arena, p, f0, w);
-        else if (kernel == LinearKernel::INT8) {
-            for (; p + 3 <= npix; p += 3)
-                tile<Dot8, F, 3>(arena, p, f0, w);
-            for (; p < npix; p++)
-                tile<Dot8, F, 1>(arena, p, f0, w);
-        } else {
-            for (; p + 3 <= npix; p += 3)
-                chunked<F, 3>(arena, p, f0, w);
-            for (; p < npix; p++)
-                chunked<F, 1>(arena, p, f0, w);
-        }
-    }
-
-    void run(Context &ctx) const override {
-        dst.zero_border(ctx.arena);
-        const int32_t *w = weights;
-        const int taps = kh * run_length();
-        for (int f0 = 0; f0 < nf;) {
-            if (nf - f0 > 2) {
-                block<4>(ctx.arena, f0, w);
-                w += 4 * taps, f0 += 4;
-            } else {
-                block<2>(ctx.arena, f0, w);
-                w += 2 * taps, f0 += 2;
-            }
-        }
+            unroll<F / 2>([&](auto f) BITSIM_INLINE {
+                if (f0 + 2 * f < 2 * dst.cp)
+                    store_row(out + f * dst.row_bytes, dst.etype, &acc[2 * f][p * N], &acc[2 * f + 1][p * N]);
+            });
+        });
     }
 };

@@ -181,7 +181,7 @@ struct Finish {
         f.m = (int)r.next(), f.lo = (int)r.next(), f.hi = (int)r.next();
         return f;
     }
-    template <class V> V apply(V a) const {
+    template <class V> BITSIM_INLINE V apply(V a) const {
         typedef typename std::decay<decltype(a[0])>::type E;
         if (drop)
             a = sar(shl(a, drop), drop);

@@ -1,4 +1,4 @@
-"""The NEON kernels give the bits of this machine's: cross-compiled, and run by qemu.
+"""The ARM kernels give the bits of this machine's: cross-compiled for each instruction set, and run by qemu.
 
 Debian and Ubuntu: apt install g++-aarch64-linux-gnu qemu-user
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hw.simulate.bitsim.codes import Status
 from hw.simulate.bitsim.encode import encode
 from hw.simulate.bitsim.fuse import fuse
 from hw.simulate.bitsim.inputs import read
-from hw.simulate.bitsim.kernels.library import SOURCES, codes_header
+from hw.simulate.bitsim.kernels.library import ARM_FLAGS, SOURCES, codes_header
 from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Network, Value
 from tests.helpers.random_networks import random_model
@@ -34,17 +35,25 @@ LANES, SAMPLES = 8, 21  # of a 128-bit vector; two whole blocks and a part
 SEEDS = [400_000 + n for n in (0, 2, 4, 5, 9, 11, 13, 14, 16, 19, 21)]
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@dataclass(frozen=True)
+class Driver:
+    """A program for one of ARM's instruction sets, and its name."""
+
+    program: Path
+    isa: str
+
+
+@pytest.fixture(scope="module", params=ARM_FLAGS)
+def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Driver:
     folder = tmp_path_factory.mktemp("arm")
     (folder / "codes.h").write_text(codes_header())
-    flags = ["-std=c++20", "-O1", "-static", "-pthread", f"-I{folder}"]
+    flags = ["-std=c++20", "-O1", "-static", "-pthread", f"-I{folder}", *ARM_FLAGS[request.param]]
     sources = [str(SOURCES / "bitsim.cpp"), str(DRIVER)]
     subprocess.run([COMPILER, *flags, "-o", str(folder / "driver"), *sources], check=True)
-    return folder / "driver"
+    return Driver(folder / "driver", request.param)
 
 
-def run_there(driver: Path, network: Network, seen: tuple[Value, ...], inputs: list[np.ndarray]) -> list[np.ndarray]:
+def run_there(driver: Driver, network: Network, seen: tuple[Value, ...], inputs: list[np.ndarray]) -> list[np.ndarray]:
     """The seen values (N, elements) as the emulated processor computes them."""
     encoded = encode(network, seen, LANES)
     samples = read(inputs, None, network.inputs)
@@ -64,17 +73,18 @@ def run_there(driver: Path, network: Network, seen: tuple[Value, ...], inputs: l
         say(int(sample.element), sample.fraction, sample.array.nbytes)
         parts.append(sample.array.tobytes())
     say(len(seen), *(4 * count * value.size for value in seen))
-    question, answer = driver.parent / "question", driver.parent / "answer"
+    question, answer = driver.program.parent / "question", driver.program.parent / "answer"
     question.write_bytes(b"".join(parts))
-    done = subprocess.run([EMULATOR, str(driver), str(question), str(answer)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (int(Status.DONE), "neon\n"), done.stderr
+    command = [EMULATOR, "-cpu", "max", str(driver.program), str(question), str(answer)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (int(Status.DONE), f"{driver.isa}\n"), done.stderr
     found = np.frombuffer(answer.read_bytes(), np.float32)
     ends = np.cumsum([count * value.size for value in seen])[:-1]
     return [part.reshape(count, -1) for part in np.split(found, ends)]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["io_parallel", "io_stream"])
-def test_random_networks_have_the_same_bits_on_arm(driver: Path, tmp_path: Path, stream: bool) -> None:
+def test_random_networks_have_the_same_bits_on_arm(driver: Driver, tmp_path: Path, stream: bool) -> None:
     model = random_model([seed + 100_000 * stream for seed in SEEDS[:9]], tmp_path, stream)
     inputs = model.inputs(SAMPLES, 1)
     network = lower(model.graph)
