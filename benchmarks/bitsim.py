@@ -426,7 +426,7 @@ def against_keras(
 
 def share_of_peak(report: Report, key: str, simulator: BitSim, x: Images, macs: int, rounds: int) -> None:
     """Multiply-adds a second as a share of the machine's own peak, both on two threads, in turn."""
-    kind = int("int8" in simulator.kernels.values())
+    kind = int(any(kernel.startswith("int8") for kernel in simulator.kernels.values()))
     shares, rates = [], []
     simulator.predict(x)
     for _ in range(rounds):
@@ -440,7 +440,7 @@ def share_of_peak(report: Report, key: str, simulator: BitSim, x: Images, macs: 
     report.figure(
         key,
         float(np.median(shares)),
-        f"{middle[0]:.0f} of {middle[1]:.0f} G multiply-adds/s ({'dot8' if kind else 'dot16'}, {library.isa_name()})",
+        f"{middle[0]:.0f} of {middle[1]:.0f} G multiply-adds/s ({8 if kind else 16}-bit, {library.isa_name()})",
     )
 
 

@@ -83,12 +83,16 @@ class Word(IntEnum):
 
 
 class LinearKernel(IntEnum):
-    """The kernels of dense layers and convolutions; EXACT is kernels/exact.h, the others are kernels/linear.h."""
+    """The kernels of dense layers and convolutions: kernels/exact.h, and pairs.h and quads.h for the others.
+
+    Machines with a dot product of four bytes (quads.h) have int32 sums in all kernels of bytes.
+    """
 
     INT16 = 0  # int16 data and weights, int32 sums
     UINT16 = 4  # the same for uint16 data, read as int16 from 2^15 below; the bias has 2^15 times the weights' sum
     INT8 = 1  # uint8 data, int8 weights, int16 sums
     INT8_CHUNKED = 2  # the same, int16 sums over short stretches added up in int32
+    INT8_WIDE = 5  # uint8 data, int8 weights, int32 sums: two products may exceed int16
     EXACT = 3
 
 

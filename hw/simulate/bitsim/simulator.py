@@ -154,7 +154,7 @@ class BitSim:
 
     @property
     def kernels(self) -> dict[str, str]:
-        """Which kernel computes each linear layer in `predict`: int8, int8_chunked, int16 or exact."""
+        """Which kernel computes each linear layer in `predict`: a LinearKernel's name in small letters."""
         return {layer: kernel.name.lower() for layer, kernel in self._machines["predict"].encoded.kernels.items()}
 
     @property

@@ -105,7 +105,7 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
     pairs = channel_pairs(plan.weights)
     filters = len(pairs)
     padded = filters + filters % 2
-    words = plan.kernel in (LinearKernel.INT16, LinearKernel.UINT16)
+    words = plan.kernel in (LinearKernel.INT16, LinearKernel.UINT16, LinearKernel.INT8_WIDE)
     kind = np.int16 if words else np.int8
     grown = np.zeros((padded, *pairs.shape[1:]), kind)
     grown[:filters] = pairs

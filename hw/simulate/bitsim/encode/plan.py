@@ -92,7 +92,8 @@ def replace_width(accumulator: FixedPoint, dropped: int) -> FixedPoint:
 
 def _choose(plan: LinearPlan, low: int, high: int, may_use_bytes: bool) -> LinearPlan:
     wraps = plan.accumulator.overflow is Overflow.WRAP
-    if may_use_bytes and low >= 0 and high <= 255 and _pairs_fit(plan.weights, high):
+    in_bytes = may_use_bytes and low >= 0 and high <= 255 and -128 <= plan.weights.min() <= plan.weights.max() <= 127
+    if in_bytes and _pairs_fit(plan.weights, high):
         if _fits(plan.low, plan.high, _INT16) or (wraps and plan.accumulator.width <= 16):
             return replace(plan, kernel=LinearKernel.INT8)
         chunk = _longest_chunk(plan.weights, high)
@@ -101,6 +102,8 @@ def _choose(plan: LinearPlan, low: int, high: int, may_use_bytes: bool) -> Linea
     if int(np.abs(plan.weights).max(initial=0)) >= 1 << 15:
         return plan
     if _fits(plan.low, plan.high, _INT32) or (wraps and plan.accumulator.width <= 32):
+        if in_bytes:
+            return replace(plan, kernel=LinearKernel.INT8_WIDE)
         if _fits(low, high, _INT16):
             return replace(plan, kernel=LinearKernel.INT16)
         if _fits(low, high, _UINT16):
@@ -118,8 +121,6 @@ def channel_pairs(weights: Ints) -> Ints:
 
 def _pairs_fit(weights: Ints, high: int) -> bool:
     """vpmaddubsw saturates a pair's sum: no pair may get there."""
-    if weights.min() < -128 or weights.max() > 127:
-        return False
     if 2 * high * int(np.abs(weights).max()) <= _INT16[1]:
         return True
     pairs = channel_pairs(weights)

@@ -57,7 +57,8 @@ volatile int sink;
 #define BITSIM_REGISTER(v) "+m"(v)
 #endif
 
-template <class V, class F> int64_t peak(int64_t rounds, F dot) {
+// PRODUCTS: of one number of acc at a time.
+template <class V, int PRODUCTS, class F> int64_t peak(int64_t rounds, F dot) {
     constexpr int N = 12;
     V acc[N] = {};
     v16 x = v16{} + 3;
@@ -70,7 +71,7 @@ template <class V, class F> int64_t peak(int64_t rounds, F dot) {
     for (int i = 1; i < N; i++)
         acc[0] += acc[i];
     sink = acc[0][0];
-    return rounds * N * 2 * (VB / (int)sizeof(acc[0][0]));
+    return rounds * N * PRODUCTS * (VB / (int)sizeof(acc[0][0]));
 }
 
 struct Arena {
@@ -92,6 +93,15 @@ bool run_block(const Program &program, Context &ctx) {
             return false;
     }
     return true;
+}
+
+Op *make_linear(Reader &r) {
+    const int kernel = (int)r.next();
+#if BITSIM_DOT4
+    if (kernel == LinearKernel::INT8 || kernel == LinearKernel::INT8_CHUNKED || kernel == LinearKernel::INT8_WIDE)
+        return new QuadLinear(kernel, r);
+#endif
+    return new PairLinear(kernel, r);
 }
 
 Op *make(int64_t code, Reader &r) {
@@ -143,9 +153,17 @@ void *bitsim_create(const int64_t *code, const void *const *blobs, int64_t n_blo
 
 void bitsim_destroy(void *program) { delete (Program *)program; }
 
-// The machine's peak, in multiply-adds done: independent dot products in registers. kind 0: dot16, 1: dot8.
+// The machine's peak, in multiply-adds done: independent dot products in registers. kind 0: of int16, 1: of bytes, with
+// the instruction that the kernels use.
 int64_t bitsim_peak(int kind, int64_t rounds) {
-    return kind == 0 ? peak<v32>(rounds, dot16) : peak<v16>(rounds, dot8);
+    if (kind == 0)
+        return peak<v32, 2>(rounds, dot16);
+#if BITSIM_DOT4
+    const int32_t weights[4] = {0x01020102, 0x01020102, 0x01020102, 0x01020102};
+    return peak<v32, 4>(rounds, [&](v32 acc, v16 x, v32) { return dot4<0>(acc, (v32)x, weights); });
+#else
+    return peak<v16, 2>(rounds, dot8);
+#endif
 }
 
 // elements, fractions: of each input, as in Context.

@@ -4,7 +4,7 @@
 //
 // `w` are quads of int8 in memory; a whole vector of 16 bytes is read of them. x is made of two rows of pairs:
 // quads_low and quads_high interleave them, so that a lane of 32 bits holds four channels of one sample. Intel's
-// instructions do so in every 128 bits apart, so the samples are out of order until the end: in_order and narrow mend it.
+// instructions do so in every 128 bits apart: the samples are out of order until in_order or narrow mends it.
 #pragma once
 #include "isa.h"
 
@@ -31,8 +31,8 @@ static inline void in_order(v32 &a, v32 &b) {
     b = __builtin_shufflevector(low, high, 8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
 }
 static inline v16 narrow(v32 a, v32 b) { // in order, and the low halves only
-    return __builtin_shufflevector((v16)a, (v16)b, 0, 2, 4, 6, 32, 34, 36, 38, 8, 10, 12, 14, 40, 42, 44, 46, 16, 18, 20, 22,
-                                   48, 50, 52, 54, 24, 26, 28, 30, 56, 58, 60, 62);
+    return __builtin_shufflevector((v16)a, (v16)b, 0, 2, 4, 6, 32, 34, 36, 38, 8, 10, 12, 14, 40, 42, 44, 46, 16, 18,
+                                   20, 22, 48, 50, 52, 54, 24, 26, 28, 30, 56, 58, 60, 62);
 }
 #elif VB == 32
 constexpr int DOT4_FILTERS = 4; // of 16 registers

@@ -20,29 +20,31 @@
 #define VB 32
 #elif defined(__AVX512BW__) && defined(__AVX512VNNI__)
 #define BITSIM_ISA "avx512vnni"
+#define BITSIM_DOT4 1
 #define VB 64
 #elif defined(__AVX2__) && defined(__AVXVNNI__)
 #define BITSIM_ISA "avxvnni"
+#define BITSIM_DOT4 1
 #define VB 32
 #elif defined(__AVX2__)
 #define BITSIM_ISA "avx2"
 #define VB 32
 #elif defined(__ARM_NEON) && defined(__aarch64__)
+#define VB 16
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #define BITSIM_ISA "neoni8mm"
+#define BITSIM_DOT4 1
 #elif defined(__ARM_FEATURE_DOTPROD)
 #define BITSIM_ISA "neondot"
+#define BITSIM_DOT4 1
 #else
 #define BITSIM_ISA "neon"
 #endif
-#define VB 16
 #else
 #define BITSIM_ISA "portable"
 #define VB 32
 #endif
-#if !defined(BITSIM_PORTABLE) && (defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD))
-#define BITSIM_DOT4 1
-#else
+#if !defined(BITSIM_DOT4)
 #define BITSIM_DOT4 0
 #endif
 #define BITSIM_INLINE __attribute__((always_inline))
@@ -123,6 +125,12 @@ static inline v32 sar(v32 a, int s) { return a >> s; }
 static inline v32 shl(v32 a, int s) { return a << s; }
 #endif
 
+static inline v16 widen(const void *p) { // L bytes, each in 16 bits
+    typedef uint8_t half __attribute__((vector_size(VB / 2)));
+    half v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, v16);
+}
 static inline v32 broadcast(const int32_t *w) { return v32{} + *w; }
 template <class V> static inline V load(const void *p) {
     V v;

@@ -235,17 +235,10 @@ struct FastAdd : Op {
     }
     // A row is 2L values: two vectors of int16, or four of int32.
     static void widen(const char *p, int etype, v16 *v) {
-        if (etype == Storage::U8) {
-            const vu8 bytes = load<vu8>(p);
-            v[0] = interleave_bytes<0>(bytes), v[1] = interleave_bytes<1>(bytes);
-        } else
+        if (etype == Storage::U8)
+            v[0] = ::widen(p), v[1] = ::widen(p + VB / 2);
+        else
             v[0] = load<v16>(p), v[1] = load<v16>(p + VB);
-    }
-    template <int HALF> static v16 interleave_bytes(vu8 bytes) {
-        typedef uint8_t half __attribute__((vector_size(VB / 2)));
-        half h;
-        memcpy(&h, (const char *)&bytes + HALF * (VB / 2), sizeof h);
-        return __builtin_convertvector(h, v16);
     }
     static void narrow(char *p, int etype, const v16 *v) {
         if (etype == Storage::U8) {

@@ -58,7 +58,8 @@ struct FastLinear : Op {
     const int kernel;
     Tensor src, dst;
     int kh, kw, sh, sw, py, px, nf, chunk, word;
-    const int32_t *weights; // [filter block of 4 (the last may be 2)][row][step][filter], a pair each: two int16, or two int8 twice
+    // [filter block of 4 (the last may be 2)][row][step][filter], a pair each: of int16, or of int8 and then twice
+    const int32_t *weights;
     const int32_t *bias;
     Finish finish;
     Steps steps;
@@ -91,7 +92,8 @@ struct FastLinear : Op {
                              v + (f * npix + p) * L, L);
         }
     }
-    template <class S> __attribute__((noinline)) void spill(char *arena, const S *acc, int pixel, int npix, int f0, int nfilt) const {
+    template <class S>
+    __attribute__((noinline)) void spill(char *arena, const S *acc, int pixel, int npix, int f0, int nfilt) const {
         const int n = nfilt * npix * L;
         if (word == Word::W32) {
             int32_t v[24 * L];
@@ -109,11 +111,15 @@ struct FastLinear : Op {
     }
 
     // From finished sums of F filters x P pixels, N vectors each, to the rows they belong to.
-    template <int F, int P, int N, class V> BITSIM_INLINE void write(char *arena, V (&acc)[F][P * N], int pixel, int f0) const {
+    template <int F, int P, int N, class V>
+    BITSIM_INLINE void write(char *arena, V (&acc)[F][P * N], int pixel, int f0) const {
         if (!finish.use) {
+            typedef typename std::decay<decltype(acc[0][0][0])>::type lane;
             V sums[F][P * N]; // acc itself may stay in registers
-            unroll<F>([&](auto f) BITSIM_INLINE { unroll<P * N>([&](auto v) BITSIM_INLINE { sums[f][v] = acc[f][v]; }); });
-            spill(arena, (const typename std::decay<decltype(acc[0][0][0])>::type *)sums, pixel, P, f0, F);
+            unroll<F>([&](auto f) BITSIM_INLINE {
+                unroll<P * N>([&](auto v) BITSIM_INLINE { sums[f][v] = acc[f][v]; });
+            });
+            spill(arena, (const lane *)sums, pixel, P, f0, F);
             return;
         }
         unroll<F>([&](auto f) BITSIM_INLINE {

@@ -1,20 +1,23 @@
-// Dense and convolution on pairs of channels: dot16, and dot8 where the machine has nothing for four channels (quads.h).
+// Dense and convolution on pairs of channels: int16, and bytes where the machine has nothing for quads (quads.h).
 #pragma once
 #include "linear.h"
 
 struct Dot8 { // uint8 data, int8 weights, int16 accumulators: a pixel is one vector
     typedef v16 vec;
     typedef int16_t lane;
-    static constexpr int per_pixel = 1;
+    static constexpr int per_pixel = 1, bytes = VB;
     static vec dot(vec acc, const char *x, v32 w) { return dot8(acc, load<v16>(x), w); }
 };
 struct Dot16 { // int16 data and weights, int32 accumulators: a pixel is two vectors
     typedef v32 vec;
     typedef int32_t lane;
-    static constexpr int per_pixel = 2;
+    static constexpr int per_pixel = 2, bytes = VB; // `bytes` of data a vector of accumulators
     static vec dot(vec acc, const char *x, v32 w) { return dot16(acc, load<v16>(x), w); }
 };
-
+struct Dot8Wide : Dot16 { // uint8 data and int8 weights, both widened
+    static constexpr int bytes = VB / 2;
+    static vec dot(vec acc, const char *x, v32 w) { return dot16(acc, widen(x), w); }
+};
 struct DotU16 : Dot16 { // uint16 data, read as int16 from 2^15 below: the bias makes up for it
     static vec dot(vec acc, const char *x, v32 w) {
         return dot16(acc, load<v16>(x) ^ (v16{} + INT16_MIN), w);
@@ -44,7 +47,7 @@ struct PairLinear : FastLinear {
                 unroll<F>([&](auto f) BITSIM_INLINE {
                     const v32 wf = broadcast(w + f);
                     unroll<NV>([&](auto v) BITSIM_INLINE {
-                        acc[f][v] = D::dot(acc[f][v], q[v / D::per_pixel] + (v % D::per_pixel) * VB, wf);
+                        acc[f][v] = D::dot(acc[f][v], q[v / D::per_pixel] + (v % D::per_pixel) * D::bytes, wf);
                     });
                 });
                 w += F;
@@ -93,6 +96,9 @@ struct PairLinear : FastLinear {
                 tile<DotU16, F, 1>(arena, p, f0, w);
         else if constexpr (BITSIM_DOT4)
             return; // QuadLinear's
+        else if (kernel == LinearKernel::INT8_WIDE)
+            for (; p < npix; p++)
+                tile<Dot8Wide, F, 1>(arena, p, f0, w);
         else if (kernel == LinearKernel::INT8) {
             for (; p + 3 <= npix; p += 3)
                 tile<Dot8, F, 3>(arena, p, f0, w);

@@ -8,9 +8,9 @@
 
 #if BITSIM_DOT4
 struct QuadLinear : FastLinear {
-    std::vector<ptrdiff_t> rows;  // of the window, from where it begins; an even number
-    std::vector<int32_t> quads;   // [filter block of DOT4_FILTERS, 4 or 2][two rows][filter]
-    std::vector<int32_t> offsets; // what the sums begin with: the bias, and what dot4 leaves out
+    std::vector<ptrdiff_t> rows;   // of the window, from where it begins; an even number
+    std::vector<int32_t> quads;    // [filter block of DOT4_FILTERS, 4 or 2][two rows][filter]
+    std::vector<uint32_t> offsets; // what the sums begin with: the bias, and what dot4 leaves out
 
     QuadLinear(int kernel, Reader &r) : FastLinear(kernel, r), offsets(bias, bias + nf) {
         const size_t line = (size_t)src.full_w * src.pixel_bytes();
@@ -26,17 +26,17 @@ struct QuadLinear : FastLinear {
                     quads.push_back((int32_t)(pair(f, tap) | (tap + 1 < taps ? pair(f, tap + 1) << 16 : 0)));
         }
         quads.resize(quads.size() + 4); // dot4 reads four at a time
-        if (DOT4_OFFSET)
-            for (int f = 0; f < nf; f++)
-                for (int tap = 0; tap < taps; tap++)
-                    offsets[f] += DOT4_OFFSET * ((int8_t)pair(f, tap) + (int8_t)(pair(f, tap) >> 8));
+        for (int f = 0; f < nf; f++)
+            for (int tap = 0; tap < taps; tap++)
+                offsets[f] += DOT4_OFFSET * (uint32_t)((int8_t)pair(f, tap) + (int8_t)(pair(f, tap) >> 8));
     }
 
     static int block_size(int left) { return left >= DOT4_FILTERS ? DOT4_FILTERS : left >= 4 ? 4 : 2; }
 
     uint32_t pair(int f, int tap) const { // two int8
         const int first = f / 4 * 4, size = std::min(4, nf - first);
-        return (uint32_t)weights[(size_t)first * kh * run_length() + tap * size + f - first] & 0xffff;
+        const uint32_t w = (uint32_t)weights[(size_t)first * kh * run_length() + tap * size + f - first];
+        return kernel == LinearKernel::INT8_WIDE ? (w & 0xff) | (w >> 8 & 0xff00) : w & 0xffff;
     }
 
     template <int F, int P> void tile(char *arena, int pixel, int f0, const int32_t *w) const {
@@ -44,7 +44,7 @@ struct QuadLinear : FastLinear {
         const char *base[P];
         unroll<P>([&](auto p) BITSIM_INLINE { base[p] = source(arena, pixel + p); });
         unroll<F>([&](auto f) BITSIM_INLINE {
-            unroll<2 * P>([&](auto v) BITSIM_INLINE { acc[f][v] = broadcast(&offsets[f0 + f]); });
+            unroll<2 * P>([&](auto v) BITSIM_INLINE { acc[f][v] = v32{} + (int32_t)offsets[f0 + f]; });
         });
         for (size_t r = 0; r < rows.size(); r += 2, w += F)
             unroll<P>([&](auto p) BITSIM_INLINE {
@@ -91,12 +91,3 @@ struct QuadLinear : FastLinear {
     }
 };
 #endif
-
-static inline Op *make_linear(Reader &r) {
-    const int kernel = (int)r.next();
-#if BITSIM_DOT4
-    if (kernel == LinearKernel::INT8 || kernel == LinearKernel::INT8_CHUNKED)
-        return new QuadLinear(kernel, r);
-#endif
-    return new PairLinear(kernel, r);
-}

@@ -21,6 +21,7 @@ from hw.simulate.bitsim.inputs import read
 from hw.simulate.bitsim.kernels.library import ARM_FLAGS, SOURCES, codes_header
 from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Network, Value
+from tests.helpers.byte_layers import byte_layers
 from tests.helpers.random_networks import random_model
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
@@ -53,10 +54,12 @@ def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return Driver(folder / "driver", request.param)
 
 
-def run_there(driver: Driver, network: Network, seen: tuple[Value, ...], inputs: list[np.ndarray]) -> list[np.ndarray]:
+def run_there(
+    driver: Driver, network: Network, seen: tuple[Value, ...], inputs: list[np.ndarray], fraction: int | None = None
+) -> list[np.ndarray]:
     """The seen values (N, elements) as the emulated processor computes them."""
     encoded = encode(network, seen, LANES)
-    samples = read(inputs, None, network.inputs)
+    samples = read(inputs, fraction, network.inputs)
     count = len(samples[0].array)
     parts: list[bytes] = []
 
@@ -96,3 +99,9 @@ def test_random_networks_have_the_same_bits_on_arm(driver: Driver, tmp_path: Pat
     layers = run_there(driver, network, tuple(network.traced.values()), inputs)
     for name, there in zip(network.traced, layers, strict=True):
         np.testing.assert_array_equal(there, traced[name].reshape(there.shape), err_msg=name)
+
+
+def test_bytes_at_their_extremes_give_what_numpy_computes_on_arm(driver: Driver) -> None:
+    for layer in byte_layers():
+        (found,) = run_there(driver, layer.network, layer.network.outputs, [layer.codes], 0)
+        np.testing.assert_array_equal(found, layer.wanted, err_msg=layer.kernel)

@@ -14,6 +14,7 @@ from hw.simulate.bitsim.program import Input, Linear, Network, Value, Window
 from hw.simulate.bitsim.recipes import Cast, recipe
 from hw.simulate.explain import explain
 from qmodels.formats import FixedPoint, Overflow, Rounding
+from tests.helpers.byte_layers import byte_layers
 from tests.helpers.random_networks import random_model
 
 pytestmark = pytest.mark.gxx
@@ -106,6 +107,13 @@ def test_unsigned_words_are_computed_as_signed_ones(settings, kernel):
     np.testing.assert_array_equal(simulator.predict(codes, fraction=fraction), wanted)
 
 
+@pytest.mark.parametrize("layer", byte_layers(), ids=lambda layer: layer.kernel)
+def test_bytes_at_their_extremes_give_what_numpy_computes(layer):
+    simulator = BitSim(layer.network)
+    assert simulator.kernels == {"layer": layer.kernel}
+    np.testing.assert_array_equal(simulator.predict(layer.codes, fraction=0), layer.wanted)
+
+
 @pytest.fixture
 def quick_build(monkeypatch):
     """Libraries of other instruction sets are compiled with -O0, in a fifth of the time; this machine's is as ever."""
@@ -120,10 +128,12 @@ def test_every_instruction_set_gives_the_same_bits(compared, monkeypatch, quick_
     network = lower(model.graph)
     codes = [np.clip(np.rint(x * 256), -(1 << 15), (1 << 15) - 1).astype(np.int16) for x in inputs]
     *unsigned, products = words(width=32)
+    extremes = byte_layers()
     jobs = [(network, inputs, None), (network, codes, 8), pixels(), tuple(unsigned)]
+    jobs += [(layer.network, [layer.codes], 0) for layer in extremes]
     simulator = BitSim(network)  # of this machine's own instruction set
     expected = [*simulator.predict(inputs), *simulator.predict(codes, fraction=8)]
-    expected += [pixels()[1][0].reshape(50, -1) / np.float32(256), products]
+    expected += [pixels()[1][0].reshape(50, -1) / np.float32(256), products, *(layer.wanted for layer in extremes)]
     ran = []
     for isa in ("portable", *supported()):
         monkeypatch.setenv(library.ISA_VARIABLE, isa)
