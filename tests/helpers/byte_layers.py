@@ -19,7 +19,7 @@ _RELU = FixedPoint(8, 12, False, Rounding.RND_CONV, Overflow.SAT)
 
 @dataclass(frozen=True)
 class ByteLayer:
-    """One layer on codes (N, height, width, channels) of uint8, its kernel, and its results (N, elements)."""
+    """One layer on codes (N, height, width, channels) of uint8, its kernel with quads, its results (N, elements)."""
 
     network: Network
     codes: NDArray[np.uint8]
@@ -60,7 +60,7 @@ def _layer(
 
 
 def byte_layers() -> list[ByteLayer]:
-    """Every kernel of bytes: blocks of 8, 4 and 2 filters, odd and even windows, one pixel and many, all ways to end."""
+    """Every kernel of bytes: blocks of 8, 4 and 2 filters, odd and even windows, one pixel and many, all ends."""
     sixteen = FixedPoint(16, 16)
     return [
         _layer("int8", (1, 1, 9), 7, 1, (-64, 63), sixteen),  # sums that wrap

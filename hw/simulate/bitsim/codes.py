@@ -92,7 +92,7 @@ class LinearKernel(IntEnum):
     UINT16 = 4  # the same for uint16 data, read as int16 from 2^15 below; the bias has 2^15 times the weights' sum
     INT8 = 1  # uint8 data, int8 weights, int16 sums
     INT8_CHUNKED = 2  # the same, int16 sums over short stretches added up in int32
-    INT8_WIDE = 5  # uint8 data, int8 weights, int32 sums: two products may exceed int16
+    INT8_WIDE = 5  # the same where two products may exceed int16; quads.h only
     EXACT = 3
 
 

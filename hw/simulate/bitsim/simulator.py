@@ -47,8 +47,8 @@ class _Machine:
         self, network: Network, seen: tuple[Value, ...], counting: bool = False, bytes_in: bool = False
     ) -> None:
         self._library = library.load()
-        lanes = self._library.bitsim_lanes()
-        self.encoded: Encoded = encode(network, seen, lanes, counting=counting, bytes_in=bytes_in)
+        lanes, quads = self._library.bitsim_lanes(), bool(self._library.bitsim_quads())
+        self.encoded: Encoded = encode(network, seen, lanes, counting=counting, bytes_in=bytes_in, quads=quads)
         self._network = network
         self._fallback: _Machine | None = None
         pointers = (ctypes.c_void_p * max(1, len(self.encoded.blobs)))(*[b.ctypes.data for b in self.encoded.blobs])

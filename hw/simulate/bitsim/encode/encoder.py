@@ -36,10 +36,11 @@ class Encoder:
         network: Network,
         counting: bool = False,
         bytes_in: bool = False,
+        quads: bool = False,
         widen: frozenset[int] = frozenset(),
     ) -> None:
         """`widen`: values kept as int16 though bytes hold them."""
-        self.network, self.counting, self.bytes_in = network, counting, bytes_in
+        self.network, self.counting, self.bytes_in, self.quads = network, counting, bytes_in, quads
         self.slots: dict[int, Slot] = {}
         self.words: list[int] = []
         self.blobs: list[NDArray[Any]] = []

@@ -55,7 +55,7 @@ def _plan(enc: Encoder, op: Linear) -> LinearPlan:
     source = enc.slot(op.source)
     if enc.counting:
         return LinearPlan(LinearKernel.EXACT, op.weights, op.bias, op.accumulator, 0, 0)
-    plan = plan_linear(op, source.low, source.high, source.storage is Storage.U8)
+    plan = plan_linear(op, source.low, source.high, source.storage is Storage.U8, enc.quads)
     enc.plans[op.out.index] = plan
     return plan
 
@@ -105,7 +105,7 @@ def pack_weights(plan: LinearPlan) -> tuple[NDArray[np.int32], NDArray[np.int32]
     pairs = channel_pairs(plan.weights)
     filters = len(pairs)
     padded = filters + filters % 2
-    words = plan.kernel in (LinearKernel.INT16, LinearKernel.UINT16, LinearKernel.INT8_WIDE)
+    words = plan.kernel in (LinearKernel.INT16, LinearKernel.UINT16)
     kind = np.int16 if words else np.int8
     grown = np.zeros((padded, *pairs.shape[1:]), kind)
     grown[:filters] = pairs

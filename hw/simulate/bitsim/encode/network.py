@@ -43,7 +43,13 @@ class Encoded:
 
 
 def encode(
-    network: Network, seen: tuple[Value, ...], lanes: int, *, counting: bool = False, bytes_in: bool = False
+    network: Network,
+    seen: tuple[Value, ...],
+    lanes: int,
+    *,
+    counting: bool = False,
+    bytes_in: bool = False,
+    quads: bool = False,
 ) -> Encoded:
     """The program that writes the `seen` values to the user's output arrays.
 
@@ -53,14 +59,15 @@ def encode(
         lanes: samples that one instruction handles, as the library was built.
         counting: count overflows, which only the exact kernels can.
         bytes_in: take inputs that may be bytes to be 0..255.
+        quads: the library multiplies four bytes at once.
 
     Raises:
         UserError: numbers too wide for the machine.
     """
-    encoder = Encoder(network, counting, bytes_in)
+    encoder = Encoder(network, counting, bytes_in, quads)
     _walk(encoder)
     if not counting and (demoted := _demoted_bytes(encoder)):
-        encoder = Encoder(network, counting, bytes_in, demoted)
+        encoder = Encoder(network, counting, bytes_in, quads, demoted)
         _walk(encoder)
     for which, value in enumerate(seen):
         encoder.emit(Opcode.OUTPUT, value.index, which, value.format.fraction)

@@ -62,8 +62,8 @@ def _trailing_zeros(values: Ints) -> int:
     return (merged & -merged).bit_length() - 1 if merged else 62
 
 
-def plan_linear(op: Linear, low: int, high: int, may_use_bytes: bool = True) -> LinearPlan:
-    """The fastest path that is exact for inputs in [low, high]."""
+def plan_linear(op: Linear, low: int, high: int, may_use_bytes: bool = True, quads: bool = False) -> LinearPlan:
+    """The fastest path that is exact for inputs in [low, high]. `quads`: the machine multiplies four bytes at once."""
     accumulator, product = op.accumulator, product_format(op)
     shift = accumulator.fraction - product.fraction
     exact = LinearPlan(LinearKernel.EXACT, op.weights, op.bias, accumulator, 0, 0)
@@ -82,7 +82,7 @@ def plan_linear(op: Linear, low: int, high: int, may_use_bytes: bool = True) -> 
     grid = replace_width(accumulator, dropped)
     low_sum, high_sum = sums[0] >> dropped, sums[1] >> dropped
     plan = LinearPlan(LinearKernel.EXACT, weights, bias, grid, low_sum, high_sum)
-    return _choose(plan, low, high, may_use_bytes)
+    return _choose(plan, low, high, may_use_bytes, quads)
 
 
 def replace_width(accumulator: FixedPoint, dropped: int) -> FixedPoint:
@@ -90,7 +90,7 @@ def replace_width(accumulator: FixedPoint, dropped: int) -> FixedPoint:
     return accumulator._replace(width=accumulator.width - dropped)
 
 
-def _choose(plan: LinearPlan, low: int, high: int, may_use_bytes: bool) -> LinearPlan:
+def _choose(plan: LinearPlan, low: int, high: int, may_use_bytes: bool, quads: bool) -> LinearPlan:
     wraps = plan.accumulator.overflow is Overflow.WRAP
     in_bytes = may_use_bytes and low >= 0 and high <= 255 and -128 <= plan.weights.min() <= plan.weights.max() <= 127
     if in_bytes and _pairs_fit(plan.weights, high):
@@ -102,7 +102,7 @@ def _choose(plan: LinearPlan, low: int, high: int, may_use_bytes: bool) -> Linea
     if int(np.abs(plan.weights).max(initial=0)) >= 1 << 15:
         return plan
     if _fits(plan.low, plan.high, _INT32) or (wraps and plan.accumulator.width <= 32):
-        if in_bytes:
+        if in_bytes and quads:  # without them, widening bytes costs more than reading int16
             return replace(plan, kernel=LinearKernel.INT8_WIDE)
         if _fits(low, high, _INT16):
             return replace(plan, kernel=LinearKernel.INT16)

@@ -125,6 +125,7 @@ Op *make(int64_t code, Reader &r) {
 extern "C" {
 const char *bitsim_isa() { return BITSIM_ISA; }
 int bitsim_lanes() { return L; }
+int bitsim_quads() { return BITSIM_DOT4; }
 
 // code: arena bytes, tensors, ops, then 9 numbers a tensor, then (opcode, numbers...) an op. Null if it makes no sense.
 void *bitsim_create(const int64_t *code, const void *const *blobs, int64_t n_blobs) {

@@ -126,10 +126,16 @@ static inline v32 shl(v32 a, int s) { return a << s; }
 #endif
 
 static inline v16 widen(const void *p) { // L bytes, each in 16 bits
+#if VB == 64
+    return (v16)_mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+#elif defined(__AVX2__) && !defined(BITSIM_PORTABLE)
+    return (v16)_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)); // GCC 12 would make four instructions of it
+#else
     typedef uint8_t half __attribute__((vector_size(VB / 2)));
     half v;
     memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, v16);
+#endif
 }
 static inline v32 broadcast(const int32_t *w) { return v32{} + *w; }
 template <class V> static inline V load(const void *p) {

@@ -5,18 +5,14 @@
 struct Dot8 { // uint8 data, int8 weights, int16 accumulators: a pixel is one vector
     typedef v16 vec;
     typedef int16_t lane;
-    static constexpr int per_pixel = 1, bytes = VB;
+    static constexpr int per_pixel = 1;
     static vec dot(vec acc, const char *x, v32 w) { return dot8(acc, load<v16>(x), w); }
 };
 struct Dot16 { // int16 data and weights, int32 accumulators: a pixel is two vectors
     typedef v32 vec;
     typedef int32_t lane;
-    static constexpr int per_pixel = 2, bytes = VB; // `bytes` of data a vector of accumulators
+    static constexpr int per_pixel = 2;
     static vec dot(vec acc, const char *x, v32 w) { return dot16(acc, load<v16>(x), w); }
-};
-struct Dot8Wide : Dot16 { // uint8 data and int8 weights, both widened
-    static constexpr int bytes = VB / 2;
-    static vec dot(vec acc, const char *x, v32 w) { return dot16(acc, widen(x), w); }
 };
 struct DotU16 : Dot16 { // uint16 data, read as int16 from 2^15 below: the bias makes up for it
     static vec dot(vec acc, const char *x, v32 w) {
@@ -47,7 +43,7 @@ struct PairLinear : FastLinear {
                 unroll<F>([&](auto f) BITSIM_INLINE {
                     const v32 wf = broadcast(w + f);
                     unroll<NV>([&](auto v) BITSIM_INLINE {
-                        acc[f][v] = D::dot(acc[f][v], q[v / D::per_pixel] + (v % D::per_pixel) * D::bytes, wf);
+                        acc[f][v] = D::dot(acc[f][v], q[v / D::per_pixel] + (v % D::per_pixel) * VB, wf);
                     });
                 });
                 w += F;
@@ -96,9 +92,6 @@ struct PairLinear : FastLinear {
                 tile<DotU16, F, 1>(arena, p, f0, w);
         else if constexpr (BITSIM_DOT4)
             return; // QuadLinear's
-        else if (kernel == LinearKernel::INT8_WIDE)
-            for (; p < npix; p++)
-                tile<Dot8Wide, F, 1>(arena, p, f0, w);
         else if (kernel == LinearKernel::INT8) {
             for (; p + 3 <= npix; p += 3)
                 tile<Dot8, F, 3>(arena, p, f0, w);

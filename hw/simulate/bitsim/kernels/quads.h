@@ -35,8 +35,7 @@ struct QuadLinear : FastLinear {
 
     uint32_t pair(int f, int tap) const { // two int8
         const int first = f / 4 * 4, size = std::min(4, nf - first);
-        const uint32_t w = (uint32_t)weights[(size_t)first * kh * run_length() + tap * size + f - first];
-        return kernel == LinearKernel::INT8_WIDE ? (w & 0xff) | (w >> 8 & 0xff00) : w & 0xffff;
+        return (uint32_t)weights[(size_t)first * kh * run_length() + tap * size + f - first] & 0xffff;
     }
 
     template <int F, int P> void tile(char *arena, int pixel, int f0, const int32_t *w) const {

@@ -58,7 +58,7 @@ def run_there(
     driver: Driver, network: Network, seen: tuple[Value, ...], inputs: list[np.ndarray], fraction: int | None = None
 ) -> list[np.ndarray]:
     """The seen values (N, elements) as the emulated processor computes them."""
-    encoded = encode(network, seen, LANES)
+    encoded = encode(network, seen, LANES, quads=driver.isa != "neon")
     samples = read(inputs, fraction, network.inputs)
     count = len(samples[0].array)
     parts: list[bytes] = []

@@ -181,11 +181,12 @@ def test_low_bits_take_bytes_and_only_what_is_proved_fast_is_fast():
     saturating = FixedPoint(10, 0, True, Rounding.TRN, Overflow.SAT)
     assert plan_linear(replace(linear, accumulator=saturating), 0, 255).kernel is LinearKernel.EXACT
     heavy = replace(linear, weights=np.full((5, 3, 3, 3), 127), accumulator=FixedPoint(50, 40))
-    assert plan_linear(heavy, 0, 255).kernel is LinearKernel.INT8_WIDE  # a pair's sum saturates vpmaddubsw
-    assert plan_linear(heavy, 0, 256).kernel is LinearKernel.INT16
+    assert plan_linear(heavy, 0, 255).kernel is LinearKernel.INT16  # a pair's sum saturates vpmaddubsw
+    assert plan_linear(heavy, 0, 255, quads=True).kernel is LinearKernel.INT8_WIDE
+    assert plan_linear(heavy, 0, 256, quads=True).kernel is LinearKernel.INT16
     heavier = replace(heavy, weights=np.full((5, 3, 3, 3), 128))
-    assert plan_linear(heavier, 0, 255).kernel is LinearKernel.INT16
-    assert plan_linear(heavy, 0, 255, may_use_bytes=False).kernel is LinearKernel.INT16
+    assert plan_linear(heavier, 0, 255, quads=True).kernel is LinearKernel.INT16
+    assert plan_linear(heavy, 0, 255, may_use_bytes=False, quads=True).kernel is LinearKernel.INT16
     chunked = replace(linear, weights=np.full((5, 3, 3, 60), 3), accumulator=FixedPoint(50, 40))
     assert plan_linear(chunked, 0, 255).kernel is LinearKernel.INT8_CHUNKED
 
