@@ -40,7 +40,7 @@ _PLANTED_EVERY = 7  # of the jobs, for planted faults
 _FINDING = re.compile(r"(ERROR: AddressSanitizer.*|.*runtime error: .*)")
 #: What is wrong in a copy of the kernels: file, text, what stands in its place.
 PLANTED = {
-    "reads weights beyond their end": ("linear.h", "broadcast(w + f);\n                    for (int v", "broadcast(w + f + F);\n                    for (int v"),  # noqa: E501
+    "reads weights beyond their end": ("pairs.h", "broadcast(w + f);\n                    unroll", "broadcast(w + f + F);\n                    unroll"),  # noqa: E501
     "clears more than the border": ("core.h", "0, line * pb)", "0, line * pb + px)"),
     "reads a pixel beside the image": ("layers.h", "load<V>(src.pixel(ctx.arena, oy * sh + ky", "load<V>(src.pixel(ctx.arena, oy * sh + ky + 1"),  # noqa: E501
     "writes beside the user's array": ("bitsim.cpp", "std::min<int64_t>(L, samples - ctx.first)", "L"),
