@@ -22,7 +22,7 @@ class Traced:
                 no `if` or `for` over tensors, which autograph would take seconds to translate: `repeated`, tf.cond.
         """
         self._function = runtime().tf.function(function, autograph=False)
-        self._known: set[object] = set()
+        self._traces: dict[object, Any] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives for tensors or arrays."""
@@ -30,10 +30,9 @@ class Traced:
         tensors = tf.nest.map_structure(tf.convert_to_tensor, arguments)
         specs = tf.nest.map_structure(_any_batch, tensors)
         key = tuple((spec.dtype, tuple(spec.shape)) for spec in tf.nest.flatten(specs))
-        if key not in self._known:
-            self._function.get_concrete_function(*specs)
-            self._known.add(key)
-        return self._function(*tensors)
+        if key not in self._traces:
+            self._traces[key] = self._function.get_concrete_function(*specs)
+        return self._traces[key](*tensors)  # asking the function for its trace again takes as long as a small loss
 
 
 def repeated(first: Any, last: Any, step: Callable[..., Any], state: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -31,6 +31,7 @@ from qmodels.victims import GradientModel
 #: The usual ratio: the iterate can cross the ball 1.25 times.
 STEPS_ACROSS = 2.5
 BATCH = 500
+ENGINE_BATCH = 1000  # an engine takes few samples at a time in any case; what is around it is done less often
 
 
 class GradientAttack(Attack):
@@ -59,12 +60,13 @@ class GradientAttack(Attack):
         targets = self.targets(problem)
         best, score = x.copy(), np.full(len(x), -np.inf, np.float32)
         n, zero, broken = max(len(x), 1), 0, 0
+        size = BATCH if problem.gradient_model.engine is None else ENGINE_BATCH
         for trial in range(self.restarts * targets.shape[1]):
             start = self.start(ball, rng)
             if problem.begin is not None and not trial:
                 start = problem.begin.astype(np.float32)
             target = targets[:, trial % targets.shape[1]]
-            for rows in batches(np.flatnonzero(score <= 0) if trial else np.arange(len(x))):
+            for rows in batches(np.flatnonzero(score <= 0) if trial else np.arange(len(x)), size):
                 judge = None if problem.for_others else _judge(problem, rows)
                 found = ascend(ball.take(rows), start[rows], y[rows], target[rows], judge)
                 problem.count(found.looks)
@@ -159,9 +161,9 @@ def _judge(problem: Problem, rows: NDArray[np.int64]) -> Judge:
     return lambda x, part: problem.fooled(x, rows[part])
 
 
-def batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Row numbers in nearly equal parts of at most `BATCH`."""
-    return np.array_split(rows, -(-len(rows) // BATCH)) if len(rows) else []
+def batches(rows: NDArray[np.int64], size: int = BATCH) -> list[NDArray[np.int64]]:
+    """Row numbers in nearly equal parts of at most `size`."""
+    return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []
 
 
 def compiled_ascent(
