@@ -208,6 +208,8 @@ def trained(report: Report, folder: Path, data_dir: Path, images: int | None) ->
     clean = accuracy(accelerator_of(run).victim, test.x, np.asarray(test.y))
     report.figure("mnist_certified_clean", clean, f"{len(test.y)} test images, {run.config.name}")
     for epsilon, key in TRAINED.items():
+        if key in report.figures:
+            continue
         plan = CertificatePlan(epsilons_lsb=(epsilon,), samples=len(test.y))
         if (bracket := _bracket(report, run, plan, key)) is not None:
             report.figure(key, bracket.accuracy, str(bracket))
