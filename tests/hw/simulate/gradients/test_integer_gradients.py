@@ -46,7 +46,7 @@ def with_engine(engine, grid, x, upstream):
     return outputs, engine.backward(upstream, ticket) / grid.step
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6))
 def test_random_networks(seed):
     network = RandomNetwork(seed)
