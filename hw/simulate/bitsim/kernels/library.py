@@ -105,7 +105,7 @@ def build(isa: str = "native", source: Path = SOURCES / "bitsim.cpp") -> Path:
         ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
     """
     flags = [*_COMMON, *ISA_FLAGS[isa], *sanitizer_flags()]
-    texts = sorted({source, *(path for path in SOURCES.iterdir() if path.suffix == ".h")})
+    texts = sorted({source, *SOURCES.glob("*.h"), *source.parent.glob("*.h")})
     header = codes_header()
     sources = [text.name.encode() + b"\0" + text.read_bytes() for text in texts]
     key = digest("\0".join([*flags, processor_text()]), *sources, header)
