@@ -18,7 +18,7 @@ from qmodels.tracing import Traced
 from qmodels.victims import Engine
 
 Floats = NDArray[np.float32]
-Look = tuple[Floats, Floats, NDArray[np.bool_]]  # gradient (N, features), score (N,), whether the outputs are finite
+Look = tuple[Floats, Floats, NDArray[np.bool_]]  # gradient (N, features), score (N,), whether all is finite
 
 
 def engine_ascent(engine: Engine, loss: Loss, criterion: Criterion) -> Ascent:
@@ -29,7 +29,8 @@ def engine_ascent(engine: Engine, loss: Loss, criterion: Criterion) -> Ascent:
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             losses = loss(outputs, y, target)
-        return tape.gradient(losses, outputs), criterion.score(outputs, y), all_finite(outputs)
+        upstream = tape.gradient(losses, outputs)
+        return upstream, criterion.score(outputs, y), all_finite(outputs) & all_finite(upstream)
 
     def scored(outputs: Any, y: Any) -> Any:
         return criterion.score(outputs, y)
@@ -39,7 +40,9 @@ def engine_ascent(engine: Engine, loss: Loss, criterion: Criterion) -> Ascent:
     def look(points: Floats, y: Truth, target: Truth) -> Look:
         outputs, ticket = engine.forward(points)
         upstream, score, finite = (part.numpy() for part in judge(outputs, y, target))
-        return engine.backward(np.nan_to_num(upstream), ticket), score, finite
+        gradient = engine.backward(upstream, ticket)
+        gradient[~finite] = 0.0
+        return gradient, score, finite
 
     def begin(room: Room, start: Floats, y: Truth, target: Truth, *settings: Floats) -> tuple[Any, ...]:
         iterate = np.clip(start, room.low, room.high)

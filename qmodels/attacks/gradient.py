@@ -266,8 +266,6 @@ def _build_look(source: GradientModel, loss: LossName, criterion: Criterion) -> 
             logits = source.look(point)
             losses = loss_of(logits, y, target)
         gradient = tape.gradient(losses, point)
-        if source.engine is not None:  # whole numbers: always finite
-            return gradient, losses, criterion.score(logits, y), all_finite(logits)
         fine = all_finite(gradient)
         gradient = tf.cond(  # a selection takes as long as the rest of a step, and is hardly ever needed
             tf.reduce_all(fine), lambda: gradient, lambda: tf.where(tf.math.is_finite(gradient), gradient, 0.0)

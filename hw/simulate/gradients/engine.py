@@ -83,11 +83,16 @@ class Gradients:
         return found
 
     def backward(self, upstream: Numbers, ticket: np.int64) -> Numbers:
-        """Gradient (N, features) by the points, of what has the gradient `upstream` (N, outputs) by the outputs."""
+        """Gradient (N, features) by the points, of what has the gradient `upstream` (N, outputs) by the outputs.
+
+        It is NaN for a sample whose `upstream` is not finite.
+        """
         masks = self._kept.pop(int(ticket))
-        given = np.ascontiguousarray(upstream, np.float32)
+        fine = np.asarray(np.isfinite(upstream).all(axis=1))
+        given = np.ascontiguousarray(np.where(fine[:, None], upstream, 0.0), np.float32)
         result = np.empty((len(given), self._inputs), np.float32)
         self._run(1, given, result, masks)
+        result[~fine] = np.nan
         self._spare.append(masks)
         return result
 

@@ -155,6 +155,18 @@ def test_what_is_not_covered_is_left_to_tensorflow():
     np.testing.assert_array_equal(source.look(point), source.outputs(point))
 
 
+def test_a_gradient_that_is_not_finite_stays_so_and_alone(resnet):
+    rng, engine = np.random.default_rng(4), resnet.gradient_model.engine
+    points = IMAGE_GRID.random(20, (8, 8, 3), rng).astype(np.float32)
+    upstream = rng.normal(size=(20, 5)).astype(np.float32)
+    whole = engine.backward(upstream, engine.forward(points)[1])
+    upstream[3, 1], upstream[7, 0] = np.nan, np.inf
+    found = engine.backward(upstream, engine.forward(points)[1])
+    assert np.isnan(found[[3, 7]]).all()
+    others = np.delete(np.arange(20), [3, 7])
+    np.testing.assert_array_equal(found[others], whole[others])
+
+
 def test_points_between_the_codes_are_refused(resnet):
     engine = resnet.gradient_model.engine
     with pytest.raises(AssertionError, match="not on the grid"):
