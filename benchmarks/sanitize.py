@@ -29,11 +29,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.common import Report, parser
-from hw.simulate.bitsim.kernels.library import ISA_VARIABLE, SANITIZE_VARIABLE, SOURCES
+from hw.simulate.bitsim.kernels.library import ISA_VARIABLE, SANITIZE_VARIABLE, SOURCES, missing_instructions
 from hw.tools.toolchain import GXX, require_tool
 
 ROOT = Path(__file__).resolve().parent.parent
-ISAS = ("native", "portable", "avx2")
+ISAS = [isa for isa in ("native", "portable", "avx2", "amx_emulated") if not missing_instructions(isa)]
 SANITIZERS = "address,undefined,float-cast-overflow"
 MODELS, BRANCHES = 6, 20
 _PLANTED_EVERY = 7  # of the jobs, for planted faults

@@ -60,7 +60,7 @@ def _layer(
 
 
 def byte_layers() -> list[ByteLayer]:
-    """Every kernel of bytes: blocks of 8, 4 and 2 filters, odd and even windows, one pixel and many, all ends."""
+    """Every kernel of bytes: blocks of 8, 4 and 2 filters, three tiles, odd and even windows, one pixel and many, all ends."""
     sixteen = FixedPoint(16, 16)
     return [
         _layer("int8", (1, 1, 9), 7, 1, (-64, 63), sixteen),  # sums that wrap
@@ -70,6 +70,7 @@ def byte_layers() -> list[ByteLayer]:
         _layer("int8_chunked", (2, 3, 20), 6, 3, (-4, 3), result=_RELU),
         _layer("int8_wide", (1, 1, 33), 13, 1, (-128, 127)),
         _layer("int8_wide", (1, 5, 6), 2, 1, (-128, 127), FixedPoint(17, 17), sixteen),
+        _layer("int8_wide", (3, 3, 5), 37, 3, (-128, 127), result=_RELU),
         _layer("int8_wide", (4, 5, 3), 9, 3, (-128, 127), result=_RELU),
         _layer("int8_wide", (2, 2, 64), 8, 3, (-128, 127), FixedPoint(40, 40), FixedPoint(20, 24, True, Rounding.RND)),
     ]

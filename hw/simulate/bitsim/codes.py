@@ -83,7 +83,7 @@ class Word(IntEnum):
 
 
 class LinearKernel(IntEnum):
-    """The kernels of dense layers and convolutions: kernels/exact.h, and pairs.h and quads.h for the others.
+    """The kernels of dense layers and convolutions: kernels/exact.h; pairs.h, quads.h, tiles.h for the others.
 
     Machines with a dot product of four bytes (quads.h) have int32 sums in all kernels of bytes.
     """

@@ -5,6 +5,7 @@
 #include "pairs.h"
 #include "quads.h"
 #include "softmax.h"
+#include "tiles.h"
 #include <mutex>
 #include <thread>
 #if defined(__SANITIZE_ADDRESS__)
@@ -98,8 +99,13 @@ bool run_block(const Program &program, Context &ctx) {
 Op *make_linear(Reader &r) {
     const int kernel = (int)r.next();
 #if BITSIM_DOT4
-    if (kernel == LinearKernel::INT8 || kernel == LinearKernel::INT8_CHUNKED || kernel == LinearKernel::INT8_WIDE)
+    if (kernel == LinearKernel::INT8 || kernel == LinearKernel::INT8_CHUNKED || kernel == LinearKernel::INT8_WIDE) {
+#if BITSIM_TILES
+        if (tiles_permitted())
+            return new TileLinear(kernel, r);
+#endif
         return new QuadLinear(kernel, r);
+    }
 #endif
     return new PairLinear(kernel, r);
 }
@@ -123,7 +129,13 @@ Op *make(int64_t code, Reader &r) {
 } // namespace
 
 extern "C" {
-const char *bitsim_isa() { return BITSIM_ISA; }
+const char *bitsim_isa() {
+#if BITSIM_TILES
+    if (tiles_permitted())
+        return BITSIM_TILES_ISA;
+#endif
+    return BITSIM_ISA;
+}
 int bitsim_lanes() { return L; }
 int bitsim_quads() { return BITSIM_DOT4; }
 
@@ -149,6 +161,12 @@ void *bitsim_create(const int64_t *code, const void *const *blobs, int64_t n_blo
             return nullptr;
         program->ops.emplace_back(op);
     }
+#if BITSIM_TILES
+    Arena arena(*program);
+    for (const auto &op : program->ops)
+        if (arena.memory)
+            op->prepare(arena.memory);
+#endif
     return program.release();
 }
 
@@ -159,6 +177,10 @@ void bitsim_destroy(void *program) { delete (Program *)program; }
 int64_t bitsim_peak(int kind, int64_t rounds) {
     if (kind == 0)
         return peak<v32, 2>(rounds, dot16);
+#if BITSIM_TILES
+    if (tiles_permitted())
+        return tile_peak(rounds / 16 + 1); // one is worth some eighty of the others
+#endif
 #if BITSIM_DOT4
     const int32_t weights[4] = {0x01020102, 0x01020102, 0x01020102, 0x01020102};
     return peak<v32, 4>(rounds, [&](v32 acc, v16 x, v32) { return dot4<0>(acc, (v32)x, weights); });

@@ -85,6 +85,7 @@ struct Reader {
 
 struct Op {
     virtual ~Op() {}
+    virtual void prepare(char *) {} // once, with an arena to try things in
     virtual void run(Context &ctx) const = 0;
 };
 

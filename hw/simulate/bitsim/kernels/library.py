@@ -6,6 +6,7 @@ import ctypes
 import functools
 import os
 import platform
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from string import Template
@@ -24,22 +25,44 @@ _COMMON = [
     *("-std=c++20", "-O3", "-fPIC", "-shared", "-pthread"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
 ]
-X86_FLAGS = {
-    "avx2": ["-mavx2", "-mfma"],
-    "avxvnni": ["-mavx2", "-mfma", "-mavxvnni"],
-    "avx512vnni": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """Instructions to compile for: g++'s options, and what Linux calls them in /proc/cpuinfo."""
+
+    flags: list[str]
+    needs: frozenset[str] = frozenset()
+
+
+_AVX2 = InstructionSet(["-mavx2", "-mfma"], frozenset({"avx2", "fma"}))
+_AVX512VNNI = InstructionSet(
+    [*_AVX2.flags, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
+    _AVX2.needs | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
+)
+#: Tiles wherever they can be used. The kernels of `native` take them only where they are faster than vectors.
+_TILES = "-DBITSIM_TILES_ALWAYS"
+X86 = {
+    "avx2": _AVX2,
+    "avxvnni": InstructionSet([*_AVX2.flags, "-mavxvnni"], _AVX2.needs | {"avx_vnni"}),
+    "avx512vnni": _AVX512VNNI,
+    "amx": InstructionSet(
+        [*_AVX512VNNI.flags, "-mamx-tile", "-mamx-int8", _TILES], _AVX512VNNI.needs | {"amx_tile", "amx_int8"}
+    ),
+    # for tests on machines without AMX: its tiles in plain C++
+    "amx_emulated": InstructionSet([*_AVX512VNNI.flags, _TILES, "-DBITSIM_TILES_EMULATED"], _AVX512VNNI.needs),
 }
-ARM_FLAGS = {
-    "neon": ["-march=armv8-a"],
-    "neondot": ["-march=armv8.2-a+dotprod"],
-    "neoni8mm": ["-march=armv8.2-a+dotprod+i8mm"],
+ARM = {
+    "neon": InstructionSet(["-march=armv8-a"]),
+    "neondot": InstructionSet(["-march=armv8.2-a+dotprod"], frozenset({"asimddp"})),
+    "neoni8mm": InstructionSet(["-march=armv8.2-a+dotprod+i8mm"], frozenset({"asimddp", "i8mm"})),
 }
 _ON_ARM = platform.machine().lower() in ("aarch64", "arm64")
-#: Instruction sets that may be forced through ROBUST_HLS_ISA on this machine. All of them give the same bits.
-ISA_FLAGS = {
-    "native": ["-mcpu=native" if _ON_ARM else "-march=native"],  # Apple's clang may know only the first on ARM
-    "portable": ["-DBITSIM_PORTABLE"],
-    **(ARM_FLAGS if _ON_ARM else X86_FLAGS),
+#: What may be forced through ROBUST_HLS_ISA on this kind of machine. All of them give the same bits.
+ISAS = {
+    "native": InstructionSet(["-mcpu=native" if _ON_ARM else "-march=native"]),  # on ARM Apple's clang knows only this
+    "portable": InstructionSet(["-DBITSIM_PORTABLE"]),
+    **(ARM if _ON_ARM else X86),
 }
 #: `address,undefined,float-cast-overflow`: kernels that stop at the first access beside an array, or undefined result
 #: (benchmarks/sanitize.py).
@@ -59,11 +82,24 @@ def processor_text() -> str:
     return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
 
 
+def missing_instructions(isa: str) -> list[str]:
+    """What this processor lacks for an instruction set, by /proc/cpuinfo's names; none where there is no such file."""
+    words = set(processor_text().split())
+    return sorted(ISAS[isa].needs - words) if Path("/proc/cpuinfo").exists() else []
+
+
 def forced_isa() -> str:
-    """The instruction set that ROBUST_HLS_ISA names; `native` without it. Raises UserError for an unknown one."""
+    """The instruction set that ROBUST_HLS_ISA names; `native` without it.
+
+    Raises:
+        UserError: an unknown one, or one that this processor lacks.
+    """
     isa = os.environ.get(ISA_VARIABLE) or "native"
-    if isa not in ISA_FLAGS:
-        raise UserError(f"{ISA_VARIABLE}={isa}: allowed are {', '.join(ISA_FLAGS)}")
+    if isa not in ISAS:
+        raise UserError(f"{ISA_VARIABLE}={isa}: allowed are {', '.join(ISAS)}")
+    if missing := missing_instructions(isa):
+        usable = ", ".join(name for name in ISAS if not missing_instructions(name))
+        raise UserError(f"{ISA_VARIABLE}={isa}: this processor lacks {', '.join(missing)}; it can run {usable}")
     return isa
 
 
@@ -98,13 +134,13 @@ def build(isa: str = "native", source: Path = SOURCES / "bitsim.cpp") -> Path:
     """The library for these sources, flags and this processor, compiled unless it is there.
 
     Args:
-        isa: the instruction set, a key of `ISA_FLAGS`.
+        isa: the instruction set, a key of `ISAS`.
         source: the file to compile; it may include those beside bitsim.cpp.
 
     Raises:
         ToolMissing: g++ is missing or fails; its first error is shown. g++ 12 or newer is needed, or clang++.
     """
-    flags = [*_COMMON, *ISA_FLAGS[isa], *sanitizer_flags()]
+    flags = [*_COMMON, *ISAS[isa].flags, *sanitizer_flags()]
     texts = sorted({source, *SOURCES.glob("*.h"), *source.parent.glob("*.h")})
     header = codes_header()
     sources = [text.name.encode() + b"\0" + text.read_bytes() for text in texts]
@@ -138,6 +174,8 @@ def load_source(source: Path) -> ctypes.CDLL:
 def _load(isa: str) -> ctypes.CDLL:
     lib = _open(isa, SOURCES / "bitsim.cpp")
     lib.bitsim_isa.restype = ctypes.c_char_p
+    if isa == "amx" and lib.bitsim_isa() != b"amx":
+        raise UserError(f"{ISA_VARIABLE}=amx: the system does not let this process use the tiles; unset the variable")
     lib.bitsim_create.restype = ctypes.c_void_p
     lib.bitsim_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     lib.bitsim_destroy.argtypes = [ctypes.c_void_p]
@@ -166,5 +204,5 @@ def load() -> ctypes.CDLL:
 
 
 def isa_name() -> str:
-    """What was compiled: portable, or a name of X86_FLAGS or ARM_FLAGS."""
+    """What the kernels use: portable, or a name of X86 or ARM. AMX only where the system permits it."""
     return str(load().bitsim_isa().decode())

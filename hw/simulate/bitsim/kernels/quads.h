@@ -54,6 +54,11 @@ struct QuadLinear : FastLinear {
                     acc[f][2 * p + 1] = dot4<f>(acc[f][2 * p + 1], high, w);
                 });
             });
+        finish_tile<F, P>(arena, acc, pixel, f0);
+    }
+
+    // From sums in the order of quads_low and quads_high, the halves of a pixel side by side.
+    template <int F, int P> BITSIM_INLINE void finish_tile(char *arena, v32 (&acc)[F][2 * P], int pixel, int f0) const {
         if (kernel == LinearKernel::INT8) { // int16 is enough, and finishes twice as many at once
             v16 sums[F][P];
             unroll<F>([&](auto f) BITSIM_INLINE {

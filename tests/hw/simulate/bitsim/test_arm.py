@@ -18,7 +18,7 @@ from hw.simulate.bitsim.codes import Status
 from hw.simulate.bitsim.encode import encode
 from hw.simulate.bitsim.fuse import fuse
 from hw.simulate.bitsim.inputs import read
-from hw.simulate.bitsim.kernels.library import ARM_FLAGS, SOURCES, codes_header
+from hw.simulate.bitsim.kernels.library import ARM, SOURCES, codes_header
 from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Network, Value
 from tests.helpers.byte_layers import byte_layers
@@ -44,11 +44,11 @@ class Driver:
     isa: str
 
 
-@pytest.fixture(scope="module", params=ARM_FLAGS)
+@pytest.fixture(scope="module", params=ARM)
 def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Driver:
     folder = tmp_path_factory.mktemp("arm")
     (folder / "codes.h").write_text(codes_header())
-    flags = ["-std=c++20", "-O1", "-static", "-pthread", f"-I{folder}", *ARM_FLAGS[request.param]]
+    flags = ["-std=c++20", "-O1", "-static", "-pthread", f"-I{folder}", *ARM[request.param].flags]
     sources = [str(SOURCES / "bitsim.cpp"), str(DRIVER)]
     subprocess.run([COMPILER, *flags, "-o", str(folder / "driver"), *sources], check=True)
     return Driver(folder / "driver", request.param)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from hw.simulate.bitsim.lower import lower
 from hw.simulate.bitsim.program import Input, Linear, Network, Value, Window
 from hw.simulate.bitsim.recipes import Cast, recipe
 from hw.simulate.explain import explain
+from qmodels.errors import UserError
 from qmodels.formats import FixedPoint, Overflow, Rounding
 from tests.helpers.byte_layers import byte_layers
 from tests.helpers.random_networks import random_model
@@ -147,12 +148,32 @@ def test_every_instruction_set_gives_the_same_bits(compared, monkeypatch, quick_
 
 
 def supported() -> list[str]:
-    """Instruction sets this processor can run."""
-    flags = set(Path("/proc/cpuinfo").read_text().split()) if Path("/proc/cpuinfo").exists() else set()
-    needs = {
-        "avx2": {"avx2"},
-        "avxvnni": {"avx_vnni"},
-        "avx512vnni": {"avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
-    }
-    assert set(needs) < set(library.ISA_FLAGS)
-    return [isa for isa, wanted in needs.items() if wanted <= flags]
+    """Instruction sets this processor can run, those that need AMX's tiles in plain C++ among them."""
+    named = [isa for isa in library.ISAS if isa not in ("native", "portable")]
+    return [isa for isa in named if not library.missing_instructions(isa)]
+
+
+@pytest.mark.skipif("amx" not in library.ISAS, reason="only x86 has tiles")
+def test_kernels_for_amx_compile(quick_build):
+    assert library.build("amx").exists()
+
+
+@pytest.mark.skipif("amx_emulated" not in supported(), reason="the emulated tiles need AVX-512 VNNI")
+def test_tiles_are_taken_only_where_they_are_faster(monkeypatch, quick_build):
+    """The emulated ones are not: the layers that tried them compute with vectors, and keep their bits."""
+    always = library.ISAS["amx_emulated"]
+    trying = replace(always, flags=[flag for flag in always.flags if flag != "-DBITSIM_TILES_ALWAYS"])
+    monkeypatch.setitem(library.ISAS, "tiles on trial", trying)
+    monkeypatch.setenv(library.ISA_VARIABLE, "tiles on trial")
+    for layer in byte_layers():
+        np.testing.assert_array_equal(BitSim(layer.network).predict(layer.codes, fraction=0), layer.wanted)
+
+
+@pytest.mark.parametrize(("isa", "lacks"), [("avx512vnni", "avx512_vnni, avx512bw"), ("amx", "amx_int8, amx_tile")])
+def test_an_instruction_set_that_the_processor_lacks_is_refused(monkeypatch, isa, lacks):
+    words = library.X86["amx"].needs - {*lacks.split(", ")}
+    monkeypatch.setattr(library, "ISAS", {**library.ISAS, **library.X86})
+    monkeypatch.setattr(library, "processor_text", lambda: f"flags : {' '.join(words)}")
+    monkeypatch.setenv(library.ISA_VARIABLE, isa)
+    with pytest.raises(UserError, match=f"{isa}: this processor lacks {lacks}; it can run native, portable, "):
+        library.forced_isa()
