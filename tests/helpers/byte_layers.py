@@ -60,7 +60,7 @@ def _layer(
 
 
 def byte_layers() -> list[ByteLayer]:
-    """Every kernel of bytes: blocks of 8, 4 and 2 filters, three tiles, odd and even windows, one pixel and many, all ends."""
+    """Every kernel of bytes: blocks of 8, 4 and 2 filters, three tiles, odd and even windows, many pixels, all ends."""
     sixteen = FixedPoint(16, 16)
     return [
         _layer("int8", (1, 1, 9), 7, 1, (-64, 63), sixteen),  # sums that wrap
