@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ LONGEST_FIRST = (
     "hw/experiment/test_defence.py",
 )
 
+_GRAPHS_AS_TRACED = pytest.StashKey[bool]()
+
 #: They fork processes from one that has loaded everything (helpers/forked.py), which takes seconds: one worker has it.
 FORKING = (
     "tests/hw/experiment/test_flow.py",
@@ -101,6 +104,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     folder = None if "PYTEST_XDIST_WORKER" in os.environ else kept_folder(session.config)
     if folder is not None:
         prune(folder.parent)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """TensorFlow runs graphs as they are traced: to optimize them takes longer than to run them, and changes no bit."""
+    if "tensorflow" in sys.modules and not item.config.stash.get(_GRAPHS_AS_TRACED, False):
+        sys.modules["tensorflow"].config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        item.config.stash[_GRAPHS_AS_TRACED] = True
 
 
 @pytest.fixture(scope="session", autouse=True)
