@@ -82,7 +82,7 @@ def random_networks(models: int, branches: int) -> list[Network]:
 
 
 def fast_networks(rng: np.random.Generator) -> list[Network]:
-    """What random ones seldom have: formats that prove the narrow kernels right, and numbers of 64 bits."""
+    """What random ones seldom have: formats that prove the narrow kernels right, and numbers of 16 and 64 bits."""
     found = []
     for channels, filters, bits, kernel, stride, pad in (
         *((1, 1, 2, 1, 1, 0), (3, 5, 4, 3, 1, 1), (4, 7, 8, 3, 2, 1), (2, 6, 6, 5, 1, 2)),
@@ -102,6 +102,11 @@ def fast_networks(rng: np.random.Generator) -> list[Network]:
             recipe = Recipe((Cast(accumulator, fmt),))
             conv = Linear(image, out, window, weights, weight, bias, accumulator, recipe, "conv")
             found.append(Network((Input(image, 0), conv), (image,), (out,), {"conv": out}))
+    words, total = Value(0, "words", (9,), FixedPoint(16, 16, False)), FixedPoint(32, 32)
+    sums, weights = Value(1, "sums", (5,), total), rng.integers(-(1 << 15) + 1, 1 << 15, (5, 1, 1, 9))
+    recipe, bias = Recipe((Cast(total, total),)), rng.integers(-1000, 1000, 5)
+    dense = Linear(words, sums, Window(), weights, FixedPoint(16, 16), bias, total, recipe, "sums")
+    found.append(Network((Input(words, 0), dense), (words,), (sums,), {"sums": sums}))
     wide = Value(0, "wide", (5,), FixedPoint(64, 64, False, Rounding.RND, Overflow.SAT))
     low = Value(1, "low", (5,), FixedPoint(30, 30, False))
     cast = Map(wide, low, Recipe((Cast(wide.format, low.format),)))
