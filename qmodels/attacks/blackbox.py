@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,15 +51,22 @@ class Search:
         self.spent[rows] += 1
         return self.problem.margins(candidates, rows)
 
-    def ask_many(self, row: int, candidates: Codes) -> NDArray[np.float64]:
-        """Margins of candidates for one image, counted; the best one is kept if it is better."""
-        found = self.problem.margins(candidates, np.full(len(candidates), row))
-        nearest = int(found.argmin()) if len(found) else 0
-        if len(found) and found[nearest] < self.margin[row]:
-            self.best[row], self.margin[row] = candidates[nearest], found[nearest]
-            if found[nearest] < 0:
-                self.fell_after[row] = self.spent[row] + nearest + 1
-        self.spent[row] += len(candidates)
+    def ask_many(self, rows: Rows, candidates: Codes) -> NDArray[np.float64]:
+        """Margins of any number of candidates of each row, counted; a row's best one is kept if it is better.
+
+        Args:
+            rows: which image each candidate belongs to; those of one image are neighbours.
+            candidates: (len(rows), ...).
+        """
+        found = self.problem.margins(candidates, rows)
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        for start, end in itertools.pairwise([*starts, len(rows)]):
+            row, nearest = rows[start], start + int(found[start:end].argmin())
+            if found[nearest] < self.margin[row]:
+                self.best[row], self.margin[row] = candidates[nearest], found[nearest]
+                if found[nearest] < 0:
+                    self.fell_after[row] = self.spent[row] + nearest - start + 1
+            self.spent[row] += end - start
         return found
 
     def propose(self, rows: Rows, candidates: Codes) -> NDArray[np.bool_]:
