@@ -51,7 +51,13 @@
 
 typedef int16_t v16 __attribute__((vector_size(VB), may_alias));
 typedef int32_t v32 __attribute__((vector_size(VB), may_alias));
+typedef uint16_t vu16 __attribute__((vector_size(VB), may_alias));
+typedef uint32_t vu32 __attribute__((vector_size(VB), may_alias));
 typedef uint8_t vu8 __attribute__((vector_size(VB), may_alias));
+
+// The sums of a wrapping accumulator may pass the ends of a signed number, which C++ forbids.
+static inline v16 plus(v16 a, v16 b) { return (v16)((vu16)a + (vu16)b); }
+static inline v32 plus(v32 a, v32 b) { return (v32)((vu32)a + (vu32)b); }
 
 // One sample a lane: a row of a tensor holds two channels of L samples.
 constexpr int L = VB / 2;
@@ -61,18 +67,18 @@ static inline v32 dot16(v32 acc, v16 x, v32 w) {
     return (v32)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)x, (__m512i)w);
 }
 static inline v16 dot8(v16 acc, v16 x, v32 w) {
-    return acc + (v16)_mm512_maddubs_epi16((__m512i)x, (__m512i)w);
+    return plus(acc, (v16)_mm512_maddubs_epi16((__m512i)x, (__m512i)w));
 }
 #elif defined(__AVX2__) && !defined(BITSIM_PORTABLE)
 static inline v32 dot16(v32 acc, v16 x, v32 w) {
 #if defined(__AVXVNNI__)
     return (v32)_mm256_dpwssd_avx_epi32((__m256i)acc, (__m256i)x, (__m256i)w);
 #else
-    return acc + (v32)_mm256_madd_epi16((__m256i)x, (__m256i)w);
+    return plus(acc, (v32)_mm256_madd_epi16((__m256i)x, (__m256i)w));
 #endif
 }
 static inline v16 dot8(v16 acc, v16 x, v32 w) {
-    return acc + (v16)_mm256_maddubs_epi16((__m256i)x, (__m256i)w);
+    return plus(acc, (v16)_mm256_maddubs_epi16((__m256i)x, (__m256i)w));
 }
 #elif VB == 16
 // Even and odd numbers apart: the compiler takes x apart once for all filters of a tile, w once for all its pixels.
@@ -91,11 +97,13 @@ static inline v16 dot8(v16 acc, v16 x, v32 w) {
 #else
 static inline v32 dot16(v32 acc, v16 x, v32 w) {
     v32 pairs = (v32)x;
-    return acc + ((pairs << 16) >> 16) * ((w << 16) >> 16) + (pairs >> 16) * (w >> 16);
+    const v32 first = ((pairs << 16) >> 16) * ((w << 16) >> 16), second = (pairs >> 16) * (w >> 16);
+    return plus(plus(acc, first), second);
 }
 static inline v16 dot8(v16 acc, v16 x, v32 w) {
     v16 pairs = (v16)w;
-    return acc + (x & 0xff) * ((pairs << 8) >> 8) + ((x >> 8) & 0xff) * (pairs >> 8);
+    const v16 first = (x & 0xff) * ((pairs << 8) >> 8), second = ((x >> 8) & 0xff) * (pairs >> 8);
+    return plus(plus(acc, first), second);
 }
 #endif
 
