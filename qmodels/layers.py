@@ -83,19 +83,23 @@ def calls_of(model: Any) -> dict[str, list[Any]]:
     return calls
 
 
+def readers_of(model: Any, value: Any) -> list[Any]:
+    """The layers of a model that take a symbolic tensor; one that is called with it twice is there twice."""
+    calls = calls_of(model)
+    return [
+        layer
+        for layer in model.layers
+        for call in calls[layer.name]
+        if type(layer).__name__ != "InputLayer" and any(taken is value for taken in call.keras_inputs)
+    ]
+
+
 def input_format(model: Any, place: int = 0) -> FixedPoint | None:
     """The format to which a QKeras model rounds an input first; None where nothing does, or several formats.
 
     `QActivation(quantized_bits(b, i, alpha=1))` is fixed<b, i+1>: QKeras does not count the sign.
     """
-    calls, image = calls_of(model), model.inputs[place]
-    readers = [
-        layer
-        for layer in model.layers
-        if type(layer).__name__ != "InputLayer"
-        and any(taken is image for call in calls[layer.name] for taken in call.keras_inputs)
-    ]
-    formats = {_activation_format(layer) for layer in readers}
+    formats = {_activation_format(layer) for layer in readers_of(model, model.inputs[place])}
     return formats.pop() if len(formats) == 1 else None
 
 

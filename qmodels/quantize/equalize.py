@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qmodels.layers import calls_of, kernel_of, weighted_layers
+from qmodels.layers import calls_of, kernel_of, readers_of, weighted_layers
 
 #: Layers that pass a positive factor of a channel on, and keep channels apart.
 _PASSING = (
@@ -83,12 +83,7 @@ def _reader(model: Any, calls: dict[str, list[Any]], source: Any) -> Any | None:
     now = source
     while True:
         value = calls[now.name][0].output_tensors
-        readers = [
-            layer
-            for layer in model.layers
-            for call in calls[layer.name]
-            if type(layer).__name__ != "InputLayer" and any(taken is value for taken in call.keras_inputs)
-        ]
+        readers = readers_of(model, value)
         if len(readers) != 1 or any(value is output for output in model.outputs) or len(calls[readers[0].name]) != 1:
             return None
         now = readers[0]
