@@ -188,8 +188,7 @@ class _Reader:
         reach = (np.abs(whole << scale).sum(axis=(0, 1, 2)) * most + np.abs(added)).max()
         if reach > _INT32 // 2 or np.abs(whole << scale).max() > _INT16:
             raise NotCovered(f"{layer.name}: its sums do not fit 32 bits")
-        back = int(np.abs(whole).sum(axis=(0, 1, 3) if layer.__class__.__name__ != "Dense" else 3).max())
-        if back * (_INT16 + 1) > _INT32 - 2**24:
+        if _most_back(whole, strides if len(weights[0].shape) > 2 else window) * (_INT16 + 1) > _INT32 - 2**24:
             raise NotCovered(f"{layer.name}: its gradients do not fit 32 bits")
         operation = Layer(
             "linear", tuple(sources), 0, whole, 2.0**-bits, added, scale, window, strides, before,
@@ -343,6 +342,13 @@ def _fraction(numbers: NDArray[np.float64], name: str) -> int:
         if np.array_equal(scaled, np.rint(scaled)):
             return bits
     raise NotCovered(f"{name}: numbers of more than 30 bits behind the point")
+
+
+def _most_back(kernel: Integers, strides: tuple[int, int]) -> int:
+    """The largest sum of magnitudes of the weights that one input meets: windows are `strides` apart."""
+    size = np.abs(kernel)
+    phases = [size[y :: strides[0], x :: strides[1]] for y in range(strides[0]) for x in range(strides[1])]
+    return max(int(phase.sum(axis=(0, 1, 3)).max()) for phase in phases if phase.size)
 
 
 def _before(

@@ -11,7 +11,7 @@ from hw import Accelerator
 from hw.simulate.bitsim.kernels import library
 from hw.simulate.gradients import gradients_of
 from hw.simulate.gradients.engine import Gradients
-from hw.simulate.gradients.network import NotCovered, read
+from hw.simulate.gradients.network import NotCovered, _most_back, read
 from qmodels.attacks import PGD, APGDTargeted
 from qmodels.grid import IMAGE_GRID
 from qmodels.quantize.prequantized import prequantize
@@ -140,6 +140,18 @@ def test_attacks_are_as_strong_as_with_tensorflow(resnet, attack):
     assert 0.05 < without.accuracy < 0.95, "says nothing where all or none fall"
     assert abs(with_engine.accuracy - without.accuracy) <= 0.03
     assert with_engine.diagnostics == without.diagnostics
+
+
+@given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 5)] * 4))
+def test_most_that_one_input_meets_is_of_windows_a_stride_apart(seed, sizes):
+    height, width, down, right = sizes
+    kernel = np.random.default_rng(seed).integers(-9, 10, (height, width, 2, 3))
+    rows, columns = 4 * height + down, 4 * width + right
+    met = np.zeros((rows, columns, 2), np.int64)
+    for y in range(0, rows - height + 1, down):
+        for x in range(0, columns - width + 1, right):
+            met[y : y + height, x : x + width] += np.abs(kernel).sum(axis=3)
+    assert _most_back(kernel, (down, right)) == met.max()
 
 
 def test_what_is_not_covered_is_left_to_tensorflow():
