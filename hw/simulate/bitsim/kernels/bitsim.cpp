@@ -136,6 +136,11 @@ const char *bitsim_isa() {
 #endif
     return BITSIM_ISA;
 }
+void bitsim_tiles_always(int always) {
+#if BITSIM_TILES
+    tiles_always = always != 0;
+#endif
+}
 int bitsim_lanes() { return L; }
 int bitsim_quads() { return BITSIM_DOT4; }
 

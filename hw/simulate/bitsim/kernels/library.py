@@ -40,17 +40,15 @@ _AVX512VNNI = InstructionSet(
     [*_AVX2.flags, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni"],
     _AVX2.needs | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
 )
-#: Tiles wherever they can be used. The kernels of `native` take them only where they are faster than vectors.
-_TILES = "-DBITSIM_TILES_ALWAYS"
 X86 = {
     "avx2": _AVX2,
     "avxvnni": InstructionSet([*_AVX2.flags, "-mavxvnni"], _AVX2.needs | {"avx_vnni"}),
     "avx512vnni": _AVX512VNNI,
     "amx": InstructionSet(
-        [*_AVX512VNNI.flags, "-mamx-tile", "-mamx-int8", _TILES], _AVX512VNNI.needs | {"amx_tile", "amx_int8"}
+        [*_AVX512VNNI.flags, "-mamx-tile", "-mamx-int8"], _AVX512VNNI.needs | {"amx_tile", "amx_int8"}
     ),
     # for tests on machines without AMX: its tiles in plain C++
-    "amx_emulated": InstructionSet([*_AVX512VNNI.flags, _TILES, "-DBITSIM_TILES_EMULATED"], _AVX512VNNI.needs),
+    "amx_emulated": InstructionSet([*_AVX512VNNI.flags, "-DBITSIM_TILES_EMULATED"], _AVX512VNNI.needs),
 }
 ARM = {
     "neon": InstructionSet(["-march=armv8-a"]),
@@ -176,6 +174,7 @@ def _load(isa: str) -> ctypes.CDLL:
     lib.bitsim_isa.restype = ctypes.c_char_p
     if isa == "amx" and lib.bitsim_isa() != b"amx":
         raise UserError(f"{ISA_VARIABLE}=amx: the system does not let this process use the tiles; unset the variable")
+    lib.bitsim_tiles_always(isa.startswith("amx"))  # by default only where they are faster than vectors
     lib.bitsim_create.restype = ctypes.c_void_p
     lib.bitsim_create.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
     lib.bitsim_destroy.argtypes = [ctypes.c_void_p]

@@ -9,6 +9,8 @@
 #if BITSIM_TILES
 #include <chrono>
 
+static std::atomic<bool> tiles_always{false}; // wherever they can be used, without a trial
+
 struct TileLinear : QuadLinear {
     int filters;                       // of a tile, an even number
     int depth;                         // tiles that cover the window
@@ -84,7 +86,8 @@ struct TileLinear : QuadLinear {
 
     // Tiles are taken where they are faster than vectors on this machine, and give the same bytes.
     void prepare(char *arena) override {
-#if !defined(BITSIM_TILES_ALWAYS)
+        if (tiles_always)
+            return;
         typedef std::chrono::steady_clock clock;
         clock::duration best[2] = {clock::duration::max(), clock::duration::max()};
         std::vector<char> found[2];
@@ -99,7 +102,6 @@ struct TileLinear : QuadLinear {
             found[worth_it].assign(arena + dst.offset, arena + dst.offset + dst.bytes());
         }
         worth_it = found[0] == found[1] && best[1] < best[0];
-#endif
     }
 };
 #endif
