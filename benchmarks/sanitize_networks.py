@@ -21,7 +21,7 @@ from hw.simulate.bitsim.program import Input, Linear, Map, Network, Value, Windo
 from hw.simulate.bitsim.recipes import Cast, Recipe
 from hw.simulate.gradients import Gradients
 from hw.simulate.gradients.network import Network as Integers
-from hw.simulate.gradients.network import read
+from hw.simulate.gradients.reading import read
 from qmodels.formats import FixedPoint, Overflow, Rounding
 
 SAMPLES = 67  # two blocks of 32 lanes and a part of one

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.simulate.gradients.balance import by_phase
 from hw.simulate.gradients.network import Integers, Layer, Network, Tensor
 
 _INPUT, _LINEAR, _ADD, _MAX_POOL, _SUM_POOL, _OUTPUT = range(6)
@@ -241,12 +242,12 @@ class _Backward(_Encoder):
         )
 
     def _linear(self, layer: Layer, gradient: Place) -> None:
-        assert layer.kernel is not None
+        assert layer.back is not None
         target, mask = self._target(layer)
-        kernel, shape = layer.kernel, target.shape
+        kernel, shape = layer.back, target.shape
         blocks = (shape[2] + 3) // 4
         dense = gradient.shape[:2] == (1, 1) and layer.window == shape[:2]
-        tail = [*mask, _reach(kernel, (3,) if dense else (0, 1, 3)), layer.unit]
+        tail = [*mask, _reach(kernel, layer.window if dense else layer.strides), layer.unit]
         if dense:  # every pixel has weights of its own
             packed = [_packed(kernel[y : y + 1, x : x + 1].swapaxes(2, 3), blocks) for y, x in _pixels(shape)]
             places = _pixels(shape)
@@ -264,7 +265,7 @@ class _Backward(_Encoder):
 
     def _phase(self, layer: Layer, gradient: Place, target: Place, first: tuple[int, int], tail: list[Any]) -> None:
         """Of the pixels that lie at the same place between the windows: row, row + stride, ... and so the columns."""
-        assert layer.kernel is not None
+        assert layer.back is not None
         height, width, channels = target.shape
         (above, left), (sh, sw) = layer.before, layer.strides
         pixels = list(itertools.product(range(first[0], height, sh), range(first[1], width, sw)))
@@ -279,7 +280,7 @@ class _Backward(_Encoder):
                 max(0, len(columns) - 1 - last[0][1]), max(0, last[-1][1] + 1 - gradient.shape[1]),
             )  # fmt: skip
         blocks = (channels + 3) // 4
-        part = layer.kernel[list(rows)][:, list(columns)[::-1]].swapaxes(2, 3)
+        part = layer.back[list(rows)][:, list(columns)[::-1]].swapaxes(2, 3)
         self.operations.append([
             _BACKWARD_LINEAR, gradient, target, len(pixels), len(taps), len(columns) * gradient.pairs, blocks, 0,
             lambda: self.blob(offsets(gradient, last, self.machine.row, origin=True)),
@@ -298,11 +299,11 @@ def offsets(source: Place, pixels: Sequence[tuple[int, int]], row: int, origin: 
     return [((y + above) * source.line + (x + left) * source.pairs) * row for y, x in pixels]
 
 
-def _reach(kernel: Integers, over: tuple[int, ...]) -> float:
+def _reach(kernel: Integers, strides: tuple[int, int]) -> float:
     """How large a sum of weights times numbers up to one gets: at most, or as good as never beyond."""
-    total = np.abs(kernel).sum(axis=over, dtype=np.float64)
-    usual = _SPREADS * np.sqrt(np.square(kernel).sum(axis=over, dtype=np.float64))
-    return float(np.minimum(total, usual).max())
+    size = np.abs(kernel).astype(np.float64)
+    total, squares = by_phase(size, strides), by_phase(size**2, strides)
+    return float(np.minimum(total, _SPREADS * np.sqrt(squares)).max())
 
 
 def _packed(kernel: Integers, blocks: int) -> NDArray[np.int32]:

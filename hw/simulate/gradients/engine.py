@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hw.simulate.bitsim.kernels import library
 from hw.simulate.gradients.encode import Machine, Program, encode
-from hw.simulate.gradients.network import Network, NotCovered, read
+from hw.simulate.gradients.network import Network, NotCovered
+from hw.simulate.gradients.reading import read
 from qmodels.errors import ToolMissing
 from qmodels.grid import InputGrid
 from qmodels.processors import processors

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hw import Accelerator
 from hw.simulate.bitsim.kernels import library
 from hw.simulate.gradients import gradients_of
+from hw.simulate.gradients.balance import _met, _powers_of_two
 from hw.simulate.gradients.engine import Gradients
-from hw.simulate.gradients.network import NotCovered, _most_back, read
+from hw.simulate.gradients.network import Layer, NotCovered, Tensor
+from hw.simulate.gradients.reading import read
 from qmodels.attacks import PGD, APGDTargeted
 from qmodels.grid import IMAGE_GRID
 from qmodels.quantize.prequantized import prequantize
@@ -151,7 +153,44 @@ def test_most_that_one_input_meets_is_of_windows_a_stride_apart(seed, sizes):
     for y in range(0, rows - height + 1, down):
         for x in range(0, columns - width + 1, right):
             met[y : y + height, x : x + width] += np.abs(kernel).sum(axis=3)
-    assert _most_back(kernel, (down, right)) == met.max()
+    tensors = [Tensor((1, 1, 2), 0, 0, 1), Tensor((5, 5, 3), 0, 0, 1)]
+    layer = Layer("linear", (0,), 1, back=kernel, window=(height, width), strides=(down, right))
+    assert _met(layer, tensors).tolist() == met.max(axis=(0, 1)).tolist()
+
+
+def equalized(apart, outputs):
+    """Channels whose weights differ by powers of two, up to `apart`, before a dense layer; the view of a model."""
+    q, keras = runtime().qkeras, runtime().keras
+    image = keras.Input((8, 8, 2))
+    x = q.QActivation("quantized_relu(14,4)")(q.QConv2D(6, 3, strides=2, **quantizers(3, 0))(image))
+    x = keras.layers.Flatten()(keras.layers.MaxPooling2D(2)(x))
+    view = prequantize(keras.Model(image, q.QDense(outputs, **quantizers(3, 4))(x)))
+    powers = 2.0 ** -np.array([0, apart, 2, 5, 1, apart])
+    view.layers[1].set_weights([weights * powers for weights in view.layers[1].get_weights()])
+    return view, powers
+
+
+def test_gradients_between_equalized_channels_keep_their_bits():
+    view, powers = equalized(10, 3)
+    kernel, bias = view.layers[-1].get_weights()
+    view.layers[-1].set_weights([kernel / powers[:, None], bias])
+    rng = np.random.default_rng(1)
+    x, upstream = IMAGE_GRID.random(40, (8, 8, 2), rng), rng.normal(size=(40, 3)).astype(np.float32)
+    outputs, gradient = with_engine(Gradients(read(view, IMAGE_GRID)), IMAGE_GRID, x, upstream)
+    expected, reference = with_tensorflow(view, IMAGE_GRID, x, upstream)
+    np.testing.assert_array_equal(outputs, expected)
+    np.testing.assert_allclose(gradient, reference, atol=5e-4 * np.abs(reference).max())
+
+
+def test_powers_of_two_of_channels():
+    kernel = np.array([[0, 4, 8, 24], [0, 12, -16, 0]])[None, None]
+    assert _powers_of_two(kernel).tolist() == [0, 0, 1, 1]  # one of zeros has none
+    assert _powers_of_two(0 * kernel).tolist() == [0, 0, 0, 0]
+
+
+def test_channels_that_stay_too_far_apart_are_left_to_tensorflow():
+    with pytest.raises(NotCovered, match="differ too much"):
+        read(equalized(12, 400)[0], IMAGE_GRID)
 
 
 def test_what_is_not_covered_is_left_to_tensorflow():
