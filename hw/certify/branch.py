@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.certify.assume import assumed
 from hw.certify.branching import Gains, choose
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.kinked import reference_of, twice
-from hw.certify.nodes import Cuts, Nodes, cuttable, halves, narrowed, prove
+from hw.certify.fixing import fixed
+from hw.certify.nodes import Cuts, Nodes, cuttable, exact_bound, halves, narrowed, prove
 from hw.certify.patterns import between, pinned, settle
 from hw.certify.search import Found, ascend, chords
 
-_NODES_AT_ONCE = 192
+_NODES_AT_ONCE = 64
+_SUPPOSED = 16
 _NEURONS_AT_ONCE = 40_000
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
 _BENT_STEPS = 3  # of the ascent with a kink, for each one without
 _NEAR = 0.1  # of what the root lacked: a node that lacks less gets more steps
 _POLISH, _POLISH_STEP = 4, 0.03  # so many times the steps, and their first length
+_ROUNDS, _ASSUMED_STEPS, _WORTH = 4, 30, 0.85
 _PROGRAMS = 200  # linear programs for one node where no neuron can be cut
 _ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
 
@@ -37,11 +41,15 @@ def root(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], s
 
 @dataclass(frozen=True, eq=False)
 class Closer:
-    """What a row is at least, as multipliers with a kink promise it; whether they prove it; inputs on the way."""
+    """What a row is at least, as multipliers with a kink promise it; whether they prove it; inputs on the way.
+
+    `regions`: where they leave a wrong decision possible.
+    """
 
     value: NDArray[np.float64]
     shown: NDArray[np.bool_]
     inputs: list[Points]
+    regions: Regions
 
 
 def closer(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], found: Found, steps: int) -> Closer:
@@ -49,7 +57,10 @@ def closer(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64],
     reference = reference_of(net, regions, found.inputs[-1], found.values)
     start, wanted = twice(found.multipliers, net), (need - _ENOUGH).astype(np.float64)
     bent = ascend(net, regions, goal.floats(), start, steps, wanted, _LATER_STEP, reference)
-    return Closer(bent.value, prove(net, regions, goal, need, bent.multipliers, reference), bent.inputs)
+    exact = exact_bound(net, regions, goal, bent.multipliers, reference)
+    if exact is None:
+        return Closer(bent.value, np.zeros(len(need), np.bool_), bent.inputs, regions)
+    return Closer(bent.value, exact.shows(need), bent.inputs, fixed(net, regions, exact, need, reference))
 
 
 @dataclass(eq=False)
@@ -91,9 +102,10 @@ class Search:
         proved = np.zeros(count, np.bool_)
         rows = np.arange(count)
         self.gap = (self.need - _ENOUGH) - bound
+        self.able = self.gap.copy()
         none = Cuts.none(count), proved.copy(), np.ones(count)
         first = Nodes(rows, regions, found.multipliers, bound, *none)
-        nodes = self._split(first, found)
+        nodes = first
         while True:
             wanted = self.alive() & ~self.over & ~proved
             nodes = nodes.take(wanted[nodes.question])
@@ -109,27 +121,61 @@ class Search:
     def _work(self, nodes: Nodes) -> Nodes:
         """Bound these nodes; the parts of those that stay open."""
         promised = (self.need - _ENOUGH).astype(np.float64)
+        before, cut = nodes.bound, nodes
+        found, nodes, value = self._bounded(nodes)
+        self.gains.learn(cut.made, cut.upper, np.minimum(value, promised[cut.question]) - before)
+        found, nodes = self._supposed(found, nodes)
+        for row in np.flatnonzero(pinned(self.net, nodes.regions) & ~self.over[nodes.question]):
+            if self._settled(nodes.take(np.array([row]))):
+                nodes.question[row] = -1
+        rest = np.flatnonzero((nodes.question >= 0) & ~self.over[nodes.question])
+        return self._split(nodes.take(rest), found.some(rest))
+
+    def _supposed(self, found: Found, nodes: Nodes) -> tuple[Found, Nodes]:
+        """The nodes that stay open when a wrong decision is assumed: tried where it has been of use for such a lack."""
+        promised = (self.need - _ENOUGH).astype(np.float64)
+        lack = promised[nodes.question] - nodes.bound
+        able = np.flatnonzero(lack <= self.able[nodes.question])
+        now = able[np.argsort(-lack[able])[:_SUPPOSED]]
+        for _ in range(_ROUNDS if len(now) else 0):
+            part, lam, lack = nodes.take(now), found.take(now), promised[nodes.question[now]] - nodes.bound[now]
+            goal, need = self.goal.take(part.question), self.need[part.question]
+            regions, _ = assumed(self.net, part.regions, goal, need, lam, _ASSUMED_STEPS)
+            closer_found, left, value = self._bounded(replace(part, regions=regions))
+            helped = promised[part.question] - value < _WORTH * lack
+            np.maximum.at(self.able, part.question[helped], 1.2 * lack[helped])
+            np.minimum.at(self.able, part.question[~helped], 0.9 * lack[~helped])
+            others = np.setdiff1d(np.arange(len(nodes)), now)
+            rest, kept = nodes.take(others), found.some(others)
+            again = helped[self._where]
+            nodes, found = left.join(rest), closer_found.join(kept)
+            now = np.flatnonzero(again)
+            if not len(now):
+                break
+        return found, nodes
+
+    def _bounded(self, nodes: Nodes) -> tuple[Found, Nodes, NDArray[np.float64]]:
+        """Of the nodes that stay open, in what is left of them: the ascent without a kink. And what all are worth."""
+        promised = (self.need - _ENOUGH).astype(np.float64)
+        worth = promised[nodes.question]
         regions, empty = narrowed(self.net, nodes.regions)
-        gone = nodes.take(empty)
-        self.gains.learn(gone.made, gone.upper, promised[gone.question] - gone.bound)
-        nodes = replace(nodes, regions=regions).take(~empty)
-        if not len(nodes):
-            return nodes
-        wanted, mine = promised[nodes.question], self.goal.take(nodes.question)
+        kept = np.flatnonzero(~empty)
+        nodes = replace(nodes, regions=regions).take(kept)
+        wanted, mine, need = promised[nodes.question], self.goal.take(nodes.question), self.need[nodes.question]
         found = ascend(self.net, nodes.regions, mine.floats(), nodes.start, self.steps, wanted, _LATER_STEP)
-        bent = closer(self.net, nodes.regions, mine, self.need[nodes.question], found, _BENT_STEPS * self.steps)
+        bent = closer(self.net, nodes.regions, mine, need, found, _BENT_STEPS * self.steps)
         shown, value = bent.shown.copy(), bent.value.copy()
         near = np.flatnonzero(~shown & (wanted - value < _NEAR * self.gap[nodes.question]))
         if len(near):
             shown[near], value[near] = self._polished(nodes.take(near), found.take(near))
-        self.gains.learn(nodes.made, nodes.upper, np.minimum(value, wanted) - nodes.bound)
         for points in (*found.inputs[-2:], bent.inputs[-1]):
             self.over |= self.broken(nodes.question, points)
-        for row in np.flatnonzero(pinned(self.net, nodes.regions) & ~shown & ~self.over[nodes.question]):
-            shown[row] = self._settled(nodes.take(np.array([row])))
+        worth[kept] = np.where(shown, wanted, value)
         rest = np.flatnonzero(~shown & ~self.over[nodes.question])
-        better = replace(nodes, start=found.multipliers, bound=np.maximum(value, nodes.bound)).take(rest)
-        return self._split(better, found.some(rest))
+        self._where = kept[rest]
+        bound = np.maximum(value, nodes.bound)
+        better = replace(nodes, regions=bent.regions, start=found.multipliers, bound=bound).take(rest)
+        return found.some(rest), better, worth
 
     def _polished(self, nodes: Nodes, start: Multipliers) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Nodes that lack little: which of them more steps prove, and what these promise."""

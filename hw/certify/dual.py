@@ -132,6 +132,7 @@ class Bound:
     sums: Points  # by the stage's output: the sums that the staircases chose
     values: Points  # by value: what the stage before takes them to be
     worth: Points  # by the stage's output: mu
+    least: Points  # by the output of a stage with steps: what each neuron costs
 
 
 def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Multipliers) -> Bound:
@@ -146,6 +147,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
     sums: Points = {}
     values: Points = {}
     mus: Points = {}
+    least: Points = {}
     size = np.zeros(len(total))
     for stage in reversed(net.stages):
         mu = worth.pop(stage.out, None)
@@ -167,7 +169,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
             found, at = stage.stairs.minimum(mu, lam, reach.low, reach.high)
             size += np.abs(found.astype(np.float64)).sum(axis=1) if whole else 0.0
             total += found.sum(axis=1)
-            sums[stage.out], values[stage.out] = at, stage.stairs(at)
+            sums[stage.out], values[stage.out], least[stage.out] = at, stage.stairs(at), found
         size += np.abs(lam.astype(np.float64)) @ np.abs(stage.bias.astype(np.float64)) if whole else 0.0
         total += lam @ stage.bias
         for index, matrix in net.matrices[stage.out]:
@@ -185,7 +187,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         total += products.sum(axis=1)
     if whole and size.max(initial=0) >= 2.0 ** (SAFE_BITS - 1):
         raise TooLarge
-    return Bound(total, sums, values, mus)
+    return Bound(total, sums, values, mus, least)
 
 
 def _members(stage: Largest, regions: Regions, net: Net) -> Interval:

@@ -41,6 +41,8 @@ class Kinked:
         sums: where each staircase's sums are taken to be; of largest ones the group's members.
         worth: mean of the two weights of every stage's output.
         centre: by stage's output, the reference's sums.
+        lines: both weights (rows, 2, n) of every stage's output.
+        least: by output of stages with steps, what each neuron costs.
     """
 
     value: NDArray[Any]
@@ -48,6 +50,8 @@ class Kinked:
     sums: Points
     worth: Points
     centre: Points
+    lines: Points
+    least: Points
 
 
 def twice(multipliers: Multipliers, net: Net) -> Multipliers:
@@ -83,11 +87,13 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
     sums: Points = {}
     worths: Points = {}
     centre: Points = {}
+    lines: Points = {}
+    least: Points = {}
     for stage in reversed(net.stages):
         mu = worth.pop(stage.out, None)
         if mu is None:
             continue
-        worths[stage.out] = (mu[:, ABOVE] + mu[:, BELOW]) / 2
+        worths[stage.out], lines[stage.out] = (mu[:, ABOVE] + mu[:, BELOW]) / 2, mu
         reach, here = regions.reach[stage.out], reference[stage.out]
         if isinstance(stage, Largest):
             lam = multipliers[stage.out]
@@ -106,10 +112,10 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         centre[stage.out] = at
         lam = mu
         if stage.stairs is not None:
-            lam = _straight(multipliers[stage.out], net.grouped(stage.out))
+            lam = straight(multipliers[stage.out], net.grouped(stage.out))
             found, edge = _minimum(stage.stairs, mu, lam, reach, at, here)
             sum_up.add(found)
-            sums[stage.out], values[stage.out] = edge, stage.stairs(edge)
+            sums[stage.out], values[stage.out], least[stage.out] = edge, stage.stairs(edge), found
         elif (at != here).any():
             raise AssertionError("the reference of plain sums is what they are")
         for index, matrix in net.matrices[stage.out]:
@@ -121,7 +127,7 @@ def evaluate(net: Net, regions: Regions, objective: Objective, multipliers: Mult
         change = values[index] - here
         check_products(mu, change)
         sum_up.add(np.where(change > 0, mu[:, ABOVE], mu[:, BELOW]) * change)
-    return Kinked(sum_up.total(), values, sums, worths, centre)
+    return Kinked(sum_up.total(), values, sums, worths, centre, lines, least)
 
 
 class _Sum:
@@ -182,7 +188,7 @@ def _leaf(mu: Any, box: Interval, here: Any, groups: tuple[Group, ...]) -> Any:
     return at
 
 
-def _straight(lam: Any, wanted: bool) -> Any:
+def straight(lam: Any, wanted: bool) -> Any:
     """The same multipliers above and below where that is wanted, so that `Group.best` can be asked."""
     if not wanted:
         return lam

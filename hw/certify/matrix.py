@@ -80,11 +80,11 @@ class Matrix:
 
     def forward(self, x: NDArray[Any]) -> NDArray[Any]:
         """matrix @ x for every row of x (N, inputs)."""
-        return self._product(self._forward, self.sparse, x, self._heaviest[0])
+        return self._product(self._forward, x, self._heaviest[0], backward=False)
 
     def backward(self, y: NDArray[Any]) -> NDArray[Any]:
         """y @ matrix for every row of y (N, outputs)."""
-        return self._product(self._backward, self.sparse.T, y, self._heaviest[1])
+        return self._product(self._backward, y, self._heaviest[1], backward=True)
 
     def interval(self, what: Interval) -> Interval:
         """Bounds (N, outputs) from bounds (N, inputs)."""
@@ -92,8 +92,7 @@ class Matrix:
         low = one.forward(what.low) + two.forward(what.high)
         return Interval(low, one.forward(what.high) + two.forward(what.low))
 
-    @staticmethod
-    def _product(fast: Any, slow: Any, x: NDArray[Any], heaviest: int) -> NDArray[Any]:
+    def _product(self, fast: Any, x: NDArray[Any], heaviest: int, backward: bool) -> NDArray[Any]:
         if x.dtype == np.float64:
             return np.ascontiguousarray((fast @ x.T).T)
         most = heaviest * float(np.abs(x).max(initial=0))
@@ -101,4 +100,4 @@ class Matrix:
             return np.ascontiguousarray((fast @ x.T.astype(np.float64)).T).astype(np.int64)
         if most >= 2.0**SAFE_BITS:
             raise TooLarge
-        return np.ascontiguousarray((slow @ x.T).T)
+        return np.ascontiguousarray(((self.sparse.T if backward else self.sparse) @ x.T).T)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify import kinked
-from hw.certify.dual import Multipliers, Net, Objective, Points, Regions, evaluate
+from hw.certify.dual import Bound, Multipliers, Net, Objective, Points, Regions, evaluate
 from hw.certify.interval import Interval
+from hw.certify.kinked import Kinked
 from hw.certify.matrix import TooLarge
 from hw.certify.search import slope
 from hw.certify.stages import Affine, Largest
@@ -18,20 +19,34 @@ from hw.certify.stages import Affine, Largest
 SCALES = tuple(1 << bits for bits in (28, 20, 12))  # multipliers are whole numbers of 1/scale
 
 
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """A bound in int64, with whole multipliers: all is `scale` times what it stands for."""
+
+    bound: Bound | Kinked
+    multipliers: Multipliers
+    scale: int
+
+    def shows(self, need: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which rows are proved: what is bounded is a whole number, and above `need` - 1 it is at least `need`."""
+        return np.asarray(self.slack(need) < 0)
+
+    def slack(self, need: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How much the bound of each row may rise and still prove nothing."""
+        return np.asarray((need - 1) * self.scale - self.bound.value)
+
+
 def exact_bound(
     net: Net, regions: Regions, goal: Objective, lam: Multipliers, reference: Points | None = None
-) -> tuple[NDArray[np.int64], int] | None:
-    """The bound with these multipliers, made whole numbers of 1/scale, in int64: scale times it, and the scale.
-
-    None where int64 may not hold it.
-    """
+) -> Exact | None:
+    """The bound with these multipliers, made whole numbers of 1/scale; None where int64 may not hold it."""
     for scale in SCALES:
         whole = {out: np.rint(value * scale).astype(np.int64) for out, value in lam.items()}
         scaled = Objective({i: c * scale for i, c in goal.coefficients.items()}, goal.constant * scale)
         try:
             if reference is None:
-                return evaluate(net, regions, scaled, whole).value, scale
-            return kinked.evaluate(net, regions, scaled, whole, reference).value, scale
+                return Exact(evaluate(net, regions, scaled, whole), whole, scale)
+            return Exact(kinked.evaluate(net, regions, scaled, whole, reference), whole, scale)
         except TooLarge:
             continue
     return None
@@ -45,15 +60,9 @@ def prove(
     lam: Multipliers,
     reference: Points | None = None,
 ) -> NDArray[np.bool_]:
-    """Which rows are proved, in int64: the bound with these multipliers, made integers, is above `need` - 1.
-
-    What is bounded is a whole number: above `need` - 1 it is at least `need`.
-    """
+    """Which rows are proved, in int64."""
     found = exact_bound(net, regions, goal, lam, reference)
-    if found is None:
-        return np.zeros(len(need), np.bool_)
-    value, scale = found
-    return np.asarray(value > (need - 1) * scale)
+    return np.zeros(len(need), np.bool_) if found is None else found.shows(need)
 
 
 def narrowed(net: Net, regions: Regions) -> tuple[Regions, NDArray[np.bool_]]:

@@ -48,6 +48,24 @@ class Found:
         )
         return Found(self.take(rows), self.value[rows], loss, place, worth, [last], values)
 
+    def join(self, other: Found) -> Found:
+        """The rows of both."""
+        parts = (
+            {out: np.concatenate([part, theirs[out]]) for out, part in ours.items()}
+            for ours, theirs in (
+                (self.multipliers, other.multipliers),
+                (self.loss, other.loss),
+                (self.place, other.place),
+                (self.worth, other.worth),
+                (self.inputs[-1], other.inputs[-1]),
+                (self.values, other.values),
+            )
+        )
+        multipliers, loss, place, worth, inputs, values = parts
+        return Found(
+            multipliers, np.concatenate([self.value, other.value]), loss, place, worth, [inputs], values
+        )
+
 
 def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:
     """Multipliers mu * slope, from the output backwards: DeepPoly's relaxation."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hw.certify.dual import Net, Objective, Regions
 from hw.certify.interval import Integers, Interval
 from hw.certify.kinked import reference_of, twice
-from hw.certify.nodes import exact_bound, narrowed
+from hw.certify.nodes import Exact, exact_bound, narrowed
 from hw.certify.search import ascend, chords
 from hw.certify.stages import Affine
 
@@ -70,9 +70,8 @@ def _least(front: Net, regions: Regions, goal: Objective, steps: int) -> Integer
     return least if closer is None else closer if least is None else np.maximum(least, closer)
 
 
-def _rounded(found: tuple[Integers, int] | None) -> Integers | None:
+def _rounded(found: Exact | None) -> Integers | None:
     if found is None:
         return None
-    value, scale = found
-    least: Integers = -((-value) // scale)
+    least: Integers = -((-found.bound.value) // found.scale)
     return least

@@ -205,7 +205,7 @@ class Work:
             if sub.alive()[row] and sub.leaf in start:
                 sub.anneal(int(row), start[sub.leaf][hard[row]], _ROUNDS)
         search = Search(front, goal.take(hard), need[hard], sub.broken, sub.alive, steps // 2)
-        return bool(search.run(regions.take(hard), some, bound).all())
+        return bool(search.run(bent.regions.take(np.flatnonzero(~bent.shown)), some, bound).all())
 
 
 def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
