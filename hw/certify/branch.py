@@ -14,12 +14,11 @@ from hw.certify.branching import Gains, choose
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.kinked import reference_of, twice
 from hw.certify.fixing import fixed
-from hw.certify.nodes import Cuts, Nodes, cuttable, exact_bound, halves, narrowed, prove
+from hw.certify.nodes import Cuts, Nodes, cuttable, exact_bound, halves, narrowed, prove, restarted
 from hw.certify.patterns import between, pinned, settle
 from hw.certify.search import Found, ascend, chords
 
-_NODES_AT_ONCE = 64
-_SUPPOSED = 16
+_NODES_AT_ONCE = 16
 _NEURONS_AT_ONCE = 40_000
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
 _BENT_STEPS = 3  # of the ascent with a kink, for each one without
@@ -102,7 +101,6 @@ class Search:
         proved = np.zeros(count, np.bool_)
         rows = np.arange(count)
         self.gap = (self.need - _ENOUGH) - bound
-        self.able = self.gap.copy()
         none = Cuts.none(count), proved.copy(), np.ones(count)
         first = Nodes(rows, regions, found.multipliers, bound, *none)
         nodes = first
@@ -132,19 +130,15 @@ class Search:
         return self._split(nodes.take(rest), found.some(rest))
 
     def _supposed(self, found: Found, nodes: Nodes) -> tuple[Found, Nodes]:
-        """The nodes that stay open when a wrong decision is assumed: tried where it has been of use for such a lack."""
+        """The nodes that stay open when a wrong decision is assumed: once more where that was of use."""
         promised = (self.need - _ENOUGH).astype(np.float64)
-        lack = promised[nodes.question] - nodes.bound
-        able = np.flatnonzero(lack <= self.able[nodes.question])
-        now = able[np.argsort(-lack[able])[:_SUPPOSED]]
+        now = np.arange(len(nodes))
         for _ in range(_ROUNDS if len(now) else 0):
             part, lam, lack = nodes.take(now), found.take(now), promised[nodes.question[now]] - nodes.bound[now]
             goal, need = self.goal.take(part.question), self.need[part.question]
             regions, _ = assumed(self.net, part.regions, goal, need, lam, _ASSUMED_STEPS)
             closer_found, left, value = self._bounded(replace(part, regions=regions))
             helped = promised[part.question] - value < _WORTH * lack
-            np.maximum.at(self.able, part.question[helped], 1.2 * lack[helped])
-            np.minimum.at(self.able, part.question[~helped], 0.9 * lack[~helped])
             others = np.setdiff1d(np.arange(len(nodes)), now)
             rest, kept = nodes.take(others), found.some(others)
             again = helped[self._where]
@@ -162,7 +156,9 @@ class Search:
         kept = np.flatnonzero(~empty)
         nodes = replace(nodes, regions=regions).take(kept)
         wanted, mine, need = promised[nodes.question], self.goal.take(nodes.question), self.need[nodes.question]
-        found = ascend(self.net, nodes.regions, mine.floats(), nodes.start, self.steps, wanted, _LATER_STEP)
+        floats = mine.floats()
+        start = restarted(self.net, nodes, floats)
+        found = ascend(self.net, nodes.regions, floats, start, self.steps, wanted, _LATER_STEP)
         bent = closer(self.net, nodes.regions, mine, need, found, _BENT_STEPS * self.steps)
         shown, value = bent.shown.copy(), bent.value.copy()
         near = np.flatnonzero(~shown & (wanted - value < _NEAR * self.gap[nodes.question]))
@@ -218,4 +214,4 @@ class Search:
         goal, need = self.goal.take(nodes.question), (self.need[nodes.question] - _ENOUGH).astype(np.float64)
         cuts = choose(self.net, goal, nodes, found, self.gains, need)
         self.over[nodes.question[cuts.cost <= 0]] = True
-        return halves(self.net, nodes, cuts, found.worth)
+        return halves(self.net, nodes, cuts)

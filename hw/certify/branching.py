@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.dual import Net, Objective, Regions
 from hw.certify.interval import Interval
-from hw.certify.nodes import Cuts, Nodes, cuttable, halves, narrowed
+from hw.certify.nodes import Cuts, Nodes, cuttable, halves, narrowed, restarted
 from hw.certify.search import Found, ascend
 from hw.certify.staircase import Staircase
 
@@ -62,12 +64,12 @@ def choose(net: Net, goal: Objective, nodes: Nodes, found: Found, gains: Gains, 
     count = many.cost.shape[1]
     flat = many.take((np.repeat(rows, count), np.tile(np.arange(count), len(rows))))
     several = np.repeat(rows, count)
-    worth = {out: mu[several] for out, mu in found.worth.items()}
-    parts = halves(net, nodes.take(several), flat, worth)
+    parts = halves(net, nodes.take(several), flat)
     own = np.tile(np.repeat(rows, count), 2)
     regions, empty = narrowed(net, parts.regions)
-    before = found.value
-    found = ascend(net, regions, goal.take(own).floats(), parts.start, _TRIAL_STEPS, need[own], _TRIAL_RATE)
+    before, floats = found.value, goal.take(own).floats()
+    start = restarted(net, replace(parts, regions=regions), floats)
+    found = ascend(net, regions, floats, start, _TRIAL_STEPS, need[own], _TRIAL_RATE)
     gain = np.where(empty, np.inf, found.value)
     gain = np.minimum(gain, need[own]) - before[own]
     sides = np.maximum(gain.reshape(2, len(rows), count), _LEAST * many.cost)
@@ -105,7 +107,7 @@ def _cut(stairs: Staircase, ends: Interval, place: NDArray[np.float64], bent: ND
     after = np.minimum(step + 1, last)
     nearer = (place - stairs.starts[step] < stairs.starts[after] - place) | (after == step)
     level = np.clip(np.where(nearer, step, after), first + 1, np.maximum(last, first + 1))
-    usual = float(np.median(stairs.widths))
+    usual = stairs.usual
     top = ends.high - np.maximum(stairs.starts[last], ends.low)
     bottom = np.minimum(stairs.ends[first], ends.high) - ends.low
     level = np.where(bent & (top > _FLAT * usual), last, level)

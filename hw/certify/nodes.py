@@ -166,19 +166,17 @@ class Nodes:
         )
 
 
-def halves(net: Net, nodes: Nodes, cuts: Cuts, worth: Points) -> Nodes:
+def halves(net: Net, nodes: Nodes, cuts: Cuts) -> Nodes:
     """Each node in two: first all parts below their cuts, then all parts above.
 
     Args:
         net: stages.
         nodes: to be cut.
         cuts: where, a row each.
-        worth: of every stage's outputs in these nodes: the multiplier of a neuron that is cut starts again from it.
     """
     made = []
     for upper in (False, True):
         reach = {out: Interval(b.low.copy(), b.high.copy()) for out, b in nodes.regions.reach.items()}
-        start = dict(nodes.start)
         for number, stage in enumerate(cuttable(net)):
             rows = np.flatnonzero((cuts.stage == number) & (cuts.cost > 0))
             where, at = (rows, cuts.neuron[rows]), reach[stage.out]
@@ -186,12 +184,31 @@ def halves(net: Net, nodes: Nodes, cuts: Cuts, worth: Points) -> Nodes:
                 at.low[where] = np.maximum(cuts.start[rows], at.low[where])
             else:
                 at.high[where] = np.minimum(cuts.start[rows] - 1, at.high[where])
-            if len(rows):
-                assert stage.stairs is not None
-                mu, lam = worth[stage.out][where], start[stage.out].copy()
-                lam[where] = mu * slope(stage.stairs, Interval(at.low[where], at.high[where]), mu)
-                start[stage.out] = lam
         side, share = np.full(len(nodes), upper), nodes.share / 2
         regions = Regions(nodes.regions.leaves, reach)
-        made.append(replace(nodes, regions=regions, start=start, made=cuts, upper=side, share=share))
+        made.append(replace(nodes, regions=regions, made=cuts, upper=side, share=share))
     return made[0].join(made[1])
+
+
+def restarted(net: Net, nodes: Nodes, goal: Objective) -> Multipliers:
+    """What every node's ascent begins with: the neuron that was cut starts from its new chord, where that is better.
+
+    Args:
+        net: stages.
+        nodes: a row each.
+        goal: in floats, likewise.
+    """
+    regions, cuts, fresh = nodes.regions.floats(), nodes.made, dict(nodes.start)
+    before = evaluate(net, regions, goal, nodes.start)
+    for number, stage in enumerate(cuttable(net)):
+        rows = np.flatnonzero((cuts.stage == number) & (cuts.cost > 0))
+        if len(rows) and stage.out in before.worth:
+            assert stage.stairs is not None
+            where, at, lam = (rows, cuts.neuron[rows]), regions.reach[stage.out], fresh[stage.out].copy()
+            mu = before.worth[stage.out][where]
+            lam[where] = mu * slope(stage.stairs, Interval(at.low[where], at.high[where]), mu)
+            fresh[stage.out] = lam
+    better = evaluate(net, regions, goal, fresh).value > before.value
+    return {
+        out: np.where(better.reshape(-1, *[1] * (lam.ndim - 1)), fresh[out], lam) for out, lam in nodes.start.items()
+    }

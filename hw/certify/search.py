@@ -117,7 +117,8 @@ def slope(stairs: Staircase, reach: Interval, mu: NDArray[Any]) -> NDArray[np.fl
     bend = np.where(mu > 0, np.minimum(stairs.ends[first], reach.high), np.maximum(stairs.starts[last], reach.low))
     run = np.where(mu > 0, reach.high - bend, bend - reach.low)
     steep = 2 * run >= reach.high - reach.low
-    return np.asarray(steep * rise / np.maximum(run, 1))
+    # an interval that is shorter than a step was narrowed for other reasons: its chord would be far too steep
+    return np.asarray(steep * rise / np.maximum(run, stairs.usual))
 
 
 def ascend(

@@ -88,6 +88,11 @@ class Staircase:
         return self.ends - self.starts + 1
 
     @cached_property
+    def usual(self) -> float:
+        """The usual width of a step."""
+        return float(np.median(self.widths))
+
+    @cached_property
     def identity(self) -> bool:
         """Whether every number stays what it is."""
         return bool((self.widths == 1).all() and (self.values == self.starts).all())
