@@ -14,11 +14,13 @@ from hw.certify.branching import Gains, choose
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.kinked import reference_of, twice
 from hw.certify.fixing import fixed
-from hw.certify.nodes import Cuts, Nodes, cuttable, exact_bound, halves, narrowed, prove, restarted
+from hw.certify.nodes import Cuts, Nodes, cuttable, either, exact_bound, halves, narrowed, prove, restarted
 from hw.certify.patterns import between, pinned, settle
 from hw.certify.search import Found, ascend, chords
 
-_NODES_AT_ONCE = 16
+_NODES_AT_ONCE = 64
+_SUPPOSED = 16
+_PULL, _MORE, _LESS = 0.15, 1.4, 0.7
 _NEURONS_AT_ONCE = 40_000
 _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
 _BENT_STEPS = 3  # of the ascent with a kink, for each one without
@@ -101,6 +103,7 @@ class Search:
         proved = np.zeros(count, np.bool_)
         rows = np.arange(count)
         self.gap = (self.need - _ENOUGH) - bound
+        self.able = self.gap.copy()
         none = Cuts.none(count), proved.copy(), np.ones(count)
         first = Nodes(rows, regions, found.multipliers, bound, *none)
         nodes = first
@@ -132,13 +135,16 @@ class Search:
     def _supposed(self, found: Found, nodes: Nodes) -> tuple[Found, Nodes]:
         """The nodes that stay open when a wrong decision is assumed: once more where that was of use."""
         promised = (self.need - _ENOUGH).astype(np.float64)
-        now = np.arange(len(nodes))
+        lack = promised[nodes.question] - nodes.bound
+        now = np.flatnonzero(lack <= self.able[nodes.question])
+        now = now[np.argsort(-lack[now])[:_SUPPOSED]]
         for _ in range(_ROUNDS if len(now) else 0):
             part, lam, lack = nodes.take(now), found.take(now), promised[nodes.question[now]] - nodes.bound[now]
             goal, need = self.goal.take(part.question), self.need[part.question]
             regions, _ = assumed(self.net, part.regions, goal, need, lam, _ASSUMED_STEPS)
             closer_found, left, value = self._bounded(replace(part, regions=regions))
             helped = promised[part.question] - value < _WORTH * lack
+            self._learn(part.question, lack, helped)
             others = np.setdiff1d(np.arange(len(nodes)), now)
             rest, kept = nodes.take(others), found.some(others)
             again = helped[self._where]
@@ -147,6 +153,12 @@ class Search:
             if not len(now):
                 break
         return found, nodes
+
+    def _learn(self, question: NDArray[np.int64], lack: NDArray[np.float64], helped: NDArray[np.bool_]) -> None:
+        """How much a node may lack for `assumed` to be of use."""
+        for one, size, good in zip(question, lack, helped, strict=True):
+            able = self.able[one]
+            self.able[one] += _PULL * (max(_MORE * size - able, 0.0) if good else min(_LESS * size - able, 0.0))
 
     def _bounded(self, nodes: Nodes) -> tuple[Found, Nodes, NDArray[np.float64]]:
         """Of the nodes that stay open, in what is left of them: the ascent without a kink. And what all are worth."""
@@ -157,8 +169,9 @@ class Search:
         nodes = replace(nodes, regions=regions).take(kept)
         wanted, mine, need = promised[nodes.question], self.goal.take(nodes.question), self.need[nodes.question]
         floats = mine.floats()
-        start = restarted(self.net, nodes, floats)
+        start, before = restarted(self.net, nodes, floats, wanted)
         found = ascend(self.net, nodes.regions, floats, start, self.steps, wanted, _LATER_STEP)
+        found = replace(found, multipliers=either(found.value >= before, found.multipliers, nodes.start))
         bent = closer(self.net, nodes.regions, mine, need, found, _BENT_STEPS * self.steps)
         shown, value = bent.shown.copy(), bent.value.copy()
         near = np.flatnonzero(~shown & (wanted - value < _NEAR * self.gap[nodes.question]))

@@ -68,7 +68,7 @@ def choose(net: Net, goal: Objective, nodes: Nodes, found: Found, gains: Gains, 
     own = np.tile(np.repeat(rows, count), 2)
     regions, empty = narrowed(net, parts.regions)
     before, floats = found.value, goal.take(own).floats()
-    start = restarted(net, replace(parts, regions=regions), floats)
+    start, _ = restarted(net, replace(parts, regions=regions), floats, need[own])
     found = ascend(net, regions, floats, start, _TRIAL_STEPS, need[own], _TRIAL_RATE)
     gain = np.where(empty, np.inf, found.value)
     gain = np.minimum(gain, need[own]) - before[own]

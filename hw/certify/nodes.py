@@ -16,6 +16,7 @@ from hw.certify.matrix import TooLarge
 from hw.certify.search import slope
 from hw.certify.stages import Affine, Largest
 
+_BACK = 0.25
 SCALES = tuple(1 << bits for bits in (28, 20, 12))  # multipliers are whole numbers of 1/scale
 
 
@@ -190,8 +191,12 @@ def halves(net: Net, nodes: Nodes, cuts: Cuts) -> Nodes:
     return made[0].join(made[1])
 
 
-def restarted(net: Net, nodes: Nodes, goal: Objective) -> Multipliers:
-    """What every node's ascent begins with: the neuron that was cut starts from its new chord, where that is better.
+def restarted(
+    net: Net, nodes: Nodes, goal: Objective, need: NDArray[np.float64]
+) -> tuple[Multipliers, NDArray[np.float64]]:
+    """What every node's ascent begins with, and what the multipliers that the node has promise.
+
+    The neuron that was cut starts from its new chord, unless that loses too much.
 
     Args:
         net: stages.
@@ -208,7 +213,11 @@ def restarted(net: Net, nodes: Nodes, goal: Objective) -> Multipliers:
             mu = before.worth[stage.out][where]
             lam[where] = mu * slope(stage.stairs, Interval(at.low[where], at.high[where]), mu)
             fresh[stage.out] = lam
-    better = evaluate(net, regions, goal, fresh).value > before.value
-    return {
-        out: np.where(better.reshape(-1, *[1] * (lam.ndim - 1)), fresh[out], lam) for out, lam in nodes.start.items()
-    }
+    allowed = _BACK * np.maximum(need - before.value, 0)
+    better = evaluate(net, regions, goal, fresh).value > before.value - allowed
+    return either(better, fresh, nodes.start), before.value
+
+
+def either(first: NDArray[np.bool_], one: Multipliers, two: Multipliers) -> Multipliers:
+    """Of some rows `one`, of the others `two`."""
+    return {out: np.where(first.reshape(-1, *[1] * (lam.ndim - 1)), one[out], lam) for out, lam in two.items()}
