@@ -26,6 +26,7 @@ _LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it end
 _BENT_STEPS = 3  # of the ascent with a kink, for each one without
 _NEAR = 0.1  # of what the root lacked: a node that lacks less gets more steps
 _POLISH, _POLISH_STEP = 4, 0.03  # so many times the steps, and their first length
+_STUCK = 40  # parts
 _ROUNDS, _ASSUMED_STEPS, _WORTH = 4, 30, 0.85
 _PROGRAMS = 200  # linear programs for one node where no neuron can be cut
 _ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
@@ -75,6 +76,7 @@ class Search:
         broken: told of inputs that come near; it says which questions are thereby answered the other way.
         alive: which questions are still worth the time.
         steps: of each ascent.
+        stuck: told once of a question (its region, one row) that many parts have not answered.
     """
 
     net: Net
@@ -83,6 +85,7 @@ class Search:
     broken: Broken
     alive: Callable[[], NDArray[np.bool_]]
     steps: int
+    stuck: Callable[[int, Regions], None] = lambda question, regions: None
 
     def __post_init__(self) -> None:
         self.over = np.zeros(len(self.need), np.bool_)  # answered the other way, or given up
@@ -106,7 +109,7 @@ class Search:
         self.able = self.gap.copy()
         none = Cuts.none(count), proved.copy(), np.ones(count)
         first = Nodes(rows, regions, found.multipliers, bound, *none)
-        nodes = first
+        nodes, worked = first, np.zeros(count, np.int64)
         while True:
             wanted = self.alive() & ~self.over & ~proved
             nodes = nodes.take(wanted[nodes.question])
@@ -118,6 +121,10 @@ class Search:
             order = np.lexsort((-nodes.bound, left[nodes.question]))
             now, later = nodes.take(order[: self.at_once]), nodes.take(order[self.at_once :])
             nodes = later.join(self._work(now))
+            before = worked.copy()
+            np.add.at(worked, now.question, 1)
+            for question in np.flatnonzero((before < _STUCK) & (worked >= _STUCK) & self.alive()):
+                self.stuck(int(question), regions.take(np.array([question])))
 
     def _work(self, nodes: Nodes) -> Nodes:
         """Bound these nodes; the parts of those that stay open."""

@@ -12,10 +12,13 @@ from hw.certify.attack import descend
 from hw.certify.certificate import Method
 from hw.certify.dual import Net, Objective, Points, Regions
 from hw.certify.margins import Pairs
+from hw.certify.program import suspects
 from hw.certify.stages import Stages
 from hw.certify.verdicts import Verdicts
 from qmodels.attacks.local_search import anneal
 from qmodels.grid import Codes
+
+_NODES, _SHARE = 200, 0.15  # of a mixed-integer program, and its share of the time
 
 
 class Question:
@@ -102,3 +105,20 @@ class Question:
             rounds,
         )
         known.show(found[None], np.array([image]), "search")
+
+    def program(self, row: int, net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64]) -> None:
+        """Ask HiGHS for inputs of one pair that may be decided wrongly, and the device about them.
+
+        Args:
+            row: which pair.
+            net: stages, perhaps of a shrunk network.
+            regions: one row.
+            goal: one row.
+            need: (1,).
+        """
+        if self.leaf not in net.leaves:
+            return
+        seconds = _SHARE * min(self.known.effort.timeout, self.deadline - time.process_time())
+        points = suspects(net, regions, goal, int(need[0]), seconds, _NODES, self.known.subject.rng)
+        if points is not None:
+            self.broken(np.full(len(points[self.leaf]), row), points)

@@ -179,7 +179,7 @@ def ascend(
 
 def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[Any]:
     """A typical size of each multiplier: 0 where there is nothing to choose."""
-    typical = np.abs(lam).reshape(len(lam), -1).mean(axis=1).reshape(-1, *[1] * (lam.ndim - 1))
+    typical = np.abs(lam).mean(axis=tuple(range(1, lam.ndim)), keepdims=True)
     stage = next(s for s in net.stages if s.out == out)
     if isinstance(stage, Largest):
         return np.asarray(np.maximum(np.abs(lam), typical))

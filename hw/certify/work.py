@@ -204,7 +204,12 @@ class Work:
         for row in np.argsort(bound):
             if sub.alive()[row] and sub.leaf in start:
                 sub.anneal(int(row), start[sub.leaf][hard[row]], _ROUNDS)
-        search = Search(front, goal.take(hard), need[hard], sub.broken, sub.alive, steps // 2)
+        goal, need = goal.take(hard), need[hard]
+
+        def stuck(row: int, region: Regions) -> None:
+            sub.program(row, front, region, goal.take(np.array([row])), need[row : row + 1])
+
+        search = Search(front, goal, need, sub.broken, sub.alive, steps // 2, stuck)
         return bool(search.run(bent.regions.take(np.flatnonzero(~bent.shown)), some, bound).all())
 
 
