@@ -4,65 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.assume import assumed
 from hw.certify.branching import Gains, choose
+from hw.certify.closer import ENOUGH, LATER_STEP, closer
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
-from hw.certify.kinked import reference_of, twice
-from hw.certify.fixing import fixed
-from hw.certify.nodes import Cuts, Nodes, cuttable, either, exact_bound, halves, narrowed, prove, restarted
+from hw.certify.nodes import Cuts, Nodes, cuttable, either, halves, narrowed, prove, restarted
 from hw.certify.patterns import between, pinned, settle
-from hw.certify.search import Found, ascend, chords
+from hw.certify.search import Found, ascend
 
 _NODES_AT_ONCE = 64
-_SUPPOSED = 16
-_PULL, _MORE, _LESS = 0.15, 1.4, 0.7
 _NEURONS_AT_ONCE = 40_000
-_LATER_STEP = 0.1  # of a node's ascent, which starts where the one above it ended
 _BENT_STEPS = 3  # of the ascent with a kink, for each one without
 _NEAR = 0.1  # of what the root lacked: a node that lacks less gets more steps
 _POLISH, _POLISH_STEP = 4, 0.03  # so many times the steps, and their first length
 _STUCK = 40  # parts
-_ROUNDS, _ASSUMED_STEPS, _WORTH = 4, 30, 0.85
+_ASSUMED, _ASSUMED_STEPS, _ROUNDS = 16, 30, 4  # nodes at once in which a wrong decision is assumed, steps, how often
+_HELPED = 0.85  # a round that leaves more than this share of what a node lacks was of no use
+_PULL, _MORE, _LESS = 0.15, 1.4, 0.7  # how fast the usual lack is learnt, and from how much more or less
 _PROGRAMS = 200  # linear programs for one node where no neuron can be cut
-_ENOUGH = 0.9  # a promise of so much less than what is needed is enough, see `prove`
 
 Broken = Callable[[NDArray[np.int64], Points], NDArray[np.bool_]]
 
 
-def root(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], steps: int) -> tuple[Found, Any]:
-    """Multipliers of every row from chords and some steps, and what they prove."""
-    floats = goal.floats()
-    found = ascend(net, regions, floats, chords(net, regions, floats), steps, (need - _ENOUGH).astype(np.float64))
-    return found, prove(net, regions, goal, need, found.multipliers)
-
-
 @dataclass(frozen=True, eq=False)
-class Closer:
-    """What a row is at least, as multipliers with a kink promise it; whether they prove it; inputs on the way.
+class _Left:
+    """The nodes that stay open: the ascent of each, what is left of it, and which one it was.
 
-    `regions`: where they leave a wrong decision possible.
+    `worth`: what every node is at least, also the closed ones; no more than what is needed.
     """
 
-    value: NDArray[np.float64]
-    shown: NDArray[np.bool_]
-    inputs: list[Points]
-    regions: Regions
-
-
-def closer(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], found: Found, steps: int) -> Closer:
-    """Better multipliers than `found`: with a kink at the point that it leads to."""
-    reference = reference_of(net, regions, found.inputs[-1], found.values)
-    start, wanted = twice(found.multipliers, net), (need - _ENOUGH).astype(np.float64)
-    bent = ascend(net, regions, goal.floats(), start, steps, wanted, _LATER_STEP, reference)
-    exact = exact_bound(net, regions, goal, bent.multipliers, reference)
-    if exact is None:
-        return Closer(bent.value, np.zeros(len(need), np.bool_), bent.inputs, regions)
-    return Closer(bent.value, exact.shows(need), bent.inputs, fixed(net, regions, exact, need, reference))
+    found: Found
+    nodes: Nodes
+    rows: NDArray[np.int64]
+    worth: NDArray[np.float64]
 
 
 @dataclass(eq=False)
@@ -105,11 +83,10 @@ class Search:
         count = len(self.need)
         proved = np.zeros(count, np.bool_)
         rows = np.arange(count)
-        self.gap = (self.need - _ENOUGH) - bound
-        self.able = self.gap.copy()
+        self.gap = (self.need - ENOUGH) - bound
+        self.able = self.gap.copy()  # how much a node may lack for `assumed` to be of use
         none = Cuts.none(count), proved.copy(), np.ones(count)
-        first = Nodes(rows, regions, found.multipliers, bound, *none)
-        nodes, worked = first, np.zeros(count, np.int64)
+        nodes, worked = Nodes(rows, regions, found.multipliers, bound, *none), np.zeros(count, np.int64)
         while True:
             wanted = self.alive() & ~self.over & ~proved
             nodes = nodes.take(wanted[nodes.question])
@@ -128,57 +105,61 @@ class Search:
 
     def _work(self, nodes: Nodes) -> Nodes:
         """Bound these nodes; the parts of those that stay open."""
-        promised = (self.need - _ENOUGH).astype(np.float64)
-        before, cut = nodes.bound, nodes
-        found, nodes, value = self._bounded(nodes)
-        self.gains.learn(cut.made, cut.upper, np.minimum(value, promised[cut.question]) - before)
-        found, nodes = self._supposed(found, nodes)
-        for row in np.flatnonzero(pinned(self.net, nodes.regions) & ~self.over[nodes.question]):
-            if self._settled(nodes.take(np.array([row]))):
-                nodes.question[row] = -1
-        rest = np.flatnonzero((nodes.question >= 0) & ~self.over[nodes.question])
-        return self._split(nodes.take(rest), found.some(rest))
+        left = self._bounded(nodes)
+        self.gains.learn(nodes.made, nodes.upper, left.worth - nodes.bound)
+        left = self._assumed(left)
+        nodes, open_now = left.nodes, ~self.over[left.nodes.question]
+        for row in np.flatnonzero(pinned(self.net, nodes.regions)):
+            if open_now[row]:
+                open_now[row] = not self._settled(nodes.take(np.array([row])))
+        rest = np.flatnonzero(open_now & ~self.over[nodes.question])
+        return self._split(nodes.take(rest), left.found.some(rest))
 
-    def _supposed(self, found: Found, nodes: Nodes) -> tuple[Found, Nodes]:
-        """The nodes that stay open when a wrong decision is assumed: once more where that was of use."""
-        promised = (self.need - _ENOUGH).astype(np.float64)
-        lack = promised[nodes.question] - nodes.bound
-        now = np.flatnonzero(lack <= self.able[nodes.question])
-        now = now[np.argsort(-lack[now])[:_SUPPOSED]]
-        for _ in range(_ROUNDS if len(now) else 0):
-            part, lam, lack = nodes.take(now), found.take(now), promised[nodes.question[now]] - nodes.bound[now]
-            goal, need = self.goal.take(part.question), self.need[part.question]
-            regions, _ = assumed(self.net, part.regions, goal, need, lam, _ASSUMED_STEPS)
-            closer_found, left, value = self._bounded(replace(part, regions=regions))
-            helped = promised[part.question] - value < _WORTH * lack
-            self._learn(part.question, lack, helped)
-            others = np.setdiff1d(np.arange(len(nodes)), now)
-            rest, kept = nodes.take(others), found.some(others)
-            again = helped[self._where]
-            nodes, found = left.join(rest), closer_found.join(kept)
-            now = np.flatnonzero(again)
+    def _assumed(self, left: _Left) -> _Left:
+        """What stays open when a wrong decision is assumed: again as long as that helps."""
+        lack = self._promised(left.nodes) - left.nodes.bound
+        now = np.flatnonzero(lack <= self.able[left.nodes.question])
+        now = now[np.argsort(-lack[now])[:_ASSUMED]]
+        for _ in range(_ROUNDS):
             if not len(now):
                 break
-        return found, nodes
+            nodes, lam = left.nodes.take(now), left.found.take(now)
+            goal, need, lack = (
+                self.goal.take(nodes.question),
+                self.need[nodes.question],
+                self._promised(nodes) - nodes.bound,
+            )
+            regions, _ = assumed(self.net, nodes.regions, goal, need, lam, _ASSUMED_STEPS)
+            after = self._bounded(replace(nodes, regions=regions))
+            helped = self._promised(nodes) - after.worth < _HELPED * lack
+            self._learn(nodes.question, lack, helped)
+            others = np.setdiff1d(np.arange(len(left.nodes)), now)
+            found, rest = after.found.join(left.found.some(others)), after.nodes.join(left.nodes.take(others))
+            left, now = replace(left, found=found, nodes=rest), np.flatnonzero(helped[after.rows])
+        return left
+
+    def _promised(self, nodes: Nodes) -> NDArray[np.float64]:
+        """What must be promised of each."""
+        return (self.need[nodes.question] - ENOUGH).astype(np.float64)
 
     def _learn(self, question: NDArray[np.int64], lack: NDArray[np.float64], helped: NDArray[np.bool_]) -> None:
-        """How much a node may lack for `assumed` to be of use."""
+        """Nodes that lacked so much were helped, or not."""
         for one, size, good in zip(question, lack, helped, strict=True):
             able = self.able[one]
             self.able[one] += _PULL * (max(_MORE * size - able, 0.0) if good else min(_LESS * size - able, 0.0))
 
-    def _bounded(self, nodes: Nodes) -> tuple[Found, Nodes, NDArray[np.float64]]:
-        """Of the nodes that stay open, in what is left of them: the ascent without a kink. And what all are worth."""
-        promised = (self.need - _ENOUGH).astype(np.float64)
-        worth = promised[nodes.question]
+    def _bounded(self, nodes: Nodes) -> _Left:
+        """Bound these nodes, and keep of each what is left of it."""
+        worth = self._promised(nodes)
         regions, empty = narrowed(self.net, nodes.regions)
         kept = np.flatnonzero(~empty)
         nodes = replace(nodes, regions=regions).take(kept)
-        wanted, mine, need = promised[nodes.question], self.goal.take(nodes.question), self.need[nodes.question]
+        wanted, mine, need = worth[kept], self.goal.take(nodes.question), self.need[nodes.question]
         floats = mine.floats()
         start, before = restarted(self.net, nodes, floats, wanted)
-        found = ascend(self.net, nodes.regions, floats, start, self.steps, wanted, _LATER_STEP)
-        found = replace(found, multipliers=either(found.value >= before, found.multipliers, nodes.start))
+        found = ascend(self.net, nodes.regions, floats, start, self.steps, wanted, LATER_STEP)
+        lam = either(found.value >= before, found.multipliers, nodes.start)
+        found = replace(found, multipliers=lam, value=np.maximum(found.value, before))
         bent = closer(self.net, nodes.regions, mine, need, found, _BENT_STEPS * self.steps)
         shown, value = bent.shown.copy(), bent.value.copy()
         near = np.flatnonzero(~shown & (wanted - value < _NEAR * self.gap[nodes.question]))
@@ -186,17 +167,15 @@ class Search:
             shown[near], value[near] = self._polished(nodes.take(near), found.take(near))
         for points in (*found.inputs[-2:], bent.inputs[-1]):
             self.over |= self.broken(nodes.question, points)
-        worth[kept] = np.where(shown, wanted, value)
+        worth[kept] = np.where(shown, wanted, np.minimum(value, wanted))
         rest = np.flatnonzero(~shown & ~self.over[nodes.question])
-        self._where = kept[rest]
-        bound = np.maximum(value, nodes.bound)
-        better = replace(nodes, regions=bent.regions, start=found.multipliers, bound=bound).take(rest)
-        return found.some(rest), better, worth
+        better = replace(nodes, regions=bent.regions, start=lam, bound=np.maximum(value, nodes.bound)).take(rest)
+        return _Left(found.some(rest), better, kept[rest], worth)
 
     def _polished(self, nodes: Nodes, start: Multipliers) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Nodes that lack little: which of them more steps prove, and what these promise."""
         mine, need, steps = self.goal.take(nodes.question), self.need[nodes.question], _POLISH * self.steps
-        wanted = (need - _ENOUGH).astype(np.float64)
+        wanted = (need - ENOUGH).astype(np.float64)
         found = ascend(self.net, nodes.regions, mine.floats(), start, steps, wanted, _POLISH_STEP)
         bent = closer(self.net, nodes.regions, mine, need, found, _BENT_STEPS * steps)
         return bent.shown, bent.value
@@ -231,7 +210,6 @@ class Search:
         """Each node in two; a question with a node that cannot be cut is given up."""
         if not len(nodes):
             return nodes
-        goal, need = self.goal.take(nodes.question), (self.need[nodes.question] - _ENOUGH).astype(np.float64)
-        cuts = choose(self.net, goal, nodes, found, self.gains, need)
+        cuts = choose(self.net, self.goal.take(nodes.question), nodes, found, self.gains, self._promised(nodes))
         self.over[nodes.question[cuts.cost <= 0]] = True
         return halves(self.net, nodes, cuts)

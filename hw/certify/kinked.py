@@ -251,24 +251,3 @@ def ordered(lam: Any) -> Any:
     mean = lam.mean(axis=1)
     found = np.stack([np.minimum(lam[:, ABOVE], mean), np.maximum(lam[:, BELOW], mean)], axis=1)
     return found
-
-
-def reference_of(net: Net, regions: Regions, leaves: Points, values: Points) -> Points:
-    """Whole numbers near what the leaves and the stages were on average, which `evaluate` takes for its reference."""
-    found: Points = {}
-    for index in net.leaves:
-        box = regions.leaves[index]
-        middle = leaves.get(index)
-        found[index] = (
-            np.clip(np.rint(middle), box.low, box.high).astype(np.int64) if middle is not None else np.zeros(0)
-        )
-    for stage in net.stages:
-        box = regions.outputs(net, stage.out)
-        if isinstance(stage, Largest):
-            found[stage.out] = np.clip(found[stage.source][:, stage.members].max(axis=1), box.low, box.high)
-        elif stage.stairs is None:
-            parts = [matrix.forward(found[index]) for index, matrix in net.matrices[stage.out]]
-            found[stage.out] = sum(parts, stage.bias)
-        else:
-            found[stage.out] = np.clip(np.rint(values[stage.out]), box.low, box.high).astype(np.int64)
-    return found

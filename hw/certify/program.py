@@ -69,7 +69,7 @@ def suspects(
 
 
 def _steps(made: _Program, net: Net, regions: Regions, stage: Affine) -> None:
-    """One stage's quantizers: the number k of the step above the lowest one, and whether it is an end that is longer."""
+    """One stage's quantizers: which step each is on, and whether that is a longer one at an end."""
     stairs, reach = stage.stairs, regions.reach[stage.out]
     assert stairs is not None
     first, last = stairs.index(reach.low[0]), stairs.index(reach.high[0])

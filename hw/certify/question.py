@@ -63,7 +63,8 @@ class Question:
         """Try the inputs that leaves (rows, n) of some pairs come from; which pairs' images are broken."""
         if self.leaf is None or self.leaf not in points:
             return ~self.alive()
-        self.known.show(self.inputs(rows, points[self.leaf]), self.rows[rows], method)
+        if len(rows):
+            self.known.show(self.inputs(rows, points[self.leaf]), self.rows[rows], method)
         return np.asarray(self.known.verdicts[self.rows] == "broken")
 
     def inputs(self, rows: NDArray[np.int64], at_leaf: NDArray[Any]) -> Codes:

@@ -62,9 +62,7 @@ class Found:
             )
         )
         multipliers, loss, place, worth, inputs, values = parts
-        return Found(
-            multipliers, np.concatenate([self.value, other.value]), loss, place, worth, [inputs], values
-        )
+        return Found(multipliers, np.concatenate([self.value, other.value]), loss, place, worth, [inputs], values)
 
 
 def chords(net: Net, regions: Regions, objective: Objective) -> Multipliers:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.certify.closer import reference_of
 from hw.certify.dual import Net, Objective, Regions
 from hw.certify.interval import Integers, Interval
-from hw.certify.kinked import reference_of, twice
+from hw.certify.kinked import twice
 from hw.certify.nodes import Exact, exact_bound, narrowed
 from hw.certify.search import ascend, chords
 from hw.certify.stages import Affine

@@ -7,9 +7,10 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.certify.branch import Search, closer, root
+from hw.certify.branch import Search
 from hw.certify.budget import Budget
 from hw.certify.certificate import Method
+from hw.certify.closer import closer, root
 from hw.certify.doubled import Doubled
 from hw.certify.dual import Net, Objective, Points, Regions
 from hw.certify.enumeration import first_wrong, points_in

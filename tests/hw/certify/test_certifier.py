@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.certify import Certifier, Effort, kinked
+from hw.certify.closer import reference_of
 from hw.certify.doubled import double
 from hw.certify.dual import Net, Objective, Regions, evaluate, group_minimum
 from hw.certify.interval import Interval
@@ -178,7 +179,7 @@ def test_any_whole_multipliers_with_a_kink_give_a_true_bound(seed, noise, pool):
     lam = {out: np.sort(v, axis=1) if kinked.affine(front, out) else v for out, v in lam.items()}
     anywhere = {i: rng.uniform(b.low, b.high + 1) for i, b in regions.leaves.items()}
     steps = {s.out: rng.uniform(*regions.outputs(front, s.out)) for s in front.stages}
-    reference = kinked.reference_of(front, regions, anywhere, steps)
+    reference = reference_of(front, regions, anywhere, steps)
     scaled = Objective({i: c * 8 for i, c in goal.coefficients.items()}, goal.constant * 8)
     bound = kinked.evaluate(front, regions, scaled, lam, reference).value[0]
     outputs = simulator.logits(every_input((low[0], high[0]))) * 2**SUMS.fraction

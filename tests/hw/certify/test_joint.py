@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw.certify import Certifier, Effort, joint
-from hw.certify.branch import closer, root
+from hw.certify.closer import closer, root
 from hw.certify.dual import Net, Objective, Regions
 from hw.certify.interval import Interval
 from hw.certify.nodes import exact_bound
