@@ -169,7 +169,7 @@ class Search:
             self.over |= self.broken(nodes.question, points)
         worth[kept] = np.where(shown, wanted, np.minimum(value, wanted))
         rest = np.flatnonzero(~shown & ~self.over[nodes.question])
-        better = replace(nodes, regions=bent.regions, start=lam, bound=np.maximum(value, nodes.bound)).take(rest)
+        better = replace(nodes, regions=bent.remains(), start=lam, bound=np.maximum(value, nodes.bound)).take(rest)
         return _Left(found.some(rest), better, kept[rest], worth)
 
     def _polished(self, nodes: Nodes, start: Multipliers) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

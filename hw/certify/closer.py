@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,13 +32,13 @@ def root(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], s
 class Closer:
     """What a row is at least, as multipliers with a kink promise it; whether they prove it; inputs on the way.
 
-    `regions`: where they leave a wrong decision possible.
+    `remains` finds out where they leave a wrong decision possible.
     """
 
     value: NDArray[np.float64]
     shown: NDArray[np.bool_]
     inputs: list[Points]
-    regions: Regions
+    remains: Callable[[], Regions]
 
 
 def closer(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], found: Found, steps: int) -> Closer:
@@ -46,8 +48,9 @@ def closer(net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64],
     bent = ascend(net, regions, goal.floats(), start, steps, wanted, LATER_STEP, reference)
     exact = exact_bound(net, regions, goal, bent.multipliers, reference)
     if exact is None:
-        return Closer(bent.value, np.zeros(len(need), np.bool_), bent.inputs, regions)
-    return Closer(bent.value, exact.shows(need), bent.inputs, fixed(net, regions, exact, need, reference))
+        return Closer(bent.value, np.zeros(len(need), np.bool_), bent.inputs, lambda: regions)
+    remains = partial(fixed, net, regions, exact, need, reference)
+    return Closer(bent.value, exact.shows(need), bent.inputs, remains)
 
 
 def reference_of(net: Net, regions: Regions, leaves: Points, values: Points) -> Points:

@@ -18,7 +18,7 @@ from hw.certify.verdicts import Verdicts
 from qmodels.attacks.local_search import anneal
 from qmodels.grid import Codes
 
-_NODES, _SHARE = 200, 0.15  # of a mixed-integer program, and its share of the time
+_NODES, _SHARE = 200, 0.15  # of a mixed-integer program, and the share of the time for all of them
 
 
 class Question:
@@ -37,6 +37,7 @@ class Question:
         self.right, self.stages = right, stages
         self.rows = right[pairs.image]
         self.elements: dict[int, NDArray[np.int64]] = {}
+        self.spent = 0.0  # seconds on mixed-integer programs
         self.leaf = next((i for i, where in stages.origin.items() if where is not None), None)
         if self.leaf is not None:
             self.origin = stages.origin[self.leaf]
@@ -119,7 +120,11 @@ class Question:
         """
         if self.leaf not in net.leaves:
             return
-        seconds = _SHARE * min(self.known.effort.timeout, self.deadline - time.process_time())
+        start = time.process_time()
+        seconds = min(_SHARE * self.known.effort.timeout - self.spent, self.deadline - start) / 2
+        if seconds <= 0:
+            return
         points = suspects(net, regions, goal, int(need[0]), seconds, _NODES, self.known.subject.rng)
+        self.spent += time.process_time() - start
         if points is not None:
             self.broken(np.full(len(points[self.leaf]), row), points)

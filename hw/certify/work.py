@@ -211,7 +211,7 @@ class Work:
             sub.program(row, front, region, goal.take(np.array([row])), need[row : row + 1])
 
         search = Search(front, goal, need, sub.broken, sub.alive, steps // 2, stuck)
-        return bool(search.run(bent.regions.take(np.flatnonzero(~bent.shown)), some, bound).all())
+        return bool(search.run(bent.remains().take(np.flatnonzero(~bent.shown)), some, bound).all())
 
 
 def _parts(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

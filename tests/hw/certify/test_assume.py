@@ -65,7 +65,7 @@ def test_inputs_decided_wrongly_are_kept(seed, share, pool, noise):
     rng = np.random.default_rng(seed)
     lam = {out: part * (1 + noise * rng.normal(size=part.shape)) for out, part in found.multipliers.items()}
     exact = exact_bound(front, regions, goal, lam)
-    parts = [closer(front, regions, goal, need, found, 10).regions]
+    parts = [closer(front, regions, goal, need, found, 10).remains()]
     parts += [fixed(front, regions, exact, need)] if exact is not None else []
     closed, empty = assumed(front, parts[0], goal, need, lam, 10)
     assert not empty[0]
