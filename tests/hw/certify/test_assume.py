@@ -13,6 +13,7 @@ from hw.certify.dual import Net, Objective, Regions
 from hw.certify.fixing import fixed
 from hw.certify.interval import Interval
 from hw.certify.nodes import exact_bound, narrowed
+from hw.certify.program import suspects
 from hw.certify.stages import Largest, stages_of
 from hw.simulate.bitsim.fuse import fuse
 from qmodels.attacks.ball import Ball
@@ -21,7 +22,7 @@ from tests.hw.certify.test_certifier import GRID, every_input, subject
 pytestmark = pytest.mark.gxx
 
 
-def asked(seed, epsilon=3, **more):
+def asked(seed, epsilon=2, **more):
     """Stages in front of the last one for one ball, a difference of outputs, and all sums and differences in it."""
     simulator, x, _ = subject(seed, hidden=(6, 4), **more)
     low, high = (end.astype(np.int64) for end in Ball(GRID, x[:1], "linf", epsilon).box)
@@ -54,7 +55,7 @@ def holds(regions, sums, rows):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.02, 0.2]), st.booleans(), st.sampled_from([0.0, 0.3]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_inputs_decided_wrongly_are_kept(seed, share, pool, noise):
     front, regions, goal, sums, apart = asked(seed, pool=pool)
     assert holds(regions, sums, np.arange(len(apart)))
@@ -88,3 +89,23 @@ def test_much_is_left_out():
             closer_than_all += sum(widths[: len(widths) // 2]) < sum(widths[len(widths) // 2 :])
             assert need == int(apart.min()) or not empty[0]
     assert closer_than_all >= 10
+
+
+def test_a_program_finds_inputs_decided_wrongly():
+    found_wrong, rng = 0, np.random.default_rng(0)
+    for seed in range(6):
+        front, regions, goal, _, apart = asked(seed)
+        need = int(np.quantile(apart, 0.05)) + 1
+        (leaf,), box = front.leaves, next(iter(regions.leaves.values()))
+        points = suspects(front, regions, goal, need, 5.0, 50, rng)
+        if points is None:
+            continue
+        assert ((points[leaf] >= box.low[0]) & (points[leaf] <= box.high[0])).all()
+        values = {leaf: points[leaf]}
+        for stage in front.stages:
+            ((index, matrix),) = front.matrices[stage.out]
+            values[stage.out] = stage.stairs(stage.bias + matrix.forward(values[index]))
+        reached = goal.constant[0] + sum(values[i] @ weights[0] for i, weights in goal.coefficients.items())
+        found_wrong += bool((reached < need).any())
+    assert found_wrong >= 3
+    assert suspects(front, regions, goal, int(apart.min()) - 1000, 5.0, 50, rng) is None
