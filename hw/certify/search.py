@@ -183,7 +183,7 @@ def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[An
         return np.asarray(np.maximum(np.abs(lam), typical))
     assert stage.stairs is not None
     reach = regions.reach[out]
-    moves = stage.stairs(reach.low) < stage.stairs(reach.high)
+    moves = reach.low < reach.high
     moves = moves if lam.ndim == 2 else moves[:, None]
     return np.where(moves, np.maximum(np.abs(lam), 0.3 * typical), 0.0)
 
