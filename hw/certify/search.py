@@ -183,7 +183,9 @@ def _size(lam: NDArray[Any], net: Net, regions: Regions, out: int) -> NDArray[An
         return np.asarray(np.maximum(np.abs(lam), typical))
     assert stage.stairs is not None
     reach = regions.reach[out]
-    moves = reach.low < reach.high
+    moves = stage.stairs(reach.low) < stage.stairs(reach.high)
+    if not stage.parts:  # of a shrunk network, where all could move: what stands still was cut, and that is worth a lot
+        moves = reach.low < reach.high
     moves = moves if lam.ndim == 2 else moves[:, None]
     return np.where(moves, np.maximum(np.abs(lam), 0.3 * typical), 0.0)
 
