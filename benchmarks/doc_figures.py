@@ -124,6 +124,22 @@ def certified(key: str) -> str:
     return f"{100 * read('docs/benchmarks/certify.json')['figures'][key]:.1f} %"
 
 
+def clean(run: str, victim: str) -> str:
+    """Accuracy of docs/results/RUN without an attack, on the images that were not attacked too if there are such."""
+    results = read(f"docs/results/{run}/results.json")
+    if results["clean"]:
+        return f"{100 * results['clean']['accuracy'][victim]:.1f} %"
+    found = next(row for row in results["rows"] if (row["attack"], row["victim"]) == ("clean", victim))
+    return f"{100 * found['accuracy']:.1f} %"
+
+
+def robust_worst_case() -> str:
+    """What all attacks leave of the robust recipe's accelerator at 76 LSB."""
+    entries = read("docs/results/mnist_robust/results.json")["worst_case"]
+    found = next(one for one in entries if (one["victim"], one["epsilon_lsb"]) == ("bitsim", 76))
+    return f"{100 * found['accuracy']:.1f} %"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "digits three bits": three_bits,
     "digits bracket told 2": lambda: bracket_told(2),
@@ -132,6 +148,10 @@ FIGURES: dict[str, Callable[[], str]] = {
     "mnist bracket": mnist_bracket,
     "mnist certified clean": lambda: certified("mnist_certified_clean"),
     "mnist certified 26": lambda: certified("mnist_certified_eps26"),
+    "mnist robust": robust_worst_case,
+    "mnist robust clean": lambda: clean("mnist_robust", "bitsim"),
+    "resnet8 float": lambda: clean("resnet8", "float"),
+    "resnet8 four bits": lambda: clean("resnet8", "bitsim"),
     "digits exactness": digits_exactness,
     "digits csim": digits_csim,
     "bitsim speed": bitsim_speed,
