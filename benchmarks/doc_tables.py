@@ -84,10 +84,10 @@ def digits() -> str:
     return markdown([*header, "PGD-40 32", "worst case 16", "flags"], "lrrrrrrl", rows)
 
 
-def _row(rows: list[dict[str, Any]], attack: str, epsilon: float, knowledge: str = "white-box") -> dict[str, Any]:
-    """The first row of an attack; white-box ones have the model's own examples."""
+def _row(rows: list[dict[str, Any]], attack: str, epsilon: float) -> dict[str, Any]:
+    """The white-box row of the model's own examples."""
     return next(
-        row for row in rows if (row["attack"], row["epsilon_lsb"], row["knowledge"]) == (attack, epsilon, knowledge)
+        row for row in rows if (row["attack"], row["epsilon_lsb"], row["knowledge"]) == (attack, epsilon, "white-box")
     )
 
 
@@ -103,7 +103,7 @@ def robust() -> str:
         own = [row for row in results["rows"] if row["victim"] == victim]
         clean = next(row for row in own if row["attack"] == "clean")
         pick = [clean, _row(own, "fgsm", 76), _row(own, "pgd-linf", 76)]
-        worst = next(e for e in results["worst_case"] if (e["victim"], e["epsilon_lsb"]) == (victim, 76))
+        worst = _worst(results["worst_case"], clean["model"], victim, 76)
         searched = [row for row in own if (row["attack"], row["epsilon_lsb"]) == ("local-search", 76)]
         search = percent(searched[0]["accuracy"], searched[0]["flags"]) if searched else "–"
         rows.append(

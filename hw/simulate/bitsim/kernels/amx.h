@@ -4,7 +4,7 @@
 #pragma once
 #include "dot4.h"
 
-#if VB == 64 && BITSIM_DOT4 && (defined(__AMX_INT8__) || defined(BITSIM_TILES_EMULATED)) && !defined(BITSIM_NO_TILES)
+#if VB == 64 && BITSIM_DOT4 && (defined(__AMX_INT8__) || defined(BITSIM_TILES_EMULATED))
 #define BITSIM_TILES 1
 #else
 #define BITSIM_TILES 0
