@@ -20,7 +20,7 @@ from qmodels.victims import Labels, Victim
 
 Peer = Callable[[Codes, Labels], Codes]
 LEVELS = IMAGE_GRID.span
-BATCHES = (100, 250, 500, 1000)
+BATCHES = (100, 200, 500, 1000)
 CW_RATE, CW_WEIGHT = 5e-2, 1.0  # with these a hundred iterations are enough
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import os
@@ -62,10 +63,33 @@ def runtime() -> Runtime:
 
 
 def _spare(layer: Any, tf: Any) -> None:
-    """Have a kind of layer called as it is written: autograph would translate it, and all that it calls, in seconds."""
-    call = layer.call
+    """Have a kind of layer called as it is written: autograph would translate it, and all that it calls, in seconds.
+
+    And not at all where Keras only asks what shape comes out, as it does for each layer of a model that it builds: a
+    quantizer is some sixty operations, and keeps the shape.
+    """
+    written = layer.call
+
+    @functools.wraps(written)  # Keras looks at the arguments
+    def call(self: Any, inputs: Any, *others: Any, **named: Any) -> Any:
+        shape = _shape_asked(self, inputs, tf)
+        if shape is not None:
+            return tf.compat.v1.placeholder(inputs.dtype, shape)
+        return written(self, inputs, *others, **named)
+
     layer.call = tf.autograph.experimental.do_not_convert(call)
-    layer.call.__signature__ = inspect.signature(call)  # Keras looks at the arguments
+    layer.call.__signature__ = inspect.signature(written)
+
+
+def _shape_asked(layer: Any, inputs: Any, tf: Any) -> Any:
+    """The shape of a layer's output if Keras asks for no more, in a graph that it throws away; else None."""
+    if tf.executing_eagerly() or getattr(tf.compat.v1.get_default_graph(), "name", "") != f"{layer.name}_scratch_graph":
+        return None
+    try:
+        shape = layer.compute_output_shape(inputs.shape)
+    except ValueError:  # what fits nowhere gets its message from the operation itself
+        return None
+    return shape if all(size is None or size > 0 for size in tuple(shape)[1:]) else None
 
 
 @contextlib.contextmanager

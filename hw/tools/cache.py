@@ -1,7 +1,8 @@
 """Things built once per machine and kept, keyed by the digest of what they were built from.
 
-An entry holds the digest of its own files (`.digest`), checked on every use: one that is damaged is built anew. What is
-loaded from the cache runs as you, so a cache that somebody else can write is refused.
+An entry holds the digest of its own files (`.digest`), checked when a process first uses it and when a file of it was
+written since: one that is damaged is built anew. What is loaded from the cache runs as you, so a cache that somebody
+else can write is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from qmodels.errors import UserError
 
 CACHE_VARIABLE = "ROBUST_HLS_CACHE"
 _SEAL = ".digest"
+
+#: Entries that this process has found whole, as they were then. What g++ has precompiled is 90 MB.
+_found_whole: dict[Path, frozenset[tuple[str, int, int, int]]] = {}
 
 
 def cache_root() -> Path:
@@ -94,9 +98,21 @@ def _content(folder: Path) -> str:
 
 def _is_whole(entry: Path) -> bool:
     try:
-        return (entry / _SEAL).read_text(encoding="utf-8") == _content(entry)
+        now = _state(entry)
+        if _found_whole.get(entry) == now:
+            return True
+        whole = (entry / _SEAL).read_text(encoding="utf-8") == _content(entry)
     except (OSError, ValueError):
         return False
+    if whole:
+        _found_whole[entry] = now
+    return whole
+
+
+def _state(entry: Path) -> frozenset[tuple[str, int, int, int]]:
+    """What changes when somebody writes to a file of an entry."""
+    found = ((path, path.stat()) for path in entry.rglob("*"))
+    return frozenset((str(path), at.st_ino, at.st_size, at.st_mtime_ns) for path, at in found)
 
 
 def _check_owner(path: Path) -> None:

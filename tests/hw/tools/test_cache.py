@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hw.tools import cache
 from hw.tools.cache import build_once, cache_root, discard
 from qmodels.errors import UserError
 
@@ -109,9 +110,21 @@ def test_the_cache_is_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch, t
     ],
 )
 def test_an_entry_that_is_not_whole_is_built_anew(spoil: Callable[[Path], object]) -> None:
-    spoil(build_once("kind", "d1gest", slow_build))
+    build_once("kind", "d1gest", slow_build)
+    spoil(build_once("kind", "d1gest", slow_build))  # found whole once
     assert content(build_once("kind", "d1gest", slow_build)) == WHOLE
     assert [path.name for path in (cache_root() / "kind").iterdir()] == ["d1gest"]
+
+
+def test_an_entry_is_read_once_while_nobody_writes_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(cache, "file_digest", lambda path: [read.append(path), path.name][1])
+    for _ in range(4):  # built, checked, known
+        build_once("kind", "d1gest", slow_build)
+    assert len(read) == 2 * 2
+    (cache_root() / "kind" / "d1gest" / "first").touch()
+    build_once("kind", "d1gest", slow_build)
+    assert len(read) == 3 * 2
 
 
 def test_what_killed_builds_left_is_cleared_and_what_others_build_is_not() -> None:
