@@ -69,10 +69,11 @@ def _spare(layer: Any, tf: Any) -> None:
     quantizer is some sixty operations, and keeps the shape.
     """
     written = layer.call
+    builds_more = layer.__name__.endswith("Batchnorm")  # a layer inside, which is built when this one is first called
 
     @functools.wraps(written)  # Keras looks at the arguments
     def call(self: Any, inputs: Any, *others: Any, **named: Any) -> Any:
-        shape = _shape_asked(self, inputs, tf)
+        shape = None if builds_more else _shape_asked(self, inputs, tf)
         if shape is not None:
             return tf.compat.v1.placeholder(inputs.dtype, shape)
         return written(self, inputs, *others, **named)

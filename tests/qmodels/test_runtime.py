@@ -42,12 +42,14 @@ def test_the_shape_told_is_the_shape_that_comes(
     inputs = keras.Input(shape)
     layer = getattr(runtime().qkeras, kind)(**settings)
     told = layer(inputs)
+    built = len(layer.weights)
     x = np.random.default_rng(0).random((2, *(size or 7 for size in shape)), np.float32)
     made = keras.Model(inputs, told)(x)
     assert (told.dtype, told.shape.rank) == (made.dtype, made.shape.rank)
     assert all(size in (None, real) for size, real in zip(told.shape, made.shape, strict=True))
     assert None not in told.shape[1:] or None in shape
     np.testing.assert_array_equal(made, layer(x))
+    assert built == len(layer.weights)  # all were there before anything was computed
 
 
 @pytest.mark.parametrize(
