@@ -13,7 +13,7 @@ the library itself leaves about half of the images standing: at the median lengt
 of a list that comes nearest to that. Negative is stronger.
 A gap is told from 200 images on; fewer say nothing.
 
-    python benchmarks/attacks.py [--quick] [--json OUT] [--only NAME ...]
+    python benchmarks/attacks.py [--quick] [--json OUT [--resume]] [--only NAME ...]
 """
 
 from __future__ import annotations
@@ -363,9 +363,11 @@ def on_accelerators(report: Report, quick: bool, libraries: list[str]) -> None:
 
 def main() -> None:
     """Measure everything, or what `--only` names."""
-    options = parser(__doc__, ("pgd", "deepfool", "cw", "tabular", "accelerator", "worst")).parse_args()
+    arguments = parser(__doc__, ("pgd", "deepfool", "cw", "tabular", "accelerator", "worst"))
+    arguments.add_argument("--resume", action="store_true", help="keep the figures of other parts that OUT has")
+    options = arguments.parse_args()
     warnings.simplefilter("ignore")
-    report = Report()
+    report = Report.resumed(options.json if options.resume else None)
     libraries = [name for name, module in MODULES.items() if importlib.util.find_spec(module)]
     for name in MODULES.keys() - libraries:
         report.leave_out(f"*_vs_{name}*", f"not installed: pip install {PACKAGES[name]}")

@@ -3,12 +3,13 @@
 Soundness: random networks of all layers, formats and modes, random boxes, random inputs inside: every layer's value
 lies within its bounds. Speed: interval certificates of MNIST images against bitsim's predict, in processor time of one
 thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images; and the
-images of the demo's run, where also no image may be both certified and broken by an attack of the run. Activations: the
-demo's network with other bits of its activations, rounded anew, what bounds prove of its images and what it costs.
+images of the demo's run, where also no image may be both certified and broken by an attack of the run. Proved: the same
+of configs/digits_certified.yaml, the demo's network trained to be certified. Activations: the demo's network with other
+bits of its activations, rounded anew, what bounds prove of its images and what it costs.
 Trained: a finished run of configs/mnist_certified.yaml, all test images proved by bounds, and its worst case.
 
-    python benchmarks/certify.py --data-dir DIR [--run DEMO] [--trained RUN] [--quick]
-        [--only soundness speed one two digits activations trained] [--json OUT]
+    python benchmarks/certify.py --data-dir DIR [--run DEMO] [--proved RUN] [--trained RUN] [--quick]
+        [--only soundness speed one two digits proved activations trained] [--json OUT]
 
 With --resume the figures that are in OUT already are kept, and OUT is written after each of them.
 """
@@ -54,7 +55,8 @@ from qmodels.runtime import runtime, set_seed  # noqa: E402
 from qmodels.victims import accuracy  # noqa: E402
 from tests.helpers.random_networks import random_model  # noqa: E402
 
-PARTS = ("soundness", "speed", "one", "two", "digits", "activations", "trained")
+PARTS = ("soundness", "speed", "one", "two", "digits", "proved", "activations", "trained")
+PROVED = "robust-hls run configs/digits_certified.yaml"
 ACTIVATION_BITS = (4, 6, 8, 10)
 HARD = (1, 2)  # radii of the demo that branch and bound is tried on
 TRAINED = {76: "mnist_certified", 26: "mnist_certified_eps26"}  # ε -> key; the first is what it was trained for
@@ -157,12 +159,14 @@ def decided(
         yield
 
 
-def digits(report: Report, folder: Path, radii: Sequence[int], timeout: float, images: int | None) -> Iterator[None]:
+def digits(
+    report: Report, folder: Path, name: str, radii: Sequence[int], timeout: float, images: int | None
+) -> Iterator[None]:
     """The share of a finished run's images that is decided, by radius; and contradictions with its attacks."""
     run = open_run(folder, resume=True)
     for epsilon in radii:
         plan = CertificatePlan(epsilons_lsb=(epsilon,), samples=images, complete=epsilon in HARD, timeout=timeout)
-        key = f"digits_cnn_decided_eps{epsilon}"
+        key = f"{name}_decided_eps{epsilon}"
         if (bracket := _bracket(report, run, plan, key)) is not None:
             report.figure(key, 1 - bracket.unknown, f"{bracket}; {'complete' if bracket.complete else 'relaxed'}")
         yield
@@ -250,14 +254,17 @@ def main() -> int:
     arguments = parser(__doc__, PARTS)
     arguments.add_argument("--data-dir", type=Path, default=os.environ.get("ROBUST_HLS_DATA"), help="with mnist.npz")
     arguments.add_argument("--run", type=Path, default=ROOT / "hls_projects" / "digits", help="the demo's run")
+    arguments.add_argument(
+        "--proved",
+        type=Path,
+        default=ROOT / "hls_projects" / "digits_certified",
+        help="of configs/digits_certified.yaml",
+    )
     arguments.add_argument("--trained", type=Path, default=ROOT / "hls_projects" / "mnist_certified", help="that run")
     arguments.add_argument("--timeout", type=float, help="processor seconds an image; default 20, with --quick 2")
     arguments.add_argument("--resume", action="store_true", help="keep the figures that OUT has")
     options = arguments.parse_args()
-    report, quick = Report(), options.quick
-    if options.resume and options.json is not None and options.json.exists():
-        before = json.loads(options.json.read_text())
-        report.figures, report.notes, report.details = before["figures"], before["notes"], before["details"]
+    report, quick = Report.resumed(options.json if options.resume else None), options.quick
     for _ in _parts(report, options, quick, options.timeout or (2.0 if quick else 20.0)):
         report.write(options.json)
     report.write(options.json)
@@ -282,7 +289,7 @@ def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterato
         left = {epsilon: key for epsilon, key in keys.items() if key not in done}
         if data is not None and part in only and left:
             yield from decided(report, data, perceptron(hidden, bits, 2, data), left, timeout)
-    yield from _of_demo(report, options, quick, timeout)
+    yield from _of_digits(report, options, quick, timeout)
     if "trained" in only and "mnist_worst_case" not in done:
         if (options.trained / "project.json").exists() and options.data_dir is not None:
             yield from trained(report, options.trained, Path(options.data_dir), 1000 if quick else None)
@@ -290,17 +297,20 @@ def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterato
             report.leave_out("mnist_certified", f"no run of configs/mnist_certified.yaml at {options.trained}")
 
 
-def _of_demo(report: Report, options: Any, quick: bool, timeout: float) -> Iterator[None]:
-    """The parts that need the demo's run."""
+def _of_digits(report: Report, options: Any, quick: bool, timeout: float) -> Iterator[None]:
+    """The parts that need runs of the digits: the demo's, and that of the same network trained to be certified."""
     only, done, images = set(options.only), report.figures, 60 if quick else None
-    if only & {"digits", "activations"} and not (options.run / "results.json").exists():
-        report.leave_out("digits_*", f"no finished run at {options.run}; make demo makes one")
-        return
-    if "digits" in only:
-        radii = [e for e in ((1, 2, 4, 8, 16) if not quick else (1,)) if f"digits_cnn_decided_eps{e}" not in done]
-        yield from digits(report, options.run, radii, min(timeout, 5.0), images)
-    if "activations" in only and f"digits_activations{ACTIVATION_BITS[-1]}_eps{HARD[-1]}" not in done:
-        yield from activations(report, options.run, images)
+    runs = {"digits": ("digits_cnn", options.run, "make demo"), "proved": ("digits_certified", options.proved, PROVED)}
+    for part, (name, folder, command) in runs.items():
+        wanted = only & {part, *(("activations",) if part == "digits" else ())}
+        if wanted and not (folder / "results.json").exists():
+            report.leave_out(f"{name}_*", f"no finished run at {folder}; {command} makes one")
+            continue
+        if part in only:
+            radii = [e for e in ((1, 2, 4, 8, 16) if not quick else (1,)) if f"{name}_decided_eps{e}" not in done]
+            yield from digits(report, folder, name, radii, min(timeout, 5.0), images)
+        if "activations" in wanted and f"digits_activations{ACTIVATION_BITS[-1]}_eps{HARD[-1]}" not in done:
+            yield from activations(report, folder, images)
 
 
 if __name__ == "__main__":

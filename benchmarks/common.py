@@ -15,6 +15,8 @@ from typing import Any
 
 from qmodels.processors import processors
 
+_SAME = ("cpu", "cpus", "vector_extensions")  # machines that differ in none of these count as one
+
 
 def machine() -> dict[str, Any]:
     """The machine a figure was measured on."""
@@ -94,10 +96,25 @@ class Report:
     notes: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    elsewhere: dict[str, Any] = field(default_factory=dict)  # of figures that are of another machine: that machine
+
+    @classmethod
+    def resumed(cls, path: Path | None) -> Report:
+        """What a file of figures holds already; nothing where there is none."""
+        if path is None or not path.exists():
+            return cls()
+        before = json.loads(path.read_text())
+        here, others = machine(), before.get("elsewhere", {})
+        there = {key: others.get(key, before["machine"]) for key in before["figures"]}
+        elsewhere = {key: of for key, of in there.items() if any(of[what] != here[what] for what in _SAME)}
+        return cls(before["figures"], before["notes"], before["left_out"], before["details"], elsewhere)
 
     def figure(self, key: str, value: float, note: str = "") -> None:
         """Record and show one figure."""
         self.figures[key] = float(value)
+        self.notes.pop(key, None)
+        self.left_out.pop(key, None)
+        self.elsewhere.pop(key, None)
         if note:
             self.notes[key] = note
         print(f"{key:28s} {value:14.4g}  {note}", flush=True)
@@ -116,6 +133,7 @@ class Report:
             "notes": self.notes,
             "left_out": self.left_out,
             "details": self.details,
+            **({"elsewhere": self.elsewhere} if self.elsewhere else {}),
         }
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -136,9 +136,17 @@ def figures(name: str) -> str:
     notes, machine = content.get("notes", {}), content["machine"]
     rows = [[f"`{key}`", f"{value:,.4g}", notes.get(key, "")] for key, value in content["figures"].items()]
     rows += [[f"`{key}`", "left out", why] for key, why in content["left_out"].items()]
+    where = f"Machine: {_machine(machine)}; load {machine['load_average']:.1f}.\n"
+    others: dict[str, list[str]] = {}
+    for key, other in content.get("elsewhere", {}).items():
+        others.setdefault(_machine(other), []).append(f"`{key}`")
+    told = "".join(f"\nOn another one ({name}): {', '.join(keys)}.\n" for name, keys in others.items())
+    return markdown(["key", "figure", "of"], "lrl", rows) + "\n" + where + told
+
+
+def _machine(machine: dict[str, Any]) -> str:
     vectors = ", ".join(machine["vector_extensions"]) or "no vector extensions known"
-    where = f"Machine: {machine['cpu']}, {machine['cpus']} processors, {vectors}; load {machine['load_average']:.1f}.\n"
-    return markdown(["key", "figure", "of"], "lrl", rows) + "\n" + where
+    return f"{machine['cpu']}, {machine['cpus']} processors, {vectors}"
 
 
 def activations() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import common, doc_tables  # noqa: E402
+from benchmarks.common import Report  # noqa: E402
 from benchmarks.doc_figures import FIGURES  # noqa: E402
 from benchmarks.doc_tables import PAGES, renewed  # noqa: E402
 
@@ -51,3 +54,28 @@ def test_a_changed_cell_is_found_and_written_again() -> None:
 def test_a_mark_that_checks_nothing_or_spoils_its_line_is_refused(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         renewed(text)
+
+
+def test_a_figure_keeps_the_machine_that_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "figures.json"
+    old = Report(left_out={"third": "no time"})
+    old.figure("first", 1)
+    old.figure("second", 2)
+    old.write(out)
+    here = common.machine()
+    monkeypatch.setattr(common, "machine", lambda: here | {"cpu": "another", "vector_extensions": []})
+    new = Report.resumed(out)
+    new.figure("second", 3)
+    new.figure("third", 4)
+    new.write(out)
+    found = json.loads(out.read_text())
+    assert found["figures"] == {"first": 1, "second": 3, "third": 4}
+    assert (found["machine"]["cpu"], found["left_out"]) == ("another", {})
+    assert {key: machine["cpu"] for key, machine in found["elsewhere"].items()} == {"first": here["cpu"]}
+    monkeypatch.setattr(doc_tables, "read", lambda path: found)
+    told = doc_tables.figures("any").splitlines()
+    assert told[-3].startswith("Machine: another, ")
+    assert told[-1].startswith(f"On another one ({here['cpu']}, ")
+    assert told[-1].endswith("): `first`.")
+    monkeypatch.setattr(common, "machine", lambda: here)
+    assert Report.resumed(out).elsewhere.keys() == {"second", "third"}
