@@ -103,7 +103,7 @@ class Report:
         """What a file of figures holds already; nothing where there is none."""
         if path is None or not path.exists():
             return cls()
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8"))
         here, others = machine(), before.get("elsewhere", {})
         there = {key: others.get(key, before["machine"]) for key in before["figures"]}
         elsewhere = {key: of for key, of in there.items() if any(of[what] != here[what] for what in _SAME)}
@@ -137,4 +137,4 @@ class Report:
         }
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content, indent=1) + "\n")
+            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
