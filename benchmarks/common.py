@@ -104,8 +104,9 @@ class Report:
         if path is None or not path.exists():
             return cls()
         before = json.loads(path.read_text(encoding="utf-8"))
-        here, others = machine(), before.get("elsewhere", {})
-        there = {key: others.get(key, before["machine"]) for key in before["figures"]}
+        here, there = machine(), dict.fromkeys(before["figures"], before["machine"])
+        for group in before.get("elsewhere", []):
+            there |= dict.fromkeys(group["figures"], group["machine"])
         elsewhere = {key: of for key, of in there.items() if any(of[what] != here[what] for what in _SAME)}
         return cls(before["figures"], before["notes"], before["left_out"], before["details"], elsewhere)
 
@@ -121,6 +122,8 @@ class Report:
 
     def leave_out(self, key: str, why: str) -> None:
         """A figure that could not be measured here."""
+        for part in (self.figures, self.notes, self.elsewhere):
+            part.pop(key, None)
         self.left_out[key] = why
         print(f"{key:28s} {'left out':>14s}  {why}", flush=True)
 
@@ -133,8 +136,18 @@ class Report:
             "notes": self.notes,
             "left_out": self.left_out,
             "details": self.details,
-            **({"elsewhere": self.elsewhere} if self.elsewhere else {}),
+            "elsewhere": self._groups(),
         }
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The figures of other machines, by machine."""
+        groups: list[dict[str, Any]] = []
+        for key, of in self.elsewhere.items():
+            group = next((group for group in groups if group["machine"] == of), None)
+            if group is None:
+                groups.append(group := {"machine": of, "figures": []})
+            group["figures"].append(key)
+        return groups

@@ -137,10 +137,10 @@ def figures(name: str) -> str:
     rows = [[f"`{key}`", f"{value:,.4g}", notes.get(key, "")] for key, value in content["figures"].items()]
     rows += [[f"`{key}`", "left out", why] for key, why in content["left_out"].items()]
     where = f"Machine: {_machine(machine)}; load {machine['load_average']:.1f}.\n"
-    others: dict[str, list[str]] = {}
-    for key, other in content.get("elsewhere", {}).items():
-        others.setdefault(_machine(other), []).append(f"`{key}`")
-    told = "".join(f"\nOn another one ({name}): {', '.join(keys)}.\n" for name, keys in others.items())
+    told = "".join(
+        f"\nOn another one ({_machine(other['machine'])}): {', '.join(f'`{key}`' for key in other['figures'])}.\n"
+        for other in content.get("elsewhere", [])
+    )
     return markdown(["key", "figure", "of"], "lrl", rows) + "\n" + where + told
 
 
