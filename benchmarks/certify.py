@@ -21,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +159,14 @@ def decided(
         yield
 
 
-def digits(
-    report: Report, folder: Path, name: str, radii: Sequence[int], timeout: float, images: int | None
-) -> Iterator[None]:
+def digits(report: Report, folder: Path, name: str, quick: bool, timeout: float) -> Iterator[None]:
     """The share of a finished run's images that is decided, by radius; and contradictions with its attacks."""
-    run = open_run(folder, resume=True)
-    for epsilon in radii:
-        plan = CertificatePlan(epsilons_lsb=(epsilon,), samples=images, complete=epsilon in HARD, timeout=timeout)
+    run, images = open_run(folder, resume=True), 60 if quick else None
+    for epsilon in (1,) if quick else (1, 2, 4, 8, 16):
         key = f"{name}_decided_eps{epsilon}"
+        if key in report.figures:
+            continue
+        plan = CertificatePlan(epsilons_lsb=(epsilon,), samples=images, complete=epsilon in HARD, timeout=timeout)
         if (bracket := _bracket(report, run, plan, key)) is not None:
             report.figure(key, 1 - bracket.unknown, f"{bracket}; {'complete' if bracket.complete else 'relaxed'}")
         yield
@@ -299,18 +299,22 @@ def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterato
 
 def _of_digits(report: Report, options: Any, quick: bool, timeout: float) -> Iterator[None]:
     """The parts that need runs of the digits: the demo's, and that of the same network trained to be certified."""
-    only, done, images = set(options.only), report.figures, 60 if quick else None
-    runs = {"digits": ("digits_cnn", options.run, "make demo"), "proved": ("digits_certified", options.proved, PROVED)}
-    for part, (name, folder, command) in runs.items():
-        wanted = only & {part, *(("activations",) if part == "digits" else ())}
-        if wanted and not (folder / "results.json").exists():
-            report.leave_out(f"{name}_*", f"no finished run at {folder}; {command} makes one")
-            continue
-        if part in only:
-            radii = [e for e in ((1, 2, 4, 8, 16) if not quick else (1,)) if f"{name}_decided_eps{e}" not in done]
-            yield from digits(report, folder, name, radii, min(timeout, 5.0), images)
-        if "activations" in wanted and f"digits_activations{ACTIVATION_BITS[-1]}_eps{HARD[-1]}" not in done:
-            yield from activations(report, folder, images)
+    only, short = set(options.only), min(timeout, 5.0)
+    if only & {"digits", "activations"} and _finished(report, "digits_cnn_*, digits_act*", options.run, "make demo"):
+        if "digits" in only:
+            yield from digits(report, options.run, "digits_cnn", quick, short)
+        if "activations" in only and f"digits_activations{ACTIVATION_BITS[-1]}_eps{HARD[-1]}" not in report.figures:
+            yield from activations(report, options.run, 60 if quick else None)
+    if "proved" in only and _finished(report, "digits_certified_*", options.proved, PROVED):
+        yield from digits(report, options.proved, "digits_certified", quick, short)
+
+
+def _finished(report: Report, keys: str, folder: Path, command: str) -> bool:
+    """Whether there is a run to ask; else its figures are left out."""
+    if (folder / "results.json").exists():
+        return True
+    report.leave_out(keys, f"no finished run at {folder}; {command} makes one")
+    return False
 
 
 if __name__ == "__main__":

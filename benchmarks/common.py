@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +115,15 @@ class Report:
         """Record and show one figure."""
         self.figures[key] = float(value)
         self.notes.pop(key, None)
-        self.left_out.pop(key, None)
         self.elsewhere.pop(key, None)
+        for names in [names for names in self.left_out if any(fnmatch(key, name) for name in names.split(", "))]:
+            del self.left_out[names]
         if note:
             self.notes[key] = note
         print(f"{key:28s} {value:14.4g}  {note}", flush=True)
 
     def leave_out(self, key: str, why: str) -> None:
-        """A figure that could not be measured here."""
+        """Figures that could not be measured here: a key, or patterns of keys with ", " between them."""
         for part in (self.figures, self.notes, self.elsewhere):
             part.pop(key, None)
         self.left_out[key] = why

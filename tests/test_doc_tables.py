@@ -58,7 +58,7 @@ def test_a_mark_that_checks_nothing_or_spoils_its_line_is_refused(text: str, tol
 
 def test_a_figure_keeps_the_machine_that_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "figures.json"
-    old = Report(left_out={"third": "no time"})
+    old = Report(left_out={"third": "no time", "fourth, se*d": "no time"})
     old.figure("first", 1)
     old.figure("second", 2)
     old.write(out)
@@ -70,7 +70,7 @@ def test_a_figure_keeps_the_machine_that_gave_it(tmp_path: Path, monkeypatch: py
     new.write(out)
     found = json.loads(out.read_text())
     assert found["figures"] == {"first": 1, "second": 3, "third": 4}
-    assert (found["machine"]["cpu"], found["left_out"]) == ("another", {})
+    assert (found["machine"]["cpu"], found["left_out"]) == ("another", {})  # what was left out before is there now
     assert [(group["machine"]["cpu"], group["figures"]) for group in found["elsewhere"]] == [(here["cpu"], ["first"])]
     monkeypatch.setattr(doc_tables, "read", lambda path: found)
     told = doc_tables.figures("any").splitlines()
