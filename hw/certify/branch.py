@@ -54,7 +54,8 @@ class Search:
         broken: told of inputs that come near; it says which questions are thereby answered the other way.
         alive: which questions are still worth the time.
         steps: of each ascent.
-        stuck: told once of a question (its region, one row) that many parts have not answered.
+        stuck: told once of a question (its region and multipliers, one row) that many parts have not answered; whether
+            it has proved it.
     """
 
     net: Net
@@ -63,7 +64,7 @@ class Search:
     broken: Broken
     alive: Callable[[], NDArray[np.bool_]]
     steps: int
-    stuck: Callable[[int, Regions], None] = lambda question, regions: None
+    stuck: Callable[[int, Regions, Multipliers], bool] = lambda question, regions, multipliers: False
 
     def __post_init__(self) -> None:
         self.over = np.zeros(len(self.need), np.bool_)  # answered the other way, or given up
@@ -101,7 +102,8 @@ class Search:
             before = worked.copy()
             np.add.at(worked, now.question, 1)
             for question in np.flatnonzero((before < _STUCK) & (worked >= _STUCK) & self.alive()):
-                self.stuck(int(question), regions.take(np.array([question])))
+                row = np.array([question])
+                proved[question] = self.stuck(int(question), regions.take(row), found.take(row))
 
     def _work(self, nodes: Nodes) -> Nodes:
         """Bound these nodes; the parts of those that stay open."""

@@ -18,15 +18,16 @@ from hw.certify.stages import Affine
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-_ROUNDED = 256  # inputs that are made of one solution
+_ROUNDED = 4096  # inputs that are made of one solution
+_INFEASIBLE = 2  # scipy's status
 _ANY = 1e9  # the first solution is good enough
 _INNER = 1.0  # sums of steps, which are whole, keep away from ties
 
 
 def suspects(
-    net: Net, regions: Regions, goal: Objective, need: int, seconds: float, nodes: int, rng: np.random.Generator
-) -> Points | None:
-    """Leaves (some, n) that may be decided wrongly; None where HiGHS finds none, or where there is no such program.
+    net: Net, regions: Regions, goal: Objective, need: int, seconds: float, rng: np.random.Generator
+) -> tuple[Points | None, bool]:
+    """Leaves (some, n) that may be decided wrongly, if HiGHS finds them; and whether the time was enough to tell.
 
     Args:
         net: stages.
@@ -34,13 +35,12 @@ def suspects(
         goal: one row, below `need` where a decision is wrong.
         need: a whole number.
         seconds: of HiGHS, at most.
-        nodes: likewise.
         rng: rounds.
     """
     from scipy.optimize import milp  # takes half a second to load
 
     if not net.stages or not all(isinstance(s, Affine) and s.stairs is not None for s in net.stages):
-        return None
+        return None, False
     made = _Program()
     for index in net.leaves:
         box = regions.leaves[index]
@@ -54,10 +54,10 @@ def suspects(
         constraints=made.constraints(),
         bounds=made.bounds(),
         integrality=np.concatenate(made.whole),
-        options={"time_limit": seconds, "node_limit": nodes, "mip_rel_gap": _ANY},
+        options={"time_limit": seconds, "mip_rel_gap": _ANY},
     )
     if found.x is None:
-        return None
+        return None, found.status == _INFEASIBLE
     points: Points = {}
     for index in net.leaves:
         at, base, _ = made.values[index]
@@ -65,7 +65,7 @@ def suspects(
         points[index] = np.floor(near + rng.random((_ROUNDED, len(base)))).astype(np.int64)
         points[index][0] = np.rint(near)
         points[index] = np.clip(points[index], regions.leaves[index].low[0], regions.leaves[index].high[0])
-    return points
+    return points, True
 
 
 def _steps(made: _Program, net: Net, regions: Regions, stage: Affine) -> None:

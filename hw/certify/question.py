@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hw.certify.assume import assumed
 from hw.certify.attack import descend
 from hw.certify.certificate import Method
-from hw.certify.dual import Net, Objective, Points, Regions
+from hw.certify.cutting import Cutting
+from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.margins import Pairs
 from hw.certify.program import suspects
+from hw.certify.rows import rows_of
 from hw.certify.stages import Stages
 from hw.certify.verdicts import Verdicts
 from qmodels.attacks.local_search import anneal
 from qmodels.grid import Codes
 
-_NODES, _SHARE = 200, 0.15  # of a mixed-integer program, and the share of the time for all of them
+_LOOK, _PROVE = 0.5, 0.7  # shares of the time that is left: for a mixed-integer program, and for branch and cut
+_ASSUMED, _STEPS = 3, 30  # rounds of assuming a wrong decision before, and the steps of each ascent
 
 
 class Question:
@@ -37,7 +41,7 @@ class Question:
         self.right, self.stages = right, stages
         self.rows = right[pairs.image]
         self.elements: dict[int, NDArray[np.int64]] = {}
-        self.spent = 0.0  # seconds on mixed-integer programs
+        self.closed = 0  # pairs that `cut` has proved
         self.leaf = next((i for i, where in stages.origin.items() if where is not None), None)
         if self.leaf is not None:
             self.origin = stages.origin[self.leaf]
@@ -108,8 +112,12 @@ class Question:
         )
         known.show(found[None], np.array([image]), "search")
 
-    def program(self, row: int, net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64]) -> None:
-        """Ask HiGHS for inputs of one pair that may be decided wrongly, and the device about them.
+    def cut(
+        self, row: int, net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], lam: Multipliers
+    ) -> bool:
+        """One pair by integer programs: HiGHS looks for inputs, branch and cut proves that there are none.
+
+        A proof is tried only where HiGHS needed little time: its program is about the same.
 
         Args:
             row: which pair.
@@ -117,14 +125,36 @@ class Question:
             regions: one row.
             goal: one row.
             need: (1,).
+            lam: multipliers of it.
         """
         if self.leaf not in net.leaves:
-            return
-        start = time.process_time()
-        seconds = min(_SHARE * self.known.effort.timeout - self.spent, self.deadline - start) / 2
+            return False
+        rng, open_now = self.known.subject.rng, max(int(self.alive().sum()) - self.closed, 1)
+        seconds = _LOOK * (self.deadline - time.process_time()) / open_now
         if seconds <= 0:
-            return
-        points = suspects(net, regions, goal, int(need[0]), seconds, _NODES, self.known.subject.rng)
-        self.spent += time.process_time() - start
+            return False
+        points, ended = suspects(net, regions, goal, int(need[0]), seconds, rng)
         if points is not None:
             self.broken(np.full(len(points[self.leaf]), row), points)
+        if not ended or not self.alive()[row]:
+            return False
+        for _ in range(_ASSUMED):
+            regions, gone = assumed(net, regions, goal, need, lam, _STEPS)
+            if gone[0]:
+                self.closed += 1
+                return True
+        rows = rows_of(net, regions, goal, int(need[0]))
+        if rows is None:
+            return False
+        now = time.process_time()
+        until = now + _PROVE * (self.deadline - now) / open_now
+
+        def alive() -> bool:
+            return time.process_time() < until
+
+        def show(leaves: Points) -> bool:
+            return bool(self.broken(np.array([row]), leaves)[row])
+
+        shown = Cutting(rows, alive, show).impossible()
+        self.closed += shown
+        return shown

@@ -12,7 +12,7 @@ from hw.certify.budget import Budget
 from hw.certify.certificate import Method
 from hw.certify.closer import closer, root
 from hw.certify.doubled import Doubled
-from hw.certify.dual import Net, Objective, Points, Regions
+from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.enumeration import first_wrong, points_in
 from hw.certify.interval import Interval
 from hw.certify.joint import joined
@@ -207,8 +207,8 @@ class Work:
                 sub.anneal(int(row), start[sub.leaf][hard[row]], _ROUNDS)
         goal, need = goal.take(hard), need[hard]
 
-        def stuck(row: int, region: Regions) -> None:
-            sub.program(row, front, region, goal.take(np.array([row])), need[row : row + 1])
+        def stuck(row: int, region: Regions, lam: Multipliers) -> bool:
+            return sub.cut(row, front, region, goal.take(np.array([row])), need[row : row + 1], lam)
 
         search = Search(front, goal, need, sub.broken, sub.alive, steps // 2, stuck)
         return bool(search.run(bent.remains().take(np.flatnonzero(~bent.shown)), some, bound).all())

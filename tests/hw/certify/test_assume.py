@@ -24,6 +24,11 @@ pytestmark = pytest.mark.gxx
 
 def asked(seed, epsilon=2, **more):
     """Stages in front of the last one for one ball, a difference of outputs, and all sums and differences in it."""
+    return enumerated(seed, epsilon, **more)[:-1]
+
+
+def enumerated(seed, epsilon=2, **more):
+    """The same, and all values."""
     simulator, x, _ = subject(seed, hidden=(6, 4), **more)
     low, high = (end.astype(np.int64) for end in Ball(GRID, x[:1], "linf", epsilon).box)
     stages = stages_of(fuse(simulator.network), Interval(low, high), GRID.format)
@@ -43,7 +48,7 @@ def asked(seed, epsilon=2, **more):
         total = stage.bias + sum(matrix.forward(values[index]) for index, matrix in front.matrices[stage.out])
         sums[stage.out], values[stage.out] = total, total if stage.stairs is None else stage.stairs(total)
     apart = goal.constant[0] + sum(values[index] @ weights[0] for index, weights in goal.coefficients.items())
-    return front, Regions.of(stages, front), goal, sums, apart
+    return front, Regions.of(stages, front), goal, sums, apart, values
 
 
 def holds(regions, sums, rows):
@@ -97,7 +102,8 @@ def test_a_program_finds_inputs_decided_wrongly():
         front, regions, goal, _, apart = asked(seed)
         need = int(np.quantile(apart, 0.05)) + 1
         (leaf,), box = front.leaves, next(iter(regions.leaves.values()))
-        points = suspects(front, regions, goal, need, 5.0, 50, rng)
+        points, ended = suspects(front, regions, goal, need, 5.0, rng)
+        assert ended
         if points is None:
             continue
         assert ((points[leaf] >= box.low[0]) & (points[leaf] <= box.high[0])).all()
@@ -108,4 +114,4 @@ def test_a_program_finds_inputs_decided_wrongly():
         reached = goal.constant[0] + sum(values[i] @ weights[0] for i, weights in goal.coefficients.items())
         found_wrong += bool((reached < need).any())
     assert found_wrong >= 3
-    assert suspects(front, regions, goal, int(apart.min()) - 1000, 5.0, 50, rng) is None
+    assert suspects(front, regions, goal, int(apart.min()) - 1000, 5.0, rng) == (None, True)
