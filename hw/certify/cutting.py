@@ -20,7 +20,12 @@ from hw.certify.rows import Rows, Whole
 _TURNS, _TURN_ROWS, _TURN_CUTS = 40, 80, 30  # rounds of cuts, tableau rows and cuts of each
 _GAIN, _IDLE = 0.01, 2  # a round that closes less of what is lacking is idle; so many in a row end them
 _TRIED, _KNOWN = 6, 2  # columns tried out in each part, as long as they were tried less often than that
+_FIXINGS = 2  # times that columns are fixed in a part
 _WHOLE = 1e-6
+
+
+class _GivenUp(Exception):
+    """Nothing more can be said: an input was found, or HiGHS' answer proves nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +36,10 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Split:
-    """Where a part is cut in two: a column, and by how much the cost rises below and above."""
+    """Where a part is cut in two: a column, the last number of its lower side, and how much the cost rises on both."""
 
     column: int
+    at: int
     gains: tuple[float, float]
 
     @property
@@ -63,22 +69,32 @@ class Cutting:
         while parts:
             if not self.alive():
                 return False
-            part = parts.pop()
-            self.found.solve(part.low, part.high)
-            if not self.found.done:
+            try:
+                left = self._left(parts.pop())
+                if left is not None:
+                    parts += self._halves(left, self._choose(left))
+            except _GivenUp:
                 return False
-            if self.found.empty:
-                if not self.found.impossible(part.low, part.high):
-                    return False
-                continue
-            low, high = self.found.fixed(part.low, part.high)
-            if (low > high).any():
-                continue
-            split = self._choose(low, high)
-            if split is None:
-                return False
-            parts += self._halves(low, high, split)
         return True
+
+    def _left(self, part: _Part) -> _Part | None:
+        """What is left of a part when what costs too much is away; None: nothing, proved."""
+        low, high = part.low, part.high
+        for _ in range(_FIXINGS):
+            self.found.solve(low, high)
+            if not self.found.done:
+                raise _GivenUp
+            if self.found.empty:
+                if not self.found.impossible(low, high):
+                    raise _GivenUp
+                return None
+            before = low, high
+            low, high = self.found.fixed(low, high)
+            if (low > high).any():
+                return None
+            if (low == before[0]).all() and (high == before[1]).all():
+                break
+        return _Part(low, high)
 
     def _cut(self) -> None:
         """Rounds of cuts that hold everywhere."""
@@ -96,30 +112,27 @@ class Cutting:
             if idle > _IDLE:
                 return
 
-    def _choose(self, low: Whole, high: Whole) -> _Split | None:
-        """The column whose halves both cost most; None where all are whole, or HiGHS gave up."""
-        found = self.found
-        found.solve(low, high)
-        if found.empty or not found.done:
-            return None
-        point, value = found.point, found.value
+    def _choose(self, part: _Part) -> _Split:
+        """The column whose halves both cost most, after `_left`."""
+        found, low, high = self.found, part.low, part.high
+        point, value = np.clip(found.point, low, high), found.value
         fraction = point - np.floor(point)
         near = np.minimum(fraction, 1 - fraction)
         columns = np.flatnonzero((near > _WHOLE) & self.rows.steps)
         if not len(columns):  # all steps are whole: what do inputs near this one do?
             if self.show({i: np.rint(point[None, at : at + n]).astype(np.int64) for i, (at, n) in self._leaves}):
-                return None
+                raise _GivenUp
             columns = np.flatnonzero(near > _WHOLE)
         if not len(columns):
-            return None
+            raise _GivenUp
         best: _Split | None = None
         basis = found.highs.getBasis()
         for column in columns[np.argsort(-self._likely(columns, fraction), kind="stable")][:_TRIED]:
             if best is not None and self.count[column].min() >= _KNOWN:
                 continue
-            gains = []
-            for side, ends in enumerate(self._sides(column, point[column], low, high)):
-                found.tried(int(column), *ends, basis)
+            at, gains = int(np.floor(point[column])), []
+            for side, ends in enumerate(((low[column], at), (at + 1, high[column]))):
+                found.tried(int(column), float(ends[0]), float(ends[1]), basis)
                 gain = self.rows.most + 1 - value if found.empty else max(found.value - value, 0.0)
                 gains.append(gain)
                 if not found.empty:
@@ -127,11 +140,11 @@ class Cutting:
                     self.gain[column, side] += gain / max(share, 1e-3)
                     self.count[column, side] += 1
             found.highs.changeColBounds(int(column), float(low[column]), float(high[column]))
-            split = _Split(int(column), (gains[0], gains[1]))
+            split = _Split(int(column), at, (gains[0], gains[1]))
             if best is None or split.worth > best.worth:
                 best = split
         found.highs.setBasis(basis)
-        found.point = point
+        assert best is not None
         return best
 
     @property
@@ -147,13 +160,9 @@ class Cutting:
         return likely
 
     @staticmethod
-    def _sides(column: int, at: float, low: Whole, high: Whole) -> tuple[tuple[float, float], tuple[float, float]]:
-        return (float(low[column]), float(np.floor(at))), (float(np.floor(at) + 1), float(high[column]))
-
-    def _halves(self, low: Whole, high: Whole, split: _Split) -> list[_Part]:
+    def _halves(part: _Part, split: _Split) -> list[_Part]:
         """Both sides. The dearer one comes last: it is worked on first, and likely closed."""
-        below, above = (low, high.copy()), (low.copy(), high)
-        below[1][split.column] = int(np.floor(self.found.point[split.column]))
-        above[0][split.column] = below[1][split.column] + 1
-        halves = [_Part(*below), _Part(*above)]
+        below, above = part.high.copy(), part.low.copy()
+        below[split.column], above[split.column] = split.at, split.at + 1
+        halves = [_Part(part.low, below), _Part(above, part.high)]
         return halves if split.gains[0] < split.gains[1] else halves[::-1]

@@ -21,7 +21,7 @@ from hw.certify.verdicts import Verdicts
 from qmodels.attacks.local_search import anneal
 from qmodels.grid import Codes
 
-_LOOK, _PROVE = 0.5, 0.7  # shares of the time that is left: for a mixed-integer program, and for branch and cut
+_LOOK, _PROVE = 0.5, 0.9  # shares of the time that is left: for a mixed-integer program, and for branch and cut
 _ASSUMED, _STEPS = 3, 30  # rounds of assuming a wrong decision before, and the steps of each ascent
 
 
