@@ -122,7 +122,8 @@ class _Maker:
             base, columns = self.values[index]
             dense = matrix.sparse.toarray().astype(np.int64)
             sums, constant = sums + dense @ columns, constant + dense @ base
-        self._within(sums, constant, reach)
+        first = self.first[stage.out]
+        self._within(sums, constant, reach, np.flatnonzero(first[:-1] == first[1:]))
         if stage.stairs is None:
             self.values[stage.out] = constant, sums
             return
@@ -148,11 +149,11 @@ class _Maker:
                 self.add(row, 0)
         self.values[stage.out] = stairs.values[lowest].astype(np.int64), values
 
-    def _within(self, sums: Whole, constant: Whole, reach: Interval) -> None:
-        """Bounds of sums that their columns alone do not keep."""
+    def _within(self, sums: Whole, constant: Whole, reach: Interval, neurons: NDArray[np.int64]) -> None:
+        """Bounds of the sums of neurons without steps, where their columns alone do not keep them."""
         least = constant + np.minimum(sums * self.low, sums * self.high).sum(axis=1)
         most = constant + np.maximum(sums * self.low, sums * self.high).sum(axis=1)
-        for neuron in np.flatnonzero(least < reach.low[0]):
+        for neuron in neurons[(least < reach.low[0])[neurons]]:
             self.add(-sums[neuron], constant[neuron] - reach.low[0, neuron])
-        for neuron in np.flatnonzero(most > reach.high[0]):
+        for neuron in neurons[(most > reach.high[0])[neurons]]:
             self.add(sums[neuron], reach.high[0, neuron] - constant[neuron])
