@@ -101,7 +101,8 @@ class Search:
             nodes = later.join(self._work(now))
             before = worked.copy()
             np.add.at(worked, now.question, 1)
-            for question in np.flatnonzero((before < _STUCK) & (worked >= _STUCK) & self.alive()):
+            crossed = (before < _STUCK) & (worked >= _STUCK) & self.alive()
+            for question in np.intersect1d(np.flatnonzero(crossed), nodes.question):  # the others are answered
                 row = np.array([question])
                 proved[question] = self.stuck(int(question), regions.take(row), found.take(row))
 

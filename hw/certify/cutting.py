@@ -120,7 +120,8 @@ class Cutting:
         near = np.minimum(fraction, 1 - fraction)
         columns = np.flatnonzero((near > _WHOLE) & self.rows.steps)
         if not len(columns):  # all steps are whole: what do inputs near this one do?
-            if self.show({i: np.rint(point[None, at : at + n]).astype(np.int64) for i, (at, n) in self._leaves}):
+            whole = np.rint(point[None]).astype(np.int64)
+            if self.show({index: whole[:, at : at + n] for index, (at, n) in self.rows.leaves.items()}):
                 raise _GivenUp
             columns = np.flatnonzero(near > _WHOLE)
         if not len(columns):
@@ -146,10 +147,6 @@ class Cutting:
         found.highs.setBasis(basis)
         assert best is not None
         return best
-
-    @property
-    def _leaves(self) -> list[tuple[int, tuple[int, int]]]:
-        return list(self.rows.leaves.items())
 
     def _likely(self, columns: NDArray[np.int64], fraction: Floats) -> Floats:
         """What a cut at each column is likely worth, by what was seen of it, and of the others."""

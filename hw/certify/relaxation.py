@@ -67,7 +67,7 @@ class Relaxation:
     def basis(self) -> NDArray[np.int64]:
         """(rows,) columns of the last basis; -1 - row for a slack.
 
-        HiGHS' own functions for this, and for `inverse`, end in segmentation faults now and then (1.15, 1.16).
+        HiGHS' own functions for this, and for `inverse`, end in segmentation faults now and then (seen with 1.15.1).
         """
         basis, basic = self.highs.getBasis(), self._highspy.HighsBasisStatus.kBasic
         columns = [at for at, status in enumerate(basis.col_status) if status == basic]

@@ -129,12 +129,10 @@ class _Maker:
             return
         lowest, stairs = stage.stairs.index(reach.low[0]), stage.stairs
         values = np.zeros_like(sums)
-        for neuron, (first, after) in enumerate(
-            zip(self.first[stage.out][:-1], self.first[stage.out][1:], strict=True)
-        ):
-            if first == after:
+        for neuron, columns_of in enumerate(pairwise(first)):
+            own, bottom = np.arange(*columns_of), int(lowest[neuron])
+            if not len(own):
                 continue
-            own, bottom = np.arange(first, after), int(lowest[neuron])
             starts = stairs.starts[bottom + 1 : bottom + 1 + len(own)]
             ends = np.array([reach.low[0, neuron], *starts, reach.high[0, neuron] + 1])
             below, above = -sums[neuron], sums[neuron].copy()
