@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.relaxation import Floats, Relaxation
-from hw.certify.rows import Whole
+from hw.certify.rows import FREE, Whole
 
 _UNIT_BITS = 30  # a weight is a whole number of 2**-30; this is d
 _LARGEST, _EXACT, _ROOM = 2.0**44, 2.0**52, 2.0**59  # weights; sums that float64 holds; sums that int64 holds
@@ -32,11 +32,30 @@ _ALIKE = 0.9  # cosine between two cuts from which on they are alike
 
 @dataclass(frozen=True, eq=False)
 class _Shifted:
-    """Columns counted from the nearer end of their bounds: y = low + y', or high - y'."""
+    """Columns counted from the nearer end of their bounds: y = low + y', or high - y'. Likewise rows.
+
+    Args:
+        low: of columns.
+        high: likewise.
+        down: which are counted from `high`.
+        sign: (rows,) 1, or -1 for rows that are counted from their lower end.
+        most: (rows,) what rows are at most, multiplied by their sign.
+    """
 
     low: Whole
     high: Whole
-    down: NDArray[np.bool_]  # from `high`
+    down: NDArray[np.bool_]
+    sign: Whole
+    most: Whole
+
+    @classmethod
+    def at(cls, found: Relaxation, low: Whole, high: Whole) -> _Shifted:
+        """By the last solution; between these bounds of columns."""
+        sums = found.floats @ found.point
+        lower = (found.most >= FREE) | ((found.least > -FREE) & (sums - found.least < found.most - sums))
+        sign = np.where(lower, -1, 1)
+        down = found.point - low > high - found.point
+        return cls(low, high, down, sign, np.where(lower, -found.least, found.most))
 
     def signs(self, numbers: Whole) -> Whole:
         """Coefficients of y from those of y', or the other way round."""
@@ -61,15 +80,16 @@ def rounding_cuts(found: Relaxation, low: Whole, high: Whole, rows: int, most: i
     weights = _tableau(found, rows, reach)
     if weights is None:
         return None
-    point = found.point
-    shift = _Shifted(low, high, point - low > high - point)
-    slack, away = found.right - found.floats @ point, np.abs(point - shift.ends())
+    point, shift = found.point, _Shifted.at(found, low, high)
+    rows_of = found.floats * shift.sign[:, None]
+    slack, away = shift.most - rows_of @ point, np.abs(point - shift.ends())
     sums = (weights.astype(np.float64) @ found.floats).astype(np.int64)
-    ends = weights @ found.right - sums @ shift.ends()
+    weights = weights * shift.sign
+    ends = weights @ shift.most - sums @ shift.ends()
     many: list[tuple[float, Whole, Whole, int, Floats]] = []
     for factor in (sign * factor for sign in (1, -1) for factor in _FACTORS):
         mine, slacks, sides = _rounded(factor * shift.signs(sums), factor * weights, factor * ends)
-        direction = shift.signs(mine).astype(np.float64) - slacks.astype(np.float64) @ found.floats
+        direction = shift.signs(mine).astype(np.float64) - slacks.astype(np.float64) @ rows_of
         length = np.sqrt((direction**2).sum(axis=1)) + 1e-9
         off = (mine @ away + slacks @ slack - sides) / length
         many += [
@@ -110,7 +130,7 @@ def _tableau(found: Relaxation, most: int, reach: Floats) -> Whole | None:
     whole = np.rint(rows).astype(np.int64)
     size = np.abs(whole).astype(np.float64)
     sums = size @ found.sizes
-    fits = (sums.max(axis=1) < _EXACT / max(_FACTORS)) & (sums @ reach + size @ np.abs(found.right) < _ROOM)
+    fits = (sums.max(axis=1) < _EXACT / max(_FACTORS)) & (sums @ reach + size @ found.ends < _ROOM)
     return whole[fits] if fits.any() else None
 
 
@@ -132,10 +152,10 @@ def _in_columns(
 ) -> tuple[Whole, int] | None:
     """A cut without slacks, of y itself, with small numbers; None where int64 may not hold it."""
     size = np.abs(slacks).astype(np.float64)
-    if max((size @ found.sizes).max(), size @ np.abs(found.right), np.abs(mine) @ reach) >= _ROOM:
+    if max((size @ found.sizes).max(), size @ found.ends, np.abs(mine) @ reach) >= _ROOM:
         return None
-    cut = shift.signs(mine) - slacks @ found.matrix
-    right += int((shift.signs(mine) * shift.ends()).sum()) - int(slacks @ found.right)
+    cut = shift.signs(mine) - (slacks * shift.sign) @ found.matrix
+    right += int((shift.signs(mine) * shift.ends()).sum()) - int(slacks @ shift.most)
     bits = int(np.abs(cut).max()).bit_length() - _BITS
     if bits <= 0:
         return (cut, right) if cut.any() else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from hw.certify.interval import Interval
 from hw.certify.question import Question
 from hw.certify.relaxation import Relaxation
 from hw.certify.rounding import rounding_cuts
-from hw.certify.rows import rows_of
+from hw.certify.rows import FREE, _Runs, rows_of
+from hw.certify.staircase import Staircase
 from qmodels.attacks.ball import Ball
 from tests.hw.certify.test_assume import enumerated
 from tests.hw.certify.test_certifier import GRID, subject, truth
@@ -34,21 +36,67 @@ def question(seed, share):
     for stage in front.stages:
         reach = regions.reach[stage.out]
         first, last = stage.stairs.index(reach.low[0]), stage.stairs.index(reach.high[0])
-        for neuron, (low, high) in enumerate(zip(first, last, strict=True)):
-            parts.append(sums[stage.out][:, neuron, None] >= stage.stairs.starts[low + 1 : high + 1])
-    return rows, np.concatenate(parts, axis=1).astype(np.int64), apart < need
+        parts += [(stage.stairs.index(sums[stage.out]) - first)[:, first < last]]
+    inputs, passed = parts[0], np.concatenate(parts[1:], axis=1)  # steps that each neuron has passed, over its columns
+    for neuron, (begin, end) in enumerate(pairwise(rows.ladders.first)):
+        filled = np.concatenate([[0], np.cumsum(rows.high[begin:end])])
+        inputs = np.hstack([inputs, np.clip(passed[:, neuron, None] - filled[:-1], 0, rows.high[begin:end])])
+    return rows, inputs.astype(np.int64), apart < need
 
 
-def fulfilled(matrix, right, points):
-    return (points @ matrix.T <= right).all(axis=1)
+def fulfilled(matrix, least, most, points):
+    sums = points @ matrix.T
+    return ((sums >= least) & (sums <= most)).all(axis=1)
+
+
+def known(rows, points):
+    """Which points fulfil the rows once all their steps are known."""
+    found = []
+    for point in points:
+        low, high = (np.where(rows.steps, point, end) for end in (rows.low, rows.high))
+        found.append(fulfilled(rows.matrix, *rows.ends(low, high), point[None])[0])
+    return np.array(found)
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.02, 0.3]))
 @settings(max_examples=15)
 def test_exactly_the_inputs_decided_wrongly_fulfil_the_rows(seed, share):
     rows, points, wrong = question(seed, share)
-    np.testing.assert_array_equal(fulfilled(rows.matrix, rows.right, points), wrong)
+    before = fulfilled(rows.matrix, rows.least, rows.most, points)
+    assert before[wrong].all()
+    np.testing.assert_array_equal(known(rows, points[before]), wrong[before])
     assert ((points >= rows.low) & (points <= rows.high)).all()
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3)), min_size=3, max_size=9),
+    st.sampled_from([None, 4, 7]),
+    st.sampled_from([0, 1]),
+    st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_columns_of_steps_are_the_steps(steps, usual, tie, data):
+    """Of any staircase: columns filled in order give its values and, once all are known, exactly its sums."""
+    if usual is not None:
+        steps = [(usual + (tie if at % 2 else -tie), 1) for at in range(len(steps))]
+    widths = [width for width, _ in steps]
+    starts = np.concatenate([[0], np.cumsum(widths)])
+    stairs = Staircase(starts[:-1], np.cumsum([height for _, height in steps]), int(starts[-1]) - 1)
+    low = data.draw(st.integers(0, stairs.last))
+    high = data.draw(st.integers(low, stairs.last))
+    first, last = stairs.index(np.array([low, high]))
+    if first == last:
+        return
+    runs = _Runs.of(stairs, low, high)
+    assert runs.counts.sum() == last - first and len(runs.counts) <= last - first
+    for step in range(last - first + 1):
+        y = np.clip(step - np.concatenate([[0], np.cumsum(runs.counts)[:-1]]), 0, runs.counts)
+        assert stairs.values[first] + y @ runs.values == stairs.values[first + step]
+        assert y @ runs.below + runs.least[step] == max(low, stairs.starts[first + step])
+        assert y @ runs.above + runs.most[step] == min(high, stairs.ends[first + step])
+    for lower, upper in pairwise(runs.counts):
+        assert min(lower, upper) == 1  # so that one row keeps the order
+    assert usual is None or len(runs.counts) <= 3  # alike but for the ends, and for ties
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.02, 0.3]))
@@ -58,7 +106,8 @@ def test_cuts_and_fixed_columns_keep_every_input_decided_wrongly(seed, share):
     rng = np.random.default_rng(seed)
     for turn in range(4):  # from several corners of the relaxation
         cost = rows.cost if turn == 0 else rng.integers(-9, 10, len(rows.cost))
-        found = Relaxation(replace(rows, cost=cost, most=rows.most if turn == 0 else int((points[wrong] @ cost).max())))
+        limit = rows.limit if turn == 0 else int((points[wrong] @ cost).max())
+        found = Relaxation(replace(rows, cost=cost, limit=limit))
         found.solve(rows.low, rows.high)
         for _ in range(6):
             assert found.done and not found.empty
@@ -67,11 +116,12 @@ def test_cuts_and_fixed_columns_keep_every_input_decided_wrongly(seed, share):
             cuts = rounding_cuts(found, rows.low, rows.high, 20, 10)
             if cuts is None:
                 break
-            matrix, right = cuts
-            assert fulfilled(matrix, right, points[wrong]).all()
-            assert (matrix @ found.point > right).all()
+            matrix, most = cuts
+            none = np.full(len(most), -FREE)
+            assert fulfilled(matrix, none, most, points[wrong]).all()
+            assert (matrix @ found.point > most).all()
             found.forget()
-            found.add(matrix, right)
+            found.add(matrix, none, most)
             found.solve(rows.low, rows.high)
 
 
@@ -86,10 +136,10 @@ def test_no_weights_refute_what_is_possible(seed):
 
         class Liar:
             def getDualRay(self, size=size):
-                return None, True, size * rng.normal(size=len(rows.right))
+                return None, True, size * rng.normal(size=len(rows.most))
 
             def getSolution(self, size=size):
-                return type("Solution", (), {"row_dual": size * rng.normal(size=len(rows.right))})
+                return type("Solution", (), {"row_dual": size * rng.normal(size=len(rows.most))})
 
         found.highs = Liar()
         assert not found.impossible(rows.low, rows.high)
@@ -117,9 +167,9 @@ def test_it_branches_where_cuts_do_not_suffice(monkeypatch):
         rows, _, wrong = question(seed, 0)
         assert not wrong.any()
         cutting = Cutting(rows, lambda: True, lambda leaves: False)
-        halves = cutting._halves
+        split = cutting._split
         count = []
-        cutting._halves = lambda *told, count=count, halves=halves: count.append(1) or halves(*told)
+        cutting._split = lambda *told, count=count, split=split: count.append(1) or split(*told)
         assert cutting.impossible()
         parts += len(count)
     assert parts >= 5, parts
