@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw.certify.dual import Points
-from hw.certify.relaxation import Floats, Relaxation
+from hw.certify.relaxation import Floats, Relaxation, Solution
 from hw.certify.rounding import rounding_cuts
 from hw.certify.rows import FREE, Rows, Whole
 
 _TURNS, _TURN_ROWS, _TURN_CUTS = 40, 80, 30  # rounds of cuts, tableau rows and cuts of each
 _GAIN, _IDLE = 0.01, 2  # a round that closes less of what is lacking is idle; so many in a row end them
-_TRIED, _KNOWN = 16, 8  # columns tried out in each part, as long as they were tried less often than that
+_TRIED, _KNOWN = 12, 6  # columns tried out in each part, as long as they were tried less often than that
+_DIVES = 64  # parts after which an input is searched for again; then twice as many, and so on
 _FIXINGS = 2  # times that columns are fixed in a part
+_LITTLE = 1e-2  # of a gain: with none on one side, the other one still counts
 _WHOLE = 1e-6
 
 
@@ -36,22 +38,25 @@ class _Part:
     Args:
         low: of columns.
         high: likewise.
-        basis: of a solution that is likely near.
+        solution: of these bounds, or of somewhat wider ones.
+        closer: bounds of inputs are closer than those of the solution.
     """
 
     low: Whole
     high: Whole
-    basis: Any = None
+    solution: Solution | None = None
+    closer: bool = False
 
-    def halves(self, column: int, at: int, bases: tuple[Any, Any] = (None, None)) -> tuple[_Part, _Part]:
+    @property
+    def value(self) -> float:
+        """What the cost is at least, as HiGHS says."""
+        return -np.inf if self.solution is None else self.solution.value
+
+    def halves(self, column: int, at: int) -> tuple[_Part, _Part]:
         """Both sides of a number: a column up to it, and above."""
         below, above = self.high.copy(), self.low.copy()
         below[column], above[column] = at, at + 1
-        return _Part(self.low, below, bases[0]), _Part(above, self.high, bases[1])
-
-    def same(self, other: _Part) -> bool:
-        """Whether the bounds are the same."""
-        return bool((self.low == other.low).all() and (self.high == other.high).all())
+        return _Part(self.low, below), _Part(above, self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +68,7 @@ class _Trial:
 
     @property
     def worth(self) -> float:
-        return 10 * min(self.gains) + max(self.gains)
+        return max(self.gains[0], _LITTLE) * max(self.gains[1], _LITTLE)
 
     def parts(self) -> list[_Part]:
         """The dearer one comes last: it is worked on first, and likely closed."""
@@ -77,86 +82,113 @@ class Cutting:
     Args:
         rows: what a wrong decision fulfils.
         alive: whether there is still time.
-        show: told of leaves (1, n) that may be decided wrongly; whether they are.
+        show: told of a point's leaves (1, n), in floats, near which inputs may be decided wrongly; whether they are.
     """
 
     def __init__(self, rows: Rows, alive: Callable[[], bool], show: Callable[[Points], bool]) -> None:
         self.rows, self.alive, self.show = rows, alive, show
         self.found = Relaxation(rows)
-        self.solved = _Part(rows.low, rows.high)  # the bounds of the last solution
         self.gain, self.count = np.zeros((len(rows.cost), 2)), np.zeros((len(rows.cost), 2))
 
     def impossible(self) -> bool:
         """Whether it is proved that no input is decided wrongly."""
-        parts = [_Part(self.rows.low, self.rows.high)]
-        self.found.solve(self.rows.low, self.rows.high)
-        self._cut()
-        while parts:
-            if not self.alive():
-                return False
-            try:
+        done = dives = 0
+        try:
+            parts = [self._cut()]
+            while parts:
+                if not self.alive():
+                    return False
+                if done == dives:
+                    dives = 2 * max(done, _DIVES)
+                    self._dive(min(parts, key=lambda part: part.value))
                 left = self._left(parts.pop())
                 if left is not None:
                     parts += self._split(left)
-            except _GivenUp:
-                return False
+                done += 1
+        except _GivenUp:
+            return False
         return True
 
-    def _left(self, part: _Part) -> _Part | None:
-        """What is left of a part when what costs too much is away; None: nothing, proved."""
-        if part.basis is not None:
-            self.found.highs.setBasis(part.basis)
-        for _ in range(_FIXINGS):
-            self.found.solve(part.low, part.high)
-            if not self.found.done:
-                raise _GivenUp
-            self.solved = part
-            if self.found.empty:
-                return None if self.found.impossible(part.low, part.high) else part
-            part = _Part(*self.found.fixed(part.low, part.high))
-            if (part.low > part.high).any():
-                return None
-            if part.same(self.solved):
-                break
-        return part
+    def _solved(self, low: Whole, high: Whole, basis: Any = None) -> Solution:
+        found = self.found.solve(low, high, basis)
+        if found is None:
+            raise _GivenUp
+        return found
 
-    def _cut(self) -> None:
-        """Rounds of cuts that hold everywhere."""
-        found, idle = self.found, 0
+    def _cut(self) -> _Part:
+        """Rounds of cuts that hold everywhere; everything, with its solution."""
+        found, idle, low, high = self.found, 0, self.rows.low, self.rows.high
+        solution = self._solved(low, high)
         for _ in range(_TURNS):
-            if not found.done or found.empty or not self.alive():
-                return
-            cuts, before = rounding_cuts(found, self.rows.low, self.rows.high, _TURN_ROWS, _TURN_CUTS), found.value
+            if solution.empty or idle > _IDLE or not self.alive():
+                break
+            cuts = rounding_cuts(found, solution, low, high, _TURN_ROWS, _TURN_CUTS)
             if cuts is None:
-                return
-            found.forget()
+                break
+            found.forget(solution)
             matrix, most = cuts
             found.add(matrix, np.full(len(most), -FREE), most)
-            found.solve(self.rows.low, self.rows.high)
-            idle = idle + 1 if found.value - before < _GAIN * (self.rows.limit - before) else 0
-            if idle > _IDLE:
+            before, solution = solution.value, self._solved(low, high)
+            idle = idle + 1 if solution.value - before < _GAIN * (self.rows.limit - before) else 0
+        return _Part(low, high, solution)
+
+    def _left(self, part: _Part) -> _Part | None:
+        """What is left of a part when what costs too much is away, with a solution; None: nothing, proved."""
+        solution = part.solution or self._solved(part.low, part.high)
+        for _ in range(_FIXINGS):
+            if solution.empty:
+                gone = self.found.impossible(solution, part.low, part.high)
+                return None if gone else _Part(part.low, part.high, solution)
+            low, high = self.found.fixed(solution, part.low, part.high)
+            if (low > high).any():
+                return None
+            same = (low == part.low) & (high == part.high)
+            if same[self.rows.steps].all():
+                return _Part(low, high, solution, closer=not same.all())
+            part = _Part(low, high)
+            solution = self._solved(low, high, solution.basis)
+        return _Part(part.low, part.high, solution)
+
+    def _dive(self, part: _Part) -> None:
+        """Look for an input: the step that is nearest to a whole one is taken for it, again and again."""
+        while self.alive() and (left := self._left(part)) is not None:
+            solution = left.solution
+            if solution is None or solution.empty:
                 return
+            columns = self._fractions(solution.point, self.rows.steps)
+            if not len(columns):
+                return self._shown(solution.point)
+            away = np.abs(solution.point - np.rint(solution.point))[columns]
+            column = int(columns[away.argmin()])
+            below, above = left.halves(column, int(np.floor(solution.point[column])))
+            part = below if np.rint(solution.point[column]) == below.high[column] else above
+
+    def _fractions(self, point: Floats, columns: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Which of some columns are not whole."""
+        return np.flatnonzero(columns & (np.abs(point - np.rint(point)) > _WHOLE))
+
+    def _shown(self, point: Floats) -> None:
+        """What do inputs near this one do?"""
+        if self.show({index: point[None, at : at + n] for index, (at, n) in self.rows.leaves.items()}):
+            raise _GivenUp
 
     def _split(self, part: _Part) -> list[_Part]:
         """A part, after `_left`, in smaller ones, without those that are proved to be empty."""
-        if self.found.empty:  # without a proof
+        solution, steps = part.solution, self.rows.steps
+        assert solution is not None
+        if solution.empty:  # without a proof
             return self._anywhere(part)
-        point = np.clip(self.found.point, part.low, part.high)
-        near = np.abs(point - np.rint(point))
-        columns = np.flatnonzero((near > _WHOLE) & self.rows.steps)
-        if len(columns):
-            return self._best(part, point, columns).parts()
-        if not part.same(self.solved):
-            return [part]
-        whole = np.rint(point[None]).astype(np.int64)  # all steps are: what do inputs near this one do?
-        if self.show({index: whole[:, at : at + n] for index, (at, n) in self.rows.leaves.items()}):
-            raise _GivenUp
-        if (part.low < part.high)[self.rows.steps].any():
-            return self._anywhere(part)
-        columns = np.flatnonzero(near > _WHOLE)
+        columns = self._fractions(solution.point, steps)
+        if not len(columns) and part.closer:
+            return [_Part(part.low, part.high)]
+        if not len(columns):
+            self._shown(solution.point)
+            if (part.low < part.high)[steps].any():
+                return self._anywhere(part)
+            columns = self._fractions(solution.point, ~steps)
         if not len(columns):
             raise _GivenUp
-        return self._best(part, point, columns).parts()
+        return self._best(part, solution, columns).parts()
 
     def _anywhere(self, part: _Part) -> list[_Part]:
         """Both halves of the column with the most steps that are left: rows are closer where a step is known."""
@@ -165,14 +197,15 @@ class Cutting:
             raise _GivenUp
         return list(part.halves(column, int(part.low[column] + part.high[column]) // 2))
 
-    def _best(self, part: _Part, point: Floats, columns: NDArray[np.int64]) -> _Trial:
-        """The column whose halves both cost most, of those whose number at `point` is not whole."""
+    def _best(self, part: _Part, solution: Solution, columns: NDArray[np.int64]) -> _Trial:
+        """The column whose halves both cost most, of those whose number is not whole."""
         best: _Trial | None = None
-        value, basis, fraction = self.found.value, self.found.highs.getBasis(), point - np.floor(point)
-        for column in columns[np.argsort(-self._likely(columns, fraction[columns]), kind="stable")][:_TRIED]:
+        self.found.between(part.low, part.high)
+        fraction = (solution.point - np.floor(solution.point))[columns]
+        for column in columns[np.argsort(-self._likely(columns, fraction), kind="stable")][:_TRIED]:
             if best is not None and self.count[column].min() >= _KNOWN:
                 continue
-            trial = self._tried(part, int(column), float(point[column]), value, basis)
+            trial = self._tried(part, solution, int(column))
             if None in trial.halves:
                 return trial
             if best is None or trial.worth > best.worth:
@@ -180,22 +213,25 @@ class Cutting:
         assert best is not None
         return best
 
-    def _tried(self, part: _Part, column: int, at: float, value: float, basis: Any) -> _Trial:
-        """A part cut in two at a number, and the cost of both; `value` and `basis` are those of the part."""
-        found, gains = self.found, []
+    def _tried(self, part: _Part, solution: Solution, column: int) -> _Trial:
+        """A part cut in two at a column's number, and what both cost."""
         halves: list[_Part | None] = []
+        gains: list[float] = []
+        at = float(solution.point[column])
         for side, half in enumerate(part.halves(column, int(np.floor(at)))):
-            found.tried(column, float(half.low[column]), float(half.high[column]), basis)
-            if found.empty:
-                gains.append(self.rows.limit + 1 - value)
-                halves.append(None if found.impossible(half.low, half.high) else half)
+            after = self.found.tried(column, int(half.low[column]), int(half.high[column]), solution.basis)
+            if after is None:
+                raise _GivenUp
+            gone = after.empty and self.found.impossible(after, half.low, half.high)
+            halves.append(None if gone else _Part(half.low, half.high, after))
+            if after.empty:
+                gains.append(self.rows.limit + 1 - solution.value)
                 continue
-            gains.append(max(found.value - value, 0.0))
-            halves.append(_Part(half.low, half.high, found.highs.getBasis()))
+            gains.append(max(after.value - solution.value, 0.0))
             share = at - np.floor(at) if side == 0 else np.floor(at) + 1 - at
             self.gain[column, side] += gains[side] / max(share, 1e-3)
             self.count[column, side] += 1
-        found.highs.changeColBounds(column, float(part.low[column]), float(part.high[column]))
+        self.found.highs.changeColBounds(column, float(part.low[column]), float(part.high[column]))
         return _Trial((halves[0], halves[1]), (gains[0], gains[1]))
 
     def _likely(self, columns: NDArray[np.int64], fraction: Floats) -> Floats:
@@ -203,5 +239,5 @@ class Cutting:
         usual = (self.gain.sum(axis=0) + 1) / (self.count.sum(axis=0) + 1)
         mean = (self.gain[columns] + 2 * usual) / (self.count[columns] + 2)
         below, above = mean[:, 0] * fraction, mean[:, 1] * (1 - fraction)
-        likely: Floats = 10 * np.minimum(below, above) + np.maximum(below, above)
+        likely: Floats = np.maximum(below, _LITTLE) * np.maximum(above, _LITTLE)
         return likely

@@ -1,8 +1,8 @@
 """A mixed-integer program whose solutions are inputs that may be decided wrongly: HiGHS looks, the device judges.
 
 Nothing is concluded from what HiGHS says, not even from "infeasible". The program has one whole number for each
-quantizer's step. Inputs are left continuous, which makes it much faster, and are rounded at random afterwards. So sums
-keep away from the ends of steps by a little.
+quantizer's step. Inputs are left continuous, which makes it much faster, and are made whole afterwards (`whole.py`).
+So sums keep away from the ends of steps by a little.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 
 from hw.certify.dual import Net, Objective, Points, Regions
 from hw.certify.stages import Affine
+from hw.certify.whole import whole_inputs
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _ROUNDED = 4096  # inputs that are made of one solution
-_INFEASIBLE = 2  # scipy's status
 _ANY = 1e9  # the first solution is good enough
 _INNER = 1.0  # sums of steps, which are whole, keep away from ties
 
 
 def suspects(
     net: Net, regions: Regions, goal: Objective, need: int, seconds: float, rng: np.random.Generator
-) -> tuple[Points | None, bool]:
-    """Leaves (some, n) that may be decided wrongly, if HiGHS finds them; and whether the time was enough to tell.
+) -> Points | None:
+    """Leaves (some, n) that may be decided wrongly, if HiGHS finds them.
 
     Args:
         net: stages.
@@ -40,7 +40,7 @@ def suspects(
     from scipy.optimize import milp  # takes half a second to load
 
     if not net.stages or not all(isinstance(s, Affine) and s.stairs is not None for s in net.stages):
-        return None, False
+        return None
     made = _Program()
     for index in net.leaves:
         box = regions.leaves[index]
@@ -57,15 +57,12 @@ def suspects(
         options={"time_limit": seconds, "mip_rel_gap": _ANY},
     )
     if found.x is None:
-        return None, found.status == _INFEASIBLE
-    points: Points = {}
+        return None
+    near: Points = {}
     for index in net.leaves:
         at, base, _ = made.values[index]
-        near = found.x[at : at + len(base)]
-        points[index] = np.floor(near + rng.random((_ROUNDED, len(base)))).astype(np.int64)
-        points[index][0] = np.rint(near)
-        points[index] = np.clip(points[index], regions.leaves[index].low[0], regions.leaves[index].high[0])
-    return points, True
+        near[index] = found.x[None, at : at + len(base)]
+    return whole_inputs(net, regions, near, _ROUNDED, rng)
 
 
 def _steps(made: _Program, net: Net, regions: Regions, stage: Affine) -> None:

@@ -18,10 +18,12 @@ from hw.certify.program import suspects
 from hw.certify.rows import rows_of
 from hw.certify.stages import Stages
 from hw.certify.verdicts import Verdicts
+from hw.certify.whole import whole_inputs
 from qmodels.attacks.local_search import anneal
 from qmodels.grid import Codes
 
-_LOOK, _PROVE = 0.5, 0.9  # shares of the time that is left: for a mixed-integer program, and for branch and cut
+_LOOK = 0.5  # of the time that is left: for a mixed-integer program; branch and cut has the rest
+_NEAR = 32  # whole inputs that are made of a point between them
 _ASSUMED, _STEPS = 3, 30  # rounds of assuming a wrong decision before, and the steps of each ascent
 
 
@@ -123,8 +125,6 @@ class Question:
     ) -> bool:
         """One pair by integer programs: HiGHS looks for inputs, branch and cut proves that there are none.
 
-        A proof is tried only where HiGHS needed little time: its program is about the same.
-
         Args:
             row: which pair.
             net: stages, perhaps of a shrunk network.
@@ -139,10 +139,10 @@ class Question:
         seconds = _LOOK * (self.deadline - time.process_time()) / open_now
         if seconds <= 0:
             return False
-        points, ended = suspects(net, regions, goal, int(need[0]), seconds * self._slower(), rng)
+        points = suspects(net, regions, goal, int(need[0]), seconds * self._slower(), rng)
         if points is not None:
             self.broken(np.full(len(points[self.leaf]), row), points)
-        if not ended or not self.alive()[row]:
+        if not self.alive()[row]:
             return False
         for _ in range(_ASSUMED):
             regions, gone = assumed(net, regions, goal, need, lam, _STEPS)
@@ -152,14 +152,13 @@ class Question:
         rows = rows_of(net, regions, goal, int(need[0]))
         if rows is None:
             return False
-        now = time.process_time()
-        until = now + _PROVE * (self.deadline - now) / open_now
 
-        def alive() -> bool:
-            return time.process_time() < until
+        def alive() -> bool:  # without this proof those of other rivals would be of no use
+            return time.process_time() < self.deadline
 
-        def show(leaves: Points) -> bool:
-            return bool(self.broken(np.array([row]), leaves)[row])
+        def show(near: Points) -> bool:
+            points = whole_inputs(net, regions, near, _NEAR, rng)
+            return bool(self.broken(np.full(_NEAR, row), points)[row])
 
         shown = Cutting(rows, alive, show).impossible()
         self.closed += shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -23,10 +24,29 @@ _OPTIONS = {
 Floats = NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What HiGHS says of the rows between some bounds of y. Nothing is concluded from it.
+
+    Args:
+        empty: no y fulfils them.
+        value: the least cost, or infinite.
+        point: (n,) y that has it; of no use if empty.
+        weights: (rows,) of rows as HiGHS has them, whose sum shows this; of unknown sign if empty.
+        basis: of columns and rows.
+    """
+
+    empty: bool
+    value: float
+    point: Floats
+    weights: Floats
+    basis: Any
+
+
 class Relaxation:
     """min cost @ y over the rows, their cuts, and bounds of y, with y no longer whole.
 
-    `matrix`, `least` and `most` hold all rows between the last bounds of y; those from `own` on are cuts.
+    `matrix`, `least` and `most` hold all rows; those from `own` on are cuts.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -45,9 +65,6 @@ class Relaxation:
         ends = rows.low.astype(np.float64), rows.high.astype(np.float64)
         self.highs.addCols(count, rows.cost.astype(np.float64), *ends, 0, np.zeros(count, np.int32), none, np.zeros(0))
         self.add(rows.matrix, rows.least, rows.most)
-        self.empty, self.done = False, False
-        self.point: Floats = np.zeros(count)
-        self.value = 0.0
 
     @cached_property
     def floats(self) -> Floats:
@@ -61,9 +78,19 @@ class Relaxation:
 
     @cached_property
     def ends(self) -> Floats:
-        """(rows,) the larger magnitude of each row's ends."""
-        ends = (np.where(np.abs(end) < FREE, np.abs(end), 0) for end in (self.least, self.most))
-        return np.maximum(*ends).astype(np.float64)
+        """(rows,) the largest magnitude of each row's ends, also between closer bounds."""
+        ends = [np.where(np.abs(end) < FREE, np.abs(end), 0) for end in (self.least, self.most)]
+        own: Floats = np.maximum(*ends).astype(np.float64)
+        ladders = self.rows.ladders
+        if len(ladders.below):
+            np.maximum.at(own, ladders.below, np.abs(ladders.least).max(axis=1))
+            np.maximum.at(own, ladders.above, np.abs(ladders.most).max(axis=1))
+        return own
+
+    @cached_property
+    def rounded(self) -> float:
+        """What a column comes to at most, with weights of one: so much may rounding add."""
+        return float(self.sizes.sum(axis=0).max())
 
     def add(self, matrix: Whole, least: Whole, most: Whole) -> None:
         """More rows."""
@@ -82,14 +109,14 @@ class Relaxation:
         free = self._highspy.kHighsInf
         return np.where(least > -FREE, least * scale, -free), np.where(most < FREE, most * scale, free)
 
-    def basis(self) -> NDArray[np.int64]:
-        """(rows,) columns of the last basis; -1 - row for a slack.
+    def basic(self, solution: Solution) -> NDArray[np.int64]:
+        """(rows,) columns of a solution's basis; -1 - row for a slack.
 
         HiGHS' own functions for this, and for `inverse`, end in segmentation faults now and then (seen with 1.15.1).
         """
-        basis, basic = self.highs.getBasis(), self._highspy.HighsBasisStatus.kBasic
-        columns = [at for at, status in enumerate(basis.col_status) if status == basic]
-        slacks = [-1 - at for at, status in enumerate(basis.row_status) if status == basic]
+        basic = self._highspy.HighsBasisStatus.kBasic
+        columns = [at for at, status in enumerate(solution.basis.col_status) if status == basic]
+        slacks = [-1 - at for at, status in enumerate(solution.basis.row_status) if status == basic]
         return np.array(columns + slacks, np.int64)
 
     def inverse(self, basic: NDArray[np.int64], places: NDArray[np.int64]) -> Floats:
@@ -112,10 +139,10 @@ class Relaxation:
         except np.linalg.LinAlgError:
             return np.zeros((len(places), len(basic)))
 
-    def forget(self) -> None:
-        """Leave out cuts that are not tight at the last solution."""
+    def forget(self, solution: Solution) -> None:
+        """Leave out cuts that are not tight at a solution."""
         basic = self._highspy.HighsBasisStatus.kBasic
-        status = self.highs.getBasis().row_status
+        status = solution.basis.row_status
         away = [row for row in range(self.own, len(self.most)) if status[row] == basic]
         if away:
             self.highs.deleteRows(len(away), np.array(away, np.int32))
@@ -124,55 +151,61 @@ class Relaxation:
 
     def _kept(self, matrix: Whole, least: Whole, most: Whole, scale: Floats) -> None:
         self.matrix, self.least, self.most, self.scale = matrix, least, most, scale
-        for name in ("floats", "sizes", "ends"):
+        for name in ("floats", "sizes", "ends", "rounded"):
             vars(self).pop(name, None)
 
-    def solve(self, low: Whole, high: Whole) -> None:
-        """Solve it between other bounds; `empty`, or else `point` and `value`. Not `done`: HiGHS gave up."""
+    def between(self, low: Whole, high: Whole) -> None:
+        """Set the bounds of y."""
         self.highs.changeColsBounds(len(low), self._columns, low.astype(np.float64), high.astype(np.float64))
-        least, most = self.rows.ends(low, high)
-        self.highs.changeRowsBounds(self.own, self._own, *self._scaled(least, most, self.scale[: self.own]))
-        self.least[: self.own], self.most[: self.own] = least, most
-        vars(self).pop("ends", None)
-        self._run()
+        ends = self._scaled(*self.rows.ends(low, high), self.scale[: self.own])
+        self.highs.changeRowsBounds(self.own, self._own, *ends)
 
-    def tried(self, column: int, low: float, high: float, basis: Any) -> None:
-        """Solve it with other bounds of one column, which stay; from a basis."""
-        self.highs.changeColBounds(column, low, high)
+    def solve(self, low: Whole, high: Whole, basis: Any = None) -> Solution | None:
+        """The solution between these bounds, perhaps from a basis on; None: HiGHS gave up."""
+        self.between(low, high)
+        if basis is not None:
+            self.highs.setBasis(basis)
+        return self._run()
+
+    def tried(self, column: int, low: int, high: int, basis: Any) -> Solution | None:
+        """The solution with other bounds of one column, which stay; from a basis on."""
+        self.highs.changeColBounds(column, float(low), float(high))
         self.highs.setBasis(basis)
-        self._run()
+        return self._run()
 
-    def _run(self) -> None:
-        status = self._highspy.HighsModelStatus
-        self.highs.run()
-        found = self.highs.getModelStatus()
-        self.empty, self.done = found == status.kInfeasible, found in (status.kInfeasible, status.kOptimal)
-        if found == status.kOptimal:
-            self.point = np.array(self.highs.getSolution().col_value)
-            self.value = float(self.highs.getInfo().objective_function_value)
+    def _run(self) -> Solution | None:
+        highs, status = self.highs, self._highspy.HighsModelStatus
+        highs.run()
+        found = highs.getModelStatus()
+        if found == status.kInfeasible:
+            _, known, ray = highs.getDualRay()
+            weights = np.array(ray) if known else np.zeros(len(self.most))
+            return Solution(True, np.inf, np.zeros(0), weights, highs.getBasis())
+        if found != status.kOptimal:
+            return None
+        solution, value = highs.getSolution(), float(highs.getInfo().objective_function_value)
+        weights = -np.array(solution.row_dual)
+        return Solution(False, value, np.array(solution.col_value), weights, highs.getBasis())
 
-    def impossible(self, low: Whole, high: Whole) -> bool:
-        """After `empty`: whether the rows' sum, weighted as HiGHS says, is proved to contradict the bounds."""
-        _, known, ray = self.highs.getDualRay()
-        if not known:
-            return False
+    def impossible(self, solution: Solution, low: Whole, high: Whole) -> bool:
+        """Whether the rows' sum, with the weights of an empty solution, is proved to contradict these bounds of y."""
+        least, most = self._ends(low, high)
         for sign in (1.0, -1.0):
-            whole, _ = self._whole(sign * np.array(ray), low, high, 0)
+            whole, _ = self._whole(sign * solution.weights, low, high, 0)
             total = self._sum(whole)
-            if int(np.minimum(total * low, total * high).sum()) > self._at_most(whole):
+            if int(np.minimum(total * low, total * high).sum()) > _at_most(whole, least, most):
                 return True
         return False
 
-    def fixed(self, low: Whole, high: Whole) -> tuple[Whole, Whole]:
-        """Bounds of y without what costs too much, by the last solution's multipliers; low > high: nothing is left.
+    def fixed(self, solution: Solution, low: Whole, high: Whole) -> tuple[Whole, Whole]:
+        """Bounds of y without what costs too much, by a solution's weights; low > high: nothing is left.
 
-        Any multipliers give a true bound of the cost, and of the cost with a column one further from its best end.
+        Any weights give a true bound of the cost, and of the cost with a column one further from its best end.
         """
         rows = self.rows
-        duals = -np.array(self.highs.getSolution().row_dual)
-        whole, unit = self._whole(duals, low, high, int(np.abs(rows.cost).max()))
+        whole, unit = self._whole(solution.weights, low, high, int(np.abs(rows.cost).max()))
         worth = rows.cost * unit + self._sum(whole)
-        least = int(np.minimum(worth * low, worth * high).sum()) - self._at_most(whole)
+        least = int(np.minimum(worth * low, worth * high).sum()) - _at_most(whole, *self._ends(low, high))
         room = rows.limit * unit - least
         if room < 0:
             return high + 1, high
@@ -180,18 +213,22 @@ class Relaxation:
         up, down = worth > 0, worth < 0
         return np.where(down, np.maximum(low, high - steps), low), np.where(up, np.minimum(high, low + steps), high)
 
-    def _whole(self, duals: Floats, low: Whole, high: Whole, cost: int) -> tuple[Whole, int]:
+    def _ends(self, low: Whole, high: Whole) -> tuple[Whole, Whole]:
+        """Ends of all rows between these bounds of y."""
+        least, most = self.rows.ends(low, high)
+        return np.append(least, self.least[self.own :]), np.append(most, self.most[self.own :])
+
+    def _whole(self, weights: Floats, low: Whole, high: Whole, cost: int) -> tuple[Whole, int]:
         """Weights of rows as whole numbers of 1/unit, so small that float64 holds what they are used for.
 
         Those above zero stand for a row's upper end, the others for its lower one; without that end they are zero.
         """
-        up, down = np.where(self.most < FREE, duals, 0), np.where(self.least > -FREE, duals, 0)
-        weights = (np.maximum(up, 0) + np.minimum(down, 0)) * self.scale
+        free = np.where(weights > 0, self.most >= FREE, self.least <= -FREE)
+        weights = np.where(free, 0, weights) * self.scale
         sizes = np.abs(weights)
         reach = float(max(np.abs(low).max(), np.abs(high).max(), 1)) * len(low)
-        size = (float((sizes @ self.sizes).max()) + cost) * reach + float(sizes @ self.ends)
-        size += cost * reach + abs(self.rows.limit)
-        rest = float(self.sizes.sum(axis=0).max()) * reach + float(self.ends.sum())  # if each is rounded up by one
+        size = (float((sizes @ self.sizes).max()) + 2 * cost) * reach + float(sizes @ self.ends) + abs(self.rows.limit)
+        rest = self.rounded * reach + float(self.ends.sum())
         if not 0 < size < _ROOM - rest:
             return np.zeros(len(weights), np.int64), 1
         unit = 1 << min(int(np.floor(np.log2((_ROOM - rest) / size))), 50)
@@ -201,7 +238,8 @@ class Relaxation:
         """The rows, weighted and added up; float64 is much faster and as exact, for weights of `_whole`."""
         return (whole.astype(np.float64) @ self.floats).astype(np.int64)
 
-    def _at_most(self, whole: Whole) -> int:
-        """What this sum is at most."""
-        ends = np.where(whole > 0, self.most, self.least)
-        return int(whole[whole != 0] @ ends[whole != 0])
+
+def _at_most(whole: Whole, least: Whole, most: Whole) -> int:
+    """What the sum of rows with these weights is at most."""
+    used = np.flatnonzero(whole)
+    return int(whole[used] @ np.where(whole > 0, most, least)[used])

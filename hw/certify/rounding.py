@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hw.certify.relaxation import Floats, Relaxation
+from hw.certify.relaxation import Floats, Relaxation, Solution
 from hw.certify.rows import FREE, Whole
 
 _UNIT_BITS = 30  # a weight is a whole number of 2**-30; this is d
@@ -49,12 +49,12 @@ class _Shifted:
     most: Whole
 
     @classmethod
-    def at(cls, found: Relaxation, low: Whole, high: Whole) -> _Shifted:
-        """By the last solution; between these bounds of columns."""
-        sums = found.floats @ found.point
+    def at(cls, found: Relaxation, point: Floats, low: Whole, high: Whole) -> _Shifted:
+        """By a point; between these bounds of columns."""
+        sums = found.floats @ point
         lower = (found.most >= FREE) | ((found.least > -FREE) & (sums - found.least < found.most - sums))
         sign = np.where(lower, -1, 1)
-        down = found.point - low > high - found.point
+        down = point - low > high - point
         return cls(low, high, down, sign, np.where(lower, -found.least, found.most))
 
     def signs(self, numbers: Whole) -> Whole:
@@ -66,21 +66,25 @@ class _Shifted:
         return np.where(self.down, self.high, self.low)
 
 
-def rounding_cuts(found: Relaxation, low: Whole, high: Whole, rows: int, most: int) -> tuple[Whole, Whole] | None:
-    """matrix, right of cuts through the last solution, which hold between these bounds; None: there are none.
+def rounding_cuts(
+    found: Relaxation, solution: Solution, low: Whole, high: Whole, rows: int, most: int
+) -> tuple[Whole, Whole] | None:
+    """matrix, right of cuts through a solution, which hold between these bounds; None: there are none.
 
     Args:
-        found: a solved program.
+        found: the program.
+        solution: of it, not empty, between these bounds.
         low: of columns.
         high: likewise.
         rows: of the tableau, at most.
         most: cuts.
     """
     reach = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
-    weights = _tableau(found, rows, reach)
+    weights = _tableau(found, solution, rows, reach)
     if weights is None:
         return None
-    point, shift = found.point, _Shifted.at(found, low, high)
+    point = solution.point
+    shift = _Shifted.at(found, point, low, high)
     rows_of = found.floats * shift.sign[:, None]
     slack, away = shift.most - rows_of @ point, np.abs(point - shift.ends())
     sums = (weights.astype(np.float64) @ found.floats).astype(np.int64)
@@ -113,11 +117,11 @@ def rounding_cuts(found: Relaxation, low: Whole, high: Whole, rows: int, most: i
     return (np.array(matrix), np.array(rights, np.int64)) if matrix else None
 
 
-def _tableau(found: Relaxation, most: int, reach: Floats) -> Whole | None:
+def _tableau(found: Relaxation, solution: Solution, most: int, reach: Floats) -> Whole | None:
     """Weights (some, rows) that leave one basic column with a fraction among those that the basis holds."""
-    columns = found.basis()
+    columns = found.basic(solution)
     at = np.maximum(columns, 0)
-    fraction = np.abs(found.point[at] - np.rint(found.point[at]))
+    fraction = np.abs(solution.point[at] - np.rint(solution.point[at]))
     worth = np.where((columns >= 0) & (fraction > _FRACTION), fraction, 0) * np.where(found.rows.steps[at], 1, _INPUTS)
     order = np.argsort(-worth, kind="stable")[:most]
     chosen = order[worth[order] > 0]

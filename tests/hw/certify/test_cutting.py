@@ -108,21 +108,20 @@ def test_cuts_and_fixed_columns_keep_every_input_decided_wrongly(seed, share):
         cost = rows.cost if turn == 0 else rng.integers(-9, 10, len(rows.cost))
         limit = rows.limit if turn == 0 else int((points[wrong] @ cost).max())
         found = Relaxation(replace(rows, cost=cost, limit=limit))
-        found.solve(rows.low, rows.high)
         for _ in range(6):
-            assert found.done and not found.empty
-            low, high = found.fixed(rows.low, rows.high)
+            solution = found.solve(rows.low, rows.high)
+            assert solution is not None and not solution.empty
+            low, high = found.fixed(solution, rows.low, rows.high)
             assert ((points[wrong] >= low) & (points[wrong] <= high)).all()
-            cuts = rounding_cuts(found, rows.low, rows.high, 20, 10)
+            cuts = rounding_cuts(found, solution, rows.low, rows.high, 20, 10)
             if cuts is None:
                 break
             matrix, most = cuts
             none = np.full(len(most), -FREE)
             assert fulfilled(matrix, none, most, points[wrong]).all()
-            assert (matrix @ found.point > most).all()
-            found.forget()
+            assert (matrix @ solution.point > most).all()
+            found.forget(solution)
             found.add(matrix, none, most)
-            found.solve(rows.low, rows.high)
 
 
 @given(st.integers(0, 10_000))
@@ -131,19 +130,12 @@ def test_no_weights_refute_what_is_possible(seed):
     """Whatever HiGHS says is only a hint: with weights of our own, large and small, nothing wrong is concluded."""
     rows, points, wrong = question(seed, 0.05)
     found, rng = Relaxation(rows), np.random.default_rng(seed)
-    found.solve(rows.low, rows.high)
+    honest = found.solve(rows.low, rows.high)
     for size in (1e-12, 1.0, 1e12):
-
-        class Liar:
-            def getDualRay(self, size=size):
-                return None, True, size * rng.normal(size=len(rows.most))
-
-            def getSolution(self, size=size):
-                return type("Solution", (), {"row_dual": size * rng.normal(size=len(rows.most))})
-
-        found.highs = Liar()
-        assert not found.impossible(rows.low, rows.high)
-        low, high = found.fixed(rows.low, rows.high)
+        lies = replace(honest, empty=True, weights=size * rng.normal(size=len(rows.most)))
+        assert not found.impossible(lies, rows.low, rows.high)
+        lies = replace(honest, weights=size * rng.normal(size=len(rows.most)))
+        low, high = found.fixed(lies, rows.low, rows.high)
         assert ((points[wrong] >= low) & (points[wrong] <= high)).all()
 
 
