@@ -135,7 +135,7 @@ class Cutting:
     def _left(self, part: _Part) -> _Part | None:
         """What is left of a part when what costs too much is away, with a solution; None: nothing, proved."""
         solution = part.solution or self._solved(part.low, part.high)
-        for _ in range(_FIXINGS):
+        for turn in range(_FIXINGS + 1):
             if solution.empty:
                 gone = self.found.impossible(solution, part.low, part.high)
                 return None if gone else _Part(part.low, part.high, solution)
@@ -145,8 +145,9 @@ class Cutting:
             same = (low == part.low) & (high == part.high)
             if same[self.rows.steps].all():
                 return _Part(low, high, solution, closer=not same.all())
-            part = _Part(low, high)
-            solution = self._solved(low, high, solution.basis)
+            if turn < _FIXINGS:
+                part = _Part(low, high)
+                solution = self._solved(low, high, solution.basis)
         return _Part(part.low, part.high, solution)
 
     def _dive(self, part: _Part) -> None:
