@@ -171,15 +171,20 @@ class Work:
         if not question.alive().any():
             return
         front, regions, goal, question.elements = shrink(front, regions, goal)
-        one, start = regions.take(np.zeros(1, np.int64)), None
+        one = regions.take(np.zeros(1, np.int64))
+        attempts: list[tuple[Net, Regions, Points | None]] = [(front, one, None)]
         if (smaller := joined(front, one, goal)) is not None:  # its leaf is no input of the network
-            start = root(front, regions, goal, need, self.known.effort.steps)[0].inputs[-1]
-            front, one = smaller
-        if deep(front):
-            one = tightened(front, one, _TIGHTEN)
-        regions = one.take(np.zeros(len(need), np.int64))
-        if self._cut(front, regions, goal, need, question, start) and question.alive().any():
-            self.known.set(right[pairs.image[:1]], "certified", "search")
+            near = root(front, regions, goal, need, self.known.effort.steps)[0].inputs[-1]
+            attempts.insert(0, (*smaller, near))  # what it leaves open before the time is up may be closed without it
+        for net, region, start in attempts:
+            if not question.alive().any():
+                return
+            question.closed = 0
+            inner = tightened(net, region, _TIGHTEN) if deep(net) else region
+            if self._cut(net, inner.take(np.zeros(len(need), np.int64)), goal, need, question, start):
+                if question.alive().any():
+                    self.known.set(right[pairs.image[:1]], "certified", "search")
+                return
 
     def _cut(
         self,

@@ -21,7 +21,7 @@ from hw.simulate.bitsim.recipes import Cast, Clamp, Recipe, recipe
 from qmodels.attacks.ball import Ball
 from qmodels.formats import FixedPoint, Overflow
 from qmodels.grid import InputGrid
-from tests.hw.certify.test_certifier import GRID, SUMS, every_input
+from tests.hw.certify.test_certifier import GRID, SUMS, every_input, subject, truth
 
 pytestmark = pytest.mark.gxx
 WEIGHT, STEPS = FixedPoint(4, 2), FixedPoint(3, 1, False, overflow=Overflow.SAT)
@@ -167,3 +167,13 @@ def test_verdicts_on_convolutions_equal_trying_every_input(seed, radius):
     found = Certifier(simulator).certify(ball, y, Effort(10, complete=True, timeout=0.5, enumerate_up_to=0))
     assert not (found.certified[0] and not right)
     assert not (found.broken[0] and right)
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_what_groups_leave_open_is_asked_without_them(seed):
+    """What the groups allow, but no input does: the search ends before its time, and begins again from the inputs."""
+    simulator, x, y = subject(seed, hidden=(10, 8))
+    ball = Ball(GRID, x, "linf", 3)
+    found = Certifier(simulator).certify(ball, y, Effort(1, complete=True, timeout=30.0, enumerate_up_to=0))
+    assert found.decided.all()
+    np.testing.assert_array_equal(found.certified, truth(simulator, ball, y))
