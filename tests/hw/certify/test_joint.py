@@ -169,7 +169,7 @@ def test_verdicts_on_convolutions_equal_trying_every_input(seed, radius):
     assert not (found.broken[0] and right)
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [6, 10])
 def test_what_groups_leave_open_is_asked_without_them(seed):
     """What the groups allow, but no input does: the search ends before its time, and begins again from the inputs."""
     simulator, x, y = subject(seed, hidden=(10, 8))
