@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _ROUNDED = 4096  # inputs that are made of one solution
+_INFEASIBLE = 2  # scipy's status
 _ANY = 1e9  # the first solution is good enough
 _INNER = 1.0  # sums of steps, which are whole, keep away from ties
 
 
 def suspects(
     net: Net, regions: Regions, goal: Objective, need: int, seconds: float, rng: np.random.Generator
-) -> Points | None:
-    """Leaves (some, n) that may be decided wrongly, if HiGHS finds them.
+) -> tuple[Points | None, bool]:
+    """Leaves (some, n) that may be decided wrongly, if HiGHS finds them; and whether the time was enough to tell.
 
     Args:
         net: stages.
@@ -40,7 +41,7 @@ def suspects(
     from scipy.optimize import milp  # takes half a second to load
 
     if not net.stages or not all(isinstance(s, Affine) and s.stairs is not None for s in net.stages):
-        return None
+        return None, False
     made = _Program()
     for index in net.leaves:
         box = regions.leaves[index]
@@ -57,12 +58,12 @@ def suspects(
         options={"time_limit": seconds, "mip_rel_gap": _ANY},
     )
     if found.x is None:
-        return None
+        return None, found.status == _INFEASIBLE
     near: Points = {}
     for index in net.leaves:
         at, base, _ = made.values[index]
         near[index] = found.x[None, at : at + len(base)]
-    return whole_inputs(net, regions, near, _ROUNDED, rng)
+    return whole_inputs(net, regions, near, _ROUNDED, rng), True
 
 
 def _steps(made: _Program, net: Net, regions: Regions, stage: Affine) -> None:

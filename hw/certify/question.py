@@ -125,6 +125,8 @@ class Question:
     ) -> bool:
         """One pair by integer programs: HiGHS looks for inputs, branch and cut proves that there are none.
 
+        A proof is tried only where HiGHS needed little time: else the search does better with the rest.
+
         Args:
             row: which pair.
             net: stages, perhaps of a shrunk network.
@@ -139,10 +141,10 @@ class Question:
         seconds = _LOOK * (self.deadline - time.process_time()) / open_now
         if seconds <= 0:
             return False
-        points = suspects(net, regions, goal, int(need[0]), seconds * self._slower(), rng)
+        points, ended = suspects(net, regions, goal, int(need[0]), seconds * self._slower(), rng)
         if points is not None:
             self.broken(np.full(len(points[self.leaf]), row), points)
-        if not self.alive()[row]:
+        if not ended or not self.alive()[row]:
             return False
         for _ in range(_ASSUMED):
             regions, gone = assumed(net, regions, goal, need, lam, _STEPS)

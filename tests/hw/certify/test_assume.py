@@ -102,7 +102,8 @@ def test_a_program_finds_inputs_decided_wrongly():
         front, regions, goal, _, apart = asked(seed)
         need = int(np.quantile(apart, 0.05)) + 1
         (leaf,), box = front.leaves, next(iter(regions.leaves.values()))
-        points = suspects(front, regions, goal, need, 5.0, rng)
+        points, ended = suspects(front, regions, goal, need, 5.0, rng)
+        assert ended
         if points is None:
             continue
         assert ((points[leaf] >= box.low[0]) & (points[leaf] <= box.high[0])).all()
@@ -113,4 +114,4 @@ def test_a_program_finds_inputs_decided_wrongly():
         reached = goal.constant[0] + sum(values[i] @ weights[0] for i, weights in goal.coefficients.items())
         found_wrong += bool((reached < need).any())
     assert found_wrong >= 3
-    assert suspects(front, regions, goal, int(apart.min()) - 1000, 5.0, rng) is None
+    assert suspects(front, regions, goal, int(apart.min()) - 1000, 5.0, rng) == (None, True)
