@@ -12,6 +12,7 @@ import numpy as np
 from hw.certify.dual import Multipliers, Net, Points, Regions
 from hw.certify.interval import Interval
 from hw.certify.stages import Affine, Largest
+from hw.certify.whole import first_staircases
 
 _WHOLE = 1e-6  # nearer to a whole number is one
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def settle(net: Net, regions: Regions) -> tuple[Multipliers, Points] | None:
     from scipy.sparse import csr_matrix, hstack, vstack
 
     stages = [s for s in net.stages if isinstance(s, Affine) and s.stairs is not None]
-    first = [s for s in stages if all(index in net.leaves for index, _ in net.matrices[s.out])]
+    first = first_staircases(net)
     if not first or any(isinstance(s, Largest) for s in net.stages):
         return None
     at: dict[int, int] = {}

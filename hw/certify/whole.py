@@ -42,29 +42,33 @@ def whole_inputs(net: Net, regions: Regions, near: Points, count: int, rng: np.r
     return {index: part.astype(np.int64) for index, part in zip(net.leaves, np.split(found, cuts, axis=1), strict=True)}
 
 
-def _first(net: Net) -> list[Affine]:
-    """The staircases that read nothing but leaves."""
+def first_staircases(net: Net) -> list[Affine]:
+    """Those that read nothing but leaves: all others follow from them."""
     stages = [s for s in net.stages if isinstance(s, Affine) and s.stairs is not None]
     return [s for s in stages if all(index in net.leaves for index, _ in net.matrices[s.out])]
 
 
 def _first_sums(net: Net) -> Floats | None:
     """The matrix (sums, inputs) of these stages, without their biases; None: there is none, or it is too large."""
+    first = first_staircases(net)
+    sizes = {index: matrix.sparse.shape[1] for stage in first for index, matrix in net.matrices[stage.out]}
+    if not first or set(sizes) != set(net.leaves):
+        return None
+    if max(len(stage.bias) for stage in first) * sum(sizes.values()) > _CELLS:
+        return None
     rows = []
-    for stage in _first(net):
-        parts = dict(net.matrices[stage.out])
-        sizes = {index: matrix.sparse.shape[1] for s in _first(net) for index, matrix in net.matrices[s.out]}
-        if len(stage.bias) * sum(sizes.values()) > _CELLS or set(sizes) != set(net.leaves):
-            return None
-        dense = [parts[i].sparse.toarray() if i in parts else np.zeros((len(stage.bias), sizes[i])) for i in net.leaves]
-        rows.append(np.hstack(dense).astype(np.float64))
-    return np.vstack(rows) if rows else None
+    for stage in first:
+        parts, count = dict(net.matrices[stage.out]), len(stage.bias)
+        rows.append(
+            np.hstack([parts[i].sparse.toarray() if i in parts else np.zeros((count, sizes[i])) for i in net.leaves])
+        )
+    return np.vstack(rows).astype(np.float64)
 
 
 def _steps(net: Net, regions: Regions, sums: Floats) -> tuple[Floats, Floats]:
     """The first and last number of the step that each sum is on, less its bias."""
     least, most, at = [], [], 0
-    for stage in _first(net):
+    for stage in first_staircases(net):
         assert stage.stairs is not None
         reach = regions.reach[stage.out]
         own = np.rint(sums[at : at + len(stage.bias)] + stage.bias).astype(np.int64)
