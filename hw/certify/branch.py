@@ -54,8 +54,8 @@ class Search:
         broken: told of inputs that come near; it says which questions are thereby answered the other way.
         alive: which questions are still worth the time.
         steps: of each ascent.
-        stuck: told once of a question (its region and multipliers, one row) that many parts have not answered; whether
-            it has proved it.
+        stuck: told once of a question (its region and multipliers, one row) that many parts have not answered, and how
+            many questions have parts left; whether it has proved it.
     """
 
     net: Net
@@ -64,7 +64,7 @@ class Search:
     broken: Broken
     alive: Callable[[], NDArray[np.bool_]]
     steps: int
-    stuck: Callable[[int, Regions, Multipliers], bool] = lambda question, regions, multipliers: False
+    stuck: Callable[[int, Regions, Multipliers, int], bool] = lambda question, regions, multipliers, left: False
 
     def __post_init__(self) -> None:
         self.over = np.zeros(len(self.need), np.bool_)  # answered the other way, or given up
@@ -102,9 +102,10 @@ class Search:
             before = worked.copy()
             np.add.at(worked, now.question, 1)
             crossed = (before < _STUCK) & (worked >= _STUCK) & self.alive()
-            for question in np.intersect1d(np.flatnonzero(crossed), nodes.question):  # the others are answered
-                row = np.array([question])
-                proved[question] = self.stuck(int(question), regions.take(row), found.take(row))
+            unanswered = np.unique(nodes.question)
+            for question in np.intersect1d(np.flatnonzero(crossed), unanswered):
+                row, count_left = np.array([question]), int((~proved[unanswered]).sum())
+                proved[question] = self.stuck(int(question), regions.take(row), found.take(row), count_left)
 
     def _work(self, nodes: Nodes) -> Nodes:
         """Bound these nodes; the parts of those that stay open."""

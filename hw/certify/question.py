@@ -43,7 +43,6 @@ class Question:
         self.right, self.stages = right, stages
         self.rows = right[pairs.image]
         self.elements: dict[int, NDArray[np.int64]] = {}
-        self.closed = 0  # pairs that `cut` has proved
         self.began = time.monotonic(), time.process_time()
         self.leaf = next((i for i, where in stages.origin.items() if where is not None), None)
         if self.leaf is not None:
@@ -121,7 +120,14 @@ class Question:
         return max(wall / max(processor, 1e-3), 1.0) if wall > 0.1 else 1.0
 
     def cut(
-        self, row: int, net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], lam: Multipliers
+        self,
+        row: int,
+        net: Net,
+        regions: Regions,
+        goal: Objective,
+        need: NDArray[np.int64],
+        lam: Multipliers,
+        left: int,
     ) -> bool:
         """One pair by integer programs: HiGHS looks for inputs, branch and cut proves that there are none.
 
@@ -134,11 +140,11 @@ class Question:
             goal: one row.
             need: (1,).
             lam: multipliers of it.
+            left: how many pairs need an answer, with this one: they share the time.
         """
         if self.leaf not in net.leaves:
             return False
-        rng, open_now = self.known.subject.rng, max(int(self.alive().sum()) - self.closed, 1)
-        seconds = _LOOK * (self.deadline - time.process_time()) / open_now
+        rng, seconds = self.known.subject.rng, _LOOK * (self.deadline - time.process_time()) / left
         if seconds <= 0:
             return False
         points, ended = suspects(net, regions, goal, int(need[0]), seconds * self._slower(), rng)
@@ -149,7 +155,6 @@ class Question:
         for _ in range(_ASSUMED):
             regions, gone = assumed(net, regions, goal, need, lam, _STEPS)
             if gone[0]:
-                self.closed += 1
                 return True
         rows = rows_of(net, regions, goal, int(need[0]))
         if rows is None:
@@ -162,6 +167,4 @@ class Question:
             points = whole_inputs(net, regions, near, _NEAR, rng)
             return bool(self.broken(np.full(_NEAR, row), points)[row])
 
-        shown = Cutting(rows, alive, show).impossible()
-        self.closed += shown
-        return shown
+        return Cutting(rows, alive, show).impossible()

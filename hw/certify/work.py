@@ -179,7 +179,6 @@ class Work:
         for net, region, start in attempts:
             if not question.alive().any():
                 return
-            question.closed = 0
             inner = tightened(net, region, _TIGHTEN) if deep(net) else region
             if self._cut(net, inner.take(np.zeros(len(need), np.int64)), goal, need, question, start):
                 if question.alive().any():
@@ -212,8 +211,8 @@ class Work:
                 sub.anneal(int(row), start[sub.leaf][hard[row]], _ROUNDS)
         goal, need = goal.take(hard), need[hard]
 
-        def stuck(row: int, region: Regions, lam: Multipliers) -> bool:
-            return sub.cut(row, front, region, goal.take(np.array([row])), need[row : row + 1], lam)
+        def stuck(row: int, region: Regions, lam: Multipliers, left: int) -> bool:
+            return sub.cut(row, front, region, goal.take(np.array([row])), need[row : row + 1], lam, left)
 
         search = Search(front, goal, need, sub.broken, sub.alive, steps // 2, stuck)
         return bool(search.run(bent.remains().take(np.flatnonzero(~bent.shown)), some, bound).all())
