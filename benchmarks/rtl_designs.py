@@ -51,7 +51,7 @@ RECIPES = {
     ),
     "tabular demo 30-32-16, 4 bits": Recipe("tabular.yaml", {}, (6, 12, 24, 48)),
     "jet tagger's kind 16-64-32-32-5, 6 bits": Recipe("jets.yaml", {"training.epochs": 5}, (8, 16, 32)),
-    "digits CNN of the demo, 3 bits": Recipe("digits.yaml", {}, (16, 32)),
+    "digits CNN of the demo, 3 bits": Recipe("digits.yaml", {"training.method": "feedback"}, (16, 32)),
 }
 
 

@@ -169,6 +169,7 @@ class RunConfig(Section):
             return self.model.file.stem
         labels = {"standard": "Orig.", "adversarial": "Adv.", "feedback": "F.L.", "trades": "TRADES"}
         labels |= {"ensemble": "Ens.", "sinkhorn": "Sinkhorn", "distillation": "Dist."}
+        labels |= {"feedback-certified": "F.L.+IBP"}
         return labels.get(self.training.method, self.training.method)
 
     @property

@@ -17,6 +17,7 @@ Method = Literal[
     "trades",
     "feedback",
     "feedback-adversarial",
+    "feedback-certified",
     "ensemble",
     "sinkhorn",
     "distillation",
@@ -230,7 +231,7 @@ class TrainingConfig(BaseModel):
     @property
     def certifies(self) -> bool:
         """Whether training minimises bounds over the whole ball (interval bound propagation)."""
-        return self.method == "certified"
+        return self.method in ("certified", "feedback-certified")
 
     @property
     def has_ball(self) -> bool:
