@@ -4,12 +4,13 @@ Soundness: random networks of all layers, formats and modes, random boxes, rando
 lies within its bounds. Speed: interval certificates of MNIST images against bitsim's predict, in processor time of one
 thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images; and the
 images of the demo's run, where also no image may be both certified and broken by an attack of the run. Proved: the same
-of configs/digits_certified.yaml, the demo's network trained to be certified. Activations: the demo's network with other
-bits of its activations, rounded anew, what bounds prove of its images and what it costs.
+of configs/digits_certified.yaml, the demo's network trained to be certified. Activations: the same by
+feedback learning alone, with other bits of its activations, rounded anew, what bounds prove of its images and what it
+costs.
 Trained: a finished run of configs/mnist_certified.yaml, all test images proved by bounds, and its worst case.
 
-    python benchmarks/certify.py --data-dir DIR [--run DEMO] [--proved RUN] [--trained RUN] [--quick]
-        [--only soundness speed one two digits proved activations trained] [--json OUT]
+    python benchmarks/certify.py --data-dir DIR [--run DEMO] [--proved RUN] [--feedback RUN] [--trained RUN]
+        [--quick] [--only soundness speed one two digits proved activations trained] [--json OUT]
 
 With --resume the figures that are in OUT already are kept, and OUT is written after each of them.
 """
@@ -57,6 +58,10 @@ from tests.helpers.random_networks import random_model  # noqa: E402
 
 PARTS = ("soundness", "speed", "one", "two", "digits", "proved", "activations", "trained")
 PROVED = "robust-hls run configs/digits_certified.yaml"
+FEEDBACK = (
+    "robust-hls run --set training.method=feedback --set training.quantization_aware=null "
+    "--out hls_projects/digits_feedback"
+)
 ACTIVATION_BITS = (4, 6, 8, 10)
 HARD = (1, 2)  # radii of the demo that branch and bound is tried on
 TRAINED = {76: "mnist_certified", 26: "mnist_certified_eps26"}  # ε -> key; the first is what it was trained for
@@ -173,7 +178,7 @@ def digits(report: Report, folder: Path, name: str, quick: bool, timeout: float)
 
 
 def activations(report: Report, folder: Path, images: int | None) -> Iterator[None]:
-    """What bounds prove of the demo's mapped network at one and two steps, by the bits of its activations."""
+    """What bounds prove of a run's mapped network at one and two steps, by the bits of its activations."""
     run = open_run(folder, resume=True)
     x, y = (part[:images] for part in (run.data.test.x, np.asarray(run.data.test.y)))
     for bits in ACTIVATION_BITS:
@@ -260,6 +265,12 @@ def main() -> int:
         default=ROOT / "hls_projects" / "digits_certified",
         help="of configs/digits_certified.yaml",
     )
+    arguments.add_argument(
+        "--feedback",
+        type=Path,
+        default=ROOT / "hls_projects" / "digits_feedback",
+        help="the demo's network, trained by feedback learning alone",
+    )
     arguments.add_argument("--trained", type=Path, default=ROOT / "hls_projects" / "mnist_certified", help="that run")
     arguments.add_argument("--timeout", type=float, help="processor seconds an image; default 20, with --quick 2")
     arguments.add_argument("--resume", action="store_true", help="keep the figures that OUT has")
@@ -298,15 +309,15 @@ def _parts(report: Report, options: Any, quick: bool, timeout: float) -> Iterato
 
 
 def _of_digits(report: Report, options: Any, quick: bool, timeout: float) -> Iterator[None]:
-    """The parts that need runs of the digits: the demo's, and that of the same network trained to be certified."""
+    """The parts that need runs of the digits: the demo's, and those of the same network trained in other ways."""
     only, short = set(options.only), min(timeout, 5.0)
-    if only & {"digits", "activations"} and _finished(report, "digits_cnn_*, digits_act*", options.run, "make demo"):
-        if "digits" in only:
-            yield from digits(report, options.run, "digits_cnn", quick, short)
-        if "activations" in only and f"digits_activations{ACTIVATION_BITS[-1]}_eps{HARD[-1]}" not in report.figures:
-            yield from activations(report, options.run, 60 if quick else None)
+    if "digits" in only and _finished(report, "digits_cnn_*", options.run, "make demo"):
+        yield from digits(report, options.run, "digits_cnn", quick, short)
     if "proved" in only and _finished(report, "digits_certified_*", options.proved, PROVED):
         yield from digits(report, options.proved, "digits_certified", quick, short)
+    left = f"digits_activations{ACTIVATION_BITS[-1]}_eps{HARD[-1]}" not in report.figures
+    if "activations" in only and left and _finished(report, "digits_activations*", options.feedback, FEEDBACK):
+        yield from activations(report, options.feedback, 60 if quick else None)
 
 
 def _finished(report: Report, keys: str, folder: Path, command: str) -> bool:

@@ -42,7 +42,8 @@ class Recipe:
     epsilons: tuple[float, ...]
 
 
-_PLAIN = {"training": {"method": "standard", "epochs": 30}, "mapping.mu": 0}
+_PLAIN = {"training": {"method": "standard", "epochs": 30, "quantization_aware": None}, "mapping.mu": 0}
+_FEEDBACK = {"training": {"method": "feedback", "quantization_aware": None}}
 RECIPES = {
     "digits MLP 64-24-10, 3 bits": Recipe(
         "digits.yaml",
@@ -51,7 +52,7 @@ RECIPES = {
     ),
     "tabular demo 30-32-16, 4 bits": Recipe("tabular.yaml", {}, (6, 12, 24, 48)),
     "jet tagger's kind 16-64-32-32-5, 6 bits": Recipe("jets.yaml", {"training.epochs": 5}, (8, 16, 32)),
-    "digits CNN of the demo, 3 bits": Recipe("digits.yaml", {"training.method": "feedback"}, (16, 32)),
+    "digits CNN of the demo, 3 bits": Recipe("digits.yaml", _FEEDBACK, (16, 32)),
 }
 
 

@@ -17,6 +17,8 @@ from qmodels.data import Dataset, RadiusConfig
 from qmodels.errors import UserError
 from qmodels.grid import MAX_INPUT_BITS
 
+_AWARE = "training.quantization_aware"
+
 Scalar = bool | int | float | str
 Choice = Scalar | list[Scalar] | dict[str, Scalar] | None
 CostAxis = Literal["weight_bits", "ebops", "latency_cycles", "luts", "bram_18k", "dsps"]
@@ -91,7 +93,8 @@ class SizingConfig(Section):
     name: str = Field("sizing", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="folder's name")
     experiment: Path | dict[str, Any] | None = Field(
         None,
-        description="a config of `robust-hls run`, or its sections: {model: my.keras, data: a.npz}; default: demo",
+        description="a config of `robust-hls run`, or its sections: {model: my.keras, data: a.npz}; default: the demo, "
+        "rounded after training",
     )
     fixed: dict[str, Choice] = Field({}, description="dotted config keys set for every design")
     space: dict[str, list[Choice]] = Field({}, description="dotted config keys and the values to try")
@@ -158,6 +161,8 @@ def load_experiment(config: SizingConfig, where: str) -> RunConfig:
     Raises:
         UserError: as for `load_config`; `where` is where the sizing's config was read.
     """
+    if config.experiment is None and not any(key.startswith(_AWARE) for key in (*config.fixed, *config.space)):
+        return load_config(None, {_AWARE: None, **config.fixed}, "fixed:")  # else every design is a training of its own
     if not isinstance(config.experiment, dict):
         return load_config(config.experiment, config.fixed, "fixed:")
     sections = dict(config.experiment)

@@ -151,7 +151,7 @@ def sizing(**changes: Any) -> SizingConfig:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    (tmp_path / "experiment.yaml").write_text(dump_config(load_config(None)))
+    (tmp_path / "experiment.yaml").write_text(dump_config(load_config(None, {"training.quantization_aware": None})))
     store = Store(tmp_path / "store.sqlite")
     yield store
     store.close()

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from hw.experiment.config import dump_config, load_config
-from hw.sizing.config import Choice, load_sizing
+from hw.sizing.config import Choice, SizingConfig, load_experiment, load_sizing
 from hw.sizing.space import DesignPoint, check_space, command, grid, make_design, unique
 from qmodels.errors import UserError
 
-EXPERIMENT = dump_config(load_config(None))
+EXPERIMENT = dump_config(load_config(None, {"training.quantization_aware": None}))
 
 
 def design(**settings: Choice) -> DesignPoint:
@@ -80,6 +80,22 @@ def test_our_sizing_configs(name: str) -> None:
     count = math.prod(len(values) for values in config.space.values())
     layers = {"sizing_digits_layers": 10_000, "sizing_mnist_layers": 2_000}
     assert count >= ({"sizing_digits": 100, "sizing_mnist": 60} | layers)[name]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "space", "epochs"),
+    [
+        ({}, {}, None),
+        ({"training.quantization_aware.epochs": 3}, {}, 3),
+        ({}, {"training.quantization_aware.epochs": [1, 2]}, 8),
+    ],
+)
+def test_the_demo_is_rounded_after_training_unless_asked(
+    fixed: dict[str, Choice], space: dict[str, list[Choice]], epochs: int | None
+) -> None:
+    config = SizingConfig(fixed=fixed, space={"quantization.weight_bits": [2, 3], **space})
+    aware = load_experiment(config, "x").training.quantization_aware
+    assert (aware and aware.epochs) == epochs
 
 
 def test_an_unknown_key_is_named() -> None:

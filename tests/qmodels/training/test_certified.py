@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_training import tiny_config, tiny_model
 
 from qmodels.architectures import ModelConfig, build_float
 from qmodels.attacks.ball import Ball
@@ -145,6 +146,24 @@ def test_it_proves_more_than_adversarial_training_and_goes_on_through_fewer_bits
             assert formats["fc1"].code is not None and formats["fc1"].code.bits == 4
             assert all(record.validation_certified_accuracy is not None for record in report.history)
     assert proved["certified"] > proved["adversarial"] + 0.1, proved
+
+
+def test_feedback_learning_through_bounds_proves_more_than_feedback_learning(tmp_path: Path) -> None:
+    data = load_data("digits", seed=0)
+    x, y = data.test.take(200)
+    proved = {}
+    for method in ("feedback", "feedback-certified"):
+        model, config = tiny_model(), tiny_config(method, epochs=8, adversarial={"epsilon_lsb": 12, "warmup_epochs": 4})
+        report = train(model, config, data.train, data.validation, seed=0, checkpoint_dir=tmp_path / method)
+        assert [sum(round_.examples) > 0 for round_ in report.rounds] == [True] * config.rounds
+        margins = margin_bounds(model, corners(model, x, 12), runtime().tf.constant(y)).numpy()
+        margins[np.arange(len(y)), y] = 1
+        proved[method] = float((margins.min(1) > 0).mean())
+        if method == "feedback-certified":
+            rounds = [record for record in report.history if record.phase]
+            assert rounds and {record.epsilon_lsb for record in rounds} == {12.0}
+            assert all(record.validation_certified_accuracy is not None for record in report.history)
+    assert proved["feedback-certified"] > proved["feedback"] + 0.1, proved
 
 
 def test_a_layer_that_turns_the_order_round_is_told() -> None:

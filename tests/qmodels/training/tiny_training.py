@@ -11,7 +11,7 @@ from qmodels.architectures import ModelConfig, build_float
 from qmodels.data import Dataset, load_data
 from qmodels.training import AdversarialConfig, FeedbackConfig, TrainingConfig
 
-METHODS = ("standard", "adversarial", "trades", "feedback", "feedback-adversarial")
+METHODS = ("standard", "adversarial", "trades", "feedback", "feedback-adversarial", "feedback-certified")
 
 
 @lru_cache(maxsize=1)
