@@ -17,6 +17,7 @@ from hw.certify.margins import Pairs
 from hw.certify.program import suspects
 from hw.certify.rows import rows_of
 from hw.certify.stages import Stages
+from hw.certify.tighten import deep
 from hw.certify.verdicts import Verdicts
 from hw.certify.whole import whole_inputs
 from qmodels.attacks.local_search import anneal
@@ -131,7 +132,8 @@ class Question:
     ) -> bool:
         """One pair by integer programs: HiGHS looks for inputs, branch and cut proves that there are none.
 
-        A proof is tried only where HiGHS needed little time: else the search does better with the rest.
+        With one hidden layer a proof is tried only where HiGHS needed little time: else the search does better with
+        the rest. Behind a second one its bounds are loose.
 
         Args:
             row: which pair.
@@ -150,7 +152,7 @@ class Question:
         points, ended = suspects(net, regions, goal, int(need[0]), seconds * self._slower(), rng)
         if points is not None:
             self.broken(np.full(len(points[self.leaf]), row), points)
-        if not ended or not self.alive()[row]:
+        if not (ended or deep(net)) or not self.alive()[row]:
             return False
         for _ in range(_ASSUMED):
             regions, gone = assumed(net, regions, goal, need, lam, _STEPS)
