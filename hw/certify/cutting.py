@@ -94,7 +94,7 @@ class Cutting:
         """Whether it is proved that no input is decided wrongly."""
         done = dives = 0
         try:
-            parts = [self._cut()]
+            parts = [self._root()]
             while parts:
                 if not self.alive():
                     return False
@@ -115,7 +115,7 @@ class Cutting:
             raise _GivenUp
         return found
 
-    def _cut(self) -> _Part:
+    def _root(self) -> _Part:
         """Rounds of cuts that hold everywhere; everything, with its solution."""
         found, idle, low, high = self.found, 0, self.rows.low, self.rows.high
         solution = self._solved(low, high)
@@ -232,7 +232,7 @@ class Cutting:
             share = at - np.floor(at) if side == 0 else np.floor(at) + 1 - at
             self.gain[column, side] += gains[side] / max(share, 1e-3)
             self.count[column, side] += 1
-        self.found.highs.changeColBounds(column, float(part.low[column]), float(part.high[column]))
+        self.found.bound(column, int(part.low[column]), int(part.high[column]))
         return _Trial((halves[0], halves[1]), (gains[0], gains[1]))
 
     def _likely(self, columns: NDArray[np.int64], fraction: Floats) -> Floats:

@@ -120,7 +120,7 @@ class Question:
         wall, processor = time.monotonic() - self.began[0], time.process_time() - self.began[1]
         return max(wall / max(processor, 1e-3), 1.0) if wall > 0.1 else 1.0
 
-    def cut(
+    def by_programs(
         self,
         row: int,
         net: Net,

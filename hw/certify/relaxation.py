@@ -167,9 +167,13 @@ class Relaxation:
             self.highs.setBasis(basis)
         return self._run()
 
+    def bound(self, column: int, low: int, high: int) -> None:
+        """Set the bounds of one column."""
+        self.highs.changeColBounds(column, float(low), float(high))
+
     def tried(self, column: int, low: int, high: int, basis: Any) -> Solution | None:
         """The solution with other bounds of one column, which stay; from a basis on."""
-        self.highs.changeColBounds(column, float(low), float(high))
+        self.bound(column, low, high)
         self.highs.setBasis(basis)
         return self._run()
 

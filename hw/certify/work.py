@@ -180,12 +180,12 @@ class Work:
             if not question.alive().any():
                 return
             inner = tightened(net, region, _TIGHTEN) if deep(net) else region
-            if self._cut(net, inner.take(np.zeros(len(need), np.int64)), goal, need, question, start):
+            if self._ruled_out(net, inner.take(np.zeros(len(need), np.int64)), goal, need, question, start):
                 if question.alive().any():
                     self.known.set(right[pairs.image[:1]], "certified", "search")
                 return
 
-    def _cut(
+    def _ruled_out(
         self,
         front: Net,
         regions: Regions,
@@ -212,7 +212,7 @@ class Work:
         goal, need = goal.take(hard), need[hard]
 
         def stuck(row: int, region: Regions, lam: Multipliers, left: int) -> bool:
-            return sub.cut(row, front, region, goal.take(np.array([row])), need[row : row + 1], lam, left)
+            return sub.by_programs(row, front, region, goal.take(np.array([row])), need[row : row + 1], lam, left)
 
         search = Search(front, goal, need, sub.broken, sub.alive, steps // 2, stuck)
         return bool(search.run(bent.remains().take(np.flatnonzero(~bent.shown)), some, bound).all())
