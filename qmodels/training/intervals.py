@@ -48,12 +48,12 @@ def check_bounded(model: Any) -> None:
             what = f"activation {layer.activation.__name__}" if turns else f"layer {kind}"
             allowed = ", ".join([*PRODUCTS, "BatchNormalization", *MONOTONE])
             raise UserError(
-                f"training.method certified: {what} ({layer.name!r}) has no bounds here; allowed: {allowed}; "
+                f"training.method: it trains through bounds, and {what} ({layer.name!r}) has none; allowed: {allowed}; "
                 "or use training.method adversarial"
             )
     if type(model.layers[-1]).__name__ != "Dense":
         raise UserError(
-            f"training.method certified: the model must end in a Dense layer of logits; it ends in "
+            f"training.method: it trains through bounds, so the model must end in a Dense layer of logits; it ends in "
             f"{type(model.layers[-1]).__name__} ({model.layers[-1].name!r})"
         )
 
