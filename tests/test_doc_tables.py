@@ -34,7 +34,7 @@ def test_a_changed_figure_is_found_and_written_again(name: str) -> None:
 
 
 def test_a_changed_cell_is_found_and_written_again() -> None:
-    row = next(line for line in README.splitlines() if line.startswith("| F.L.+µ, accelerator"))
+    row = next(line for line in README.splitlines() if line.startswith("| the accelerator (bitsim)"))
     changed = README.replace(row, row.replace("| 3 |", "| 4 |"), 1)
     assert changed != README
     assert renewed(changed) == (README, ["table digits"])
