@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw.certify import Certifier, Effort, joint
+from hw.certify import Certifier, Effort, branch, joint
 from hw.certify.closer import closer, root
 from hw.certify.dual import Net, Objective, Regions
 from hw.certify.interval import Interval
@@ -177,3 +177,22 @@ def test_what_groups_leave_open_is_asked_without_them(seed):
     found = Certifier(simulator).certify(ball, y, Effort(1, complete=True, timeout=30.0, enumerate_up_to=0))
     assert found.decided.all()
     np.testing.assert_array_equal(found.certified, truth(simulator, ball, y))
+
+
+def test_rivals_that_are_ruled_out_take_no_share_of_the_time(monkeypatch):
+    monkeypatch.setattr(branch, "_STUCK", 1)
+    _, _, front, regions, goal = asked(0, 2)
+    goal = goal.take(np.array([0, 0, 1]))
+    need = np.array([int(goal.constant.max()) + (1 << 20)] * 2 + [-(1 << 20)])  # two are never proved, one is at once
+    regions = regions.take(np.zeros(3, np.int64))
+    found, _ = root(front, regions, goal, need, 10)
+    told = []
+
+    def stuck(question, region, multipliers, left):
+        told.append((question, left))
+        return True
+
+    none = lambda rows, near: np.zeros(3, np.bool_)  # noqa: E731
+    search = branch.Search(front, goal, need, none, lambda: np.ones(3, np.bool_), 10, stuck)
+    assert search.run(regions, found, found.value).all()
+    assert told == [(0, 2), (1, 1)]
