@@ -177,8 +177,8 @@ def test_verdicts_with_it_equal_enumeration(monkeypatch):
     monkeypatch.setattr("hw.certify.branch._STUCK", 1)
     monkeypatch.setattr("hw.certify.work.joined", lambda *told: None)  # these networks are so small that it would do
     asked = []
-    cut = Question.cut
-    monkeypatch.setattr(Question, "cut", lambda *told: asked.append(cut(*told)) or asked[-1])
+    asks = Question.by_programs
+    monkeypatch.setattr(Question, "by_programs", lambda *told: asked.append(asks(*told)) or asked[-1])
     for seed in range(12):
         simulator, x, y = subject(seed, hidden=(6, 4))
         ball = Ball(GRID, x, "linf", 3)
