@@ -4,10 +4,10 @@ Soundness: random networks of all layers, formats and modes, random boxes, rando
 lies within its bounds. Speed: interval certificates of MNIST images against bitsim's predict, in processor time of one
 thread. Decided: 784-64-10 with 6 bits and 784-64-32-10 with 4 bits, trained plainly, 100 MNIST test images; and the
 images of the demo's run, where also no image may be both certified and broken by an attack of the run. Proved: the same
-of configs/digits_certified.yaml, the demo's network trained to be certified. Activations: the same by
-feedback learning alone, with other bits of its activations, rounded anew, what bounds prove of its images and what it
-costs.
-Trained: a finished run of configs/mnist_certified.yaml, all test images proved by bounds, and its worst case.
+of configs/digits_certified.yaml, the demo's network trained to be certified. Activations: the demo's
+network trained by feedback learning alone, with other bits of its activations, rounded anew, what bounds prove of its
+images and what it costs. Trained: a finished run of configs/mnist_certified.yaml, all test images proved by bounds, and
+its worst case.
 
     python benchmarks/certify.py --data-dir DIR [--run DEMO] [--proved RUN] [--feedback RUN] [--trained RUN]
         [--quick] [--only soundness speed one two digits proved activations trained] [--json OUT]

@@ -104,8 +104,8 @@ class Search:
             crossed = (before < _STUCK) & (worked >= _STUCK) & self.alive()
             unanswered = np.unique(nodes.question)
             for question in np.intersect1d(np.flatnonzero(crossed), unanswered):
-                row, count_left = np.array([question]), int((~proved[unanswered]).sum())
-                proved[question] = self.stuck(int(question), regions.take(row), found.take(row), count_left)
+                row, still_open = np.array([question]), int((~proved[unanswered]).sum())
+                proved[question] = self.stuck(int(question), regions.take(row), found.take(row), still_open)
 
     def _work(self, nodes: Nodes) -> Nodes:
         """Bound these nodes; the parts of those that stay open."""

@@ -43,6 +43,13 @@ def corners(model: Any, x: np.ndarray, epsilon: int) -> Interval:
     return Interval(*(runtime().tf.constant(IMAGE_GRID.to_values(end)) for end in ends))
 
 
+def proved_share(model: Any, x: np.ndarray, y: np.ndarray, epsilon: int) -> float:
+    """Of inputs whose bounds leave no other class."""
+    margins = margin_bounds(model, corners(model, x, epsilon), runtime().tf.constant(y)).numpy()
+    margins[np.arange(len(y)), y] = 1
+    return float((margins.min(1) > 0).mean())
+
+
 def assert_bounds_hold(model: Any, epsilon: int, rng: np.random.Generator) -> None:
     """Random points of each ball, its corners included, keep to the margins' lower bounds."""
     x = IMAGE_GRID.random(6, model.input_shape[1:], rng)
@@ -132,9 +139,7 @@ def test_it_proves_more_than_adversarial_training_and_goes_on_through_fewer_bits
         config = TrainingConfig(method=method, adversarial=settings, **shared)
         train(model, config, data.train, data.validation, seed=0, checkpoint_dir=tmp_path / method)
         x, y = data.test.take(200)
-        margins = margin_bounds(model, corners(model, x, 8), runtime().tf.constant(y)).numpy()
-        margins[np.arange(len(y)), y] = 1
-        proved[method] = float((margins.min(1) > 0).mean())
+        proved[method] = proved_share(model, x, y, 8)
         if method == "certified":
             own = QuantizationAwareConfig(epochs=1, learning_rate=1e-3, weight_bits=(6,))
             config = config.model_copy(update={"quantization_aware": own})
@@ -156,9 +161,7 @@ def test_feedback_learning_through_bounds_proves_more_than_feedback_learning(tmp
         model, config = tiny_model(), tiny_config(method, epochs=8, adversarial={"epsilon_lsb": 12, "warmup_epochs": 4})
         report = train(model, config, data.train, data.validation, seed=0, checkpoint_dir=tmp_path / method)
         assert [sum(round_.examples) > 0 for round_ in report.rounds] == [True] * config.rounds
-        margins = margin_bounds(model, corners(model, x, 12), runtime().tf.constant(y)).numpy()
-        margins[np.arange(len(y)), y] = 1
-        proved[method] = float((margins.min(1) > 0).mean())
+        proved[method] = proved_share(model, x, y, 12)
         if method == "feedback-certified":
             rounds = [record for record in report.history if record.phase]
             assert rounds and {record.epsilon_lsb for record in rounds} == {12.0}
