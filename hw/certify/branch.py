@@ -28,6 +28,7 @@ _PULL, _MORE, _LESS = 0.15, 1.4, 0.7  # how fast the usual lack is learnt, and f
 _PROGRAMS = 200  # linear programs for one node where no neuron can be cut
 
 Broken = Callable[[NDArray[np.int64], Points], NDArray[np.bool_]]
+Stuck = Callable[[NDArray[np.int64], Regions, Multipliers], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +55,7 @@ class Search:
         broken: told of inputs that come near; it says which questions are thereby answered the other way.
         alive: which questions are still worth the time.
         steps: of each ascent.
-        stuck: told once of a question (its region and multipliers, one row) that many parts have not answered, and how
-            many questions have parts left; whether it has proved it.
+        stuck: told once of questions that many parts have not answered, with a row of each; which ones it has proved.
     """
 
     net: Net
@@ -64,7 +64,7 @@ class Search:
     broken: Broken
     alive: Callable[[], NDArray[np.bool_]]
     steps: int
-    stuck: Callable[[int, Regions, Multipliers, int], bool] = lambda question, regions, multipliers, left: False
+    stuck: Stuck = lambda questions, regions, multipliers: np.zeros(len(questions), np.bool_)
 
     def __post_init__(self) -> None:
         self.over = np.zeros(len(self.need), np.bool_)  # answered the other way, or given up
@@ -102,10 +102,10 @@ class Search:
             before = worked.copy()
             np.add.at(worked, now.question, 1)
             crossed = (before < _STUCK) & (worked >= _STUCK) & self.alive()
-            unanswered = np.unique(nodes.question)
-            for question in np.intersect1d(np.flatnonzero(crossed), unanswered):
-                row, still_open = np.array([question]), int((~proved[unanswered]).sum())
-                proved[question] = self.stuck(int(question), regions.take(row), found.take(row), still_open)
+            asked = np.intersect1d(np.flatnonzero(crossed), nodes.question)
+            if len(asked):
+                asked = asked[np.argsort(bound[asked])]
+                proved[asked] = self.stuck(asked, regions.take(asked), found.take(asked))
 
     def _work(self, nodes: Nodes) -> Nodes:
         """Bound these nodes; the parts of those that stay open."""

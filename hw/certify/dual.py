@@ -50,6 +50,19 @@ class Net:
         """Whether a stage reads a leaf with groups."""
         return any(index in self.groups for index, _ in self.matrices[out])
 
+    def forward(self, known: Points) -> Points:
+        """All values (N, n), from those of the leaves, or of stages that all others follow from."""
+        values = dict(known)
+        for stage in self.stages:
+            if stage.out in values:
+                continue
+            if isinstance(stage, Largest):
+                values[stage.out] = values[stage.source][:, stage.members].max(axis=1)
+                continue
+            total = sum((matrix.forward(values[index]) for index, matrix in self.matrices[stage.out]), stage.bias)
+            values[stage.out] = total if stage.stairs is None else stage.stairs(total)
+        return values
+
     def upto(self, out: int) -> Net:
         """The stages before the one that makes `out`."""
         at = next(i for i, s in enumerate(self.stages) if s.out == out)
@@ -118,6 +131,11 @@ class Objective:
     def take(self, rows: Any) -> Objective:
         """Some rows."""
         return Objective({i: c[rows] for i, c in self.coefficients.items()}, self.constant[rows])
+
+    def at(self, values: Points) -> NDArray[Any]:
+        """Of one row: what it is at some values (N, n)."""
+        found: NDArray[Any] = sum((values[i] @ c[0] for i, c in self.coefficients.items()), self.constant[0])
+        return found
 
     def floats(self) -> Objective:
         """For the search."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hw.certify.dual import Multipliers, Net, Points, Regions
+from hw.certify.first_sums import first_staircases
 from hw.certify.interval import Interval
 from hw.certify.stages import Affine, Largest
-from hw.certify.whole import first_staircases
 
 _WHOLE = 1e-6  # nearer to a whole number is one
 if TYPE_CHECKING:

@@ -14,16 +14,18 @@ from hw.certify.certificate import Method
 from hw.certify.cutting import Cutting
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.margins import Pairs
-from hw.certify.program import suspects
 from hw.certify.rows import rows_of
 from hw.certify.stages import Stages
 from hw.certify.tighten import deep
 from hw.certify.verdicts import Verdicts
+from hw.certify.walk import Walk
 from hw.certify.whole import whole_inputs
 from qmodels.attacks.local_search import anneal
 from qmodels.grid import Codes
 
-_LOOK = 0.5  # of the time that is left: for a mixed-integer program; branch and cut has the rest
+# With one hidden layer, and with more, where branch and cut ends early or not at all.
+_WALKS = 0.3, 0.5  # of the time, for walks
+_LATER = 0.5, 0.7  # of what is left of that, for each walk that comes later
 _NEAR = 32  # whole inputs that are made of a point between them
 _ASSUMED, _STEPS = 3, 30  # rounds of assuming a wrong decision before, and the steps of each ascent
 
@@ -42,9 +44,10 @@ class Question:
     ) -> None:
         self.known, self.front, self.pairs, self.deadline = known, front, pairs, deadline
         self.right, self.stages = right, stages
+        self.more = int(bool(deep(front)))  # than one hidden layer
+        self.walks = _WALKS[self.more] * max(deadline - time.process_time(), 0.0)  # seconds that are left for them
         self.rows = right[pairs.image]
         self.elements: dict[int, NDArray[np.int64]] = {}
-        self.began = time.monotonic(), time.process_time()
         self.leaf = next((i for i, where in stages.origin.items() if where is not None), None)
         if self.leaf is not None:
             self.origin = stages.origin[self.leaf]
@@ -115,44 +118,75 @@ class Question:
         )
         known.show(found[None], np.array([image]), "search")
 
-    def _slower(self) -> float:
-        """How many seconds have passed for each of the processor: HiGHS counts the former."""
-        wall, processor = time.monotonic() - self.began[0], time.process_time() - self.began[1]
-        return max(wall / max(processor, 1e-3), 1.0) if wall > 0.1 else 1.0
-
-    def by_programs(
-        self,
-        row: int,
-        net: Net,
-        regions: Regions,
-        goal: Objective,
-        need: NDArray[np.int64],
-        lam: Multipliers,
-        left: int,
-    ) -> bool:
-        """One pair by integer programs: HiGHS looks for inputs, branch and cut proves that there are none.
-
-        With one hidden layer a proof is tried only where HiGHS needed little time: else the search does better with
-        the rest. Behind a second one its bounds are loose.
+    def walk(self, row: int, net: Net, regions: Regions, goal: Objective, need: int, share: float) -> bool:
+        """Look for an input of one pair that is decided wrongly; whether that could be tried.
 
         Args:
             row: which pair.
             net: stages, perhaps of a shrunk network.
             regions: one row.
             goal: one row.
-            need: (1,).
-            lam: multipliers of it.
-            left: how many pairs need an answer, with this one: they share the time.
+            need: a whole number.
+            share: of the seconds that are left for walks.
         """
-        if self.leaf not in net.leaves:
+        rng, known = self.known.subject.rng, self.known
+        walk = Walk.of(net, regions, goal, need, rng) if self.leaf in net.leaves else None
+        if walk is None:
             return False
-        rng, seconds = self.known.subject.rng, _LOOK * (self.deadline - time.process_time()) / left
-        if seconds <= 0:
-            return False
-        points, ended = suspects(net, regions, goal, int(need[0]), seconds * self._slower(), rng)
-        if points is not None:
-            self.broken(np.full(len(points[self.leaf]), row), points)
-        if not (ended or deep(net)) or not self.alive()[row]:
+        began = time.process_time()
+        until = min(began + share * self.walks, self.deadline)
+        walk.found(
+            lambda: descend(net, regions, goal, known.effort.attack_steps, rng)[-1],
+            lambda: time.process_time() < until,
+            lambda points: self._wrong(row, points),
+        )
+        self.walks -= time.process_time() - began
+        return True
+
+    def _wrong(self, row: int, points: Points) -> bool:
+        """Whether the device decides one of these inputs of a pair wrongly."""
+        count = len(next(iter(points.values())))
+        return bool(self.broken(np.full(count, row), points)[row])
+
+    def by_programs(
+        self,
+        rows: NDArray[np.int64],
+        net: Net,
+        regions: Regions,
+        goal: Objective,
+        need: NDArray[np.int64],
+        lam: Multipliers,
+    ) -> NDArray[np.bool_]:
+        """Pairs by linear programs: walks look for inputs, then branch and cut proves that there are none.
+
+        Args:
+            rows: which pairs, the likeliest to be decided wrongly first.
+            net: stages, perhaps of a shrunk network.
+            regions: a row for each.
+            goal: likewise.
+            need: likewise.
+            lam: multipliers, likewise.
+
+        Returns:
+            Which of them are proved.
+        """
+        each = [np.array([place]) for place in range(len(rows))]
+        for row, one in zip(rows, each, strict=True):
+            if self.alive()[row]:
+                share = _LATER[self.more]
+                self.walk(int(row), net, regions.take(one), goal.take(one), int(need[one[0]]), share)
+        proved = np.zeros(len(rows), np.bool_)
+        for row, one in zip(rows, each, strict=True):
+            if self.alive()[row]:
+                mine = {index: multipliers[one] for index, multipliers in lam.items()}
+                proved[one] = self._cut(int(row), net, regions.take(one), goal.take(one), need[one], mine)
+        return proved
+
+    def _cut(
+        self, row: int, net: Net, regions: Regions, goal: Objective, need: NDArray[np.int64], lam: Multipliers
+    ) -> bool:
+        """Whether branch and cut proves that one pair is decided rightly."""
+        if self.leaf is None or self.leaf not in net.leaves:
             return False
         for _ in range(_ASSUMED):
             regions, gone = assumed(net, regions, goal, need, lam, _STEPS)
@@ -166,7 +200,6 @@ class Question:
             return time.process_time() < self.deadline
 
         def show(near: Points) -> bool:
-            points = whole_inputs(net, regions, near, _NEAR, rng)
-            return bool(self.broken(np.full(_NEAR, row), points)[row])
+            return self._wrong(row, whole_inputs(net, regions, near, _NEAR, self.known.subject.rng))
 
         return Cutting(rows, alive, show).impossible()

@@ -13,7 +13,7 @@ from hw.certify.rows import FREE, Rows, Whole
 
 _ROOM = 2.0**52  # what sums of whole numbers may come to: float64 holds them
 #: Rows are scaled here already; other costs, to be changed back in the end, help large programs only.
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "output_flag": False,
     "presolve": "off",
     "threads": 1,
@@ -22,6 +22,16 @@ _OPTIONS = {
 }
 
 Floats = NDArray[np.float64]
+
+
+def new_highs() -> Any:
+    """HiGHS without output, presolve and threads."""
+    import highspy  # takes a quarter of a second to load
+
+    highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]
+    for option, value in _OPTIONS.items():
+        highs.setOptionValue(option, value)
+    return highs
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +60,13 @@ class Relaxation:
     """
 
     def __init__(self, rows: Rows) -> None:
-        import highspy  # takes a quarter of a second to load
-
         self.rows, self.own = rows, len(rows.most)
         self.matrix, self.least, self.most = rows.matrix[:0], rows.least[:0], rows.most[:0]
         self.scale: Floats = np.zeros(0)  # of each row as HiGHS has it: powers of two
+        import highspy
+
         self._highspy: Any = highspy
-        self.highs = self._highspy.Highs()
-        for option, value in _OPTIONS.items():
-            self.highs.setOptionValue(option, value)
+        self.highs = new_highs()
         count = len(rows.cost)
         none = np.zeros(0, np.int32)
         self._columns, self._own = np.arange(count, dtype=np.int32), np.arange(self.own, dtype=np.int32)

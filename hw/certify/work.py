@@ -24,6 +24,7 @@ from hw.certify.tighten import deep, tightened
 from hw.certify.verdicts import Tick, Verdicts
 
 _ROUNDS = 60  # moves of a local search
+_WALKED, _SHARE = 3, 0.1  # rivals that are walked towards at once, and of the time that is left for walks
 _TIGHTEN = 40  # steps of an ascent for every inner sum
 _ROWS = 256  # pairs that are worked on at once: their numbers should fit the processor's cache
 
@@ -206,13 +207,18 @@ class Work:
         if not len(hard):
             return True
         sub, some, bound = question.take(hard), found.some(hard), bent.value[~bent.shown]
-        for row in np.argsort(bound):
-            if sub.alive()[row] and sub.leaf in start:
+        goal, need, regions = goal.take(hard), need[hard], regions.take(hard)
+        for place, row in enumerate(np.argsort(bound)):
+            one = np.array([row])
+            if not sub.alive()[row]:
+                continue
+            share = _SHARE if place < _WALKED else 0.0
+            walked = sub.walk(int(row), front, regions.take(one), goal.take(one), int(need[row]), share)
+            if not walked and sub.leaf in start:
                 sub.anneal(int(row), start[sub.leaf][hard[row]], _ROUNDS)
-        goal, need = goal.take(hard), need[hard]
 
-        def stuck(row: int, region: Regions, lam: Multipliers, left: int) -> bool:
-            return sub.by_programs(row, front, region, goal.take(np.array([row])), need[row : row + 1], lam, left)
+        def stuck(rows: NDArray[np.int64], regions: Regions, lam: Multipliers) -> NDArray[np.bool_]:
+            return sub.by_programs(rows, front, regions, goal.take(rows), need[rows], lam)
 
         search = Search(front, goal, need, sub.broken, sub.alive, steps // 2, stuck)
         return bool(search.run(bent.remains().take(np.flatnonzero(~bent.shown)), some, bound).all())

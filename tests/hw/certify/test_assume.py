@@ -13,7 +13,6 @@ from hw.certify.dual import Net, Objective, Regions
 from hw.certify.fixing import fixed
 from hw.certify.interval import Interval
 from hw.certify.nodes import exact_bound, narrowed
-from hw.certify.program import suspects
 from hw.certify.stages import Largest, stages_of
 from hw.simulate.bitsim.fuse import fuse
 from qmodels.attacks.ball import Ball
@@ -94,24 +93,3 @@ def test_much_is_left_out():
             closer_than_all += sum(widths[: len(widths) // 2]) < sum(widths[len(widths) // 2 :])
             assert need == int(apart.min()) or not empty[0]
     assert closer_than_all >= 10
-
-
-def test_a_program_finds_inputs_decided_wrongly():
-    found_wrong, rng = 0, np.random.default_rng(0)
-    for seed in range(6):
-        front, regions, goal, _, apart = asked(seed)
-        need = int(np.quantile(apart, 0.05)) + 1
-        (leaf,), box = front.leaves, next(iter(regions.leaves.values()))
-        points, ended = suspects(front, regions, goal, need, 5.0, rng)
-        assert ended
-        if points is None:
-            continue
-        assert ((points[leaf] >= box.low[0]) & (points[leaf] <= box.high[0])).all()
-        values = {leaf: points[leaf]}
-        for stage in front.stages:
-            ((index, matrix),) = front.matrices[stage.out]
-            values[stage.out] = stage.stairs(stage.bias + matrix.forward(values[index]))
-        reached = goal.constant[0] + sum(values[i] @ weights[0] for i, weights in goal.coefficients.items())
-        found_wrong += bool((reached < need).any())
-    assert found_wrong >= 3
-    assert suspects(front, regions, goal, int(apart.min()) - 1000, 5.0, rng) == (None, True)

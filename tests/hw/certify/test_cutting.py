@@ -186,7 +186,7 @@ def test_verdicts_with_it_equal_enumeration(monkeypatch):
         right = truth(simulator, ball, y)
         assert not (found.certified & ~right).any() and not (found.broken & right).any()
         assert found.decided.all()
-    assert asked.count(True) >= 3, asked
+    assert sum(int(proved.sum()) for proved in asked) >= 3, asked
 
 
 def test_what_is_no_program_is_left_alone():

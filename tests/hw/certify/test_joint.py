@@ -179,7 +179,7 @@ def test_what_groups_leave_open_is_asked_without_them(seed):
     np.testing.assert_array_equal(found.certified, truth(simulator, ball, y))
 
 
-def test_rivals_that_are_ruled_out_take_no_share_of_the_time(monkeypatch):
+def test_only_rivals_that_are_not_ruled_out_are_told_to_the_programs(monkeypatch):
     monkeypatch.setattr(branch, "_STUCK", 1)
     _, _, front, regions, goal = asked(0, 2)
     goal = goal.take(np.array([0, 0, 1]))
@@ -188,11 +188,12 @@ def test_rivals_that_are_ruled_out_take_no_share_of_the_time(monkeypatch):
     found, _ = root(front, regions, goal, need, 10)
     told = []
 
-    def stuck(question, region, multipliers, left):
-        told.append((question, left))
-        return True
+    def stuck(questions, regions, multipliers):
+        told.append((questions.tolist(), len(regions), {len(part) for part in multipliers.values()}))
+        return np.ones(len(questions), np.bool_)
 
     none = lambda rows, near: np.zeros(3, np.bool_)  # noqa: E731
     search = branch.Search(front, goal, need, none, lambda: np.ones(3, np.bool_), 10, stuck)
-    assert search.run(regions, found, found.value).all()
-    assert told == [(0, 2), (1, 1)]
+    bound = np.array([2.0, 1.0, 0.0])  # what promises least comes first
+    assert search.run(regions, found, bound).all()
+    assert told == [([1, 0], 2, {2})]

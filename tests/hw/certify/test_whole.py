@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw.certify.whole import _first_sums, _outside, _steps, whole_inputs
+from hw.certify.first_sums import FirstSums
+from hw.certify.whole import _outside, _steps, whole_inputs
 from tests.hw.certify.test_assume import enumerated
 
 
@@ -19,9 +20,9 @@ def test_inputs_reach_the_steps_of_points_between_them():
         found = whole_inputs(net, regions, {leaf: near}, 8, rng)[leaf]
         assert found.shape == (8, low.shape[1]) and found.dtype == np.int64
         assert (found >= low).all() and (found <= high).all()
-        matrix = _first_sums(net)
-        assert matrix is not None
-        ends = _steps(net, regions, matrix @ near[0])
+        sums = FirstSums.of(net, regions)
+        assert sums is not None
+        matrix, ends = sums.matrix, _steps(sums, regions, near[0])
         apart = [_outside(matrix @ x, *ends).sum() for x in found]
         reached += min(apart) == 0
         rounded += _outside(matrix @ np.clip(np.rint(near[0]), low[0], high[0]), *ends).sum() == 0
