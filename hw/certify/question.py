@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -14,6 +15,7 @@ from hw.certify.certificate import Method
 from hw.certify.cutting import Cutting
 from hw.certify.dual import Multipliers, Net, Objective, Points, Regions
 from hw.certify.margins import Pairs
+from hw.certify.matrix import TooLarge
 from hw.certify.rows import rows_of
 from hw.certify.stages import Stages
 from hw.certify.tighten import deep
@@ -135,11 +137,12 @@ class Question:
             return False
         began = time.process_time()
         until = min(began + share * self.walks, self.deadline)
-        walk.found(
-            lambda: descend(net, regions, goal, known.effort.attack_steps, rng)[-1],
-            lambda: time.process_time() < until,
-            lambda points: self._wrong(row, points),
-        )
+        with contextlib.suppress(TooLarge):  # numbers that int64 may not hold: nothing is looked for
+            walk.found(
+                lambda: descend(net, regions, goal, known.effort.attack_steps, rng)[-1],
+                lambda: time.process_time() < until,
+                lambda points: self._wrong(row, points),
+            )
         self.walks -= time.process_time() - began
         return True
 
