@@ -69,7 +69,7 @@ class Walk:
             alive: whether there is still time.
             show: leaves (some, n) to the device; whether it decides one wrongly.
         """
-        if not len(self.moving):
+        if not len(self.moving) or not alive():
             return False
         at, value = self._begin(start())
         lowest, least, idle, seen = at, value, 0, {at.tobytes()}
@@ -132,10 +132,10 @@ class Walk:
         for _ in range(_TRIED):
             if not len(rows):
                 break
-            steps, rows = near[rows[0]], rows[1:]
-            inputs = self.programs.inputs(steps)
+            row, rows = rows[0], rows[1:]
+            inputs = self.programs.inputs(near[row])
             if inputs is not None:
-                return steps, int(self.differences(steps[None])[0]), inputs
+                return near[row], int(values[row]), inputs
             rows = rows[self.programs.open(near[rows], latest=True)]
         return None
 

@@ -12,7 +12,7 @@ from hw.certify.first_sums import FirstSums
 from hw.certify.walk import Walk
 from qmodels.attacks.ball import Ball
 from tests.hw.certify.test_assume import enumerated
-from tests.hw.certify.test_certifier import GRID, subject, truth
+from tests.hw.certify.test_certifier import GRID, assert_agrees, subject, truth
 
 pytestmark = pytest.mark.gxx
 
@@ -131,8 +131,7 @@ def test_verdicts_with_it_equal_enumeration(monkeypatch):
         simulator, x, y = subject(seed, hidden=(3, 4))
         ball = Ball(GRID, x, "linf", 3)
         found = Certifier(simulator).certify(ball, y, Effort(0, complete=True, timeout=5.0, enumerate_up_to=0))
-        right = truth(simulator, ball, y)
-        assert not (found.certified & ~right).any() and not (found.broken & right).any()
+        assert_agrees(found, truth(simulator, ball, y))
         assert found.decided.all()
         broken += int((found.methods == "search")[found.broken].sum())
     assert broken >= 5, broken
